@@ -1,0 +1,8 @@
+"""The engine of Reuse Lab: reuse one network for many tasks, and measure what it forgets.
+
+Knows nothing of the pages. `configs`, `events`, `results`, `store` and `figures` import no torch, so that a page never
+loads it; `backbones`, `network`, `methods`, `trainer` and `worker` do.
+"""
+
+# Part of every configuration's key: raise it when the same configuration would train to different numbers.
+ENGINE_VERSION = "1"

@@ -1,0 +1,474 @@
+"""What a run is: one frozen, validated, hashable configuration.
+
+The one source of the command line's options, the form's widgets, the validation errors and the documentation. Every
+field carries its bounds, its unit and a sentence of help; `fields` lists them. No torch here: pages read this module.
+"""
+
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from labcore import ENGINE_VERSION, tasks
+
+
+class ConfigError(ValueError):
+    """Bad input, told in one plain sentence that names the field, the value and what is allowed."""
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Backbones, as far as a configuration needs to know them (the networks themselves: labcore/backbones.py)
+# ---------------------------------------------------------------------------------------------------------------------
+
+BackboneName = Literal["efficientnet_lite0", "small_cnn", "small_cnn_plain", "mlp"]
+Start = Literal["pretrained", "kaiming", "xavier", "far"]
+Norm = Literal["frozen", "affine_per_task", "per_task", "shared"]
+
+
+@dataclass(frozen=True, slots=True)
+class BackboneInfo:
+    """What pages and validation say about a backbone: `image_size` in px, `weights` as a count without the head."""
+
+    title: str
+    description: str
+    start: Start
+    image_size: int
+    blocks: tuple[str, ...]
+    weights: int
+    has_norm: bool
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether there are trained weights to start from."""
+        return self.start == "pretrained"
+
+
+BACKBONES: dict[str, BackboneInfo] = {
+    "efficientnet_lite0": BackboneInfo(
+        title="EfficientNet-Lite0",
+        description="A real phone-sized network that has already seen 1.2 million photographs (ImageNet).",
+        start="pretrained",
+        image_size=64,
+        blocks=("stem", *(f"blocks.{i}" for i in range(7)), "head"),
+        weights=3_371_008,
+        has_norm=True,
+    ),
+    "small_cnn": BackboneInfo(
+        title="Small CNN",
+        description="Three convolutions with batch normalisation; it knows nothing yet and trains in seconds.",
+        start="kaiming",
+        image_size=28,
+        blocks=("block1", "block2", "block3"),
+        weights=93_472,
+        has_norm=True,
+    ),
+    "small_cnn_plain": BackboneInfo(
+        title="Small CNN without normalisation",
+        description="The same three convolutions, bare: here the start matters most.",
+        start="kaiming",
+        image_size=28,
+        blocks=("block1", "block2", "block3"),
+        weights=93_248,
+        has_norm=False,
+    ),
+    "mlp": BackboneInfo(
+        title="Multilayer perceptron",
+        description="Two fully connected layers over the raw pixels, the plainest network there is.",
+        start="kaiming",
+        image_size=28,
+        blocks=("layer1", "layer2"),
+        weights=317_696,
+        has_norm=False,
+    ),
+}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The parts of a configuration
+# ---------------------------------------------------------------------------------------------------------------------
+
+# Strict, so that "3" is text and true is no number; NaN and infinity are refused everywhere.
+Whole = Annotated[int, Field(strict=True)]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+
+
+def _unit(unit: str) -> dict[str, Any]:
+    return {"unit": unit}
+
+
+class Frozen(BaseModel):
+    """Immutable, hashable, and closed: a field that is not declared is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class BackboneConfig(Frozen):
+    """The network that is reused, and where its weights start."""
+
+    name: BackboneName = Field("efficientnet_lite0", description="The network that every task shares.")
+    start: Start = Field(
+        "pretrained",
+        description="Where the weights start: already trained, two random starts that work, or far off, N(0, 1).",
+    )
+    image_size: Whole = Field(
+        64, ge=16, le=256, description="Side of the square pictures it sees.", json_schema_extra=_unit("px")
+    )
+    norm: Norm = Field(
+        "frozen",
+        description="Batch normalisation: fixed, a scale and shift a task, all of it a task, or everything shared.",
+    )
+
+
+class TaskConfig(Frozen):
+    """One job in the sequence."""
+
+    name: str = Field(description="A task, or some of its classes as in fashion:0-4.")
+    images_per_class: Whole | None = Field(
+        None, ge=1, le=100_000, description="Limit on training images; empty takes all.", json_schema_extra=_unit("images")
+    )
+
+
+class TrainingConfig(Frozen):
+    """How each stage is trained."""
+
+    optimizer: Literal["sgd", "adam", "adamw"] = Field("adam", description="The rule that turns gradients into steps.")
+    learning_rate: Number = Field(5e-4, gt=0, le=10, description="Step size of the trunk.", json_schema_extra={"log": True})
+    head_learning_rate: Number = Field(
+        3e-3, gt=0, le=10, description="Step size of the new head.", json_schema_extra={"log": True}
+    )
+    momentum: Number = Field(0.9, ge=0, lt=1, description="SGD's memory of earlier steps; Adam has its own.")
+    weight_decay: Number = Field(0.0, ge=0, le=1, description="Pull of every trained weight towards zero.")
+    schedule: Literal["constant", "cosine"] = Field("cosine", description="How the step size changes in a phase.")
+    warmup_fraction: Number = Field(0.1, ge=0, lt=1, description="Share of a phase in which the step size grows from 0.")
+    epochs: Whole = Field(3, ge=1, le=1000, description="Passes over a task's images.", json_schema_extra=_unit("passes"))
+    batch_size: Whole = Field(32, ge=1, le=4096, description="Images in one step.", json_schema_extra=_unit("images"))
+    head_warmup_epochs: Whole = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="Passes in which the new head learns alone before the trunk moves.",
+        json_schema_extra=_unit("passes"),
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="Numbers used in training's forward pass; bfloat16 is shorter and faster on a GPU."
+    )
+
+
+class MethodConfig(Frozen):
+    """What all methods have: a name. The docstring of each is the line that a page shows for it."""
+
+
+class FineTuningConfig(MethodConfig):
+    """Goes on training the whole network on the new job. Simple and quick, and it forgets."""
+
+    name: Literal["fine_tuning"] = "fine_tuning"
+    trunk_lr_scale: Number = Field(1.0, ge=0, le=10, description="Trunk's step size, times this. 0 trains heads alone.")
+    frozen_blocks: Whole = Field(
+        0, ge=0, le=64, description="First blocks that stay as they are.", json_schema_extra=_unit("blocks")
+    )
+
+
+class FeatureExtractionConfig(MethodConfig):
+    """Keeps the network as it is and learns a new last layer for each job. Forgets nothing, learns less."""
+
+    name: Literal["feature_extraction"] = "feature_extraction"
+    trunk: Literal["start", "first_task"] | None = Field(
+        None,
+        description="Which trunk is kept: the one it starts with, or the one after task 1. Empty: start where the "
+        "weights are pretrained, else first_task.",
+    )
+
+
+class SeparateCopiesConfig(MethodConfig):
+    """Copies the starting network for every job. Forgets nothing; memory grows with every job."""
+
+    name: Literal["separate_copies"] = "separate_copies"
+    trunk_lr_scale: Number = Field(1.0, ge=0, le=10, description="Trunk's step size, times this. 0 trains heads alone.")
+    frozen_blocks: Whole = Field(
+        0, ge=0, le=64, description="First blocks that stay as they are.", json_schema_extra=_unit("blocks")
+    )
+
+
+class JointConfig(MethodConfig):
+    """Trains on all jobs' pictures together. The best there is, if every old picture may be kept."""
+
+    name: Literal["joint"] = "joint"
+
+
+AnyMethodConfig = FineTuningConfig | FeatureExtractionConfig | SeparateCopiesConfig | JointConfig
+
+# The order in which pages and tables show the methods.
+METHODS: dict[str, type[MethodConfig]] = {
+    "feature_extraction": FeatureExtractionConfig,
+    "fine_tuning": FineTuningConfig,
+    "separate_copies": SeparateCopiesConfig,
+    "joint": JointConfig,
+}
+METHOD_TITLES: dict[str, str] = {
+    "feature_extraction": "Feature extraction",
+    "fine_tuning": "Fine-tuning",
+    "separate_copies": "Separate copies",
+    "joint": "Joint training",
+}
+
+
+class RunConfig(Frozen):
+    """A backbone, a task sequence, how to train, by which method, and the seed of everything random."""
+
+    backbone: BackboneConfig = Field(default_factory=lambda: BackboneConfig(), description="The network that is reused.")
+    tasks: tuple[TaskConfig, ...] = Field(min_length=1, max_length=50, description="The jobs, in the order they are learnt.")
+    training: TrainingConfig = Field(default_factory=lambda: TrainingConfig(), description="How each stage is trained.")
+    method: AnyMethodConfig = Field(discriminator="name", description="How old jobs are kept.")
+    seed: Whole = Field(0, ge=0, le=2**31 - 1, description="Same seed, same numbers.")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        info = BACKBONES[self.backbone.name]
+        if self.backbone.start == "pretrained" and not info.pretrained:
+            raise ValueError(
+                f"backbone.start is pretrained, but {self.backbone.name} has no trained weights; "
+                "choose kaiming, xavier or far"
+            )
+        for position, task in enumerate(self.tasks, 1):
+            try:
+                tasks.describe(task.name)
+            except tasks.TaskError as error:
+                raise ValueError(f"tasks.{position}.name: {error}") from None
+        frozen = getattr(self.method, "frozen_blocks", 0)
+        if frozen > len(info.blocks):
+            raise ValueError(
+                f"method.frozen_blocks is {frozen}, but {self.backbone.name} has {len(info.blocks)} blocks; "
+                f"choose 0 to {len(info.blocks)}"
+            )
+        if self.method.name == "feature_extraction" and self.backbone.norm == "shared" and info.has_norm:
+            raise ValueError(
+                "backbone.norm is shared, which moves the trunk that feature_extraction keeps; "
+                "choose frozen, affine_per_task or per_task"
+            )
+        return self
+
+    @property
+    def task_names(self) -> list[str]:
+        """Names by position; a task that appears twice is there twice."""
+        return [task.name for task in self.tasks]
+
+    def canonical_json(self) -> str:
+        """The same text for equal configurations, whatever order or spelling they were written in."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+
+    def key(self) -> str:
+        """SHA-256 (64 hex digits) of the canonical JSON, the engine's version and each task's pictures."""
+        parts = [self.canonical_json(), ENGINE_VERSION, *(tasks.fingerprint(name) for name in self.task_names)]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    def warnings(self) -> list[str]:
+        """Plain sentences about what is allowed but perhaps not meant."""
+        found = []
+        twice = sorted({name for name in self.task_names if self.task_names.count(name) > 1})
+        if twice:
+            found.append(f"{', '.join(twice)} is in the sequence more than once; each time it gets a head and a column.")
+        if self.backbone.norm == "shared" and BACKBONES[self.backbone.name].has_norm:
+            found.append("backbone.norm is shared: old tasks are not isolated, whatever the method.")
+        return found
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Reading, changing and explaining configurations
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def parse(data: Mapping[str, Any]) -> RunConfig:
+    """Validate plain data (as read from JSON). Raises ConfigError with one sentence."""
+    try:
+        return RunConfig.model_validate(dict(data))
+    except ValidationError as error:
+        raise ConfigError(explain(error)) from None
+
+
+def parse_json(text: str | bytes) -> RunConfig:
+    """Validate a JSON document. Raises ConfigError where it is not JSON, not an object, or not a configuration."""
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:  # also UnicodeDecodeError
+        raise ConfigError(f"The configuration is not valid JSON ({str(error).splitlines()[0]}).") from None
+    if not isinstance(data, dict):
+        raise ConfigError("The configuration must be a JSON object with backbone, tasks, training, method and seed.")
+    return parse(data)
+
+
+def apply_setting(data: dict[str, Any], path: str, value: Any) -> None:
+    """Set `a.b.0.c` in plain data, in place; list positions count from 0. Raises ConfigError for a path that cannot be."""
+    node: Any = data
+    *parents, last = path.split(".")
+    for part in parents:
+        node = _child(node, part, path)
+    if isinstance(node, list):
+        node[_position(node, last, path)] = value
+    elif isinstance(node, dict):
+        node[last] = value
+    else:
+        raise ConfigError(f"{path}: there is nothing below {'.'.join(parents)} to set.")
+
+
+def _child(node: Any, part: str, path: str) -> Any:
+    if isinstance(node, list):
+        return node[_position(node, part, path)]
+    if isinstance(node, dict) and part in node:
+        return node[part]
+    known = ", ".join(node) if isinstance(node, dict) else "nothing"
+    raise ConfigError(f"{path}: there is no {part!r} here; known: {known}.")
+
+
+def _position(node: list[Any], part: str, path: str) -> int:
+    if part.isascii() and part.isdigit() and int(part) < len(node):
+        return int(part)
+    raise ConfigError(f"{path}: {part!r} is not a position from 0 to {len(node) - 1}.")
+
+
+def explain(error: ValidationError) -> str:
+    """One plain sentence for the first thing that is wrong, and how many more there are."""
+    first, *rest = error.errors(include_url=False)
+    location = [str(part) for part in first["loc"]]
+    if location[:1] == ["method"] and len(location) > 1 and location[1] in METHODS:
+        del location[1]  # pydantic names the member of the union that it tried
+    if location[:1] == ["tasks"] and len(location) > 1 and location[1].isdigit():
+        location[1] = str(int(location[1]) + 1)  # people count from 1
+    field = ".".join(location)
+    context = first.get("ctx", {})
+    value = _short(first["input"])
+    match first["type"]:
+        case "value_error":
+            sentence = str(context["error"])
+        case "missing":
+            sentence = f"{field} is missing"
+        case "extra_forbidden":
+            sentence = f"{field} is not a known field{_siblings(location)}"
+        case "literal_error":
+            sentence = f"{field} is {value}; allowed: {context['expected'].replace(chr(39), '')}"
+        case "union_tag_invalid":
+            sentence = f"method.name is {_short(context['tag'])}; allowed: {', '.join(METHODS)}"
+        case "union_tag_not_found":
+            sentence = f"method needs a name; allowed: {', '.join(METHODS)}"
+        case "too_short":
+            sentence = f"{field} is empty; at least {context['min_length']} is needed"
+        case "finite_number":
+            sentence = f"{field} is {value}; it must be a finite number"
+        case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal":
+            sentence = f"{field} is {value}; it must be {_bounds(location)}"
+        case _:
+            sentence = f"{field or 'The configuration'} is {value}; {_plain(first['msg'])}"
+    more = f" (and {len(rest)} more)" if rest else ""
+    return " ".join(f"{sentence}{more}.".split())
+
+
+def _plain(message: str) -> str:
+    return message[0].lower() + message[1:].replace("Input should be", "it must be").replace("input should be", "it must be")
+
+
+def _short(value: Any) -> str:
+    text = repr(value) if isinstance(value, str) else json.dumps(value, default=str)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def _model_at(location: list[str]) -> type[BaseModel] | None:
+    match location:
+        case [_]:
+            return RunConfig
+        case ["backbone", _]:
+            return BackboneConfig
+        case ["training", _]:
+            return TrainingConfig
+        case ["tasks", _, _]:
+            return TaskConfig
+    return None
+
+
+def _siblings(location: list[str]) -> str:
+    model = _model_at(location)
+    return f"; known: {', '.join(model.model_fields)}" if model else ""
+
+
+def _bounds(location: list[str]) -> str:
+    models: list[type[BaseModel]] = [model for model in [_model_at(location)] if model] or list(METHODS.values())
+    for model in models:
+        if location[-1] in model.model_fields:
+            spec = _spec("", model, location[-1])
+            return spec.bounds
+    return "within its bounds"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The fields, for forms, command line and documents
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class FieldSpec:
+    """One setting: dotted `path`, `kind` (choice, whole, number, text), bounds (None: none), unit and help."""
+
+    path: str
+    kind: Literal["choice", "whole", "number", "text"]
+    default: Any
+    help: str
+    optional: bool = False
+    choices: tuple[str, ...] = ()
+    low: float | None = None
+    high: float | None = None
+    low_open: bool = False
+    high_open: bool = False
+    unit: str = ""
+    log: bool = False
+
+    @property
+    def bounds(self) -> str:
+        """`from 0 to 1`, `above 0 and up to 10`, in words."""
+        low = "" if self.low is None else f"{'above' if self.low_open else 'from'} {self.low:g}"
+        high = "" if self.high is None else f"{'below' if self.high_open else 'up to'} {self.high:g}"
+        return " and ".join(part for part in (low, high) if part) or "a number"
+
+
+def fields(prefix: str, model: type[BaseModel]) -> Iterator[FieldSpec]:
+    """All settings of a part of the configuration, in order, without a method's own name."""
+    for name in model.model_fields:
+        if not (issubclass(model, MethodConfig) and name == "name"):
+            yield _spec(prefix, model, name)
+
+
+def _spec(prefix: str, model: type[BaseModel], name: str) -> FieldSpec:
+    info = model.model_fields[name]
+    annotation: Any = info.annotation
+    metadata = list(info.metadata)
+    optional = typing.get_origin(annotation) in (types.UnionType, typing.Union) and type(None) in typing.get_args(annotation)
+    if optional:
+        annotation = next(part for part in typing.get_args(annotation) if part is not type(None))
+    if typing.get_origin(annotation) is Annotated:
+        annotation = typing.get_args(annotation)[0]
+    choices = typing.get_args(annotation) if typing.get_origin(annotation) is Literal else ()
+    kind: Literal["choice", "whole", "number", "text"] = (
+        "choice" if choices else "whole" if annotation is int else "number" if annotation is float else "text"
+    )
+    limits: dict[str, float] = {}
+    for item in metadata:
+        for mark in ("ge", "gt", "le", "lt"):
+            if getattr(item, mark, None) is not None:
+                limits[mark] = getattr(item, mark)
+    extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+    return FieldSpec(
+        path=f"{prefix}.{name}" if prefix else name,
+        kind=kind,
+        default=info.get_default(call_default_factory=True) if not info.is_required() else None,
+        help=info.description or "",
+        optional=optional,
+        choices=tuple(str(choice) for choice in choices),
+        low=limits.get("ge", limits.get("gt")),
+        high=limits.get("le", limits.get("lt")),
+        low_open="gt" in limits,
+        high_open="lt" in limits,
+        unit=str(extra.get("unit", "")),
+        log=bool(extra.get("log", False)),
+    )

@@ -1,0 +1,102 @@
+"""Named configurations: a sequence, and fair settings for every method.
+
+`fine_tuning`, `joint` and `separate_copies` have identical backbone, tasks and training, with rates chosen by
+single-task validation accuracy; `feature_extraction` may also differ in epochs, batch size and norm.
+"""
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+from labcore.configs import BACKBONES, METHODS, ConfigError, RunConfig, apply_setting, parse
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """`base` is a whole configuration; `by_method` holds what differs for one method, as dotted settings."""
+
+    name: str
+    title: str
+    description: str
+    base: dict[str, Any]
+    by_method: dict[str, dict[str, Any]]
+
+
+_TRAINING = {"optimizer": "adam", "learning_rate": 5e-4, "head_learning_rate": 3e-3, "epochs": 3, "batch_size": 32}
+_LITE0 = {"name": "efficientnet_lite0", "start": "pretrained", "image_size": 64, "norm": "frozen"}
+# Heads alone cost next to nothing on cached features, so feature extraction gets the passes it needs to converge.
+_MANY_PASSES: dict[str, Any] = {"training.epochs": 100}
+
+PRESETS: dict[str, Preset] = {
+    "story": Preset(
+        "story",
+        "The story",
+        "A network that knows photographs learns digits, then clothes, then hand fans.",
+        {
+            "backbone": _LITE0,
+            "tasks": [{"name": "digits"}, {"name": "fashion", "images_per_class": 100}, {"name": "fans"}],
+            "training": _TRAINING,
+        },
+        {"feature_extraction": _MANY_PASSES},
+    ),
+    "quick": Preset(
+        "quick",
+        "Quick look",
+        "A tiny network from scratch, about ten seconds a method.",
+        {
+            "backbone": {"name": "small_cnn", "start": "kaiming", "image_size": 28, "norm": "frozen"},
+            "tasks": [
+                {"name": "fashion:0-4", "images_per_class": 160},
+                {"name": "digits", "images_per_class": 80},
+                {"name": "hotdogs"},
+            ],
+            "training": {**_TRAINING, "learning_rate": 2e-3, "head_learning_rate": 2e-3, "epochs": 6},
+        },
+        {"feature_extraction": {"training.epochs": 20}},
+    ),
+    "long": Preset(
+        "long",
+        "Five jobs",
+        "The same network as in the story, five jobs in a row.",
+        {
+            "backbone": _LITE0,
+            "tasks": [
+                {"name": "digits"},
+                {"name": "fashion", "images_per_class": 100},
+                {"name": "faces"},
+                {"name": "fans"},
+                {"name": "swatters"},
+            ],
+            "training": _TRAINING,
+        },
+        {"feature_extraction": _MANY_PASSES},
+    ),
+}
+DEFAULT_METHOD = "fine_tuning"
+
+
+def preset_data(name: str, method: str = DEFAULT_METHOD) -> dict[str, Any]:
+    """A preset's configuration for a method, as plain data that may be changed. Raises ConfigError for unknown names."""
+    if name not in PRESETS:
+        raise ConfigError(f"preset is {name!r}; allowed: {', '.join(PRESETS)}.")
+    if method not in METHODS:
+        raise ConfigError(f"method is {method!r}; allowed: {', '.join(METHODS)}.")
+    data = copy.deepcopy(PRESETS[name].base)
+    data["method"] = {"name": method}
+    data["seed"] = 0
+    for path, value in PRESETS[name].by_method.get(method, {}).items():
+        apply_setting(data, path, value)
+    return data
+
+
+def preset(name: str, method: str = DEFAULT_METHOD) -> RunConfig:
+    """A preset's configuration for a method. Raises ConfigError for unknown names."""
+    return parse(preset_data(name, method))
+
+
+def with_backbone(data: dict[str, Any], name: str) -> None:
+    """Change the backbone of plain data, in place; start and size fall to its defaults. Raises ConfigError if unknown."""
+    if name not in BACKBONES:
+        raise ConfigError(f"backbone is {name!r}; allowed: {', '.join(BACKBONES)}.")
+    info = BACKBONES[name]
+    data["backbone"] = {**data.get("backbone", {}), "name": name, "start": info.start, "image_size": info.image_size}

@@ -1,0 +1,25 @@
+# Each of these works alone on a fresh machine with Python 3.11 or newer: what is missing is installed first.
+PORT ?= 8501
+BIN := .venv/bin
+
+.PHONY: run test check format
+
+run:
+	@sh scripts/setup.sh run
+	@echo "Reuse Lab: http://localhost:$(PORT)   (Ctrl-C ends the page; training goes on)"
+	@$(BIN)/python -m streamlit run app.py --server.port $(PORT)
+
+test:
+	@sh scripts/setup.sh test
+	@$(BIN)/python -m pytest
+
+check:
+	@sh scripts/setup.sh check
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+format:
+	@sh scripts/setup.sh check
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .

@@ -1,0 +1,8 @@
+"""`python -m labcore`."""
+
+import sys
+
+from labcore.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

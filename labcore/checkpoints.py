@@ -1,0 +1,94 @@
+"""A run's whole state in one file, so that after `kill -9` it goes on bit for bit as if nothing had happened."""
+
+import json
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from labcore.configs import Frozen
+from labcore.network import like
+from labcore.store import atomic_path
+
+
+class Position(Frozen):
+    """Where a run stands, and what it has spent: `stage` from 1, `phase` and `phase_step` from 0, seconds of the run.
+
+    `phase_step` steps of the phase are done; at phase 0, step 0 the stage has not begun. `pending` are the loss terms
+    of the steps since the last `StepLogged`.
+    """
+
+    key: str
+    stage: int = 1
+    phase: int = 0
+    phase_step: int = 0
+    step: int = 0
+    images_seen: int = 0
+    train_seconds: float = 0.0
+    evaluation_seconds: float = 0.0
+    stage_step: int = 0
+    stage_images: int = 0
+    stage_train_seconds: float = 0.0
+    stage_evaluation_seconds: float = 0.0
+    peak_memory: int = 0
+    pending: tuple[dict[str, float], ...] = ()
+
+
+def save(path: Path, position: Position, tensors: Mapping[str, Tensor]) -> None:
+    """Write position and tensors as one file, whole or not at all. Raises OSError where the disk is full."""
+    with atomic_path(path) as temporary:
+        write_tensors(temporary, tensors, {"position": position.model_dump_json()})
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """A safetensors file. Raises OSError."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # Two names for one storage are two tensors in the file.
+    seen: set[int] = set()
+    for name, tensor in plain.items():
+        if tensor.data_ptr() in seen:
+            plain[name] = tensor.clone()
+        seen.add(tensor.data_ptr())
+    try:
+        save_file(plain, path, metadata)
+    except SafetensorError as error:  # it wraps the system's error in its own
+        raise OSError(28 if "os error 28" in str(error) else 5, str(error)) from None
+
+
+def load(path: Path, key: str) -> tuple[Position, dict[str, Tensor]] | None:
+    """The checkpoint of the run of this key; None where there is none, or it is not one of this run."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            position = Position.model_validate_json((file.metadata() or {}).get("position", ""))
+            if position.key != key:
+                return None
+            return position, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError, ValueError, struct.error, json.JSONDecodeError):
+        return None
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimizer's memory as `optimizer/GROUP/POSITION/NAME`."""
+    return {
+        f"optimizer/{g}/{p}/{name}": value
+        for g, group in enumerate(optimizer.param_groups)
+        for p, parameter in enumerate(group["params"])
+        for name, value in optimizer.state.get(parameter, {}).items()
+        if isinstance(value, Tensor)
+    }
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Tensor]) -> None:
+    """Take back `optimizer_tensors`, in the parameters' memory format."""
+    for path, value in saved.items():
+        if not path.startswith("optimizer/"):
+            continue
+        _, g, p, name = path.split("/")
+        parameter = optimizer.param_groups[int(g)]["params"][int(p)]
+        state: dict[str, Any] = optimizer.state[parameter]
+        state[name] = like(parameter, value) if value.shape == parameter.shape else value.to(parameter.device)

@@ -1,0 +1,402 @@
+"""The lab without a page: `python -m labcore …`.
+
+Results go to stdout (with `--json` as one JSON document), progress and logs to stderr. Exit status: 0 good, 1 a run
+that failed or was stopped, 2 bad input, told in one line on stderr with stdout empty.
+"""
+
+import argparse
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from labcore import archive, tasks, worker
+from labcore.configs import BACKBONES, METHOD_TITLES, METHODS, ConfigError, RunConfig, apply_setting, parse
+from labcore.events import Evaluated, Event, RunEnded, RunStarted, StageEnded, StageStarted, to_line
+from labcore.presets import DEFAULT_METHOD, PRESETS, preset_data, with_backbone
+from labcore.results import RunResult
+from labcore.store import Busy, RunRecord, Store, StoreError
+
+GOOD, FAILED, BAD_INPUT = 0, 1, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    try:
+        options = _parser().parse_args(arguments)
+        logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
+        command: Callable[[argparse.Namespace], int] = options.command
+        return command(options)
+    except (ConfigError, tasks.TaskError, StoreError) as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
+        return BAD_INPUT
+    except BrokenPipeError:
+        # Whoever read our output has gone; what they did not read they did not want.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return GOOD
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{self.prog}: {message}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m labcore", description="Teach one network several tasks, and see what it forgets.")
+    commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND", parser_class=_Parser)
+
+    def add(name: str, command: Callable[[argparse.Namespace], int], help: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=help, description=help)
+        sub.set_defaults(command=command)
+        sub.add_argument("--json", action="store_true", help="print one JSON document on stdout")
+        return sub
+
+    for name, command, help in (
+        ("run", _run, "train a configuration here and now, and print its result"),
+        ("submit", _submit, "queue a configuration for the worker, and print the run's ID"),
+    ):
+        sub = add(name, command, help)
+        sub.add_argument("config", nargs="?", metavar="CONFIG.json", help="a configuration")
+        sub.add_argument("--preset", help=f"start from a preset: {', '.join(PRESETS)} (default story)")
+        sub.add_argument("--method", help=", ".join(METHODS))
+        sub.add_argument("--backbone", help=", ".join(BACKBONES))
+        sub.add_argument("--tasks", metavar="A,B,C", help="the task sequence")
+        sub.add_argument("--seed", help="seed of everything random")
+        sub.add_argument("--set", action="append", default=[], metavar="a.b=v", dest="settings", help="change a setting")
+        sub.add_argument("--no-cache", action="store_true", help="always a new run, from the beginning")
+        sub.add_argument("--device", default="auto", help="auto, cpu, cuda:0, …")
+        if name == "run":
+            _add_checkpoint_seconds(sub)
+    add("list", _list, "all runs, the newest first")
+    for name, command, help in (
+        ("show", _show, "a run's result"),
+        ("events", _events, "a run's events, one JSON line each"),
+        ("cancel", _cancel, "stop a run, or take it out of the queue"),
+        ("resume", _resume, "queue a stopped, failed or lost run again; it goes on from its last checkpoint"),
+        ("delete", _delete, "remove a run for good"),
+    ):
+        add(name, command, help).add_argument("run", metavar="RUN")
+    sub = add("export", _export, "write a run to a zip")
+    sub.add_argument("run", metavar="RUN")
+    sub.add_argument("file", metavar="OUT.zip", type=Path)
+    add("import", _import, "read a run from a zip").add_argument("file", metavar="IN.zip", type=Path)
+    sub = add("worker", _worker, "take queued runs and train them")
+    sub.add_argument("--device", default="auto", help="auto, cpu, cuda:0, …")
+    sub.add_argument("--executor", default="local", choices=["local"], help="where training runs")
+    sub.add_argument("--until-idle", action="store_true", help="end when nothing waits")
+    _add_checkpoint_seconds(sub)
+    add("backbones", _backbones, "the networks there are")
+    add("tasks", _tasks, "the tasks there are")
+    add("methods", _methods, "the methods there are")
+    add("presets", _presets, "the presets there are")
+    return parser
+
+
+def _add_checkpoint_seconds(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--checkpoint-seconds", default="20", metavar="S", help="time between checkpoints (default 20)")
+
+
+def _checkpoint_seconds(options: argparse.Namespace) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 <= (seconds := float(options.checkpoint_seconds)) <= 86400:
+            return seconds
+    raise ConfigError(f"--checkpoint-seconds is {options.checkpoint_seconds!r}; it must be a number from 0 to 86400.")
+
+
+# ---- configurations -------------------------------------------------------------------------------------------------
+
+
+def read_config(options: argparse.Namespace) -> RunConfig:
+    """Preset or file, then --method, --backbone, --tasks, --seed, --set; validated once, together. Raises ConfigError."""
+    if options.config is not None and options.preset is not None:
+        raise ConfigError("Give a configuration file or --preset, not both.")
+    if options.method is not None and options.method not in METHODS:
+        raise ConfigError(f"method is {options.method!r}; allowed: {', '.join(METHODS)}.")
+    if options.config is not None:
+        data = _read_file(Path(options.config))
+        if options.method is not None:
+            data["method"] = {"name": options.method}
+    else:
+        preset = "story" if options.preset is None else options.preset
+        data = preset_data(preset, DEFAULT_METHOD if options.method is None else options.method)
+    if options.backbone is not None:
+        with_backbone(data, options.backbone)
+    if options.tasks is not None:
+        limits = {task["name"]: task for task in data.get("tasks", []) if isinstance(task, dict) and "name" in task}
+        names = options.tasks.split(",") if options.tasks else []
+        data["tasks"] = [dict(limits.get(name, {"name": name})) for name in names]
+    if options.seed is not None:
+        data["seed"] = _json_or_text(options.seed)
+    for setting in options.settings:
+        path, equals, value = setting.partition("=")
+        if not equals or not path:
+            raise ConfigError(f"--set {setting!r} is not of the form a.b=value.")
+        if path.split(".")[0] not in RunConfig.model_fields:
+            raise ConfigError(f"--set {path}: known: {', '.join(RunConfig.model_fields)}.")
+        apply_setting(data, path, _json_or_text(value))
+    config = parse(data)
+    for warning in config.warnings():
+        print(f"Note: {warning}", file=sys.stderr)
+    return config
+
+
+def _json_or_text(value: str) -> Any:
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"The configuration {str(path)!r} cannot be read: {error.strerror}.") from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"The configuration {str(path)!r} is not valid JSON: {error}.") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"The configuration {str(path)!r} must be a JSON object.")
+    return data
+
+
+# ---- commands -------------------------------------------------------------------------------------------------------
+
+
+def _run(options: argparse.Namespace) -> int:
+    config, seconds, store = read_config(options), _checkpoint_seconds(options), Store()
+    from labcore.trainer import pick_device, use_threads
+
+    device = pick_device(options.device)
+    use_threads()
+    submission = store.submit(config, device=options.device, use_cache=not options.no_cache)
+    run, stop = submission.run, threading.Event()
+    with _interrupts(stop):
+        while not submission.cached and store.record(run).active:
+            try:
+                claim = store.claim_run(run)
+            except Busy:  # a worker, or another command, has it: follow it
+                worker.wait_for(store, run, _tell, until=stop.is_set)
+                if stop.is_set():
+                    break
+                continue
+            store_stop = threading.Thread(target=_pass_on, args=(stop, store, run), daemon=True)
+            store_stop.start()
+            worker.run_claim(claim, device, checkpoint_seconds=seconds, tell=_tell)
+    result = store.result(run, cached=submission.cached)
+    if result.state == "stopped":
+        print(f"Stopped. `python -m labcore resume {run}` queues it again.", file=sys.stderr)
+    _print(options, result.model_dump(mode="json"), lambda: _describe(result))
+    return GOOD if result.state == "complete" else FAILED
+
+
+@contextlib.contextmanager
+def _interrupts(stop: threading.Event) -> Any:
+    """Ctrl-C asks the run to stop; a second one ends the process."""
+
+    def ask(number: int, frame: Any) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        print("Stopping…", file=sys.stderr)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _pass_on(stop: threading.Event, store: Store, run: str) -> None:
+    stop.wait()
+    store.request_stop(run)
+
+
+def _submit(options: argparse.Namespace) -> int:
+    config, store = read_config(options), Store()
+    if options.device != "auto" and options.device != "cpu":
+        from labcore.trainer import pick_device
+
+        pick_device(options.device)
+    submission = store.submit(config, device=options.device, use_cache=not options.no_cache)
+    found = {"run": submission.run, "state": submission.state, "cached": submission.cached}
+    _print(options, found, lambda: submission.run)
+    return GOOD
+
+
+def _list(options: argparse.Namespace) -> int:
+    store = Store()
+    rows = []
+    for record in store.records():
+        with contextlib.suppress(ConfigError):
+            config = store.config(record.run)
+            rows.append((record, config))
+    document = [
+        {**record.model_dump(mode="json"), "method": config.method.name, "tasks": config.task_names}
+        for record, config in rows
+    ]
+    _print(options, document, lambda: "\n".join(_row(*row) for row in rows) or "No runs yet: `python -m labcore run`.")
+    return GOOD
+
+
+def _row(record: RunRecord, config: RunConfig) -> str:
+    accuracy = "" if record.average_accuracy is None else f"{record.average_accuracy:4.0%}"
+    state = "lost" if record.lost else record.state
+    return f"{record.run}  {state:9} {accuracy:5} {config.method.name:18} {' → '.join(config.task_names)}"
+
+
+def _show(options: argparse.Namespace) -> int:
+    store = Store()
+    result = store.result(options.run, cached=store.record(options.run).state == "complete")
+    _print(options, result.model_dump(mode="json"), lambda: _describe(result))
+    return GOOD
+
+
+def _events(options: argparse.Namespace) -> int:
+    events, _ = Store().tail(options.run)
+    lines = [to_line(event).decode().rstrip("\n") for event in events]
+    _print(options, [json.loads(line) for line in lines], lambda: "\n".join(lines))
+    return GOOD
+
+
+def _cancel(options: argparse.Namespace) -> int:
+    store = Store()
+    store.request_stop(options.run)
+    return _print_record(options, store)
+
+
+def _resume(options: argparse.Namespace) -> int:
+    store = Store()
+    store.resume(options.run)
+    return _print_record(options, store)
+
+
+def _print_record(options: argparse.Namespace, store: Store) -> int:
+    record = store.record(options.run)
+    stopping = record.state == "running" and store.stop_requested(record.run)
+    _print(options, record.model_dump(mode="json"), lambda: f"{record.run}: {'stopping' if stopping else record.state}")
+    return GOOD
+
+
+def _delete(options: argparse.Namespace) -> int:
+    Store().delete(options.run)
+    _print(options, {"run": options.run, "deleted": True}, lambda: f"{options.run}: deleted")
+    return GOOD
+
+
+def _export(options: argparse.Namespace) -> int:
+    missing = archive.export_run(Store(), options.run, options.file)
+    if missing:
+        print(f"Stages without stored arrays, left out: {', '.join(map(str, missing))}.", file=sys.stderr)
+    found = {"run": options.run, "file": str(options.file), "missing_stages": missing}
+    _print(options, found, lambda: f"{options.run}: written to {options.file}")
+    return GOOD
+
+
+def _import(options: argparse.Namespace) -> int:
+    run = archive.import_run(Store(), options.file)
+    _print(options, {"run": run}, lambda: run)
+    return GOOD
+
+
+def _worker(options: argparse.Namespace) -> int:
+    worker.work(
+        Store(), options.device, until_idle=options.until_idle, checkpoint_seconds=_checkpoint_seconds(options)
+    )
+    if options.json:
+        _print(options, {"device": options.device, "ended": True}, str)
+    return GOOD
+
+
+def _backbones(options: argparse.Namespace) -> int:
+    document = [
+        {
+            "name": name,
+            "title": info.title,
+            "description": info.description,
+            "start": info.start,
+            "image_size": info.image_size,
+            "blocks": list(info.blocks),
+            "weights": info.weights,
+        }
+        for name, info in BACKBONES.items()
+    ]
+    _print(options, document, lambda: "\n".join(f"{row['name']:20} {row['description']}" for row in document))
+    return GOOD
+
+
+def _tasks(options: argparse.Namespace) -> int:
+    found = [tasks.describe(name) for name in tasks.EMBEDDED]
+    document = [
+        {"name": task.name, "title": task.title, "description": task.description, "classes": list(task.classes)}
+        for task in found
+    ]
+    _print(options, document, lambda: "\n".join(f"{t.name:20} {t.description} {', '.join(t.classes)}" for t in found))
+    return GOOD
+
+
+def _methods(options: argparse.Namespace) -> int:
+    document = [
+        {"name": name, "title": METHOD_TITLES[name], "description": model.__doc__} for name, model in METHODS.items()
+    ]
+    _print(options, document, lambda: "\n".join(f"{row['name']:20} {row['description']}" for row in document))
+    return GOOD
+
+
+def _presets(options: argparse.Namespace) -> int:
+    document = [
+        {
+            "name": preset.name,
+            "title": preset.title,
+            "description": preset.description,
+            "methods": {method: preset_data(preset.name, method) for method in METHODS},
+        }
+        for preset in PRESETS.values()
+    ]
+    _print(options, document, lambda: "\n".join(f"{p.name:20} {p.description}" for p in PRESETS.values()))
+    return GOOD
+
+
+# ---- output ---------------------------------------------------------------------------------------------------------
+
+
+def _print(options: argparse.Namespace, document: Any, plain: Callable[[], str]) -> None:
+    print(json.dumps(document, indent=2, allow_nan=False) if options.json else plain())
+    sys.stdout.flush()
+
+
+def _tell(event: Event) -> None:
+    """Progress for people, on stderr."""
+    match event:
+        case RunStarted():
+            again = "" if event.resumed_from_step is None else f", going on from step {event.resumed_from_step}"
+            line = f"{event.run} on {event.device} ({event.device_name}, {event.threads} threads){again}"
+        case StageStarted():
+            line = f"stage {event.stage}: {event.task}"
+        case Evaluated(kind="live"):
+            line = f"  {event.images_seen:7} images  " + "  ".join(f"{value:4.0%}" for value in event.accuracy)
+        case StageEnded():
+            line = f"  learnt in {event.train_seconds:.1f} s, measured in {event.evaluation_seconds:.1f} s"
+        case RunEnded():
+            line = event.state + (f": {event.error}" if event.error else "")
+        case _:
+            return
+    print(line, file=sys.stderr, flush=True)
+
+
+def _describe(result: RunResult) -> str:
+    lines = [f"{result.run}: {result.state}" + (f": {result.error}" if result.error else "")]
+    lines += [f"  after {result.tasks[k]:16}" + _percents(row) for k, row in enumerate(result.accuracy_matrix)]
+    if result.average_accuracy is not None:
+        lines.append(f"  average accuracy {result.average_accuracy:.1%}")
+    return "\n".join(lines)
+
+
+def _percents(row: Sequence[float | None]) -> str:
+    return "  ".join("    –" if value is None else f"{value:5.1%}" for value in row)

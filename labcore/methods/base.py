@@ -1,0 +1,160 @@
+"""The base class *is* sequential fine-tuning; each method overrides a few hooks, and its file reads like its paper."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from labcore.batches import Batch, LoadedTask
+from labcore.configs import RunConfig
+from labcore.network import Network, Overlay, count_bytes
+
+# What stage 1's outcome depends on where a method does nothing there that sequential fine-tuning would not.
+BASE: dict[str, Any] = {"name": "base"}
+
+# Which elements of a tensor may change: all of them (None), or where a bool tensor of its shape is true.
+Mask = Tensor | None
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A part of a stage with its own optimizer: passes over its data. `head_only`: the trunk stands still."""
+
+    name: str
+    epochs: int
+    head_only: bool = False
+
+
+class Method:
+    """Sequential fine-tuning, and the hooks by which methods differ from it.
+
+    Stages and tasks count from 1: stage k learns task k. `tasks` holds the pictures of all tasks seen so far, by
+    position − 1. A method keeps masks, owners and anchors; weights, heads and normalisation are the network's.
+    """
+
+    def __init__(self, network: Network, config: RunConfig, tasks: Sequence[LoadedTask]) -> None:
+        self.network, self.run, self.tasks = network, config, tasks
+        self.pretrained = config.backbone.start == "pretrained"
+
+    # ---- what a stage is --------------------------------------------------------------------------------------------
+
+    def phases(self, stage: int) -> Sequence[Phase]:
+        """The parts of a stage in order: the new head may warm up, then everything trains."""
+        warmup = self.run.training.head_warmup_epochs
+        train = Phase("train", self.run.training.epochs)
+        # A random trunk that has learnt nothing gives a head nothing to warm up on.
+        return [Phase("warm_up", warmup, head_only=True), train] if warmup and not self.is_fresh(stage) else [train]
+
+    def data(self, stage: int, phase: Phase) -> Sequence[int]:
+        """The tasks whose training images the phase reads."""
+        return [stage]
+
+    def start_stage(self, stage: int) -> None:
+        """Called once the new head is there, before any training."""
+
+    def end_stage(self, stage: int) -> None:
+        """Called after the last phase, before measuring."""
+
+    # ---- what may change --------------------------------------------------------------------------------------------
+
+    def is_fresh(self, stage: int) -> bool:
+        """Whether the trunk has learnt nothing before this stage, so that its normalisation has to."""
+        return stage == 1 and not self.pretrained
+
+    def frozen_blocks(self, stage: int) -> int:
+        """How many of the first blocks stand still in this stage, their shared normalisation included."""
+        return 0
+
+    def trainable(self, stage: int, phase: Phase) -> dict[str, Mask]:
+        """The tensors that the phase may change, by export name; where a mask is given, only its true elements."""
+        network = self.network
+        names = [f"heads/{task}/{part}" for task in self.trained_heads(stage, phase) for part in ("weight", "bias")]
+        if not phase.head_only:
+            shared_norm_learns = network.config.norm == "shared" or (
+                network.config.norm == "frozen" and self.is_fresh(stage)
+            )
+            for name, _ in network.trunk.named_parameters():
+                if network.trunk.block_of(name) < self.frozen_blocks(stage):
+                    continue
+                if name not in network.norm_weights or shared_norm_learns:
+                    names.append(f"trunk/{name}")
+            for task in self.data(stage, phase):
+                own = network.norms.get(task, {})
+                names += [f"norm/{task}/{name}" for name in own if name in network.norm_weights]
+        return dict.fromkeys(names)
+
+    def trained_heads(self, stage: int, phase: Phase) -> Sequence[int]:
+        """The tasks whose heads learn."""
+        return [stage]
+
+    def moving_statistics(self, stage: int, phase: Phase) -> Sequence[int]:
+        """The blocks whose normalisation statistics follow the batches of this phase."""
+        if phase.head_only:
+            return []
+        blocks = range(len(self.network.trunk.block_names))
+        match self.network.config.norm:
+            case "per_task":
+                return blocks  # a task's own, in frozen blocks too
+            case "shared":
+                return blocks[self.frozen_blocks(stage) :]
+            case _:
+                return blocks[self.frozen_blocks(stage) :] if self.is_fresh(stage) else []
+
+    def trunk_learning_rate(self) -> float:
+        """The trunk's step size before the schedule."""
+        return self.run.training.learning_rate
+
+    # ---- the step ---------------------------------------------------------------------------------------------------
+
+    def overlay(self, task: int) -> Overlay:
+        """What stands in for the trunk's tensors when this task is asked for."""
+        return self.network.norm_overlay(task)
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Named terms, each a scalar; their sum is minimised."""
+        logits = self.network.logits(batch.inputs, batch.task, self.overlay(batch.task), batch.first)
+        return {"new task": functional.cross_entropy(logits, batch.labels)}
+
+    # ---- what is kept -----------------------------------------------------------------------------------------------
+
+    def footprint(self) -> dict[str, int]:
+        """Bytes, by purpose, of what must be kept to answer all tasks so far and learn another."""
+        network = self.network
+        kept = {
+            "trunk": count_bytes(network.trunk.state_dict().values()),
+            "heads": count_bytes(network.heads.state_dict().values()),
+        }
+        if network.norms:
+            kept["norm"] = sum(count_bytes(network.norm_overlay(task).values()) for task in network.norms)
+        return kept
+
+    def working_footprint(self) -> dict[str, int]:
+        """Bytes, by purpose, of what exists during a stage only."""
+        return {}
+
+    def own_tensors(self) -> dict[str, Tensor]:
+        """Tensors of the method itself that may learn, by name: `…/NAME` belongs to the trunk tensor NAME."""
+        return {}
+
+    def stage_config(self, stage: int) -> dict[str, Any]:
+        """The part of the method's configuration that this stage's outcome depends on."""
+        return self.run.method.model_dump(mode="json")
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What the method keeps beside the network, by export name."""
+        return {}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take back what `state_dict` gave."""
+
+    def checkpoint_tensors(self) -> dict[str, Tensor]:
+        """All that going on in the middle of a stage needs: the state, and what exists during the stage only."""
+        return self.state_dict()
+
+    def load_checkpoint_tensors(self, state: dict[str, Tensor]) -> None:
+        """Take back what `checkpoint_tensors` gave."""
+        self.load_state_dict(state)

@@ -1,0 +1,28 @@
+"""Fine-tuning, one task after another.
+
+Idea     Go on training the network on the new task, all of it or all but its first blocks. What the old task needed
+         is overwritten: the forgetting that every other method is measured against.
+Formula  L = cross-entropy(new task); θ_trunk moves at learning_rate · trunk_lr_scale
+Source   Girshick et al. 2014, arXiv 1311.2524; how far first layers carry over: Yosinski et al. 2014, arXiv 1411.1792
+"""
+
+from labcore.configs import FineTuningConfig, SeparateCopiesConfig
+from labcore.methods.base import Method
+
+
+class FineTuning(Method):
+    """The base class with two settings: how fast the trunk moves, and how many first blocks do not."""
+
+    @property
+    def config(self) -> FineTuningConfig | SeparateCopiesConfig:
+        """The method's own settings."""
+        assert isinstance(self.run.method, FineTuningConfig | SeparateCopiesConfig)
+        return self.run.method
+
+    def frozen_blocks(self, stage: int) -> int:
+        """The first `frozen_blocks`; all of them where the trunk's step size is 0."""
+        return self.config.frozen_blocks if self.config.trunk_lr_scale else len(self.network.trunk.block_names)
+
+    def trunk_learning_rate(self) -> float:
+        """Scaled by `trunk_lr_scale`."""
+        return self.run.training.learning_rate * self.config.trunk_lr_scale

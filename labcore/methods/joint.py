@@ -1,0 +1,51 @@
+"""Joint training: all tasks' pictures together, old and new.
+
+Idea     Keep every old picture and train on all of them at each stage. What every other method would reach if it
+         could; it needs the old data, and the training time grows with each task.
+Formula  L = mean over images of cross-entropy(head_{task of x}(trunk(x))), over the images of tasks 1…k shuffled
+Source   Caruana 1997, Multitask Learning; as the upper bound of task-incremental learning: Li & Hoiem, arXiv 1606.09282
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+from torch.nn import functional
+
+from labcore.batches import Batch
+from labcore.methods.base import Method, Phase
+
+
+class Joint(Method):
+    """Goes on from the stage before, with every task seen so far."""
+
+    def data(self, stage: int, phase: Phase) -> Sequence[int]:
+        """All tasks so far; a head that warms up needs only its own."""
+        return [stage] if phase.head_only else range(1, stage + 1)
+
+    def trained_heads(self, stage: int, phase: Phase) -> Sequence[int]:
+        """The heads of the tasks it reads."""
+        return self.data(stage, phase)
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """`new task` and `old tasks`: each image's loss by its own task's head, over the size of the whole batch."""
+        network = self.network
+        features = None if network.norm_by_task else network.run_blocks(batch.inputs, {}, batch.first)
+        terms = {"new task": batch.inputs.new_zeros(())}
+        if batch.task > 1:
+            terms["old tasks"] = batch.inputs.new_zeros(())
+        for task in batch.tasks.unique().tolist():
+            mine = batch.tasks == task
+            own = (
+                network.run_blocks(batch.inputs[mine], self.overlay(task), batch.first)
+                if features is None
+                else features[mine]
+            )
+            loss = functional.cross_entropy(network.heads[str(task)](own), batch.labels[mine], reduction="sum")
+            name = "new task" if task == batch.task else "old tasks"
+            terms[name] = terms[name] + loss / len(batch.labels)
+        return terms
+
+    def footprint(self) -> dict[str, int]:
+        """The old images, as uint8."""
+        images = sum(task.train.images.numel() for task in self.tasks)
+        return {**super().footprint(), "old images": images}

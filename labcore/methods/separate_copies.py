@@ -1,0 +1,66 @@
+"""Separate copies: a copy of the starting network for every task ("copy the fan").
+
+Idea     Before each task, copy the network one starts from and fine-tune the copy. No task can touch another, nor
+         learn from another, and memory grows by a network a task.
+Formula  L = cross-entropy(head_k(trunk_k(x))), trunk_k starts from the same weights for every k
+Source   the article's "copy the net"; as a baseline: Rusu et al. 2016, arXiv 1606.04671, §3
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from labcore.batches import LoadedTask
+from labcore.configs import RunConfig
+from labcore.methods.fine_tuning import FineTuning
+from labcore.network import Network, Overlay, count_bytes, like
+
+
+class SeparateCopies(FineTuning):
+    """`copies[T]` is the whole trunk, statistics included, that task T ended with."""
+
+    copies: dict[int, Overlay]
+
+    def __init__(self, network: Network, config: RunConfig, tasks: Sequence[LoadedTask]) -> None:
+        super().__init__(network, config, tasks)
+        self.copies = {}
+
+    def is_fresh(self, stage: int) -> bool:
+        """Every stage is a first stage."""
+        return not self.pretrained
+
+    def start_stage(self, stage: int) -> None:
+        """Start over from where the run started."""
+        if stage > 1:
+            self.network.restart_trunk()
+            if self.network.norm_by_task:
+                self.network.norms[stage] = self.network.new_norm(self.network.trunk_norm())
+
+    @torch.no_grad()
+    def end_stage(self, stage: int) -> None:
+        """Put the trunk aside for its task."""
+        self.copies[stage] = {name: value.clone() for name, value in self.network.trunk.state_dict().items()}
+
+    def overlay(self, task: int) -> Overlay:
+        """The task's own trunk in place of the live one."""
+        return {**self.copies.get(task, {}), **super().overlay(task)}
+
+    def footprint(self) -> dict[str, int]:
+        """A trunk a task, in place of the one; the start can be made again from its weights' source or the seed."""
+        kept = super().footprint()
+        del kept["trunk"]
+        return {**kept, "copies": sum(count_bytes(copy.values()) for copy in self.copies.values())}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """`copies/T/NAME` for every task that is learnt."""
+        return {f"copies/{task}/{name}": value for task, copy in self.copies.items() for name, value in copy.items()}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take back the copies, in the live trunk's memory format."""
+        live = self.network.trunk.state_dict()
+        self.copies = {}
+        for path, value in state.items():
+            _, task, name = path.split("/", 2)
+            self.copies.setdefault(int(task), {})[name] = like(live[name], value)

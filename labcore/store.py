@@ -1,0 +1,596 @@
+"""Where runs live: one folder that pages, workers and command lines share.
+
+Laws that hold whoever comes and goes, `kill -9` included:
+
+- A run has one writer at a time: whoever holds the lock of its folder (`flock`, which the system releases with the
+  process). Everyone else reads.
+- Events are only ever appended. A torn last line is no event: readers leave it, the next writer cuts it off.
+- Records change in transactions, so two that submit the same configuration at once get the same run, and two that claim
+  at once get different ones.
+- Nothing read from the folder is ever unpickled: records are JSON text, arrays are safetensors or npz without objects.
+- The folder and what is in it are for its owner alone (0700).
+
+    HOME/records/            states and queue (diskcache, JSON text only, never evicted)
+    HOME/runs/ID/            config.json  events.jsonl  checkpoint.safetensors  stop  stages/K/*.safetensors
+    HOME/cache/pictures/     decoded pictures, by fingerprint
+    HOME/workers/            a lock and a log for each device
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import diskcache
+import psutil
+from diskcache.core import MODE_PICKLE
+
+from labcore.configs import ConfigError, Frozen, RunConfig, parse_json
+from labcore.events import Event, RunEnded, from_line, to_line
+from labcore.results import Fold, RunResult, State
+
+RUN_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+_RESERVE_BYTES = 1 << 20
+
+
+class StoreError(RuntimeError):
+    """The folder cannot be used as asked; one plain sentence that says what to do."""
+
+
+class UnknownRun(ConfigError):
+    """There is no run of this ID."""
+
+
+class Busy(StoreError):
+    """Someone else is the writer."""
+
+
+class Process(Frozen):
+    """A process that is this one and no later one of the same number: `created` is its start in Unix seconds."""
+
+    pid: int
+    created: float
+
+    @classmethod
+    def me(cls) -> "Process":
+        """The calling process."""
+        return cls(pid=os.getpid(), created=psutil.Process().create_time())
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs: a zombie, or another process with its number, is not it."""
+        try:
+            process = psutil.Process(self.pid)
+            same = abs(process.create_time() - self.created) < 1
+            return bool(same and process.status() != psutil.STATUS_ZOMBIE)
+        except psutil.Error:
+            return False
+
+
+class RunRecord(Frozen):
+    """What the store knows of a run beside its events. Times in Unix seconds; `owner` is its writer while it runs."""
+
+    run: str
+    key: str
+    state: State
+    device: str
+    submitted: float
+    started: float | None = None
+    ended: float | None = None
+    attempt: int = 0
+    owner: Process | None = None
+    error: str | None = None
+    imported: bool = False
+    # Kept here so that a table of runs reads no events.
+    average_accuracy: float | None = None
+    forgetting: float | None = None
+    train_seconds: float | None = None
+
+    @property
+    def lost(self) -> bool:
+        """It should be running, and its worker is gone."""
+        return self.state == "running" and (self.owner is None or not self.owner.alive)
+
+    @property
+    def active(self) -> bool:
+        """Queued or running, lost or not."""
+        return self.state in ("queued", "running")
+
+
+class WorkerRecord(Frozen):
+    """A worker of a device, and the run it is at (None: it waits). `since` in Unix seconds."""
+
+    device: str
+    process: Process
+    run: str | None
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """`cached`: the run was complete before it was asked for."""
+
+    run: str
+    state: State
+    cached: bool
+
+
+class _TextDisk(diskcache.Disk):  # type: ignore[misc]
+    """Text and bytes only. A pickled value, which only a stranger can have put there, is refused and not opened."""
+
+    def store(self, value: Any, read: bool, key: Any = diskcache.UNKNOWN) -> Any:
+        if not isinstance(value, str | bytes):
+            raise TypeError(f"only text and bytes are stored, not {type(value).__name__}")
+        return super().store(value, read, key=key)
+
+    def fetch(self, mode: int, filename: str | None, value: Any, read: bool) -> Any:
+        if mode == MODE_PICKLE:
+            raise StoreError("The records hold a pickled value, which this lab never writes; it was not opened.")
+        return super().fetch(mode, filename, value, read)
+
+    def get(self, key: Any, raw: bool) -> Any:
+        if not raw:
+            raise StoreError("The records hold a pickled key, which this lab never writes; it was not opened.")
+        return super().get(key, raw)
+
+
+def home() -> Path:
+    """`REUSE_LAB_HOME`, or `~/.local/share/reuse-lab`."""
+    return Path(os.environ.get("REUSE_LAB_HOME") or Path.home() / ".local" / "share" / "reuse-lab")
+
+
+class Store:
+    """The folder at `root`, made on first use. Raises StoreError where it cannot be written."""
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = (root or home()).expanduser().absolute()
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for name in ("runs", "cache", "workers"):
+                (self.root / name).mkdir(mode=0o700, exist_ok=True)
+            if not os.access(self.root / "runs", os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, "not writable")
+            # One function opens the records: diskcache keeps these settings in the database.
+            self._records = diskcache.Cache(
+                str(self.root / "records"), disk=_TextDisk, eviction_policy="none", statistics=0, timeout=60
+            )
+        except (OSError, diskcache.Timeout) as error:
+            raise _unusable(self.root, error) from None
+        except Exception as error:  # sqlite3's own errors share no useful base with OSError
+            if type(error).__module__ == "sqlite3":
+                raise _unusable(self.root, error) from None
+            raise
+        self._keep_reserve()
+
+    def close(self) -> None:
+        """Close the records' database."""
+        self._records.close()
+
+    @property
+    def cache(self) -> Path:
+        """Folder for what can be made again."""
+        return self.root / "cache"
+
+    def folder(self, run: str) -> Path:
+        """A run's folder. Raises UnknownRun for what is not the ID of a run, `../` and the like included."""
+        if not RUN_ID.fullmatch(run) or not (self.root / "runs" / run / "config.json").is_file():
+            raise UnknownRun(f"There is no run {run[:80]!r}; `list` shows those there are.")
+        return self.root / "runs" / run
+
+    # ---- records ----------------------------------------------------------------------------------------------------
+
+    def record(self, run: str) -> RunRecord:
+        """What is known of a run. Raises UnknownRun."""
+        if not RUN_ID.fullmatch(run):
+            self.folder(run)  # says so
+        text = self._records.get(f"run/{run}", retry=True)
+        if text is None:
+            raise UnknownRun(f"There is no run {run!r}; `list` shows those there are.")
+        return RunRecord.model_validate_json(text)
+
+    def records(self) -> list[RunRecord]:
+        """All runs, the newest first."""
+        found = []
+        for name in list(self._records):
+            if name.startswith("run/") and (text := self._records.get(name, retry=True)) is not None:
+                found.append(RunRecord.model_validate_json(text))
+        return sorted(found, key=lambda record: (record.submitted, record.run), reverse=True)
+
+    def config(self, run: str) -> RunConfig:
+        """The configuration of a run. Raises UnknownRun, ConfigError where this version cannot read it."""
+        return parse_json((self.folder(run) / "config.json").read_bytes())
+
+    def _put(self, record: RunRecord) -> RunRecord:
+        """Overwrite a record, and keep the list of active runs in step."""
+        with self._transaction():
+            self._records.set(f"run/{record.run}", record.model_dump_json(), retry=True)
+            active = [run for run in self._active() if run != record.run]
+            if record.active:
+                active.append(record.run)
+            self._records.set("active", json.dumps(active), retry=True)
+        return record
+
+    def _change(self, run: str, **changes: Any) -> RunRecord:
+        """Overwrite fields of a record. The caller is in a transaction, or is the run's writer."""
+        return self._put(self.record(run).model_copy(update=changes))
+
+    def _transaction(self) -> contextlib.AbstractContextManager[None]:
+        return self._records.transact(retry=True)  # type: ignore[no-any-return]
+
+    # ---- the queue --------------------------------------------------------------------------------------------------
+
+    def submit(self, config: RunConfig, *, device: str = "auto", use_cache: bool = True) -> Submission:
+        """Queue a configuration, or find the run that it already is.
+
+        The same key as a complete, queued or running run is that run. A stopped or failed one is queued again and goes
+        on from its last checkpoint. `use_cache=False` always makes a new run. Raises StoreError where nothing can be
+        written.
+        """
+        key = config.key()
+        try:
+            with self._transaction():
+                known = self._records.get(f"key/{key}", retry=True) if use_cache else None
+                if known is not None:
+                    with contextlib.suppress(UnknownRun):
+                        return self._submit_again(self.record(known), device)
+                run = self._create(config, key, device)
+                if use_cache:
+                    self._records.set(f"key/{key}", run, retry=True)
+                return Submission(run, "queued", cached=False)
+        except OSError as error:
+            raise _unusable(self.root, error) from None
+
+    def _submit_again(self, record: RunRecord, device: str) -> Submission:
+        if record.state in ("stopped", "failed"):
+            self._requeue(record.run, device)
+            return Submission(record.run, "queued", cached=False)
+        return Submission(record.run, record.state, cached=record.state == "complete")
+
+    def _create(self, config: RunConfig, key: str, device: str) -> str:
+        run = _new_id(key[:6])
+        folder = self.root / "runs" / run
+        folder.mkdir(mode=0o700)
+        write_atomically(folder / "config.json", config.model_dump_json(indent=2).encode())
+        self._put(RunRecord(run=run, key=key, state="queued", device=device, submitted=time.time()))
+        return run
+
+    def claim(self, device: str) -> "Claim | None":
+        """Become the writer of the oldest run that waits for this device, or that lost its worker; None if there is none."""
+        for run in self._active():
+            with contextlib.suppress(Busy, UnknownRun):
+                record = self.record(run)
+                if record.device in ("auto", device) and (record.state == "queued" or record.lost):
+                    return self.claim_run(run)
+        return None
+
+    def _active(self) -> list[str]:
+        """Runs that are queued or running: one small value to read, however many runs are finished."""
+        return json.loads(self._records.get("active", "[]", retry=True))  # type: ignore[no-any-return]
+
+    def claim_run(self, run: str) -> "Claim":
+        """Become the writer of this run, queued or lost. Raises Busy where another process is, or it is over; UnknownRun."""
+        lock = _lock(self.folder(run) / "lock")
+        try:
+            with self._transaction():
+                record = self.record(run)
+                if not (record.state == "queued" or record.lost):
+                    raise Busy(f"Run {run} is {record.state}, not waiting.")
+                # Here, where nobody can ask a running run to stop yet: a later request is not lost.
+                (self.folder(run) / "stop").unlink(missing_ok=True)
+                record = self._change(
+                    run,
+                    state="running",
+                    owner=Process.me(),
+                    attempt=record.attempt + 1,
+                    started=record.started or time.time(),
+                    ended=None,
+                    error=None,
+                )
+            return Claim(self, record, lock)
+        except BaseException:
+            os.close(lock)
+            raise
+
+    def request_stop(self, run: str) -> None:
+        """Ask the writer to stop, or take the run out of the queue; a run that is over stays as it is. Raises UnknownRun."""
+        with self._transaction():
+            record = self.record(run)
+            if record.state == "queued" or record.lost:
+                self._change(run, state="stopped", owner=None, ended=time.time())
+            elif record.state == "running":
+                (self.folder(run) / "stop").touch(mode=0o600)
+
+    def stop_requested(self, run: str) -> bool:
+        """Whether a running run has been asked to stop: a look at one file, cheap enough for every step."""
+        return os.path.exists(self.root / "runs" / run / "stop")
+
+    def resume(self, run: str) -> Submission:
+        """Queue a stopped, failed or lost run; it goes on from its last checkpoint. Others stay as they are."""
+        with self._transaction():
+            record = self.record(run)
+            if record.state in ("stopped", "failed") or record.lost:
+                self._requeue(run, record.device)
+                return Submission(run, "queued", cached=False)
+            return Submission(run, record.state, cached=record.state == "complete")
+
+    def _requeue(self, run: str, device: str) -> None:
+        (self.folder(run) / "stop").unlink(missing_ok=True)
+        self._change(run, state="queued", device=device, owner=None, error=None, ended=None)
+
+    def delete(self, run: str) -> None:
+        """Remove a run for good. Raises Busy while someone writes it, UnknownRun."""
+        try:
+            lock = _lock(self.folder(run) / "lock")
+        except Busy:
+            raise Busy(f"Run {run} is running; stop it first, then delete it.") from None
+        try:
+            with self._transaction():
+                record = self.record(run)
+                self._records.delete(f"run/{run}", retry=True)
+                still = [other for other in self._active() if other != run]
+                self._records.set("active", json.dumps(still), retry=True)
+                if self._records.get(f"key/{record.key}", retry=True) == run:
+                    self._records.delete(f"key/{record.key}", retry=True)
+            # Out of sight in one step, so that a crash in the middle leaves no half run.
+            gone = self.root / "cache" / f"deleted-{run}"
+            os.replace(self.root / "runs" / run, gone)
+            shutil.rmtree(gone, ignore_errors=True)
+        finally:
+            os.close(lock)
+
+    def free_id(self, run: str) -> str:
+        """This ID where it is one and no run has it, else a new one."""
+        taken = (self.root / "runs" / run).exists() if RUN_ID.fullmatch(run) else True
+        return _new_id(run[-11:-5]) if taken else run
+
+    def take_in(self, record: RunRecord, folder: Path) -> None:
+        """Make a prepared folder (on this disk) a run, in one step. Raises OSError where the ID is taken meanwhile."""
+        with self._transaction():
+            os.rename(folder, self.root / "runs" / record.run)
+            self._put(record)
+
+    # ---- events and results -----------------------------------------------------------------------------------------
+
+    def tail(self, run: str, offset: int = 0) -> tuple[list[Event], int]:
+        """Events that lie past `offset` bytes, and the offset to ask from next. Raises UnknownRun.
+
+        A line still being written, or torn, is left for later; a whole line that is no event is passed over.
+        """
+        try:
+            with (self.folder(run) / "events.jsonl").open("rb") as file:
+                file.seek(offset)
+                data = file.read()
+        except FileNotFoundError:
+            return [], offset
+        whole = data[: data.rfind(b"\n") + 1]
+        events = []
+        for line in whole.splitlines():
+            with contextlib.suppress(ValueError):
+                events.append(from_line(line))
+        return events, offset + len(whole)
+
+    def fold(self, run: str) -> Fold:
+        """All events of a run, folded. Raises UnknownRun."""
+        folded = Fold()
+        for event in self.tail(run)[0]:
+            folded.add(event)
+        return folded
+
+    def result(self, run: str, *, cached: bool = False) -> RunResult:
+        """The figures of a run, finished or not. Raises UnknownRun."""
+        record, config = self.record(run), self.config(run)
+        return self.fold(run).result(
+            run,
+            record.state,
+            config.model_dump(mode="json"),
+            error=record.error,
+            cached=cached,
+            weights=self.stages_stored(run),
+        )
+
+    def stage_folder(self, run: str, stage: int) -> Path:
+        """Where the arrays of a stage (from 1) lie, or will."""
+        return self.folder(run) / "stages" / str(stage)
+
+    def stages_stored(self, run: str) -> list[int]:
+        """The stages whose arrays are stored."""
+        folders = (self.folder(run) / "stages").glob("*/network.safetensors")
+        return sorted(int(path.parent.name) for path in folders if path.parent.name.isdigit())
+
+    def bytes_used(self) -> int:
+        """Bytes of all runs, records and caches."""
+        return sum(path.stat().st_size for path in self.root.rglob("*") if path.is_file() and not path.is_symlink())
+
+    # ---- workers ----------------------------------------------------------------------------------------------------
+
+    def lock_device(self, device: str) -> int:
+        """Become the one worker of a device, until the process ends. Raises Busy where there is one. Returns the lock."""
+        try:
+            return _lock(self.root / "workers" / f"{device.replace(':', '-')}.lock")
+        except Busy:
+            raise Busy(f"There is a worker for {device} already; one a device is enough.") from None
+
+    def tell_worker(self, device: str, run: str | None) -> None:
+        """Say what this worker is at."""
+        record = WorkerRecord(device=device, process=Process.me(), run=run, since=time.time())
+        self._records.set(f"worker/{device}", record.model_dump_json(), retry=True)
+
+    def forget_worker(self, device: str) -> None:
+        """Say that this worker is gone."""
+        self._records.delete(f"worker/{device}", retry=True)
+
+    def may_start_worker(self, patience: float) -> bool:
+        """Whether the caller is the one to start a worker: true for one caller in `patience` seconds."""
+        with self._transaction():
+            text = self._records.get("starting", retry=True)
+            if text is not None and abs(time.time() - float(text)) < patience:
+                return False
+            self._records.set("starting", str(time.time()), retry=True)
+            return True
+
+    def workers(self) -> list[WorkerRecord]:
+        """The workers that are alive, by device."""
+        names = sorted(name for name in list(self._records) if name.startswith("worker/"))
+        texts = [self._records.get(name, retry=True) for name in names]
+        found = [WorkerRecord.model_validate_json(text) for text in texts if text is not None]
+        return [worker for worker in found if worker.process.alive]
+
+    # ---- care -------------------------------------------------------------------------------------------------------
+
+    def check(self) -> list[str]:
+        """What is wrong with the folder, a sentence each; empty when all is well."""
+        problems = [str(warning.message) for warning in self._records.check()]
+        for record in self.records():
+            try:
+                self.config(record.run)
+            except (ConfigError, OSError) as error:
+                problems.append(f"Run {record.run}: {error}")
+        return problems
+
+    def _keep_reserve(self) -> None:
+        """A megabyte set aside, given up when the disk is full, so that even then a failure can be written down."""
+        path = self.root / "reserve"
+        with contextlib.suppress(OSError):
+            if not path.exists() and shutil.disk_usage(self.root).free > 16 * _RESERVE_BYTES:
+                path.write_bytes(os.urandom(_RESERVE_BYTES))
+
+    def spend_reserve(self) -> None:
+        """Give up the reserve: the disk is full, and what comes next is the last word of a run."""
+        with contextlib.suppress(OSError):
+            (self.root / "reserve").unlink(missing_ok=True)
+
+
+class Claim:
+    """The right to write a run. Held by one process; ends with `finish`, or with the process."""
+
+    def __init__(self, store: Store, record: RunRecord, lock: int) -> None:
+        self.store, self.record, self._lock = store, record, lock
+        self.run = record.run
+        self.folder = store.folder(record.run)
+        path = self.folder / "events.jsonl"
+        self._events = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        self._seq = self._cut_torn_line()
+
+    def _cut_torn_line(self) -> int:
+        with open(self._events, "rb", closefd=False) as file:
+            data = file.read()
+        whole = data.rfind(b"\n") + 1
+        if whole < len(data):
+            os.ftruncate(self._events, whole)
+        return data.count(b"\n")
+
+    def append(self, event: Event) -> Event:
+        """Write the event, stamped with run, attempt and place. Raises OSError, leaving no torn line, if it cannot."""
+        event = event.model_copy(update={"run": self.run, "attempt": self.record.attempt, "seq": self._seq})
+        line, size = to_line(event), os.fstat(self._events).st_size
+        try:
+            written = os.write(self._events, line)
+            if written < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._events, size)
+            raise
+        self._seq += 1
+        return event
+
+    def sync(self) -> None:
+        """Make sure that what was appended survives a power cut."""
+        os.fsync(self._events)
+
+    def stop_requested(self) -> bool:
+        """Whether someone asked this run to stop."""
+        return self.store.stop_requested(self.run)
+
+    def finish(self, state: Literal["complete", "stopped", "failed"], error: str | None = None) -> RunRecord:
+        """Write the run's state and summary, and give up the claim."""
+        result = self.store.result(self.run)
+        lost = [value for value in result.forgetting if value is not None]
+        try:
+            with contextlib.suppress(OSError):
+                self.sync()
+            return self.store._change(
+                self.run,
+                state=state,
+                owner=None,
+                ended=time.time(),
+                error=error,
+                average_accuracy=result.average_accuracy,
+                forgetting=sum(lost) / len(lost) if lost else None,
+                train_seconds=sum(stage.train_seconds for stage in result.stages),
+            )
+        finally:
+            self.release()
+
+    def fail(self, error: str) -> RunRecord:
+        """The last word of a run that cannot go on, a full disk included."""
+        self.store.spend_reserve()
+        with contextlib.suppress(OSError):
+            self.append(RunEnded(state="failed", error=error))
+        return self.finish("failed", error)
+
+    def put_back(self) -> RunRecord:
+        """Give the run back to the queue: this process ends, and another may go on from the checkpoint."""
+        try:
+            return self.store._change(self.run, state="queued", owner=None)
+        finally:
+            self.release()
+
+    def release(self) -> None:
+        """Give up the claim and leave the record as it is."""
+        (self.folder / "stop").unlink(missing_ok=True)
+        for descriptor in (self._events, self._lock):
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write to; it takes `path`'s place when the block ends well, and vanishes when it does not."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a whole file or nothing."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def _new_id(hint: str) -> str:
+    """Sorts by time, and says a little of what it is."""
+    hint = "".join(letter for letter in hint if letter in "0123456789abcdef")
+    return f"{time.strftime('%Y%m%d-%H%M%S')}-{hint or 'run'}-{secrets.token_hex(2)}"
+
+
+def _lock(path: Path) -> int:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise Busy(f"{path.parent.name} is in use by another process.") from None
+    return descriptor
+
+
+def _unusable(root: Path, error: Exception) -> StoreError:
+    reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+    return StoreError(
+        f"The store {root} cannot be written ({reason}); set REUSE_LAB_HOME to a folder that can, or free some space."
+    )

@@ -1,0 +1,27 @@
+"""What every source of pictures offers."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+
+class TaskError(ValueError):
+    """A task that is not there, told in one plain sentence without a full stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A task's pictures at their own size.
+
+    `load` gives training and test images, each uint8 [classes, N, H, W, C]; `picture(class, index)` one of the training
+    images, uint8 [H, W, C], without making the others; `fingerprint` hex digits that change with the pictures, cheaply.
+    """
+
+    name: str
+    title: str
+    description: str
+    classes: tuple[str, ...]
+    load: Callable[[], tuple[np.ndarray, np.ndarray]]
+    picture: Callable[[int, int], np.ndarray]
+    fingerprint: Callable[[], str]

@@ -1,0 +1,613 @@
+"""`train(config, …)` yields the events of a run: one loop to read, whatever the method.
+
+A run is a row of stages, a stage a row of phases, a phase a row of steps. Every step of the loop asks whether to stop,
+and at any step the whole state can be written down and taken up again, bit for bit.
+"""
+
+import math
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import psutil
+import torch
+from torch import Tensor
+
+from labcore import ENGINE_VERSION, checkpoints
+from labcore.batches import (
+    CHUNK,
+    LARGEST_FEATURE_CACHE,
+    Lesson,
+    LoadedTask,
+    Pictures,
+    Stopped,
+    batch_slice,
+    chunks,
+    epoch_order,
+    load_task,
+    run_first_blocks,
+    steps_in_epoch,
+)
+from labcore.checkpoints import Position
+from labcore.configs import ConfigError, RunConfig
+from labcore.events import (
+    Evaluated,
+    Event,
+    FootprintMeasured,
+    PhaseStarted,
+    RunEnded,
+    RunStarted,
+    StageEnded,
+    StageStarted,
+    StepLogged,
+    TaskFacts,
+)
+from labcore.methods import METHODS
+from labcore.methods.base import Mask, Phase
+from labcore.network import Network, Overlay
+from labcore.store import atomic_path
+
+# Live accuracy is measured on this many validation images of each task, at this many even intervals of a stage.
+LIVE_IMAGES = 50
+LIVE_INTERVALS = 8
+# Loss terms are told this often: about a hundred times a phase, and at least every ten steps.
+LOGS_A_PHASE = 100
+LONGEST_LOG_INTERVAL = 10
+
+
+class NotFinite(Exception):
+    """The loss is no longer a number; the message says where and what to try."""
+
+
+def pick_device(name: str) -> str:
+    """`auto` is the first GPU, else the CPU. Raises ConfigError for a device that is not here."""
+    if name == "auto":
+        return "cuda:0" if torch.cuda.is_available() else "cpu"
+    here = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+    if name not in here:
+        raise ConfigError(f"device is {name!r}; here there are: auto, {', '.join(here)}.")
+    return name
+
+
+def use_threads() -> int:
+    """Set torch's threads to `REUSE_LAB_THREADS`, else the physical cores: results depend on it. Raises ConfigError."""
+    text = os.environ.get("REUSE_LAB_THREADS")
+    if text is not None and not (text.isascii() and text.isdigit() and 1 <= int(text) <= 1024):
+        raise ConfigError(f"REUSE_LAB_THREADS is {text!r}; it must be a whole number from 1 to 1024.")
+    threads = int(text) if text else psutil.cpu_count(logical=False) or os.cpu_count() or 1
+    torch.set_num_threads(threads)
+    return threads
+
+
+def train(
+    config: RunConfig,
+    *,
+    device: str = "cpu",
+    cache: Path | None = None,
+    checkpoint: Path | None = None,
+    checkpoint_seconds: float = 20.0,
+    stages: Callable[[int], Path] | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Event]:
+    """Train a configuration and tell what happens.
+
+    Decoded pictures are kept in `cache`. Where `checkpoint` is a file, the run goes on from it; it is written at stage
+    ends, every `checkpoint_seconds` and on stopping. `stages(k)` is the folder that takes the arrays of stage k before
+    its `StageEnded`. `should_stop` is asked before every step and every chunk of measuring.
+
+    The last event is a `RunEnded`: complete, stopped, or failed where the loss is not finite. Raises ConfigError,
+    tasks.TaskError, and OSError where something cannot be written.
+    """
+    torch_device = torch.device(pick_device(device))
+    threads = use_threads()
+    torch.backends.cudnn.deterministic = True
+    saved = checkpoints.load(checkpoint, config.key()) if checkpoint else None
+    run = _Run(config, torch_device, cache, stages, should_stop)
+    try:
+        yield from run.events(threads, saved, checkpoint, checkpoint_seconds)
+    except Stopped:
+        yield RunEnded(state="stopped", step=run.step)
+    except NotFinite as error:
+        yield RunEnded(state="failed", step=run.step, error=str(error))
+
+
+@dataclass(slots=True)
+class _Clock:
+    """Seconds of training and of evaluation, apart. What happens while an event is being taken counts for neither."""
+
+    train: float = 0.0
+    evaluation: float = 0.0
+    stage_train: float = 0.0
+    stage_evaluation: float = 0.0
+    _since: float = 0.0
+
+    def start(self) -> None:
+        self._since = time.perf_counter()
+
+    def trained(self) -> None:
+        passed = self._lap()
+        self.train += passed
+        self.stage_train += passed
+
+    def evaluated(self) -> None:
+        passed = self._lap()
+        self.evaluation += passed
+        self.stage_evaluation += passed
+
+    def _lap(self) -> float:
+        now = time.perf_counter()
+        passed, self._since = now - self._since, now
+        return passed
+
+
+class _Run:
+    """The state of a run in training. `step` and `images_seen` count over the whole run."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        device: torch.device,
+        cache: Path | None,
+        stages: Callable[[int], Path] | None,
+        should_stop: Callable[[], bool],
+    ) -> None:
+        self.config, self.device, self.stages, self.should_stop = config, device, stages, should_stop
+        self.process = psutil.Process()
+        self.memory_at_start = self.process.memory_info().rss
+        self.peak_memory = 0
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        size = config.backbone.image_size
+        self.all_tasks = [load_task(i, task, size, cache, device) for i, task in enumerate(config.tasks, 1)]
+        self.tasks: list[LoadedTask] = []  # those seen so far; the method shares the list
+        self.network = Network(config.backbone, config.seed, device)
+        self.method = METHODS[config.method.name](self.network, config, self.tasks)
+        self.clock = _Clock()
+        self.step = self.images_seen = self.stage_step = self.stage_images = 0
+        self.pending: list[dict[str, float]] = []
+        self.optimizer: torch.optim.Optimizer | None = None
+
+    # ---- the run ----------------------------------------------------------------------------------------------------
+
+    def events(
+        self,
+        threads: int,
+        saved: tuple[Position, dict[str, Tensor]] | None,
+        checkpoint: Path | None,
+        checkpoint_seconds: float,
+    ) -> Iterator[Event]:
+        """All stages, from the beginning or from where the checkpoint stands."""
+        self.checkpoint, self.checkpoint_seconds = checkpoint, checkpoint_seconds
+        self.last_checkpoint = time.monotonic()
+        position = saved[0] if saved else Position(key=self.config.key())
+        if saved:
+            self._restore(*saved)
+        yield RunStarted(
+            config=self.config,
+            device=str(self.device),
+            device_name=_device_name(self.device),
+            threads=threads,
+            tasks=tuple(_facts(task) for task in self.all_tasks),
+            total_images=sum(self._stage_images(stage) for stage in range(1, len(self.all_tasks) + 1)),
+            resumed_from_step=self.step if saved else None,
+            step=self.step,
+            images_seen=self.images_seen,
+            train_seconds=self.clock.train,
+            evaluation_seconds=self.clock.evaluation,
+            versions={"engine": ENGINE_VERSION, "torch": torch.__version__},
+        )
+        for stage in range(position.stage, len(self.all_tasks) + 1):
+            yield from self._stage(stage, position if stage == position.stage else None, saved[1] if saved else {})
+        yield RunEnded(
+            state="complete",
+            step=self.step,
+            test_ms_per_image=self._test_ms_per_image(),
+            peak_memory_bytes=self._peak_memory_bytes(),
+        )
+
+    def _stage(self, stage: int, position: Position | None, tensors: dict[str, Tensor]) -> Iterator[Event]:
+        """Learn task `stage`. A `position` within the stage goes on from there; `tensors` are its checkpoint's."""
+        begun = position is not None and (position.phase, position.phase_step) != (0, 0)
+        phases = self.method.phases(stage)
+        if not begun:
+            self.clock.stage_train = self.clock.stage_evaluation = 0.0
+            self.stage_step = self.stage_images = 0
+            task = self.all_tasks[stage - 1]
+            self.tasks.append(task)
+            self.clock.start()
+            self.network.add_task(stage, len(task.info.classes))
+            self.method.start_stage(stage)
+            self.clock.trained()
+            yield StageStarted(
+                stage=stage,
+                task=task.info.name,
+                images=self._stage_images(stage),
+                images_seen=self.images_seen,
+                old_images=self._old_images(stage),
+                step=self.step,
+            )
+        for number, phase in enumerate(phases):
+            if position is not None and begun and number < position.phase:
+                continue
+            first_step = position.phase_step if position is not None and begun and number == position.phase else 0
+            yield from self._phase(stage, number, phase, first_step, tensors if first_step else {})
+        self.clock.start()
+        self.method.end_stage(stage)
+        self.clock.trained()
+        yield from self._measure(stage)
+        if self.stages:
+            self._save_stage(self.stages(stage))
+        yield StageEnded(
+            stage=stage,
+            task=self.tasks[stage - 1].info.name,
+            step=self.step,
+            train_seconds=self.clock.stage_train,
+            evaluation_seconds=self.clock.stage_evaluation,
+            images_seen=self.stage_images,
+            steps=self.stage_step,
+        )
+        self._save_checkpoint(stage + 1, 0, 0)
+
+    def _phase(
+        self, stage: int, number: int, phase: Phase, first_step: int, tensors: dict[str, Tensor]
+    ) -> Iterator[Event]:
+        """The steps of a phase, with an optimizer of its own."""
+        training, network, method = self.config.training, self.network, self.method
+        masks = method.trainable(stage, phase)
+        parameters = self._let_learn(masks)
+        statistics = method.moving_statistics(stage, phase)
+        self.clock.start()
+        fixed = self._fixed_blocks(masks, statistics)
+        lesson, fixed = self._lesson(stage, phase, fixed)
+        live = self._live_inputs(stage, fixed)
+        self.clock.trained()
+        self.optimizer = optimizer = self._new_optimizer(parameters)
+        checkpoints.restore_optimizer(optimizer, tensors)
+        rates = [group["lr"] for group in optimizer.param_groups]
+        kept = {name: parameters[name].detach().clone() for name, mask in masks.items() if mask is not None}
+
+        epoch_steps = steps_in_epoch(len(lesson), training.batch_size)
+        steps = epoch_steps * phase.epochs
+        interval = max(1, min(LONGEST_LOG_INTERVAL, steps // LOGS_A_PHASE))
+        # Before any step, and at even intervals; a later phase begins where the one before was measured.
+        measure_at = {round(i * steps / LIVE_INTERVALS) for i in range(LIVE_INTERVALS)}
+        yield PhaseStarted(
+            stage=stage,
+            phase=phase.name,
+            epochs=phase.epochs,
+            steps=steps,
+            trained_weights=sum(p.numel() if (m := masks[n]) is None else int(m.sum()) for n, p in parameters.items()),
+            cached_blocks=fixed,
+            step=self.step,
+        )
+        precision = torch.autocast(self.device.type, torch.bfloat16) if training.precision == "bfloat16" else nullcontext()
+        order: Tensor | None = None
+        for step in range(first_step, steps):
+            if self.should_stop():
+                self._save_checkpoint(stage, number, step)
+                raise Stopped
+            if step in measure_at:
+                yield self._live_accuracy(stage, live, fixed)
+            self.clock.start()
+            epoch, batch_number = divmod(step, epoch_steps)
+            if order is None or batch_number == 0:
+                order = epoch_order(self.config.seed, stage, phase.name, epoch, len(lesson)).to(self.device)
+            network.let_statistics_move(statistics)
+            batch = lesson.batch(network, batch_slice(order, batch_number, training.batch_size))
+            scale = rate_at(step, steps, training.warmup_fraction, training.schedule)
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * scale
+            optimizer.zero_grad(set_to_none=True)
+            with precision:
+                terms = method.loss(batch)
+            torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            with torch.no_grad():
+                # Momentum and weight decay move weights whose gradient is zero: put frozen ones back, bit for bit.
+                for name, frozen in kept.items():
+                    parameters[name].copy_(torch.where(masks[name], parameters[name], frozen))  # type: ignore[arg-type]
+            self.step += 1
+            self.stage_step += 1
+            self.images_seen += len(batch.labels)
+            self.stage_images += len(batch.labels)
+            self.pending.append({name: float(term.detach()) for name, term in terms.items()})
+            self.clock.trained()
+            self._check_finite(phase)
+            if (step + 1) % interval == 0 or step + 1 == steps:
+                yield self._step_logged(stage, phase, epoch, rates[0] * scale)
+            if time.monotonic() - self.last_checkpoint >= self.checkpoint_seconds and step + 1 < steps:
+                self._save_checkpoint(stage, number, step + 1)
+        self.optimizer = None
+
+    # ---- what a phase trains, and on what ---------------------------------------------------------------------------
+
+    def _let_learn(self, masks: dict[str, Mask]) -> dict[str, Tensor]:
+        """Set requires_grad by the method's word alone, and return what learns."""
+        everything = self.network.tensors() | self.method.own_tensors()
+        for tensor in everything.values():
+            if tensor.is_floating_point():
+                tensor.requires_grad_(False)
+        return {name: everything[name].requires_grad_(True) for name in masks}
+
+    def _fixed_blocks(self, masks: dict[str, Mask], statistics: Sequence[int]) -> int:
+        """How many of the first blocks no step of the phase can change."""
+        touched = {block for name in masks if (block := self.network.block_of(name)) is not None} | set(statistics)
+        return min(touched, default=len(self.network.trunk.block_names))
+
+    def _new_optimizer(self, parameters: dict[str, Tensor]) -> torch.optim.Optimizer:
+        """A fresh optimizer: one group for heads, one for all else."""
+        training = self.config.training
+        heads = [p for name, p in parameters.items() if name.startswith("heads/")]
+        others = [p for name, p in parameters.items() if not name.startswith("heads/")]
+        groups = [
+            {"params": others, "lr": self.method.trunk_learning_rate()},
+            {"params": heads, "lr": training.head_learning_rate},
+        ]
+        decay = training.weight_decay
+        if training.optimizer == "sgd":
+            return torch.optim.SGD(groups, momentum=training.momentum, weight_decay=decay, fused=True)
+        adam = torch.optim.AdamW if training.optimizer == "adamw" else torch.optim.Adam
+        return adam(groups, weight_decay=decay, fused=True)
+
+    def _lesson(self, stage: int, phase: Phase, fixed: int) -> tuple[Lesson, int]:
+        """What the phase trains on. Blocks that stand still are run once over it: returns how many were."""
+        numbers = self.method.data(stage, phase)
+        tasks = [self.tasks[number - 1] for number in numbers]
+        labels = torch.cat([task.train.labels for task in tasks])
+        whose = torch.cat([torch.full_like(task.train.labels, task.position) for task in tasks])
+        self.network.let_statistics_move([])
+        if fixed:
+            one = run_first_blocks(self.network, {}, tasks[0].train.first(1), fixed, self.should_stop)
+            if one.numel() * one.element_size() * len(labels) > LARGEST_FEATURE_CACHE:
+                fixed = 0
+        features = None
+        if fixed:
+            parts = [
+                run_first_blocks(self.network, self._overlay(task), task.train, fixed, self.should_stop) for task in tasks
+            ]
+            features = torch.cat(parts)
+        return Lesson(stage, [task.train.images for task in tasks], features, labels, whose, fixed), fixed
+
+    def _stage_images(self, stage: int) -> int:
+        """Training images of a stage, counted with repetition."""
+        return sum(
+            phase.epochs * sum(len(self.all_tasks[number - 1].train) for number in self.method.data(stage, phase))
+            for phase in self.method.phases(stage)
+        )
+
+    def _old_images(self, stage: int) -> int:
+        """Different images of earlier tasks that a stage reads."""
+        read = {number for phase in self.method.phases(stage) for number in self.method.data(stage, phase)}
+        return sum(len(self.all_tasks[number - 1].train) for number in read if number < stage)
+
+    # ---- measuring --------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def _overlay(self, task: LoadedTask) -> Overlay:
+        return {name: value.detach() for name, value in self.method.overlay(task.position).items()}
+
+    def _live_inputs(self, stage: int, fixed: int) -> list[tuple[Tensor, Tensor]]:
+        """The first validation images of every task seen, as the fixed blocks see them, and their labels."""
+        self.network.let_statistics_move([])
+        live = []
+        for task in self.tasks[:stage]:
+            pictures = task.validation.first(LIVE_IMAGES)
+            inputs = run_first_blocks(self.network, self._overlay(task), pictures, fixed, self.should_stop)
+            live.append((inputs, pictures.labels))
+        return live
+
+    @torch.no_grad()
+    def _live_accuracy(self, stage: int, live: list[tuple[Tensor, Tensor]], fixed: int) -> Evaluated:
+        """Accuracy now, on the live images."""
+        self.clock.start()
+        self.network.let_statistics_move([])
+        accuracy = []
+        for task, (inputs, labels) in zip(self.tasks, live, strict=True):
+            if self.should_stop():
+                raise Stopped
+            logits = self.network.logits(inputs, task.position, self._overlay(task), fixed)
+            accuracy.append(float((logits.argmax(1) == labels).double().mean()))
+        self.clock.evaluated()
+        return self._evaluated("live", stage, accuracy, [len(labels) for _, labels in live])
+
+    def _measure(self, stage: int) -> Iterator[Event]:
+        """All tasks seen, on all their validation and test images; the live curve ends with the former's first."""
+        self.clock.start()
+        right = [self._right(task, task.validation) for task in self.tasks]
+        first = [answers[:LIVE_IMAGES] for answers in right]
+        self.clock.evaluated()
+        yield self._evaluated("live", stage, [_mean(answers) for answers in first], [len(answers) for answers in first])
+        yield self._evaluated("validation", stage, [_mean(answers) for answers in right], [len(a) for a in right])
+        self.clock.start()
+        right = [self._right(task, task.test) for task in self.tasks]
+        self.clock.evaluated()
+        yield self._evaluated("test", stage, [_mean(answers) for answers in right], [len(a) for a in right])
+        yield FootprintMeasured(
+            stage=stage, kept=self.method.footprint(), working=self.method.working_footprint(), step=self.step
+        )
+
+    @torch.no_grad()
+    def _right(self, task: LoadedTask, pictures: Pictures) -> Tensor:
+        """Which pictures the network gets right, bool [N]: no autocast, CHUNK at a time, the overlay made once."""
+        self.network.let_statistics_move([])
+        overlay = self._overlay(task)
+        answers = []
+        for images, labels in chunks(pictures, self.should_stop):
+            logits = self.network.logits(self.network.trunk.normalise(images), task.position, overlay)
+            answers.append(logits.argmax(1) == labels)
+        self._sample_memory()
+        return torch.cat(answers)
+
+    @torch.no_grad()
+    def _test_ms_per_image(self) -> float:
+        """Median of five warm passes over up to 100 test images of task 1, one at a time."""
+        task = self.tasks[0]
+        overlay, images = self._overlay(task), task.test.images[:CHUNK]
+        self.network.let_statistics_move([])
+
+        def one_pass(count: int) -> float:
+            begun = time.perf_counter()
+            for number in range(count):
+                if self.should_stop():
+                    raise Stopped
+                image = self.network.trunk.normalise(images[number : number + 1])
+                self.network.logits(image, task.position, overlay).argmax(1).cpu()
+            return (time.perf_counter() - begun) / count * 1000
+
+        one_pass(min(10, len(images)))
+        return statistics.median(one_pass(len(images)) for _ in range(5))
+
+    def _sample_memory(self) -> None:
+        self.peak_memory = max(self.peak_memory, self.process.memory_info().rss - self.memory_at_start)
+
+    def _peak_memory_bytes(self) -> int:
+        """What the run needed at its peak, over what the process held before it."""
+        return torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else self.peak_memory
+
+    # ---- telling ----------------------------------------------------------------------------------------------------
+
+    def _evaluated(
+        self, kind: Literal["live", "validation", "test"], stage: int, accuracy: list[float], images: list[int]
+    ) -> Evaluated:
+        return Evaluated(
+            stage=stage,
+            kind=kind,
+            images_seen=self.images_seen,
+            accuracy=tuple(accuracy),
+            images=tuple(images),
+            step=self.step,
+        )
+
+    def _step_logged(self, stage: int, phase: Phase, epoch: int, rate: float) -> StepLogged:
+        self._sample_memory()
+        names = self.pending[0]
+        loss = {name: statistics.fmean(terms[name] for terms in self.pending) for name in names}
+        self.pending.clear()
+        return StepLogged(
+            stage=stage,
+            phase=phase.name,
+            epoch=epoch + 1,
+            images_seen=self.images_seen,
+            loss=loss,
+            learning_rate=rate,
+            train_seconds=self.clock.train,
+            evaluation_seconds=self.clock.evaluation,
+            step=self.step,
+        )
+
+    def _check_finite(self, phase: Phase) -> None:
+        """Raise NotFinite, naming step and term."""
+        for name, value in self.pending[-1].items():
+            if not math.isfinite(value):
+                training = self.config.training
+                raise NotFinite(
+                    f"At step {self.step} (phase {phase.name}) the loss term '{name}' became {value}. "
+                    f"Try a smaller training.learning_rate (it is {training.learning_rate:g}) or "
+                    f"training.head_learning_rate (it is {training.head_learning_rate:g}), or a longer warm-up."
+                )
+
+    # ---- writing down -----------------------------------------------------------------------------------------------
+
+    def _save_stage(self, folder: Path) -> None:
+        """`network.safetensors`, and `method.safetensors` where the method keeps something of its own."""
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        state = self.method.state_dict()
+        copies = {name: value for name, value in state.items() if name.startswith("copies/")}
+        others = {name: value for name, value in state.items() if name not in copies}
+        if others:
+            with atomic_path(folder / "method.safetensors") as temporary:
+                checkpoints.write_tensors(temporary, others)
+        with atomic_path(folder / "network.safetensors") as temporary:
+            checkpoints.write_tensors(temporary, self.network.tensors() | copies)
+
+    def _save_checkpoint(self, stage: int, phase: int, phase_step: int) -> None:
+        """Everything that the rest of the run depends on."""
+        self.last_checkpoint = time.monotonic()
+        if self.checkpoint is None:
+            return
+        position = Position(
+            key=self.config.key(),
+            stage=stage,
+            phase=phase,
+            phase_step=phase_step,
+            step=self.step,
+            images_seen=self.images_seen,
+            train_seconds=self.clock.train,
+            evaluation_seconds=self.clock.evaluation,
+            stage_step=self.stage_step,
+            stage_images=self.stage_images,
+            stage_train_seconds=self.clock.stage_train,
+            stage_evaluation_seconds=self.clock.stage_evaluation,
+            peak_memory=self.peak_memory,
+            pending=tuple(self.pending),
+        )
+        tensors = dict(self.network.tensors())
+        tensors |= {f"method/{name}": value for name, value in self.method.checkpoint_tensors().items()}
+        if self.optimizer is not None:
+            tensors |= checkpoints.optimizer_tensors(self.optimizer)
+        checkpoints.save(self.checkpoint, position, tensors)
+
+    def _restore(self, position: Position, tensors: dict[str, Tensor]) -> None:
+        """Take up a checkpoint: the tasks seen, their heads, every tensor, what was spent."""
+        begun = (position.phase, position.phase_step) != (0, 0)
+        for task in self.all_tasks[: position.stage if begun else position.stage - 1]:
+            self.tasks.append(task)
+            self.network.add_task(task.position, len(task.info.classes))
+        self.network.load_tensors(tensors)
+        prefix = "method/"
+        own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        self.method.load_checkpoint_tensors(own)
+        self.step, self.images_seen = position.step, position.images_seen
+        self.stage_step, self.stage_images = position.stage_step, position.stage_images
+        self.clock = _Clock(
+            position.train_seconds,
+            position.evaluation_seconds,
+            position.stage_train_seconds,
+            position.stage_evaluation_seconds,
+        )
+        self.peak_memory = position.peak_memory
+        self.pending = list(position.pending)
+
+
+def rate_at(step: int, steps: int, warmup_fraction: float, schedule: str) -> float:
+    """The step size at `step` (from 0) of a phase, as a share of its full value: a linear rise, then level or a cosine.
+
+    Cosine: Loshchilov & Hutter 2017, arXiv 1608.03983, eq. 5, one period without restarts.
+    """
+    warmup = round(steps * warmup_fraction)
+    if step < warmup:
+        return (step + 1) / warmup
+    if schedule == "constant":
+        return 1.0
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+def _mean(answers: Tensor) -> float:
+    return float(answers.double().mean())
+
+
+def _facts(task: LoadedTask) -> TaskFacts:
+    return TaskFacts(
+        name=task.info.name,
+        title=task.info.title,
+        classes=task.info.classes,
+        train_images=len(task.train),
+        validation_images=len(task.validation),
+        test_images=len(task.test),
+    )
+
+
+def _device_name(device: torch.device) -> str:
+    """What the device is, in words."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    with suppress(OSError), Path("/proc/cpuinfo").open() as file:
+        for line in file:
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return "CPU"

@@ -1,0 +1,162 @@
+"""The worker: takes queued runs, one at a time, and trains them; one a device, warm, outliving page and server.
+
+The claim loop is here, training is elsewhere (`trainer.train`), and between them stands `run_claim`, the one place
+where a run's events become lines in the store. No torch until a worker starts: pages read this module to start one.
+"""
+
+import errno
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+from labcore.configs import ConfigError
+from labcore.events import Event, RunEnded, StageEnded
+from labcore.store import Claim, RunRecord, Store
+from labcore.tasks import TaskError
+
+log = logging.getLogger("labcore.worker")
+
+POLL_SECONDS = 0.15
+# A worker that was started is given this long to come up before another is.
+START_SECONDS = 30.0
+
+Train = Callable[..., Iterator[Event]]
+
+
+def run_claim(
+    claim: Claim,
+    device: str,
+    *,
+    checkpoint_seconds: float = 20.0,
+    shut_down: Callable[[], bool] = lambda: False,
+    tell: Callable[[Event], None] = lambda event: None,
+    train: Train | None = None,
+) -> RunRecord:
+    """Train a claimed run to its end and write down what happens; whatever goes wrong is the run's, not the worker's.
+
+    When `shut_down` turns true the run is put back in the queue, to go on elsewhere from its checkpoint. `tell` sees
+    every event once it is written.
+    """
+    if train is None:
+        from labcore.trainer import train
+    store = claim.store
+    ended: RunEnded | None = None
+    try:
+        events = train(
+            store.config(claim.run),
+            device=device,
+            cache=store.cache,
+            checkpoint=claim.folder / "checkpoint.safetensors",
+            checkpoint_seconds=checkpoint_seconds,
+            stages=lambda stage: store.stage_folder(claim.run, stage),
+            should_stop=lambda: shut_down() or claim.stop_requested(),
+        )
+        for event in events:
+            if isinstance(event, RunEnded) and event.state == "stopped" and not claim.stop_requested() and shut_down():
+                return claim.put_back()
+            written = claim.append(event)
+            if isinstance(event, StageEnded):
+                claim.sync()
+            if isinstance(event, RunEnded):
+                ended = event
+            tell(written)
+        if ended is None:
+            raise RuntimeError("training ended without saying how")
+        record = claim.finish(ended.state, ended.error)
+        if ended.state == "complete":
+            (claim.folder / "checkpoint.safetensors").unlink(missing_ok=True)
+        return record
+    except (ConfigError, TaskError) as error:
+        return claim.fail(str(error))
+    except OSError as error:
+        log.exception("Run %s: the system refused", claim.run)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return claim.fail("The disk is full. Free some space, delete runs you no longer need, then resume this run.")
+        return claim.fail(f"The system refused: {error.strerror or error}. Put that right, then resume this run.")
+    except Exception as error:
+        log.exception("Run %s failed", claim.run)
+        reason = " ".join(str(error).split())[:300]
+        return claim.fail(f"Training broke off: {type(error).__name__}: {reason}. The worker's log says where.")
+
+
+def work(store: Store, device: str, *, until_idle: bool = False, checkpoint_seconds: float = 20.0) -> None:
+    """Claim and train until told to end (SIGTERM, SIGINT), or with `until_idle` until nothing waits.
+
+    Raises Busy where the device has a worker already, ConfigError for a device that is not here.
+    """
+    from labcore import trainer  # torch is loaded here, before anyone waits for it
+
+    device = trainer.pick_device(device)
+    trainer.use_threads()
+    lock = store.lock_device(device)
+    ending = threading.Event()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        ending.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    log.info("Worker for %s, process %d", device, os.getpid())
+    store.tell_worker(device, None)
+    try:
+        while not ending.is_set():
+            claim = store.claim(device)
+            if claim is None:
+                if until_idle:
+                    return
+                ending.wait(POLL_SECONDS)
+                continue
+            log.info("Run %s begins, attempt %d", claim.run, claim.record.attempt)
+            store.tell_worker(device, claim.run)
+            record = run_claim(claim, device, checkpoint_seconds=checkpoint_seconds, shut_down=ending.is_set)
+            log.info("Run %s is %s%s", record.run, record.state, f": {record.error}" if record.error else "")
+            store.tell_worker(device, None)
+    finally:
+        store.forget_worker(device)
+        os.close(lock)
+
+
+def ensure(store: Store, device: str = "auto") -> None:
+    """Start a worker, detached from this process, where none is alive and none was just started."""
+    if store.workers():
+        return
+    if not store.may_start_worker(START_SECONDS):
+        return
+    with (store.root / "workers" / "worker.log").open("ab") as output:
+        subprocess.Popen(
+            [sys.executable, "-m", "labcore", "worker", "--device", device],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            env={**os.environ, "REUSE_LAB_HOME": str(store.root), "PYTHONPATH": os.pathsep.join(_package_path())},
+        )
+
+
+def _package_path() -> list[str]:
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    return [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+
+
+def wait_for(
+    store: Store, run: str, tell: Callable[[Event], None], until: Callable[[], bool] = lambda: False
+) -> RunRecord:
+    """Follow a run that another process writes until it is over, or waits again, or `until` turns true.
+
+    Raises UnknownRun where it is deleted meanwhile.
+    """
+    offset = 0
+    while True:
+        record = store.record(run)
+        events, offset = store.tail(run, offset)
+        for event in events:
+            tell(event)
+        if record.state != "running" or record.lost or until():
+            return record
+        time.sleep(POLL_SECONDS)

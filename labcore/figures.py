@@ -1,0 +1,268 @@
+"""How results look: a fold's numbers first, the plotly figure second. No torch, no Streamlit.
+
+Every chart is two functions: one decides what is shown, in plain lists that tests compare; the other only draws.
+One colour a task everywhere, by its position in the sequence, always with a second sign beside it.
+"""
+
+from dataclasses import dataclass
+
+import plotly.graph_objects as go
+
+from labcore.results import Fold
+
+# Okabe & Ito's colours, told apart by colour-blind eyes too; a task's colour is that of its position.
+TASK_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
+TASK_DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+GREY = "#8A8F9C"
+# Light to dark of a single hue: accuracy from 0 to 100 %.
+ACCURACY_SCALE = [[0.0, "#F3F6FB"], [0.5, "#8FB0DA"], [1.0, "#17407F"]]
+# Loss terms are not tasks: greys and a violet, told apart by fill and order.
+TERM_COLOURS = ("#5B6C94", "#A9B4CC", "#7C5FA3", "#C3B1DC")
+
+
+def task_colour(position: int) -> str:
+    """The colour of the task at a position from 1."""
+    return TASK_COLOURS[(position - 1) % len(TASK_COLOURS)]
+
+
+def task_dash(position: int) -> str:
+    """The line of the task at a position from 1."""
+    return TASK_DASHES[(position - 1) % len(TASK_DASHES)]
+
+
+# ---- accuracy over the run ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class AccuracyLine:
+    """One task's accuracy in per cent against training images seen in the run."""
+
+    position: int
+    title: str
+    images_seen: list[int]
+    percent: list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class StageSpan:
+    """Where a stage lies on the axis of images seen; the last one to begin ends where it is planned to."""
+
+    position: int
+    title: str
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class AccuracyCurves:
+    """All tasks' lines and the stages behind them; `total_images` is the planned end of the axis."""
+
+    lines: list[AccuracyLine]
+    spans: list[StageSpan]
+    total_images: int
+    live_images: int
+
+
+def accuracy_curves_info(fold: Fold) -> AccuracyCurves:
+    """Accuracy on validation images, from each task's own stage on."""
+    lines = []
+    for position, task in enumerate(fold.tasks, 1):
+        points = [point for point in fold.accuracy if len(point.accuracy) >= position]
+        if points:
+            seen = [point.images_seen for point in points]
+            lines.append(AccuracyLine(position, task.title, seen, [100 * p.accuracy[position - 1] for p in points]))
+    spans = [
+        StageSpan(number, fold.tasks[number - 1].title, stage.first_image, stage.first_image + stage.images)
+        for number, stage in enumerate(fold.stages, 1)
+    ]
+    live = max((count for point in fold.accuracy for count in point.images), default=0)
+    return AccuracyCurves(lines, spans, fold.started.total_images if fold.started else 0, live)
+
+
+def accuracy_curves(info: AccuracyCurves) -> go.Figure:
+    """A line a task, labelled at its end; stages named above, every second one shaded."""
+    figure = _figure()
+    for span in info.spans:
+        if span.position % 2 == 0:
+            figure.add_vrect(x0=span.first, x1=span.last, fillcolor=GREY, opacity=0.10, line_width=0, layer="below")
+        if span.position > 1:
+            figure.add_vline(x=span.first, line={"color": GREY, "width": 1, "dash": "dot"})
+        figure.add_annotation(
+            x=(span.first + span.last) / 2, y=1.0, yref="paper", yanchor="bottom", showarrow=False,
+            text=f"learns {span.title}", font={"size": 13, "color": task_colour(span.position)},
+        )  # fmt: skip
+    ends = _apart([line.percent[-1] for line in info.lines], gap=7)
+    for line, height in zip(info.lines, ends, strict=True):
+        colour = task_colour(line.position)
+        figure.add_trace(
+            go.Scatter(
+                x=line.images_seen, y=line.percent, name=line.title, mode="lines+markers",
+                line={"color": colour, "width": 2.5, "dash": task_dash(line.position)}, marker={"size": 5},
+                hovertemplate=f"{line.title}: %{{y:.0f}} %<br>after %{{x:,}} images<extra></extra>",
+            )
+        )  # fmt: skip
+        figure.add_annotation(
+            x=1.0, xref="paper", xanchor="left", xshift=6, y=height, yanchor="middle", showarrow=False,
+            text=f"{line.title} {line.percent[-1]:.0f} %", font={"size": 13, "color": colour},
+        )  # fmt: skip
+    figure.update_xaxes(range=[0, max(1, info.total_images)], title="training images seen")
+    figure.update_yaxes(range=[0, 102], ticksuffix=" %", tickvals=[0, 25, 50, 75, 100])
+    figure.update_layout(margin={"l": 52, "r": 128, "t": 28, "b": 44}, showlegend=False)
+    return figure
+
+
+def _apart(heights: list[float], gap: float) -> list[float]:
+    """The same heights, moved as little as it takes for labels not to overlap."""
+    order = sorted(range(len(heights)), key=lambda i: heights[i])
+    placed = list(heights)
+    for below, above in zip(order, order[1:], strict=False):
+        placed[above] = max(placed[above], placed[below] + gap)
+    ceiling = 100.0
+    for index in reversed(order):
+        placed[index] = min(placed[index], ceiling)
+        ceiling = placed[index] - gap
+    return placed
+
+
+# ---- loss terms -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LossTerms:
+    """Each term's values against training images seen; a term that a stage lacks is 0 there."""
+
+    images_seen: list[int]
+    terms: dict[str, list[float]]
+    borders: list[int]
+    total_images: int
+
+
+def loss_terms_info(fold: Fold) -> LossTerms:
+    """The terms in the order in which they first appear."""
+    names = list(dict.fromkeys(name for point in fold.losses for name in point.loss))
+    return LossTerms(
+        [point.images_seen for point in fold.losses],
+        {name: [point.loss.get(name, 0.0) for point in fold.losses] for name in names},
+        [stage.first_image for stage in fold.stages[1:]],
+        fold.started.total_images if fold.started else 0,
+    )
+
+
+def loss_terms(info: LossTerms) -> go.Figure:
+    """The terms stacked: their sum is what training makes small."""
+    figure = _figure()
+    for number, (name, values) in enumerate(info.terms.items()):
+        colour = TERM_COLOURS[number % len(TERM_COLOURS)]
+        figure.add_trace(
+            go.Scatter(
+                x=info.images_seen, y=values, name=f"mistakes on the {name}", mode="lines", stackgroup="terms",
+                line={"color": colour, "width": 1.5},
+                hovertemplate=f"{name}: %{{y:.2f}}<extra></extra>",
+            )
+        )  # fmt: skip
+    for border in info.borders:
+        figure.add_vline(x=border, line={"color": GREY, "width": 1, "dash": "dot"})
+    figure.update_xaxes(range=[0, max(1, info.total_images)], title="training images seen")
+    figure.update_yaxes(rangemode="tozero", title="loss")
+    figure.update_layout(
+        margin={"l": 52, "r": 16, "t": 28, "b": 44},
+        showlegend=bool(info.terms),
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "font": {"size": 13}},
+    )
+    return figure
+
+
+# ---- accuracy matrix ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class AccuracyMatrix:
+    """`percent[k][j]`: task j after stage k, None where not learnt yet; `text` is what the cell says."""
+
+    titles: list[str]
+    percent: list[list[float | None]]
+    text: list[list[str]]
+
+
+def accuracy_matrix_info(fold: Fold) -> AccuracyMatrix:
+    """The matrix at its full size from the start, so that nothing moves as it fills."""
+    titles = [task.title for task in fold.tasks]
+    rows = fold.matrix("test")
+    percent: list[list[float | None]] = [[None] * len(titles) for _ in titles]
+    text = [[""] * len(titles) for _ in titles]
+    for k, row in enumerate(rows):
+        for j, value in enumerate(row):
+            if value is not None:
+                percent[k][j] = 100 * value
+                learnt = rows[j][j]
+                fell = k > j and learnt is not None and round(100 * learnt) != round(100 * value)
+                text[k][j] = f"{100 * value:.0f} %" + (f"<br>was {100 * learnt:.0f} %" if fell and learnt is not None else "")
+    return AccuracyMatrix(titles, percent, text)
+
+
+def accuracy_matrix(info: AccuracyMatrix) -> go.Figure:
+    """Rows: after learning …; columns: how well it does …"""
+    figure = _figure()
+    count = len(info.titles)
+    places = list(range(count))
+    figure.add_trace(
+        go.Heatmap(
+            x=places, y=places, z=info.percent, zmin=0, zmax=100, colorscale=ACCURACY_SCALE, showscale=False,
+            xgap=3, ygap=3, hovertemplate="%{z:.1f} %<extra></extra>", hoverongaps=False,
+        )
+    )  # fmt: skip
+    for k in places:
+        for j in places:
+            value = info.percent[k][j]
+            if value is not None:
+                ink = "#FFFFFF" if value > 55 else "#1C2130"
+                figure.add_annotation(x=j, y=k, text=info.text[k][j], showarrow=False, font={"size": 13, "color": ink})
+    columns = [f"<span style='color:{task_colour(i + 1)}'>■</span> {title}" for i, title in enumerate(info.titles)]
+    figure.update_xaxes(tickvals=places, ticktext=columns, side="top", showgrid=False, range=[-0.5, count - 0.5])
+    rows = [f"after {title}" for title in info.titles]
+    figure.update_yaxes(tickvals=places, ticktext=rows, showgrid=False, range=[count - 0.5, -0.5])
+    figure.update_layout(margin={"l": 110, "r": 8, "t": 40, "b": 8})
+    return figure
+
+
+def _figure() -> go.Figure:
+    """No colours of its own where light and dark differ: text, grid and paper are the page's."""
+    return go.Figure(
+        layout={
+            "template": None,
+            "paper_bgcolor": "rgba(0,0,0,0)",
+            "plot_bgcolor": "rgba(0,0,0,0)",
+            "font": {"size": 13},
+            "hoverlabel": {"font": {"size": 13}},
+            "xaxis": {"zeroline": False},
+            "yaxis": {"zeroline": False},
+        }
+    )
+
+
+# ---- in words -------------------------------------------------------------------------------------------------------
+
+
+def summary(fold: Fold) -> str:
+    """What a finished run showed, in a sentence or two made from its figures."""
+    rows, tasks = fold.matrix("test"), fold.tasks
+    if not rows:
+        return "It ended before it had learnt its first job."
+    learnt, now = rows[0][0] or 0.0, rows[-1][0] or 0.0
+    first, last = tasks[0].title, tasks[len(rows) - 1].title
+    if len(rows) == 1:
+        return f"It learnt {first}: {learnt:.0%} of {tasks[0].test_images} test pictures right."
+    lost = learnt - now
+    chance = tasks[0].chance
+    if lost < 0.02:
+        verdict = "it forgot nothing that shows."
+    elif now - chance < 0.1:
+        verdict = f"guessing would get {chance:.0%}: it forgot nearly all of it."
+    elif lost < 0.15:
+        verdict = "it forgot a little."
+    else:
+        verdict = f"it forgot {lost / max(learnt - chance, 1e-9):.0%} of what it knew beyond guessing."
+    return (
+        f"It learnt {first} to {learnt:.0%}. After learning {last} as well it gets {now:.0%} of the same "
+        f"{tasks[0].test_images} pictures right: {verdict}"
+    )

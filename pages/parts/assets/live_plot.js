@@ -1,0 +1,89 @@
+// A Plotly chart that is updated in place. See live_plot.py for what arrives in `data`.
+
+const charts = new Map(); // by id; bounded, so that a long session does not gather charts it no longer shows
+const MOST_CHARTS = 24;
+let library = null;
+
+function loadPlotly(url) {
+  library ??= new Promise((resolve, reject) => {
+    if (window.Plotly) return resolve(window.Plotly);
+    const script = document.createElement("script");
+    script.src = url;
+    script.onload = () => resolve(window.Plotly);
+    script.onerror = () => { library = null; reject(new Error("Plotly did not load")); };
+    document.head.append(script);
+  });
+  return library;
+}
+
+// `bytes` is a view into a larger, unaligned message: copy it before looking at it as floats.
+function unpack(bytes) {
+  const copy = bytes.slice();
+  const length = new DataView(copy.buffer).getUint32(0, true);
+  const head = JSON.parse(new TextDecoder().decode(copy.subarray(4, 4 + length)));
+  let offset = 4 + length;
+  const columns = [];
+  for (const trace of head.data) {
+    for (const name of ["x", "y", "z"]) {
+      const column = trace[name];
+      if (!column || column.column === undefined) continue;
+      const count = column.shape.reduce((a, b) => a * b, 1);
+      columns.push([trace, name, new Float32Array(copy.buffer, offset, count), column.shape]);
+      offset += 4 * count;
+    }
+  }
+  for (const [trace, name, values, shape] of columns) {
+    trace[name] = shape.length === 1 ? values : rows(values, shape);
+  }
+  return head;
+}
+
+function rows(values, [count, width]) {
+  return Array.from({ length: count }, (_, row) => Array.from(values.subarray(row * width, (row + 1) * width)));
+}
+
+// Text, grid and hover take the page's colours, so that a switch of theme needs no new data.
+function themed(layout, element) {
+  const style = getComputedStyle(element);
+  const colour = (name, other) => style.getPropertyValue(name).trim() || other;
+  const text = colour("--st-text-color", "#1C2130");
+  const grid = colour("--st-border-color", "#DDE0E8");
+  const axis = own => ({ gridcolor: grid, linecolor: grid, tickcolor: grid, automargin: false, ...own });
+  return {
+    ...layout,
+    autosize: true,
+    font: { ...layout.font, color: text, family: colour("--st-font", "sans-serif") },
+    hoverlabel: {
+      bgcolor: colour("--st-secondary-background-color", "#F4F5F8"), bordercolor: grid,
+      ...layout.hoverlabel, font: { size: 13, color: text },
+    },
+    xaxis: axis(layout.xaxis),
+    yaxis: axis(layout.yaxis),
+  };
+}
+
+export default function ({ data, parentElement }, libraryUrl) {
+  const head = unpack(data);
+  let chart = charts.get(head.id);
+  if (!chart) {
+    chart = { element: document.createElement("div"), queue: Promise.resolve() };
+    charts.set(head.id, chart);
+    if (charts.size > MOST_CHARTS) {
+      const [oldest, { element }] = charts.entries().next().value;
+      window.Plotly?.purge(element);
+      charts.delete(oldest);
+    }
+  }
+  chart.element.style.height = `${head.height}px`;
+  if (chart.element.parentNode !== parentElement) parentElement.append(chart.element);
+  chart.queue = chart.queue
+    .then(() => loadPlotly(libraryUrl))
+    .then(Plotly => Plotly.react(
+      chart.element,
+      head.data,
+      { ...themed(head.layout, parentElement), height: head.height, uirevision: head.id },
+      { responsive: true, displaylogo: false, displayModeBar: "hover", modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"] },
+    ))
+    .catch(console.error);
+  return () => { if (chart.element.parentNode === parentElement) chart.element.remove(); };
+}

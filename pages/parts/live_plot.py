@@ -1,0 +1,89 @@
+"""A chart that keeps the person's view: zoom, hidden traces and hover survive every update.
+
+Streamlit's own chart is built anew on every change of its data. This one is a component over `Plotly.react` with a
+constant `uirevision`; colours of text, grid and paper follow the page's theme in the browser. Plotly's JavaScript is
+served from the installed plotly package. Where components of this kind are missing, it falls back to Streamlit's own.
+
+What is sent is one block of bytes: the length of a JSON head, the head, and all numbers as float32 columns, to which
+the head refers by position. NaN may be among the numbers, never in the JSON.
+"""
+
+import json
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import plotly
+import plotly.graph_objects as go
+import streamlit as st
+from streamlit.components.v1 import declare_component
+
+MOST_POINTS = 500
+_COLUMNS = ("x", "y", "z")
+
+_mounts: list[Callable[..., Any]] = []
+
+
+def _component() -> Callable[..., Any] | None:
+    """The component, made in the first script run that draws: its files can only be registered there."""
+    if not hasattr(st.components, "v2"):
+        return None
+    if not _mounts:
+        library = declare_component("plotly_js", path=str(Path(plotly.__file__).parent / "package_data"))
+        own = declare_component("live_plot_js", path=str(Path(__file__).parent / "assets"))
+        version = (Path(__file__).parent / "assets" / "live_plot.js").stat().st_mtime_ns
+        module = f"""
+            const at = path => new URL("component/" + path, document.baseURI).href;
+            export default async component =>
+                (await import(at("{own.name}/live_plot.js?v={version}"))).default(component, at("{library.name}/plotly.min.js"));
+        """
+        _mounts.append(st.components.v2.component("live_plot", js=module, isolate_styles=False))
+    return _mounts[0]
+
+
+def draw(figure: go.Figure, key: str, height: int) -> None:
+    """Draw or update the chart of this key, `height` px high whatever it holds."""
+    mount = _component()
+    if mount is None:
+        st.plotly_chart(figure, width="stretch", height=height, key=key)
+        return
+    mount(data=pack(figure, key, height), key=key, height=height)
+
+
+def pack(figure: go.Figure, key: str, height: int) -> bytes:
+    """The figure as u32 n, n bytes of JSON padded to a multiple of 4, float32 columns."""
+    whole = json.loads(figure.to_json())
+    columns: list[np.ndarray] = []
+    for trace, drawn in zip(whole["data"], figure.data, strict=True):
+        chosen = _thinned(drawn)
+        for name in _COLUMNS:
+            values = getattr(drawn, name, None) if name in trace else None
+            numbers = _numbers(values)
+            if numbers is None:
+                continue
+            if chosen is not None and numbers.ndim == 1:
+                numbers = numbers[chosen]
+            trace[name] = {"column": len(columns), "shape": list(numbers.shape)}
+            columns.append(numbers.astype(np.float32))
+    head = {"id": key, "height": height, "data": whole["data"], "layout": whole["layout"]}
+    text = json.dumps(head, allow_nan=False).encode()
+    text += b" " * (-len(text) % 4)
+    return struct.pack("<I", len(text)) + text + b"".join(column.tobytes() for column in columns)
+
+
+def _numbers(values: Any) -> np.ndarray | None:
+    """Numbers as float64 with NaN for None; None where there are words among them."""
+    if values is None:
+        return None
+    try:
+        return np.asarray([[np.nan if v is None else v for v in row] if isinstance(row, list | tuple) else row for row in values], float)
+    except (TypeError, ValueError):
+        return None
+
+
+def _thinned(trace: Any) -> np.ndarray | None:
+    """Which points of a long line are sent: evenly chosen, the first and the last among them."""
+    count = len(trace.x) if getattr(trace, "x", None) is not None and trace.type == "scatter" else 0
+    return np.linspace(0, count - 1, MOST_POINTS).round().astype(int) if count > MOST_POINTS else None

@@ -14,6 +14,7 @@ from labcore.results import Fold
 TASK_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
 TASK_DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 GREY = "#8A8F9C"
+_PERCENTS = [0, 25, 50, 75, 100]
 # Light to dark of a single hue: accuracy from 0 to 100 %.
 ACCURACY_SCALE = [[0.0, "#F3F6FB"], [0.5, "#8FB0DA"], [1.0, "#17407F"]]
 # Loss terms are not tasks: greys and a violet, told apart by fill and order.
@@ -105,8 +106,8 @@ def accuracy_curves(info: AccuracyCurves) -> go.Figure:
             x=1.0, xref="paper", xanchor="left", xshift=6, y=height, yanchor="middle", showarrow=False,
             text=f"{line.title} {line.percent[-1]:.0f} %", font={"size": 13, "color": colour},
         )  # fmt: skip
-    figure.update_xaxes(range=[0, max(1, info.total_images)], title="training images seen")
-    figure.update_yaxes(range=[0, 102], ticksuffix=" %", tickvals=[0, 25, 50, 75, 100])
+    figure.update_xaxes(range=[0, max(1, info.total_images)], title={"text": "training images seen", "font": {"size": 13}})
+    figure.update_yaxes(range=[0, 102], tickvals=_PERCENTS, ticktext=[f"{value} %" for value in _PERCENTS])
     figure.update_layout(margin={"l": 52, "r": 128, "t": 28, "b": 44}, showlegend=False)
     return figure
 
@@ -162,8 +163,8 @@ def loss_terms(info: LossTerms) -> go.Figure:
         )  # fmt: skip
     for border in info.borders:
         figure.add_vline(x=border, line={"color": GREY, "width": 1, "dash": "dot"})
-    figure.update_xaxes(range=[0, max(1, info.total_images)], title="training images seen")
-    figure.update_yaxes(rangemode="tozero", title="loss")
+    figure.update_xaxes(range=[0, max(1, info.total_images)], title={"text": "training images seen", "font": {"size": 13}})
+    figure.update_yaxes(rangemode="tozero", title={"text": "loss", "font": {"size": 13}})
     figure.update_layout(
         margin={"l": 52, "r": 16, "t": 28, "b": 44},
         showlegend=bool(info.terms),

@@ -1,0 +1,18 @@
+"""Reuse Lab: the shell. Page list, page settings, nothing else."""
+
+import streamlit as st
+
+from pages.parts import lab
+
+st.set_page_config("Reuse Lab", page_icon="🪭", layout="wide", initial_sidebar_state="expanded")
+lab.style()
+
+page = st.navigation(
+    [
+        st.Page("pages/launch.py", title="Launch", icon=":material/rocket_launch:", default=True),
+        st.Page("pages/watch.py", title="Watch", icon=":material/monitoring:"),
+        st.Page("pages/runs.py", title="Runs", icon=":material/list:"),
+    ]
+)
+lab.open_or_say_why()
+page.run()

@@ -1,0 +1,176 @@
+"""Launch: choose a network, jobs and a method, and start."""
+
+from typing import Any
+
+import streamlit as st
+
+from labcore import figures, tasks
+from labcore.configs import BACKBONES, METHOD_TITLES, METHODS, ConfigError, parse
+from labcore.presets import PRESETS
+from labcore.store import StoreError
+from pages.parts import config_form, lab
+
+STARTS = {
+    "pretrained": "already trained",
+    "kaiming": "untrained (Kaiming)",
+    "xavier": "untrained (Xavier)",
+    "far": "untrained, far off",
+}
+
+
+def start(data: dict[str, Any]) -> None:
+    """Queue the draft and watch it."""
+    try:
+        submission = lab.store().submit(parse(data))
+    except StoreError as error:
+        st.error(str(error))
+        st.stop()
+    if submission.cached:
+        st.session_state["note"] = "You have this run already: here it is."
+    st.switch_page("pages/watch.py", query_params={"run": submission.run})
+
+
+def change_tasks(change: str, position: int = 0, name: str = "") -> None:
+    """Move, remove or add a job; positions count from 0."""
+    row = st.session_state["draft"]["tasks"]
+    match change:
+        case "left":
+            row[position - 1], row[position] = row[position], row[position - 1]
+        case "right":
+            row[position + 1], row[position] = row[position], row[position + 1]
+        case "remove":
+            del row[position]
+        case "add":
+            row.append({"name": name})
+    config_form.renew()
+
+
+def rename_task(position: int, widget: str) -> None:
+    """Another task, or other classes of it."""
+    st.session_state["draft"]["tasks"][position]["name"] = st.session_state[widget].strip()
+
+
+def limit_task(position: int, widget: str) -> None:
+    """At most so many training images a class."""
+    st.session_state["draft"]["tasks"][position]["images_per_class"] = st.session_state[widget]
+
+
+data = config_form.draft()
+try:
+    config, problem = parse(data), None
+except ConfigError as error:
+    config, problem = None, str(error)
+
+# ---- head -----------------------------------------------------------------------------------------------------------
+
+head, action = st.columns([4, 1], vertical_alignment="bottom")
+with head:
+    st.title("Teach a network several jobs", anchor=False)
+with action:
+    label = "Start the story" if st.session_state["preset"] == "story" else "Start"
+    pressed = st.button(label, type="primary", icon=":material/play_arrow:", width="stretch", disabled=config is None)
+if pressed and config is not None:
+    start(data)
+
+if not lab.store().records():
+    st.info(
+        "**One network learns one job after another, and you watch what happens to the old ones.** "
+        "Press **Start the story**: a network that knows photographs learns to read digits, then clothes, then hand "
+        "fans. About a minute on a laptop; everything below can be changed first.",
+        icon=":material/lightbulb:",
+    )
+if problem:
+    st.error(problem, icon=":material/error:")
+for warning in config.warnings() if config else []:
+    st.warning(warning, icon=":material/info:")
+
+# ---- the sentence ---------------------------------------------------------------------------------------------------
+
+presets = list(PRESETS)
+chosen = st.segmented_control(
+    "Preset",
+    presets,
+    default=st.session_state["preset"],
+    format_func=lambda name: PRESETS[name].title,
+    key=config_form.key("preset"),
+    help=" ".join(f"**{preset.title}**: {preset.description}" for preset in PRESETS.values()),
+)
+if chosen and chosen != st.session_state["preset"]:
+    config_form.take_preset(chosen, data["method"]["name"])
+    st.rerun()
+
+network, beginning, method = st.columns(3)
+with network:
+    name = st.selectbox(
+        "Teach this network (backbone)",
+        list(BACKBONES),
+        list(BACKBONES).index(data["backbone"]["name"]),
+        format_func=lambda name: BACKBONES[name].title,
+        key=config_form.key("backbone"),
+        help=BACKBONES[data["backbone"]["name"]].description,
+    )
+if name != data["backbone"]["name"]:
+    config_form.take_backbone(name)
+    st.rerun()
+with beginning:
+    starts = [start for start in STARTS if start != "pretrained" or BACKBONES[name].pretrained]
+    data["backbone"]["start"] = st.selectbox(
+        "which is (start)",
+        starts,
+        starts.index(data["backbone"]["start"]) if data["backbone"]["start"] in starts else 0,
+        format_func=STARTS.__getitem__,
+        key=config_form.key("start"),
+    )
+with method:
+    way = st.selectbox(
+        "to do the jobs below, by (method)",
+        list(METHODS),
+        list(METHODS).index(data["method"]["name"]),
+        format_func=METHOD_TITLES.__getitem__,
+        key=config_form.key("method"),
+    )
+if way != data["method"]["name"]:
+    config_form.take_method(way)
+    st.rerun()
+st.caption(f"{METHOD_TITLES[way]}: {METHODS[way].__doc__}")
+
+# ---- the jobs -------------------------------------------------------------------------------------------------------
+
+count = len(data["tasks"])
+for position, (place, task) in enumerate(zip(st.columns(max(3, count)), data["tasks"], strict=False)):
+    with place, st.container(border=True):
+        colour = figures.task_colour(position + 1)
+        try:
+            info = tasks.describe(task["name"])
+        except tasks.TaskError:
+            info = None
+        title = f"{position + 1}. {info.title if info else task['name']}"
+        st.html(f'<div class="lab-task" style="border-color:{colour}"><b>{title}</b></div>')
+        if info:
+            st.caption(info.description)
+            st.html(lab.pictures(task["name"], 12 if len(info.classes) == 4 else min(12, len(info.classes))))
+        left, right, remove, more = st.columns(4)
+        left.button("‹", key=f"left{position}", disabled=position == 0, help="Earlier", on_click=change_tasks, args=("left", position), width="stretch")  # fmt: skip
+        right.button("›", key=f"right{position}", disabled=position == count - 1, help="Later", on_click=change_tasks, args=("right", position), width="stretch")  # fmt: skip
+        remove.button("×", key=f"remove{position}", disabled=count == 1, help="Remove", on_click=change_tasks, args=("remove", position), width="stretch")  # fmt: skip
+        with more.popover("⋯", help="Classes and images", width="stretch"):
+            key = config_form.key(f"task{position}")
+            st.text_input("Task, or some of its classes as in fashion:0-4", task["name"], key=key, on_change=rename_task, args=(position, key))  # fmt: skip
+            key = config_form.key(f"limit{position}")
+            st.number_input(
+                "Training images a class, at most", 1, 100_000, task.get("images_per_class"), placeholder="all",
+                key=key, on_change=limit_task, args=(position, key),
+            )  # fmt: skip
+with st.popover("Add a job", icon=":material/add:"):
+    for name in tasks.EMBEDDED:
+        info = tasks.describe(name)
+        st.button(f"{info.title}: {info.description}", key=f"add/{name}", type="tertiary", on_click=change_tasks, args=("add", 0, name))  # fmt: skip
+
+# ---- everything else ------------------------------------------------------------------------------------------------
+
+with st.expander("Details: all settings"):
+    config_form.details(data)
+with st.expander("The same on the command line"):
+    st.code(config_form.command_line(data, st.session_state["preset"]), language="bash", wrap_lines=True)
+    if config:
+        st.code(config.model_dump_json(indent=2), language="json", height=260)

@@ -1,0 +1,148 @@
+"""The draft of a configuration, and widgets for every setting, from the configuration's own fields."""
+
+import json
+import shlex
+from typing import Any
+
+import streamlit as st
+
+from labcore.configs import (
+    METHODS,
+    BackboneConfig,
+    FieldSpec,
+    TrainingConfig,
+    apply_setting,
+    fields,
+)
+from labcore.presets import DEFAULT_METHOD, PRESETS, preset_data, with_backbone
+
+
+def draft() -> dict[str, Any]:
+    """The configuration being made, as plain data; at first the preset and method of the address, or the story."""
+    if "draft" not in st.session_state:
+        preset, method = st.query_params.get("preset", ""), st.query_params.get("method", "")
+        take_preset(preset if preset in PRESETS else "story", method if method in METHODS else DEFAULT_METHOD)
+    st.query_params.update(preset=st.session_state["preset"], method=st.session_state["draft"]["method"]["name"])
+    data: dict[str, Any] = st.session_state["draft"]
+    return data
+
+
+def take_preset(preset: str, method: str) -> None:
+    """Start over from a preset, for a method."""
+    st.session_state["draft"] = preset_data(preset, method)
+    st.session_state["preset"] = preset
+    renew()
+
+
+def take_method(method: str) -> None:
+    """The preset's settings for another method; the tasks, the backbone's name and the seed stay as they are."""
+    old = st.session_state["draft"]
+    take_preset(st.session_state["preset"], method)
+    new = st.session_state["draft"]
+    if old["backbone"]["name"] != new["backbone"]["name"]:
+        with_backbone(new, old["backbone"]["name"])
+    new["backbone"]["start"] = old["backbone"]["start"]
+    new["tasks"], new["seed"] = old["tasks"], old["seed"]
+
+
+def take_backbone(name: str) -> None:
+    """Another network; its start and picture size are its defaults."""
+    with_backbone(st.session_state["draft"], name)
+    renew()
+
+
+def renew() -> None:
+    """Make all widgets read the draft afresh."""
+    st.session_state["generation"] = st.session_state.get("generation", 0) + 1
+
+
+def key(name: str) -> str:
+    """A widget's key, new whenever the draft was replaced."""
+    return f"{name}/{st.session_state.get('generation', 0)}"
+
+
+def value_at(data: dict[str, Any], path: str, default: Any) -> Any:
+    """The draft's value at a dotted path, or the field's default."""
+    node: Any = data
+    for part in path.split("."):
+        node = node[int(part)] if isinstance(node, list) else node.get(part) if isinstance(node, dict) else None
+        if node is None:
+            return default
+    return node
+
+
+def _store(path: str, widget: str) -> None:
+    apply_setting(st.session_state["draft"], path, st.session_state[widget])
+
+
+def widget(spec: FieldSpec) -> None:
+    """One setting, with its bounds, unit and help."""
+    data = st.session_state["draft"]
+    now, name = value_at(data, spec.path, spec.default), key(spec.path)
+    label = spec.path.rsplit(".", 1)[-1].replace("_", " ") + (f" ({spec.unit})" if spec.unit else "")
+    common = {"key": name, "on_change": _store, "args": (spec.path, name)}
+    if spec.kind == "choice":
+        choices: list[str | None] = [*spec.choices]
+        if spec.optional:
+            choices = [None, *choices]
+        index = choices.index(now) if now in choices else 0
+        st.selectbox(
+            label, choices, index, help=spec.help, format_func=lambda choice: choice or "as the start asks", **common
+        )
+    elif spec.kind in ("whole", "number"):
+        whole = spec.kind == "whole"
+        kind = int if whole else float
+        note = f"{spec.help} Allowed: {spec.bounds}."
+        st.number_input(
+            label,
+            min_value=None if spec.low is None else kind(spec.low),
+            max_value=None if spec.high is None else kind(spec.high),
+            value=None if now is None else kind(now),
+            step=1 if whole else max(1e-6, abs(float(now or 0)) / 5),
+            format="%d" if whole else "%g",
+            placeholder="all" if spec.optional else None,
+            help=note,
+            **common,
+        )
+
+
+def details(data: dict[str, Any]) -> None:
+    """All settings, in the configuration's order."""
+    method = METHODS[data["method"]["name"]]
+    network, training, own = st.columns(3)
+    with network:
+        st.markdown("**Network**")
+        for spec in fields("backbone", BackboneConfig):
+            if spec.path not in ("backbone.name", "backbone.start"):  # they are in the sentence above
+                widget(spec)
+        widget(FieldSpec("seed", "whole", 0, "Same seed, same numbers.", low=0, high=2**31 - 1))
+        st.markdown("**Method**")
+        found = list(fields("method", method))
+        for spec in found:
+            widget(spec)
+        if not found:
+            st.caption("This method has no settings of its own.")
+    specs = list(fields("training", TrainingConfig))
+    for column, part in ((training, specs[: len(specs) // 2]), (own, specs[len(specs) // 2 :])):
+        with column:
+            st.markdown("**Training**" if column is training else "&nbsp;")
+            for spec in part:
+                widget(spec)
+
+
+def command_line(data: dict[str, Any], preset: str) -> str:
+    """A line that runs this very configuration: the preset, and a `--set` for all that differs from it."""
+    method = data["method"]["name"]
+    base = preset_data(preset, method)
+    parts = ["python -m labcore run", f"--preset {preset}", f"--method {method}"]
+    for section in ("backbone", "tasks", "training", "method"):
+        if data[section] != base[section]:
+            if section == "tasks":
+                parts.append("--set " + shlex.quote(f"tasks={json.dumps(data['tasks'])}"))
+                continue
+            for name, value in data[section].items():
+                if base[section].get(name, ...) != value:
+                    parts.append("--set " + shlex.quote(f"{section}.{name}={json.dumps(value)}"))
+    if data["seed"] != base["seed"]:
+        parts.append(f"--seed {data['seed']}")
+    return " ".join(parts)

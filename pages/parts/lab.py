@@ -1,0 +1,102 @@
+"""What every page stands on: the store, a worker, the look."""
+
+import base64
+import html
+import io
+
+import numpy as np
+import streamlit as st
+from PIL import Image
+
+from labcore import tasks, worker
+from labcore.store import Store, StoreError
+
+
+@st.cache_resource
+def _open(home: str) -> Store:
+    opened = Store()
+    worker.ensure(opened)  # warm by the time somebody presses Start
+    return opened
+
+
+def store() -> Store:
+    """The store of this server. Raises StoreError where it cannot be used."""
+    from labcore.store import home
+
+    return _open(str(home()))
+
+
+def open_or_say_why() -> None:
+    """Stop the page with one sentence where the store cannot be used."""
+    try:
+        store()
+    except StoreError as error:
+        st.error(str(error), icon=":material/error:")
+        st.stop()
+
+
+def style() -> None:
+    """The width of a page, and the marks that pages share."""
+    st.html(
+        """<style>
+        .block-container h1 { font-size: 2rem; padding-bottom: .4rem; }
+        .block-container { max-width: 1400px; padding-top: 3.2rem; padding-bottom: 2rem; }
+        .lab-chip { display: inline-flex; align-items: center; gap: .45em; padding: .18em .75em; border-radius: 1em;
+                    font-size: .95rem; font-weight: 600; white-space: nowrap; }
+        .lab-chip::before { content: ""; width: .6em; height: .6em; border-radius: 50%; background: currentColor; }
+        .lab-waiting { color: #6B7180; background: #6B718022; }  .lab-running { color: #2F6FD0; background: #2F6FD022; }
+        .lab-done { color: #1E8A5A; background: #1E8A5A22; }     .lab-stopped { color: #B7791F; background: #B7791F22; }
+        .lab-failed { color: #C8372D; background: #C8372D22; }
+        .lab-bar { height: 8px; border-radius: 4px; background: #8A8F9C33; overflow: hidden; }
+        .lab-bar > div { height: 100%; background: #2F6FD0; }
+        .lab-term { font-size: .875rem; opacity: .7; }
+        .lab-task { border-top: 5px solid; border-radius: 4px; padding-top: .35rem; }
+        .lab-pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(46px, 1fr)); gap: 5px; }
+        .lab-pictures figure { margin: 0; text-align: center; font-size: .8rem; line-height: 1.15; }
+        .lab-pictures img { width: 100%; border-radius: 4px; image-rendering: auto; }
+        .lab-figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(118px, 1fr)); gap: .6rem .9rem; }
+        .lab-figures b { display: block; font-size: 1.25rem; line-height: 1.2; font-weight: 600; }
+        .lab-figures span { font-size: .875rem; opacity: .75; }
+        </style>"""
+    )
+
+
+@st.cache_data(show_spinner=False)
+def pictures(task: str, count: int) -> str:
+    """HTML of example pictures of a task with their class names."""
+    cells = []
+    for image, name in tasks.samples(task, count):
+        cells.append(f'<figure><img src="{_png(image)}" alt="{html.escape(name)}">{html.escape(name)}</figure>')
+    return f'<div class="lab-pictures">{"".join(cells)}</div>'
+
+
+def _png(image: np.ndarray) -> str:
+    picture = Image.fromarray(image if image.shape[2] == 3 else image[..., 0])
+    if picture.width < 56:
+        picture = picture.resize((56, 56), Image.Resampling.BICUBIC)
+    data = io.BytesIO()
+    picture.save(data, "PNG")
+    return "data:image/png;base64," + base64.b64encode(data.getvalue()).decode()
+
+
+def figures_row(figures: dict[str, str]) -> str:
+    """HTML of a row of figures: what it is, and how much."""
+    cells = (f"<div><span>{html.escape(what)}</span><b>{html.escape(much)}</b></div>" for what, much in figures.items())
+    return f'<div class="lab-figures">{"".join(cells)}</div>'
+
+
+def seconds(value: float) -> str:
+    """Two figures: `4.2 s`, `42 s`, `3.5 min`."""
+    if value < 9.95:
+        return f"{value:.1f} s"
+    if value < 100:
+        return f"{value:.0f} s"
+    return f"{value / 60:.1f} min" if value < 6000 else f"{value / 3600:.1f} h"
+
+
+def size(count: float) -> str:
+    """`310 MB`."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= scale:
+            return f"{count / scale:.1f} {unit}" if count < 10 * scale else f"{count / scale:.0f} {unit}"
+    return f"{count:.0f} B"

@@ -1,0 +1,131 @@
+"""Watch: one run while it trains, or as it was."""
+
+import streamlit as st
+
+from labcore import figures, worker
+from labcore.results import Fold
+from labcore.store import RunRecord
+from pages.parts import lab, live_plot, runs
+
+store = lab.store()
+record = runs.from_url(store)
+if record is None:
+    st.title("Nothing to watch yet", anchor=False)
+    st.write("A run is a network learning one job after another. Start one, and it is drawn here as it happens.")
+    st.page_link("pages/launch.py", label="Start the story", icon=":material/play_arrow:")
+    st.stop()
+run, config = record.run, store.config(record.run)
+if note := st.session_state.pop("note", None):
+    st.info(note, icon=":material/history:")
+
+
+def explain(record: RunRecord, state: str, fold: Fold) -> None:
+    """What a state means, and what to do next, in a line of constant height."""
+    with st.container(height=64, border=False):
+        match state:
+            case "queued":
+                ahead = [other for other in store.records() if other.state == "running" and not other.lost]
+                here = f"Behind {len(ahead)} running run{'s' * (len(ahead) > 1)}." if ahead else "The worker is waking up."
+                st.caption(f"It waits for the worker. {here}")
+            case "running" | "stopping":
+                stage = f"stage {len(fold.stages)} of {len(config.tasks)}" if fold.stages else "loading pictures"
+                left = f" · ≈ {lab.seconds(fold.seconds_left)} left, estimated" if fold.seconds_left is not None else ""
+                shown = f"{fold.progress:.0%}{left}" if state == "running" else "it writes down where it is, and stops"
+                st.html(f"{runs.bar(fold.progress)}<div class='lab-term'>{stage} · {shown}</div>")
+            case "lost":
+                st.caption("Its worker is gone. It goes on by itself when a worker is there again, or press Resume.")
+            case "stopped":
+                st.caption("Stopped. Nothing is lost: Resume goes on from where it was.")
+            case "failed":
+                st.error(record.error or "It failed without saying why; see the worker's log.")
+            case "complete":
+                st.markdown(figures.summary(fold))
+
+
+def costs(record: RunRecord, fold: Fold) -> dict[str, str]:
+    """What the run cost so far."""
+    speed = fold.images_per_second
+    result = fold.result(run, record.state, config.model_dump(mode="json"))
+    kept = result.footprint_bytes["total"]
+    return {
+        "training": lab.seconds(fold.train_seconds),
+        "measuring": lab.seconds(fold.evaluation_seconds),
+        "speed": f"{speed:,.0f} images/s" if speed else "–",
+        "images seen": f"{fold.images_seen:,}",
+        "kept for all jobs": lab.size(kept) if kept else "–",
+        "memory at its peak": lab.size(result.peak_memory_bytes) if result.peak_memory_bytes else "–",
+        "answering": f"{result.test_ms_per_image:.1f} ms/image" if result.test_ms_per_image else "–",
+        "old pictures": "needed" if result.needs_old_data else "not needed",
+    }
+
+
+def worker_line(record: RunRecord) -> str:
+    """Who trains."""
+    if not record.active:
+        device = runs.follow(store, run).started
+        return f"Trained on {device.device_name} ({device.device}, {device.threads} threads)." if device else ""
+    workers = store.workers()
+    if not workers:
+        worker.ensure(store)
+        return "No worker yet; one is being started."
+    busy = next((w for w in workers if w.run == run), workers[0])
+    doing = "at this run" if busy.run == run else "at another run" if busy.run else "ready"
+    return f"Worker on {busy.device}: {doing}."
+
+
+@st.fragment(run_every=1 if record.active else None)
+def figures_now(was_active: bool) -> None:
+    """All that moves; it reads and folds only what is new."""
+    record = store.record(run)
+    fold, state = runs.follow(store, run), runs.standing(store, record)
+    head, chip, action = st.columns([6, 1.4, 1.6], vertical_alignment="center")
+    head.subheader(runs.title(config), anchor=False)
+    chip.html(runs.chip(state))
+    with action:
+        if state in ("queued", "running", "stopping"):
+            if st.button("Stop", icon=":material/stop:", disabled=state == "stopping", width="stretch", key="stop"):
+                store.request_stop(run)
+                st.rerun(scope="fragment")
+        elif state in ("stopped", "failed", "lost") and st.button("Resume", type="primary", icon=":material/play_arrow:", width="stretch", key="resume"):  # fmt: skip
+            store.resume(run)
+            worker.ensure(store)
+            st.rerun()
+    explain(record, state, fold)
+
+    left, right = st.columns([1.65, 1])
+    with left:
+        st.markdown("**How well does it do each job?**")
+        live_plot.draw(figures.accuracy_curves(figures.accuracy_curves_info(fold)), f"accuracy-{run}", 320)
+    with right:
+        st.markdown("**What it remembers**")
+        live_plot.draw(figures.accuracy_matrix(figures.accuracy_matrix_info(fold)), f"matrix-{run}", 320)
+    left, right = st.columns([1.65, 1])
+    with left:
+        st.markdown("**What it is trying to make small**")
+        live_plot.draw(figures.loss_terms(figures.loss_terms_info(fold)), f"loss-{run}", 220)
+    with right:
+        st.markdown("**Cost so far**" if record.active else "**What it cost**")
+        st.html(lab.figures_row(costs(record, fold)))
+        st.caption(worker_line(record))
+    if was_active and not record.active:
+        st.rerun()  # once: from here on nothing ticks
+
+
+figures_now(record.active)
+
+with st.expander("How it is computed"):
+    result = store.result(run)
+    shown = lambda value: "–" if value is None else f"{100 * value:.1f} %"  # noqa: E731
+    lost = [value for value in result.forgetting if value is not None]
+    st.markdown(
+        f"""
+The curves show accuracy on {figures.accuracy_curves_info(runs.follow(store, run)).live_images or 50} validation images of each job, which are never trained on. The matrix shows all
+test images: `R[i, j]` is the accuracy on task *j* after stage *i*.
+
+- **Average accuracy** (ACC): {shown(result.average_accuracy)}, the mean of the last row.
+- **Backward transfer** (BWT): {shown(result.backward_transfer)}, the mean of `R[K, k] − R[k, k]` over the earlier tasks
+  (Lopez-Paz & Ranzato 2017).
+- **Forgetting**: {shown(sum(lost) / len(lost) if lost else None)}, the mean over earlier tasks of the best accuracy so far less the last
+  (Chaudhry et al. 2018).
+"""
+    )

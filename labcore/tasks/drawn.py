@@ -65,7 +65,7 @@ SOURCES: tuple[Source, ...] = (
         "hotdogs",
         "Hot dogs",
         "Hot dog or not?",
-        180,
+        35,
         {
             "hot dog": things.hot_dog,
             "sandwich": things.sandwich,

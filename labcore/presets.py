@@ -50,7 +50,7 @@ PRESETS: dict[str, Preset] = {
                 {"name": "digits", "images_per_class": 80},
                 {"name": "hotdogs"},
             ],
-            "training": {**_TRAINING, "learning_rate": 2e-3, "head_learning_rate": 2e-3, "epochs": 6},
+            "training": {**_TRAINING, "learning_rate": 2e-3, "head_learning_rate": 6e-3, "epochs": 6},
         },
         {"feature_extraction": {"training.epochs": 20}},
     ),

@@ -1,0 +1,30 @@
+"""The two lines of the house: pages never load torch, the engine never loads Streamlit."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def loaded(module: str) -> set[str]:
+    code = f"import {module}, sys; print(' '.join({{name.split('.')[0] for name in sys.modules}}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "module", ["configs", "presets", "events", "results", "store", "figures", "tasks", "worker", "archive", "cli"]
+)
+def test_what_pages_use_loads_no_torch(module: str) -> None:
+    assert not {"torch", "torchvision", "sklearn", "streamlit"} & loaded(f"labcore.{module}")
+
+
+def test_engine_loads_no_streamlit() -> None:
+    assert "streamlit" not in loaded("labcore.trainer, labcore.worker, labcore.cli")
+
+
+def test_torchvision_can_be_imported_after_backbones() -> None:
+    assert "torchvision" in loaded("labcore.backbones, torchvision, torchvision.models, torchvision.transforms")

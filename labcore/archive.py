@@ -43,7 +43,10 @@ def export_run(store: Store, run: str, path: Path) -> list[int]:
     result = store.result(run)
     missing = [number for number, stage in enumerate(result.stages, 1) if not stage.weights]
     try:
-        with atomic_path(path.absolute()) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
+        with (
+            atomic_path(path.absolute()) as temporary,
+            zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file,
+        ):
             file.writestr("config.json", store.config(run).model_dump_json(indent=2))
             file.writestr("result.json", json.dumps(result.model_dump(mode="json"), indent=2, allow_nan=False))
             file.writestr("events.jsonl", b"".join(to_line(event) for event in store.tail(run)[0]))

@@ -8,6 +8,7 @@ import importlib.util
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,9 +29,10 @@ def _make_torchvision_importable() -> None:
             raise
         for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
             del sys.modules[name]
-        _TORCHVISION_SCHEMAS = torch.library.Library("torchvision", "DEF")
-        _TORCHVISION_SCHEMAS.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        _TORCHVISION_SCHEMAS.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        _TORCHVISION_SCHEMAS = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
+        for name in ("nms", "qnms"):
+            schema = f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+            _TORCHVISION_SCHEMAS.define(schema)  # type: ignore[no-untyped-call]
         import torchvision  # noqa: F401
 
 
@@ -86,17 +88,22 @@ class EfficientNetLite0(Trunk):
         super().__init__()
         import timm  # half a second that the small nets need not spend
 
-        model = timm.create_model("tf_efficientnet_lite0")
-        self.conv_stem, self.bn1, self.blocks = model.conv_stem, model.bn1, model.blocks
-        self.conv_head, self.bn2 = model.conv_head, model.bn2
+        model: Any = timm.create_model("tf_efficientnet_lite0")
+        self.conv_stem: nn.Module = model.conv_stem
+        self.bn1: nn.Module = model.bn1
+        self.blocks: nn.Sequential = model.blocks
+        self.conv_head: nn.Module = model.conv_head
+        self.bn2: nn.Module = model.bn2
 
     def run_block(self, index: int, x: Tensor) -> Tensor:
         """The stem, seven groups of inverted residuals, and the head convolution with its global mean."""
         if index == 0:
-            return self.bn1(self.conv_stem(x))  # type: ignore[no-any-return]
-        if index == len(self.block_names) - 1:
-            return self.bn2(self.conv_head(x)).mean((2, 3))  # type: ignore[no-any-return]
-        return self.blocks[index - 1](x)  # type: ignore[no-any-return]
+            x = self.bn1(self.conv_stem(x))
+        elif index == len(self.block_names) - 1:
+            x = self.bn2(self.conv_head(x)).mean((2, 3))
+        else:
+            x = self.blocks[index - 1](x)
+        return x
 
     def block_of(self, name: str) -> int:
         """`stem` and `head` are the lab's names for timm's first and last two layers."""
@@ -223,6 +230,6 @@ def _lite0_weights(trunk: dict[str, Tensor]) -> dict[str, Tensor]:
 def imagenet_head() -> nn.Linear:
     """The classifier that EfficientNet-Lite0 came with: 1,280 features to ImageNet's 1,000 classes."""
     weight, bias = list(torch.load(_lite0_file(), weights_only=True).values())[-2:]
-    head = nn.utils.skip_init(nn.Linear, weight.shape[1], weight.shape[0])
-    head.load_state_dict({"weight": weight, "bias": bias})
+    head = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
+    head.load_state_dict({"weight": weight, "bias": bias}, assign=True)
     return head

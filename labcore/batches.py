@@ -49,7 +49,9 @@ class LoadedTask:
     test: Pictures
 
 
-def load_task(position: int, config: TaskConfig, image_size: int, cache: Path | None, device: torch.device) -> LoadedTask:
+def load_task(
+    position: int, config: TaskConfig, image_size: int, cache: Path | None, device: torch.device
+) -> LoadedTask:
     """Read a task at the run's size. Raises tasks.TaskError."""
     data = tasks.load(config.name, image_size, config.images_per_class, cache)
 

@@ -68,7 +68,9 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--backbone", help=", ".join(BACKBONES))
         sub.add_argument("--tasks", metavar="A,B,C", help="the task sequence")
         sub.add_argument("--seed", help="seed of everything random")
-        sub.add_argument("--set", action="append", default=[], metavar="a.b=v", dest="settings", help="change a setting")
+        sub.add_argument(
+            "--set", action="append", default=[], metavar="a.b=v", dest="settings", help="change a setting"
+        )
         sub.add_argument("--no-cache", action="store_true", help="always a new run, from the beginning")
         sub.add_argument("--device", default="auto", help="auto, cpu, cuda:0, …")
         if name == "run":
@@ -306,9 +308,7 @@ def _import(options: argparse.Namespace) -> int:
 
 
 def _worker(options: argparse.Namespace) -> int:
-    worker.work(
-        Store(), options.device, until_idle=options.until_idle, checkpoint_seconds=_checkpoint_seconds(options)
-    )
+    worker.work(Store(), options.device, until_idle=options.until_idle, checkpoint_seconds=_checkpoint_seconds(options))
     if options.json:
         _print(options, {"device": options.device, "ended": True}, str)
     return GOOD

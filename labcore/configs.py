@@ -129,7 +129,11 @@ class TaskConfig(Frozen):
 
     name: str = Field(description="A task, or some of its classes as in fashion:0-4.")
     images_per_class: Whole | None = Field(
-        None, ge=1, le=100_000, description="Limit on training images; empty takes all.", json_schema_extra=_unit("images")
+        None,
+        ge=1,
+        le=100_000,
+        description="Limit on training images; empty takes all.",
+        json_schema_extra=_unit("images"),
     )
 
 
@@ -137,15 +141,21 @@ class TrainingConfig(Frozen):
     """How each stage is trained."""
 
     optimizer: Literal["sgd", "adam", "adamw"] = Field("adam", description="The rule that turns gradients into steps.")
-    learning_rate: Number = Field(5e-4, gt=0, le=10, description="Step size of the trunk.", json_schema_extra={"log": True})
+    learning_rate: Number = Field(
+        5e-4, gt=0, le=10, description="Step size of the trunk.", json_schema_extra={"log": True}
+    )
     head_learning_rate: Number = Field(
         3e-3, gt=0, le=10, description="Step size of the new head.", json_schema_extra={"log": True}
     )
     momentum: Number = Field(0.9, ge=0, lt=1, description="SGD's memory of earlier steps; Adam has its own.")
     weight_decay: Number = Field(0.0, ge=0, le=1, description="Pull of every trained weight towards zero.")
     schedule: Literal["constant", "cosine"] = Field("cosine", description="How the step size changes in a phase.")
-    warmup_fraction: Number = Field(0.1, ge=0, lt=1, description="Share of a phase in which the step size grows from 0.")
-    epochs: Whole = Field(3, ge=1, le=1000, description="Passes over a task's images.", json_schema_extra=_unit("passes"))
+    warmup_fraction: Number = Field(
+        0.1, ge=0, lt=1, description="Share of a phase in which the step size grows from 0."
+    )
+    epochs: Whole = Field(
+        3, ge=1, le=1000, description="Passes over a task's images.", json_schema_extra=_unit("passes")
+    )
     batch_size: Whole = Field(32, ge=1, le=4096, description="Images in one step.", json_schema_extra=_unit("images"))
     head_warmup_epochs: Whole = Field(
         0,
@@ -220,8 +230,12 @@ METHOD_TITLES: dict[str, str] = {
 class RunConfig(Frozen):
     """A backbone, a task sequence, how to train, by which method, and the seed of everything random."""
 
-    backbone: BackboneConfig = Field(default_factory=lambda: BackboneConfig(), description="The network that is reused.")
-    tasks: tuple[TaskConfig, ...] = Field(min_length=1, max_length=50, description="The jobs, in the order they are learnt.")
+    backbone: BackboneConfig = Field(
+        default_factory=lambda: BackboneConfig(), description="The network that is reused."
+    )
+    tasks: tuple[TaskConfig, ...] = Field(
+        min_length=1, max_length=50, description="The jobs, in the order they are learnt."
+    )
     training: TrainingConfig = Field(default_factory=lambda: TrainingConfig(), description="How each stage is trained.")
     method: AnyMethodConfig = Field(discriminator="name", description="How old jobs are kept.")
     seed: Whole = Field(0, ge=0, le=2**31 - 1, description="Same seed, same numbers.")
@@ -271,7 +285,9 @@ class RunConfig(Frozen):
         found = []
         twice = sorted({name for name in self.task_names if self.task_names.count(name) > 1})
         if twice:
-            found.append(f"{', '.join(twice)} is in the sequence more than once; each time it gets a head and a column.")
+            found.append(
+                f"{', '.join(twice)} is in the sequence more than once; each time it gets a head and a column."
+            )
         if self.backbone.norm == "shared" and BACKBONES[self.backbone.name].has_norm:
             found.append("backbone.norm is shared: old tasks are not isolated, whatever the method.")
         return found
@@ -367,7 +383,9 @@ def explain(error: ValidationError) -> str:
 
 
 def _plain(message: str) -> str:
-    return message[0].lower() + message[1:].replace("Input should be", "it must be").replace("input should be", "it must be")
+    return message[0].lower() + message[1:].replace("Input should be", "it must be").replace(
+        "input should be", "it must be"
+    )
 
 
 def _short(value: Any) -> str:
@@ -443,7 +461,9 @@ def _spec(prefix: str, model: type[BaseModel], name: str) -> FieldSpec:
     info = model.model_fields[name]
     annotation: Any = info.annotation
     metadata = list(info.metadata)
-    optional = typing.get_origin(annotation) in (types.UnionType, typing.Union) and type(None) in typing.get_args(annotation)
+    optional = typing.get_origin(annotation) in (types.UnionType, typing.Union) and type(None) in typing.get_args(
+        annotation
+    )
     if optional:
         annotation = next(part for part in typing.get_args(annotation) if part is not type(None))
     if typing.get_origin(annotation) is Annotated:

@@ -106,7 +106,9 @@ def accuracy_curves(info: AccuracyCurves) -> go.Figure:
             x=1.0, xref="paper", xanchor="left", xshift=6, y=height, yanchor="middle", showarrow=False,
             text=f"{line.title} {line.percent[-1]:.0f} %", font={"size": 13, "color": colour},
         )  # fmt: skip
-    figure.update_xaxes(range=[0, max(1, info.total_images)], title={"text": "training images seen", "font": {"size": 13}})
+    figure.update_xaxes(
+        range=[0, max(1, info.total_images)], title={"text": "training images seen", "font": {"size": 13}}
+    )
     figure.update_yaxes(range=[0, 102], tickvals=_PERCENTS, ticktext=[f"{value} %" for value in _PERCENTS])
     figure.update_layout(margin={"l": 52, "r": 128, "t": 28, "b": 44}, showlegend=False)
     return figure
@@ -163,7 +165,9 @@ def loss_terms(info: LossTerms) -> go.Figure:
         )  # fmt: skip
     for border in info.borders:
         figure.add_vline(x=border, line={"color": GREY, "width": 1, "dash": "dot"})
-    figure.update_xaxes(range=[0, max(1, info.total_images)], title={"text": "training images seen", "font": {"size": 13}})
+    figure.update_xaxes(
+        range=[0, max(1, info.total_images)], title={"text": "training images seen", "font": {"size": 13}}
+    )
     figure.update_yaxes(rangemode="tozero", title={"text": "loss", "font": {"size": 13}})
     figure.update_layout(
         margin={"l": 52, "r": 16, "t": 28, "b": 44},
@@ -197,7 +201,9 @@ def accuracy_matrix_info(fold: Fold) -> AccuracyMatrix:
                 percent[k][j] = 100 * value
                 learnt = rows[j][j]
                 fell = k > j and learnt is not None and round(100 * learnt) != round(100 * value)
-                text[k][j] = f"{100 * value:.0f} %" + (f"<br>was {100 * learnt:.0f} %" if fell and learnt is not None else "")
+                text[k][j] = f"{100 * value:.0f} %" + (
+                    f"<br>was {100 * learnt:.0f} %" if fell and learnt is not None else ""
+                )
     return AccuracyMatrix(titles, percent, text)
 
 

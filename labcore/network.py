@@ -43,7 +43,8 @@ class Network(nn.Module):
     def _new_trunk(self) -> backbones.Trunk:
         generator = stream(self.seed, "trunk")
         trunk = backbones.build(self.config.name, self.config.start, self.config.image_size, generator)
-        return trunk.to(self.device, memory_format=torch.channels_last).eval()
+        trunk.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return trunk.eval()
 
     @torch.no_grad()
     def restart_trunk(self) -> None:

@@ -185,7 +185,11 @@ class Fold:
         """Share of the run's training images that were seen, 0 to 1."""
         if self.ended and self.ended.state == "complete":
             return 1.0
-        return min(1.0, self.images_seen / self.started.total_images) if self.started and self.started.total_images else 0.0
+        return (
+            min(1.0, self.images_seen / self.started.total_images)
+            if self.started and self.started.total_images
+            else 0.0
+        )
 
     @property
     def seconds_left(self) -> float | None:

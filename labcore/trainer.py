@@ -285,7 +285,9 @@ class _Run:
             cached_blocks=fixed,
             step=self.step,
         )
-        precision = torch.autocast(self.device.type, torch.bfloat16) if training.precision == "bfloat16" else nullcontext()
+        precision = (
+            torch.autocast(self.device.type, torch.bfloat16) if training.precision == "bfloat16" else nullcontext()
+        )
         order: Tensor | None = None
         for step in range(first_step, steps):
             if self.should_stop():
@@ -368,7 +370,8 @@ class _Run:
         features = None
         if fixed:
             parts = [
-                run_first_blocks(self.network, self._overlay(task), task.train, fixed, self.should_stop) for task in tasks
+                run_first_blocks(self.network, self._overlay(task), task.train, fixed, self.should_stop)
+                for task in tasks
             ]
             features = torch.cat(parts)
         return Lesson(stage, [task.train.images for task in tasks], features, labels, whose, fixed), fixed

@@ -44,7 +44,9 @@ def run_claim(
     every event once it is written.
     """
     if train is None:
-        from labcore.trainer import train
+        from labcore import trainer
+
+        train = trainer.train
     store = claim.store
     ended: RunEnded | None = None
     try:
@@ -77,7 +79,9 @@ def run_claim(
     except OSError as error:
         log.exception("Run %s: the system refused", claim.run)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return claim.fail("The disk is full. Free some space, delete runs you no longer need, then resume this run.")
+            return claim.fail(
+                "The disk is full. Free some space, delete runs you no longer need, then resume this run."
+            )
         return claim.fail(f"The system refused: {error.strerror or error}. Put that right, then resume this run.")
     except Exception as error:
         log.exception("Run %s failed", claim.run)

@@ -64,8 +64,12 @@ choice = st.dataframe(
     selection_mode="single-row",
     key="runs",
     column_config={
-        "accuracy": st.column_config.NumberColumn("accuracy", help="Average accuracy over all jobs, test images", format="%d %%"),
-        "forgotten": st.column_config.NumberColumn("forgotten", help="Mean forgetting of the earlier jobs", format="%d %%"),
+        "accuracy": st.column_config.NumberColumn(
+            "accuracy", help="Average accuracy over all jobs, test images", format="%d %%"
+        ),
+        "forgotten": st.column_config.NumberColumn(
+            "forgotten", help="Mean forgetting of the earlier jobs", format="%d %%"
+        ),
         "started": st.column_config.DatetimeColumn("started", format="distance"),
     },
 )
@@ -76,7 +80,10 @@ if run is None:
 record = store.record(run) if run else None
 if open_place.button("Open", type="primary", icon=":material/monitoring:", width="stretch", disabled=run is None):
     st.switch_page("pages/watch.py", query_params={"run": run})
-if cancel_place.button("Cancel", icon=":material/stop:", width="stretch", disabled=record is None or not record.active) and run:
+if (
+    cancel_place.button("Cancel", icon=":material/stop:", width="stretch", disabled=record is None or not record.active)
+    and run
+):
     store.request_stop(run)
     st.rerun()
 if delete_place.button("Delete", icon=":material/delete:", width="stretch", disabled=run is None) and run:

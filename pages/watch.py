@@ -25,7 +25,9 @@ def explain(record: RunRecord, state: str, fold: Fold) -> None:
         match state:
             case "queued":
                 ahead = [other for other in store.records() if other.state == "running" and not other.lost]
-                here = f"Behind {len(ahead)} running run{'s' * (len(ahead) > 1)}." if ahead else "The worker is waking up."
+                here = (
+                    f"Behind {len(ahead)} running run{'s' * (len(ahead) > 1)}." if ahead else "The worker is waking up."
+                )
                 st.caption(f"It waits for the worker. {here}")
             case "running" | "stopping":
                 stage = f"stage {len(fold.stages)} of {len(config.tasks)}" if fold.stages else "loading pictures"

@@ -44,7 +44,9 @@ def changed(path: str, value: object) -> dict:
         ("seed", None, ["seed"]),
     ],
 )
-def test_bad_input_is_one_sentence_that_names_field_value_and_what_is_allowed(path: str, value: object, said: list[str]) -> None:
+def test_bad_input_is_one_sentence_that_names_field_value_and_what_is_allowed(
+    path: str, value: object, said: list[str]
+) -> None:
     with pytest.raises(ConfigError) as error:
         parse(changed(path, value))
     sentence = str(error.value)
@@ -75,7 +77,12 @@ def test_key_ignores_spelling_and_sees_every_change() -> None:
     base = parse(data).key()
     assert parse(dict(reversed(data.items()))).key() == base
     assert parse_json(parse(data).canonical_json()).key() == base
-    for path, value in [("seed", 1), ("training.epochs", 7), ("tasks.0.name", "fashion:0-3"), ("method.trunk_lr_scale", 0.5)]:
+    for path, value in [
+        ("seed", 1),
+        ("training.epochs", 7),
+        ("tasks.0.name", "fashion:0-3"),
+        ("method.trunk_lr_scale", 0.5),
+    ]:
         assert parse(changed(path, value)).key() != base
 
 

@@ -9,7 +9,9 @@ from labcore.tasks import digits, drawn, fashion
 DRAWN = ["faces", "hotdogs", "fans", "swatters"]
 
 
-@pytest.mark.parametrize("name", ["cats", "digits:", "digits:1", "digits:a-b", "digits:0-99999", "../x", "digits:4-4", "faces:0-4", "Digits"])
+@pytest.mark.parametrize(
+    "name", ["cats", "digits:", "digits:1", "digits:a-b", "digits:0-99999", "../x", "digits:4-4", "faces:0-4", "Digits"]
+)
 def test_what_is_no_task_is_told_in_a_sentence(name: str) -> None:
     with pytest.raises(tasks.TaskError) as error:
         tasks.describe(name)
@@ -77,7 +79,9 @@ def test_digits_are_those_of_scikit_learn() -> None:
     assert np.array_equal(ours[3, 0, ..., 0], np.round(theirs.images[theirs.target == 3][0] * 255 / 16))
 
 
-@pytest.mark.skipif(not Path("/usr/share/datasets/fashion-mnist").exists(), reason="needs Debian's dataset-fashion-mnist")
+@pytest.mark.skipif(
+    not Path("/usr/share/datasets/fashion-mnist").exists(), reason="needs Debian's dataset-fashion-mnist"
+)
 def test_the_fashion_sample_is_made_of_the_whole_set() -> None:
     import runpy
 

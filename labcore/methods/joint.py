@@ -8,6 +8,7 @@ Source   Caruana 1997, Multitask Learning; as the upper bound of task-incrementa
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -33,7 +34,7 @@ class Joint(Method):
         terms = {"new task": batch.inputs.new_zeros(())}
         if batch.task > 1:
             terms["old tasks"] = batch.inputs.new_zeros(())
-        for task in batch.tasks.unique().tolist():
+        for task in torch.unique(batch.tasks).tolist():
             mine = batch.tasks == task
             own = (
                 network.run_blocks(batch.inputs[mine], self.overlay(task), batch.first)

@@ -72,7 +72,9 @@ def _parse(name: str) -> tuple[Source, int, int]:
     match = _SUBSET.fullmatch(name)
     source = _SOURCES.get(match["name"]) if match else None
     if match is None or source is None:
-        raise TaskError(f"{name[:60]!r} is not a task; allowed: {', '.join(EMBEDDED)}, or some classes as in fashion:0-4")
+        raise TaskError(
+            f"{name[:60]!r} is not a task; allowed: {', '.join(EMBEDDED)}, or some classes as in fashion:0-4"
+        )
     highest = len(source.classes) - 1
     if match["first"] is None:
         return source, 0, highest
@@ -134,7 +136,12 @@ def _cached(source: Source, image_size: int, cache: Path | None) -> dict[str, np
 
 
 def _checked(array: np.ndarray, source: Source, image_size: int) -> np.ndarray:
-    if array.dtype != np.uint8 or array.ndim != 5 or array.shape[0] != len(source.classes) or array.shape[2] != image_size:
+    if (
+        array.dtype != np.uint8
+        or array.ndim != 5
+        or array.shape[0] != len(source.classes)
+        or array.shape[2] != image_size
+    ):
         raise ValueError("not this task's pictures")
     return array
 
@@ -144,7 +151,7 @@ def _write(path: Path, fill: Callable[[io.BufferedWriter], None]) -> None:
     descriptor, temporary = tempfile.mkstemp(dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            fill(file)  # type: ignore[arg-type]
+            fill(file)
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

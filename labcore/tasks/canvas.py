@@ -33,7 +33,9 @@ class Pen:
     def _width(self, width: float) -> int:
         return max(1, round(width * self.side / 2))
 
-    def ellipse(self, centre: Point, rx: float, ry: float, fill: Colour | None, line: Colour | None = None, width: float = 0.03) -> None:
+    def ellipse(
+        self, centre: Point, rx: float, ry: float, fill: Colour | None, line: Colour | None = None, width: float = 0.03
+    ) -> None:
         """An ellipse with its axes along x and y."""
         (x, y) = centre
         box = [*self._at([(x - rx, y - ry)])[0], *self._at([(x + rx, y + ry)])[0]]
@@ -64,7 +66,9 @@ def arc(centre: Point, rx: float, ry: float, first: float, last: float, count: i
     return [(centre[0] + rx * math.cos(a), centre[1] + ry * math.sin(a)) for a in angles]
 
 
-def any_colour(rng: np.random.Generator, light: tuple[float, float] = (0.3, 0.9), strong: tuple[float, float] = (0.2, 0.9)) -> Colour:
+def any_colour(
+    rng: np.random.Generator, light: tuple[float, float] = (0.3, 0.9), strong: tuple[float, float] = (0.2, 0.9)
+) -> Colour:
     """A colour of any hue."""
     return hsv(rng.uniform(0, 1), rng.uniform(*strong), rng.uniform(*light))
 
@@ -95,7 +99,9 @@ def picture(thing: Draw, rng: np.random.Generator, turn: float) -> np.ndarray:
     return _light(scene, rng)
 
 
-def _place(scene: Image.Image, thing: Draw, rng: np.random.Generator, scale: tuple[float, float], spread: float, turn: float) -> None:
+def _place(
+    scene: Image.Image, thing: Draw, rng: np.random.Generator, scale: tuple[float, float], spread: float, turn: float
+) -> None:
     """Draw a thing turned, stretched, scaled and shifted, sometimes mirrored."""
     size = rng.uniform(*scale)
     pen = Pen(max(8, round(_LARGE * size)))
@@ -113,7 +119,11 @@ def _place(scene: Image.Image, thing: Draw, rng: np.random.Generator, scale: tup
 def _background(rng: np.random.Generator) -> Image.Image:
     light = rng.uniform(0.25, 0.95)
     first = any_colour(rng, (light * 0.8, light), (0.05, 0.6))
-    second = any_colour(rng, (light * 0.6, light), (0.05, 0.6)) if rng.random() < 0.5 else shade(first, rng.uniform(0.7, 1.25))
+    second = (
+        any_colour(rng, (light * 0.6, light), (0.05, 0.6))
+        if rng.random() < 0.5
+        else shade(first, rng.uniform(0.7, 1.25))
+    )
     angle = rng.uniform(0, math.pi)
     along = _X * math.cos(angle) + _Y * math.sin(angle)
     across = _Y * math.cos(angle) - _X * math.sin(angle)
@@ -150,7 +160,9 @@ def _clutter(pen: Pen, rng: np.random.Generator) -> None:
             angles = [math.pi * i / corners for i in range(2 * corners)]
             pen.polygon([(r * math.cos(a), r * math.sin(a)) for r, a in zip(radii, angles, strict=True)], colour)
         case 3:
-            pen.path([(-0.9, 0), (rng.uniform(-0.3, 0.3), rng.uniform(-0.5, 0.5)), (0.9, 0)], colour, rng.uniform(0.08, 0.35))
+            pen.path(
+                [(-0.9, 0), (rng.uniform(-0.3, 0.3), rng.uniform(-0.5, 0.5)), (0.9, 0)], colour, rng.uniform(0.08, 0.35)
+            )
         case _:
             pen.ellipse((0, 0), 0.8, 0.8, None, colour, rng.uniform(0.1, 0.35))
 
@@ -166,4 +178,5 @@ def _light(scene: Image.Image, rng: np.random.Generator) -> np.ndarray:
     slope = 1 + rng.uniform(0, 0.35) * (x * math.cos(angle) + y * math.sin(angle))
     pixels = (pixels - 128) * rng.uniform(0.6, 1.15) + 128 + rng.uniform(-28, 28)
     pixels = pixels * slope[..., None] + rng.normal(0, rng.uniform(1, 9), pixels.shape)
-    return np.clip(np.round(pixels), 0, 255).astype(np.uint8)
+    finished: np.ndarray = np.clip(np.round(pixels), 0, 255).astype(np.uint8)
+    return finished

@@ -90,6 +90,11 @@ SOURCES: tuple[Source, ...] = (
         "Fly swatters",
         "What would you hit the fly with?",
         50,
-        {"swatter": things.swatter, "racket": things.racket, "spatula": things.spatula, "none": things.none_of_swatters},
+        {
+            "swatter": things.swatter,
+            "racket": things.racket,
+            "spatula": things.spatula,
+            "none": things.none_of_swatters,
+        },
     ),
 )

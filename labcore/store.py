@@ -241,6 +241,7 @@ class Store:
                 known = self._records.get(f"key/{key}", retry=True) if use_cache else None
                 if known is not None:
                     with contextlib.suppress(UnknownRun):
+                        self.folder(known)
                         return self._submit_again(self.record(known), device)
                 run = self._create(config, key, device)
                 if use_cache:

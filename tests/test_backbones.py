@@ -1,91 +1,301 @@
+"""Backbones: their blocks, their starts, the ImageNet weights, and torchvision beside a CPU-only torch."""
+
+import math
+import subprocess
+import sys
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.datasets import load_sample_image
-from torch.nn import functional
+from torch import Tensor, nn
 
 from labcore import backbones
+from labcore.backbones import Trunk
 from labcore.configs import BACKBONES
-from labcore.streams import stream
+
+PAIRS = [
+    (name, start)
+    for name in BACKBONES
+    for start in ("pretrained", "kaiming", "xavier", "far")
+    if start != "pretrained" or name == "efficientnet_lite0"
+]
 
 
-@pytest.mark.parametrize(("file", "imagenet_class"), [("flower.jpg", 985), ("china.jpg", 698)])
-def test_pretrained_lite0_knows_a_daisy_and_a_palace(file: str, imagenet_class: int) -> None:
-    photo = torch.from_numpy(load_sample_image(file).copy()).permute(2, 0, 1)[None].float()
-    side = min(photo.shape[2:])
-    top, left = (photo.shape[2] - side) // 2, (photo.shape[3] - side) // 2
-    square = functional.interpolate(photo[:, :, top : top + side, left : left + side], (224, 224), mode="area")
-    trunk = backbones.build("efficientnet_lite0", "pretrained", 224, stream(0)).eval()
-    with torch.no_grad():
-        logits = backbones.imagenet_head()(trunk(trunk.normalise(square.round().byte().permute(0, 2, 3, 1))))
-    assert logits.argmax().item() == imagenet_class
+def build(name: str, start: str = "kaiming", seed: int = 0) -> Trunk:
+    return backbones.build(name, start, BACKBONES[name].image_size, torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("name", BACKBONES)
-def test_what_configurations_say_of_a_backbone_is_so(name: str) -> None:
-    info = BACKBONES[name]
-    trunk = backbones.build(name, info.start, info.image_size, stream(0)).eval()
-    assert trunk.block_names == info.blocks
-    assert sum(p.numel() for p in trunk.parameters()) == info.weights
-    assert info.has_norm == any(isinstance(m, torch.nn.BatchNorm2d) for m in trunk.modules())
-    images = torch.zeros(2, info.image_size, info.image_size, 1, dtype=torch.uint8)
-    assert trunk(trunk.normalise(images)).shape == (2, trunk.features)
-
-
-@pytest.mark.parametrize("name", BACKBONES)
-def test_blocks_follow_each_other(name: str) -> None:
+def pictures(name: str, count: int = 2) -> Tensor:
     size = BACKBONES[name].image_size
-    trunk = backbones.build(name, "kaiming", size, stream(0)).eval()
-    order = [trunk.block_of(parameter) for parameter, _ in trunk.named_parameters()]
-    assert order == sorted(order)
-    assert set(order) == set(range(len(trunk.block_names)))
-    x = torch.randn(2, 3, size, size, generator=stream(1))
+    draw = torch.randint(0, 256, (count, size, size, 3), generator=torch.Generator().manual_seed(1))
+    return draw.to(torch.uint8)
+
+
+def layers(trunk: Trunk) -> list[nn.Conv2d | nn.Linear]:
+    return [module for module in trunk.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+
+
+def in_fresh_process(code: str) -> None:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+# --- every backbone ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "start"), PAIRS)
+def test_builds_and_forwards(name: str, start: str) -> None:
+    trunk = build(name, start)
+    features = trunk(trunk.normalise(pictures(name)))
+    assert features.shape == (2, trunk.features)
+    assert features.isfinite().all()
+    assert not trunk.training
+    assert all(value.is_contiguous() and value.device.type == "cpu" for value in trunk.state_dict().values())
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_is_what_configurations_say(name: str) -> None:
+    trunk, info = build(name), BACKBONES[name]
+    assert trunk.block_names == info.blocks
+    assert sum(parameter.numel() for parameter in trunk.parameters()) == info.weights
+    assert any(isinstance(module, nn.BatchNorm2d) for module in trunk.modules()) == info.has_norm
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_blocks_partition_parameters_and_buffers_in_order(name: str) -> None:
+    trunk = build(name)
+    for named in (trunk.named_parameters(), trunk.state_dict().items()):
+        owners = [trunk.block_of(key) for key, _ in named]
+        assert owners == sorted(owners)
+        assert set(owners) == set(range(len(trunk.block_names)))
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_a_block_depends_on_its_own_parameters_only(name: str) -> None:
+    trunk = build(name)
+    x = trunk.normalise(pictures(name))
+    for index in range(len(trunk.block_names)):
+        x = trunk.run_block(index, x.detach())
+        trunk.zero_grad()
+        x.sum().backward()
+        touched = {trunk.block_of(key) for key, parameter in trunk.named_parameters() if parameter.grad is not None}
+        assert touched == {index}
+
+
+def test_block_of_an_unknown_name_says_so() -> None:
+    with pytest.raises(KeyError, match="belongs to no block"):
+        build("small_cnn").block_of("block11.conv.weight")
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_blocks_run_on_kept_activations(name: str) -> None:
+    trunk = build(name)
+    x = trunk.normalise(pictures(name))
     with torch.no_grad():
         whole = trunk(x)
-        for cut in range(len(trunk.block_names) + 1):
-            assert torch.equal(trunk(trunk(x, 0, cut), cut), whole)
+        for count in range(len(trunk.block_names) + 1):
+            kept = trunk(x, last=count)
+            copy = kept.clone()
+            assert torch.equal(trunk(kept, first=count), whole)
+            assert torch.equal(kept, copy), "a block wrote to its input"
+    assert torch.equal(x, trunk.normalise(pictures(name)))
 
 
-@pytest.mark.parametrize("start", ["kaiming", "xavier", "far"])
+@pytest.mark.parametrize(("first", "last"), [(-1, None), (0, 4), (2, 1)])
+def test_blocks_that_are_not_there(first: int, last: int | None) -> None:
+    trunk = build("small_cnn")
+    with pytest.raises(IndexError, match="there are 3"):
+        trunk(torch.zeros(1, 3, 28, 28), first, last)
+
+
+@pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("name", BACKBONES)
-def test_random_starts_come_from_their_stream_alone(name: str, start: str) -> None:
-    size = BACKBONES[name].image_size
-    torch.manual_seed(5)
-    expected = torch.rand(3)
-    torch.manual_seed(5)
-    first = backbones.build(name, start, size, stream(1)).state_dict()
-    assert torch.equal(torch.rand(3), expected)
-    second, other = (backbones.build(name, start, size, stream(seed)).state_dict() for seed in (1, 2))
-    assert all(torch.equal(first[key], second[key]) for key in first)
-    assert any(not torch.equal(first[key], other[key]) for key in first)
+def test_gradients_reach_replaced_parameters(name: str, training: bool) -> None:
+    trunk = build(name).train(training)
+    own = {key: value.detach().clone() for key, value in trunk.state_dict().items()}
+    replaced = {key: value.detach().clone().requires_grad_() for key, value in trunk.named_parameters()}
+    statistics = {key: value.clone() for key, value in trunk.named_buffers()}
+    features = torch.func.functional_call(trunk, {**replaced, **statistics}, (trunk.normalise(pictures(name)),))
+    features.square().sum().backward()
+    assert all(value.grad is not None and value.grad.isfinite().all() for value in replaced.values())
+    assert all(parameter.grad is None for parameter in trunk.parameters())
+    assert all(torch.equal(value, own[key]) for key, value in trunk.state_dict().items())
 
 
-def test_far_is_far_and_kaiming_is_near() -> None:
-    far, near, between = (
-        backbones.build("small_cnn", start, 28, stream(0)).state_dict()["block3.conv.weight"].std().item()
-        for start in ("far", "kaiming", "xavier")
-    )
-    assert far == pytest.approx(1, abs=0.02)
-    assert near == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.05)
-    assert between == pytest.approx((2 / (64 * 9 + 128 * 9)) ** 0.5, rel=0.05)
+def test_small_cnn_has_about_a_hundred_thousand_weights() -> None:
+    assert sum(layer.weight.numel() for layer in layers(build("small_cnn"))) == 93_024
 
 
-def test_pretrained_needs_weights() -> None:
-    with pytest.raises(ValueError, match="small_cnn has no trained weights"):
-        backbones.build("small_cnn", "pretrained", 28, stream(0))
+def test_depthwise_layers() -> None:
+    trunk = build("efficientnet_lite0")
+    found = [key for key, module in trunk.named_modules() if backbones.is_depthwise(module)]
+    assert len(found) == 16
+    assert all(key.endswith("conv_dw") for key in found)
+    assert not any(backbones.is_depthwise(module) for module in build("small_cnn").modules())
+    assert not backbones.is_depthwise(nn.Conv2d(1, 8, 3))
 
 
-def test_weights_that_do_not_fit_are_refused() -> None:
-    trunk = backbones.build("efficientnet_lite0", "kaiming", 64, stream(0)).state_dict()
-    with pytest.raises(RuntimeError, match="294 tensors|tensors"):
-        backbones._lite0_weights(dict(list(trunk.items())[:-1]))
-    trunk["conv_stem.weight"] = torch.zeros(1)
-    with pytest.raises(RuntimeError, match=r"conv_stem\.weight"):
-        backbones._lite0_weights(trunk)
+# --- pictures ---------------------------------------------------------------------------------------------------------
 
 
-def test_grey_becomes_three_equal_channels() -> None:
-    trunk = backbones.build("efficientnet_lite0", "kaiming", 64, stream(0))
-    images = torch.randint(0, 256, (2, 8, 8, 1), dtype=torch.uint8)
-    x = trunk.normalise(images)
-    assert torch.equal(x, ((images.float() - 127) / 128).permute(0, 3, 1, 2).expand(2, 3, 8, 8))
+def test_normalise_values() -> None:
+    images = torch.tensor([0, 127, 255], dtype=torch.uint8).view(1, 1, 1, 3)
+    assert build("efficientnet_lite0").normalise(images).flatten().tolist() == [-127 / 128, 0, 1]
+    for name in ("small_cnn", "small_cnn_plain", "mlp"):
+        assert build(name).normalise(images).flatten().tolist() == [-127.5 / 64, -0.5 / 64, 127.5 / 64]
+
+
+def test_normalise_puts_channels_first_in_channels_last_memory() -> None:
+    images = pictures("small_cnn", 5)
+    x = build("small_cnn").normalise(images)
+    assert x.shape == (5, 3, 28, 28)
+    assert x.dtype == torch.float32
     assert x.is_contiguous(memory_format=torch.channels_last)
+    assert x[4, 2, 3, 7] == (float(images[4, 3, 7, 2]) - 127.5) / 64
+
+
+def test_normalise_repeats_grey() -> None:
+    grey = pictures("small_cnn", 5)[..., :1]
+    trunk = build("small_cnn")
+    x = trunk.normalise(grey)
+    assert torch.equal(x, trunk.normalise(grey.repeat(1, 1, 1, 3)))
+    assert x.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("images", [torch.zeros(1, 8, 8, 3), torch.zeros(1, 3, 8, 8, dtype=torch.uint8)])
+def test_normalise_refuses_what_is_no_stored_picture(images: Tensor) -> None:
+    with pytest.raises(ValueError, match="pictures are uint8"):
+        build("small_cnn").normalise(images)
+
+
+# --- starts -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("start", ["kaiming", "xavier", "far"])
+def test_size_of_the_start(name: str, start: str) -> None:
+    for layer in layers(build(name, start)):
+        if layer.weight.numel() < 500:  # too few draws to measure
+            continue
+        groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
+        area = layer.weight[0, 0].numel()
+        fan_in, fan_out = layer.weight.shape[1] * area, layer.weight.shape[0] // groups * area
+        expected = {"far": 1.0, "kaiming": math.sqrt(2 / fan_in), "xavier": math.sqrt(2 / (fan_in + fan_out))}
+        assert layer.weight.std().item() == pytest.approx(expected[start], rel=0.15)
+        assert abs(layer.weight.mean().item()) < 0.2 * expected[start]
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("start", ["kaiming", "xavier", "far"])
+def test_biases_and_normalisation_start_as_new(name: str, start: str) -> None:
+    trunk = build(name, start)
+    assert all(layer.bias is None or not layer.bias.any() for layer in layers(trunk))
+    for norm in (module for module in trunk.modules() if isinstance(module, nn.BatchNorm2d)):
+        assert norm.running_mean is not None and norm.running_var is not None
+        assert torch.equal(norm.weight, torch.ones_like(norm.weight)) and not norm.bias.any()
+        assert torch.equal(norm.running_var, torch.ones_like(norm.running_var)) and not norm.running_mean.any()
+        assert norm.num_batches_tracked == 0
+
+
+@pytest.mark.parametrize(("name", "start"), PAIRS)
+def test_the_seed_decides_the_weights(name: str, start: str) -> None:
+    torch.manual_seed(5)
+    once = build(name, start, seed=3).state_dict()
+    torch.manual_seed(6)
+    again = build(name, start, seed=3).state_dict()
+    other = build(name, start, seed=4).state_dict()
+    assert all(torch.equal(value, again[key]) for key, value in once.items())
+    assert all(torch.equal(value, other[key]) for key, value in once.items()) == (start == "pretrained")
+
+
+@pytest.mark.parametrize(("name", "start"), PAIRS)
+def test_global_draws_are_left_alone(name: str, start: str) -> None:
+    before = torch.get_rng_state()
+    build(name, start)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("name", ["small_cnn", "small_cnn_plain", "mlp"])
+def test_pretrained_is_refused_where_there_are_no_weights(name: str) -> None:
+    with pytest.raises(ValueError, match=f"^{name} has no pretrained weights; start it from kaiming, xavier or far$"):
+        build(name, "pretrained")
+
+
+def test_unknown_names_are_refused() -> None:
+    generator = torch.Generator()
+    with pytest.raises(ValueError, match="no backbone is called vgg"):
+        backbones.build("vgg", "kaiming", 28, generator)
+    with pytest.raises(ValueError, match="no start is called warm"):
+        backbones.build("mlp", "warm", 28, generator)
+
+
+# --- the ImageNet weights ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("file", "label"), [("flower.jpg", 985), ("china.jpg", 698)])
+def test_knows_photographs(file: str, label: int) -> None:
+    photo = Image.fromarray(load_sample_image(file))
+    side = min(photo.size)
+    left, top = (photo.width - side) // 2, (photo.height - side) // 2
+    photo = photo.crop((left, top, left + side, top + side)).resize((224, 224), Image.Resampling.BICUBIC)
+    trunk = backbones.build("efficientnet_lite0", "pretrained", 224, torch.Generator())
+    with torch.no_grad():
+        scores = backbones.imagenet_head()(trunk(trunk.normalise(torch.from_numpy(np.array(photo))[None])))
+    assert scores.argmax().item() == label
+
+
+def test_weights_carry_timms_names() -> None:
+    import timm
+
+    trunk, head = build("efficientnet_lite0", "pretrained").state_dict(), backbones.imagenet_head().state_dict()
+    whole = {**trunk, **{f"classifier.{key}": value for key, value in head.items()}}
+    assert len(whole) == 296
+    assert list(whole) == list(timm.create_model("tf_efficientnet_lite0").state_dict())
+
+
+def test_imagenet_head_leaves_global_draws_alone() -> None:
+    before = torch.get_rng_state()
+    backbones.imagenet_head()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_weights_in_order_are_loaded_whatever_their_names() -> None:
+    layer = nn.Linear(3, 2)
+    backbones.load_by_position(layer, {"w": torch.ones(2, 3), "b": torch.zeros(2)})
+    assert layer.weight.tolist() == [[1, 1, 1], [1, 1, 1]]
+
+
+def test_weights_of_another_network_are_refused_and_change_nothing() -> None:
+    layer = nn.Linear(3, 2)
+    before = layer.weight.detach().clone()
+    with pytest.raises(RuntimeError, match="holds 1 tensors, the network 2"):
+        backbones.load_by_position(layer, {"w": torch.ones(2, 3)})
+    with pytest.raises(RuntimeError, match=r"b has shape \[3\], the network's bias in the same place \[2\]"):
+        backbones.load_by_position(layer, {"w": torch.ones(2, 3), "b": torch.zeros(3)})
+    assert torch.equal(layer.weight, before)
+
+
+# --- imports ----------------------------------------------------------------------------------------------------------
+
+
+def test_torchvision_can_be_imported_afterwards() -> None:
+    in_fresh_process("import labcore.backbones, torchvision; torchvision.models.resnet18(); import torchvision.transforms.v2")
+
+
+def test_torchvision_can_be_imported_after_it_failed() -> None:
+    in_fresh_process(
+        "import torch\n"
+        "try:\n    import torchvision\n"
+        "except RuntimeError: pass\n"
+        "import labcore.backbones, torchvision; torchvision.models.resnet18()"
+    )
+
+
+def test_small_nets_import_neither_timm_nor_streamlit() -> None:
+    in_fresh_process(
+        "import sys, torch, labcore.backbones as backbones\n"
+        "backbones.build('small_cnn', 'kaiming', 28, torch.Generator())\n"
+        "assert not {'timm', 'streamlit'} & set(sys.modules)"
+    )

@@ -1,0 +1,194 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from labcore import cli, worker
+from labcore.configs import METHODS
+from labcore.events import RunEnded
+from labcore.presets import PRESETS, preset
+from labcore.store import Store
+from tests.conftest import tiny
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> str:
+    path = tmp_path / "config.json"
+    path.write_text(tiny().model_dump_json())
+    return str(path)
+
+
+def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    status = cli.main(arguments)
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def good(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+    status, out, _ = call(capsys, *arguments, "--json")
+    assert status == 0
+    return json.loads(out)
+
+
+def test_run_prints_the_contracts_result_and_the_second_time_at_once(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    result = good(capsys, "run", config)
+    assert {
+        "run", "state", "cached", "config", "device", "tasks", "error", "accuracy_matrix", "validation_matrix",
+        "average_accuracy", "validation_average_accuracy", "backward_transfer", "forgetting", "stages",
+        "footprint_bytes", "needs_old_data", "test_ms_per_image", "peak_memory_bytes",
+    } <= result.keys()  # fmt: skip
+    assert (result["state"], result["cached"], result["device"], result["error"]) == ("complete", False, "cpu", None)
+    assert result["tasks"] == ["digits:0-3", "fashion:0-2"]
+    matrix = result["accuracy_matrix"]
+    assert matrix[0][1] is None
+    assert result["average_accuracy"] == pytest.approx(sum(matrix[1]) / 2)
+    assert result["backward_transfer"] == pytest.approx(matrix[1][0] - matrix[0][0])
+    assert result["forgetting"] == [pytest.approx(matrix[0][0] - matrix[1][0]), None]
+    assert {"task", "train_seconds", "reused", "images_seen", "steps", "weights"} <= result["stages"][0].keys()
+    assert all(stage["weights"] and not stage["reused"] for stage in result["stages"])
+    again = good(capsys, "run", config)
+    assert (again["run"], again["cached"]) == (result["run"], True)
+    assert good(capsys, "show", result["run"])["accuracy_matrix"] == matrix
+    fresh = good(capsys, "run", config, "--no-cache")
+    assert fresh["run"] != result["run"]
+    assert not fresh["cached"]
+    assert fresh["accuracy_matrix"] == matrix
+
+
+def test_the_life_of_a_queued_run(config: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    submitted = good(capsys, "submit", config)
+    assert (submitted["state"], submitted["cached"]) == ("queued", False)
+    run = submitted["run"]
+    assert good(capsys, "submit", config)["run"] == run
+    assert good(capsys, "cancel", run)["state"] == "stopped"
+    assert good(capsys, "resume", run)["state"] == "queued"
+    worker.run_claim(Store().claim_run(run), "cpu")
+    assert [row["run"] for row in good(capsys, "list")] == [run]
+    assert good(capsys, "events", run)[-1]["event"] == "run_ended"
+    status, out, _ = call(capsys, "events", run)
+    assert status == 0
+    assert [json.loads(line)["seq"] for line in out.splitlines()] == list(range(len(out.splitlines())))
+    assert good(capsys, "export", run, str(tmp_path / "out.zip"))["missing_stages"] == []
+    assert good(capsys, "delete", run)["deleted"]
+    assert good(capsys, "import", str(tmp_path / "out.zip"))["run"] == run
+    assert good(capsys, "show", run)["state"] == "complete"
+
+
+def test_settings_apply_in_order(config: str) -> None:
+    def read(*arguments: str) -> Any:
+        return cli.read_config(cli._parser().parse_args(["submit", *arguments]))
+
+    assert read() == preset("story")
+    assert read("--preset", "quick", "--method", "feature_extraction") == preset("quick", "feature_extraction")
+    changed = read("--preset", "story", "--backbone", "mlp", "--tasks", "fashion,faces", "--seed", "3")
+    assert (changed.backbone.name, changed.backbone.start, changed.backbone.image_size) == ("mlp", "kaiming", 28)
+    assert [(task.name, task.images_per_class) for task in changed.tasks] == [("fashion", 100), ("faces", None)]
+    assert changed.seed == 3
+    last = read("--preset", "quick", "--seed", "3", "--set", "seed=4", "--set", "tasks.0.name=fashion:0-2", "--set", "training.optimizer=sgd")  # fmt: skip
+    assert (last.seed, last.tasks[0].name, last.training.optimizer) == (4, "fashion:0-2", "sgd")
+    assert read(config, "--method", "joint").method.name == "joint"
+
+
+BAD = [
+    ["run", "absent.json"],
+    ["run", "."],
+    ["run", "--preset", "nope"],
+    ["run", "--preset", ""],
+    ["run", "--method", ""],
+    ["run", "--method", "magic"],
+    ["run", "--backbone", ""],
+    ["run", "--backbone", "vgg999"],
+    ["run", "--tasks", ""],
+    ["run", "--tasks", "digits,,fashion"],
+    ["run", "--tasks", "digits:3-3"],
+    ["run", "--seed", "one"],
+    ["run", "--seed", ""],
+    ["run", "--seed", "-1"],
+    ["run", "--set", "training.epochs"],
+    ["run", "--set", "=3"],
+    ["run", "--set", "training.epochs=many"],
+    ["run", "--set", "training.learning_rate=NaN"],
+    ["run", "--set", "training.nope=1"],
+    ["run", "--set", "nope=1"],
+    ["run", "--set", "tasks.9.name=digits"],
+    ["run", "--set", "seed.a.b=1"],
+    ["run", "--set", "backbone.start=pretrained", "--backbone", "mlp"],
+    ["run", "--device", "cuda:77"],
+    ["run", "--checkpoint-seconds", "soon"],
+    ["submit", "--device", "tpu"],
+    ["show", "nope"],
+    ["show", "../../etc/passwd"],
+    ["show", ""],
+    ["events", "nope"],
+    ["cancel", "nope"],
+    ["resume", "nope"],
+    ["delete", "nope"],
+    ["export", "nope", "out.zip"],
+    ["import", "absent.zip"],
+    ["worker", "--executor", "cloud"],
+    ["nope"],
+    [],
+    ["run", "--nope"],
+]
+
+
+@pytest.mark.parametrize("arguments", BAD, ids=" ".join)
+def test_bad_input_is_one_line_and_status_two(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = call(capsys, *arguments, *(["--json"] if arguments else []))
+    assert status == 2
+    assert out == ""
+    assert len(err.splitlines()) == 1, err
+    assert err.strip()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe\x00", b"{}", b'{"a": 1}', b"null"])
+def test_a_file_that_is_no_configuration(content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "config.json"
+    path.write_bytes(content)
+    status, out, err = call(capsys, "run", str(path), "--json")
+    assert (status, out, len(err.splitlines())) == (2, "", 1)
+
+
+def test_a_store_that_cannot_be_written(config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("REUSE_LAB_HOME", str(tmp_path / "config.json" / "home"))
+    status, out, err = call(capsys, "submit", config, "--json")
+    assert (status, out, len(err.splitlines())) == (2, "", 1)
+    assert "REUSE_LAB_HOME" in err
+
+
+def test_a_failed_run_is_status_one(config: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("labcore.trainer.train", lambda config, **options: iter([RunEnded(state="failed", error="It broke.")]))
+    status, out, _ = call(capsys, "run", config, "--json")
+    assert status == 1
+    assert json.loads(out)["error"] == "It broke."
+
+
+def test_a_warning_does_not_stop_a_run(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = call(capsys, "submit", "--preset", "quick", "--tasks", "digits,digits", "--json")
+    assert status == 0
+    assert "more than once" in err
+    assert json.loads(out)["state"] == "queued"
+
+
+def test_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert {row["name"] for row in good(capsys, "methods")} == set(METHODS)
+    assert {row["name"] for row in good(capsys, "presets")} == set(PRESETS)
+    assert {"digits", "fashion", "faces", "hotdogs", "fans", "swatters"} == {row["name"] for row in good(capsys, "tasks")}
+    assert "efficientnet_lite0" in {row["name"] for row in good(capsys, "backbones")}
+
+
+def test_as_a_program_it_keeps_stdout_clean_and_survives_a_closed_pipe(config: str) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-m", "labcore", "run", config, "--json"], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["state"] == "complete"
+    assert "stage 1" in done.stderr
+    run = json.loads(done.stdout)["run"]
+    piped = subprocess.run(f"{sys.executable} -m labcore events {run} | head -n 1", shell=True, capture_output=True, text=True, env=environment)
+    assert "Traceback" not in piped.stderr

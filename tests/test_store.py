@@ -1,0 +1,237 @@
+import errno
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import diskcache
+import pytest
+
+from labcore.configs import ConfigError
+from labcore.events import RunEnded, StageStarted
+from labcore.store import Busy, Process, Store, StoreError, UnknownRun
+from tests.conftest import tiny
+
+
+def test_a_queued_run_is_claimed_once_and_finished(store: Store) -> None:
+    run = store.submit(tiny()).run
+    claim = store.claim("cpu")
+    assert claim is not None
+    assert claim.run == run
+    assert store.record(run).state == "running"
+    assert store.claim("cpu") is None
+    with pytest.raises(Busy):
+        store.claim_run(run)
+    claim.append(RunEnded(state="complete"))
+    assert claim.finish("complete").state == "complete"
+    assert store.submit(tiny()).cached
+    assert store.check() == []
+
+
+def test_the_oldest_waits_least_and_devices_are_kept_apart(store: Store) -> None:
+    first = store.submit(tiny(), device="cuda:0").run
+    second = store.submit(tiny(seed=1)).run
+    third = store.submit(tiny(seed=2)).run
+    claimed = [store.claim("cpu"), store.claim("cpu"), store.claim("cpu")]
+    assert [claim.run if claim else None for claim in claimed] == [second, third, None]
+    assert store.record(first).state == "queued"
+
+
+def test_a_changed_field_or_changed_pictures_is_a_new_run(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = store.submit(tiny()).run
+    assert store.submit(tiny()).run == run
+    assert store.submit(tiny(seed=1)).run != run
+    assert store.submit(tiny(), use_cache=False).run != run
+    monkeypatch.setattr("labcore.tasks.fingerprint", lambda name: "other")
+    assert store.submit(tiny()).run != run
+
+
+def test_two_tabs_that_submit_at_once_get_one_run(home: Path) -> None:
+    Store().close()
+    found: list[str] = []
+    barrier = threading.Barrier(8)
+
+    def submit() -> None:
+        mine = Store()
+        barrier.wait()
+        found.append(mine.submit(tiny()).run)
+
+    threads = [threading.Thread(target=submit) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 8
+    assert len(set(found)) == 1
+    assert len(Store().records()) == 1
+
+
+def test_stopped_and_failed_runs_go_on_when_submitted_or_resumed(store: Store) -> None:
+    run = store.submit(tiny()).run
+    store.request_stop(run)
+    assert store.record(run).state == "stopped"
+    assert store.submit(tiny()) .run == run
+    assert store.record(run).state == "queued"
+    claim = store.claim_run(run)
+    claim.fail("It broke.")
+    assert (store.record(run).state, store.record(run).error) == ("failed", "It broke.")
+    assert store.resume(run).state == "queued"
+    assert store.record(run).error is None
+
+
+def test_a_stop_is_seen_by_its_writer_and_gone_after_it(store: Store) -> None:
+    run = store.submit(tiny()).run
+    claim = store.claim_run(run)
+    assert not claim.stop_requested()
+    store.request_stop(run)
+    assert claim.stop_requested()
+    claim.finish("stopped")
+    store.resume(run)
+    assert not store.claim_run(run).stop_requested()
+
+
+def test_a_torn_last_line_is_no_event_and_the_next_writer_cuts_it_off(store: Store) -> None:
+    run = store.submit(tiny()).run
+    claim = store.claim_run(run)
+    claim.append(StageStarted(stage=1, task="digits", images=4, images_seen=0))
+    path = store.folder(run) / "events.jsonl"
+    with path.open("ab") as file:
+        file.write(b'{"event":"run_en')
+    events, offset = store.tail(run)
+    assert [event.event for event in events] == ["stage_started"]
+    claim.put_back()
+    again = store.claim_run(run)
+    again.append(RunEnded(state="stopped"))
+    more, _ = store.tail(run, offset)
+    assert [(event.event, event.seq, event.attempt) for event in more] == [("run_ended", 1, 2)]
+
+
+def test_tail_reads_on_from_where_it_was(store: Store) -> None:
+    claim = store.claim_run(store.submit(tiny()).run)
+    offset, seen = 0, []
+    for stage in range(1, 6):
+        claim.append(StageStarted(stage=stage, task="digits", images=4, images_seen=0))
+        events, offset = store.tail(claim.run, offset)
+        seen += [event.seq for event in events]
+    assert seen == [0, 1, 2, 3, 4]
+    assert store.tail(claim.run, offset) == ([], offset)
+
+
+def test_a_full_disk_leaves_no_torn_line_and_the_failure_is_written_down(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = store.submit(tiny()).run
+    claim = store.claim_run(run)
+    claim.append(StageStarted(stage=1, task="digits", images=4, images_seen=0))
+    real = os.write
+    monkeypatch.setattr("labcore.store.os.write", lambda file, data: real(file, data[:10]))
+    with pytest.raises(OSError, match="No space") as error:
+        claim.append(RunEnded(state="complete"))
+    assert error.value.errno == errno.ENOSPC
+    monkeypatch.undo()
+    assert (store.root / "reserve").exists()
+    claim.fail("The disk is full.")
+    assert not (store.root / "reserve").exists()
+    assert store.record(run).state == "failed"
+    assert [event.event for event in store.tail(run)[0]] == ["stage_started", "run_ended"]
+
+
+@pytest.mark.parametrize("run", ["../../etc", "..", "", "nope", "a/b", "A", "a" * 300, "x\x00"])
+def test_what_is_no_run_is_unknown(store: Store, run: str) -> None:
+    for call in (store.record, store.folder, store.tail, store.result, store.request_stop, store.resume, store.delete, store.claim_run):
+        with pytest.raises(UnknownRun):
+            call(run)
+
+
+def test_a_store_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(StoreError, match="REUSE_LAB_HOME"):
+        Store(tmp_path / "file" / "home")
+    (tmp_path / "broken" / "records").mkdir(parents=True)
+    (tmp_path / "broken" / "records" / "cache.db").write_bytes(b"not a database, not at all" * 100)
+    with pytest.raises(StoreError, match="REUSE_LAB_HOME"):
+        Store(tmp_path / "broken")
+
+
+def test_the_folder_is_its_owners_alone(store: Store) -> None:
+    run = store.submit(tiny()).run
+    for folder in (store.root, store.root / "runs", store.folder(run)):
+        assert folder.stat().st_mode & 0o777 == 0o700
+
+
+class Bomb:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, ("exploded",)
+
+
+def test_a_pickle_somebody_left_is_not_opened(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = store.submit(tiny()).run
+    diskcache.Cache(str(store.root / "records")).set(f"run/{run}", Bomb())
+    with pytest.raises(StoreError, match="pickled"):
+        store.record(run)
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_deleting_takes_everything_but_not_under_a_writer(store: Store) -> None:
+    run = store.submit(tiny()).run
+    claim = store.claim_run(run)
+    with pytest.raises(Busy, match="stop it first"):
+        store.delete(run)
+    claim.finish("stopped")
+    store.delete(run)
+    assert store.records() == []
+    assert not list((store.root / "runs").iterdir())
+    assert not store.submit(tiny()).cached
+
+
+def test_a_run_whose_folder_is_gone_breaks_nothing(store: Store) -> None:
+    import shutil
+
+    run, other = store.submit(tiny()).run, store.submit(tiny(seed=1)).run
+    shutil.rmtree(store.root / "runs" / run)
+    assert len(store.records()) == 2
+    claim = store.claim("cpu")
+    assert claim is not None
+    assert claim.run == other
+    assert run in store.check()[0]
+    assert store.submit(tiny()).run != run
+
+
+def test_a_dead_writer_is_noticed_and_its_run_taken_over(store: Store, home: Path) -> None:
+    run = store.submit(tiny()).run
+    code = f"""
+import time
+from labcore.store import Store
+Store().claim_run({run!r})
+print("claimed", flush=True)
+time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "claimed\n"
+        assert not store.record(run).lost
+        with pytest.raises(Busy):
+            store.claim_run(run)
+        writer.kill()
+        deadline = time.monotonic() + 10
+        while not store.record(run).lost:  # a zombie until it is waited for: lost all the same
+            assert time.monotonic() < deadline
+        # Its other threads may hold the lock a moment longer than its first one lives; a worker asks again.
+        while (claim := store.claim("cpu")) is None:
+            assert time.monotonic() < deadline
+        assert (claim.run, claim.record.attempt) == (run, 2)
+
+
+def test_a_process_is_told_from_a_later_one_of_its_number() -> None:
+    me = Process.me()
+    assert me.alive
+    assert not Process(pid=me.pid, created=me.created - 100).alive
+    assert not Process(pid=2**22 + 1, created=0).alive
+
+
+def test_a_configuration_that_cannot_be_read_is_said(store: Store) -> None:
+    run = store.submit(tiny()).run
+    (store.folder(run) / "config.json").write_text("{}")
+    with pytest.raises(ConfigError):
+        store.config(run)

@@ -1,0 +1,131 @@
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from labcore import batches, checkpoints, trainer
+from labcore.configs import ConfigError
+from labcore.events import Evaluated, PhaseStarted, RunEnded
+from labcore.network import Network
+from labcore.results import fold
+from labcore.streams import stream
+from tests.conftest import tiny
+
+
+def ended(config: object, **options: object) -> RunEnded:
+    last = list(trainer.train(config, **options))[-1]  # type: ignore[arg-type]
+    assert isinstance(last, RunEnded)
+    return last
+
+
+def test_a_loss_that_is_no_number_ends_the_run_with_step_term_and_advice() -> None:
+    last = ended(tiny(training={"optimizer": "sgd", "learning_rate": 10, "head_learning_rate": 10, "epochs": 20, "batch_size": 8}, backbone__start="far", backbone__name="small_cnn_plain"))  # fmt: skip
+    assert last.state == "failed"
+    assert last.error is not None
+    assert all(part in last.error for part in ("step", "new task", "training.learning_rate", "10"))
+
+
+def test_rate_rises_then_follows_the_cosine() -> None:
+    rates = [trainer.rate_at(step, 100, 0.1, "cosine") for step in range(100)]
+    assert rates[:10] == pytest.approx([0.1 * (i + 1) for i in range(10)])
+    assert rates[10] == 1
+    assert rates[55] == pytest.approx(0.5)
+    assert rates[99] == pytest.approx(0.5 * (1 + math.cos(math.pi * 89 / 90)))
+    assert [trainer.rate_at(step, 10, 0, "constant") for step in (0, 9)] == [1, 1]
+
+
+def test_frozen_blocks_are_run_once_and_stay_bit_for_bit() -> None:
+    run = tiny(method={"name": "fine_tuning", "frozen_blocks": 2}, training__optimizer="sgd", training__weight_decay=0.5)
+    start = Network(run.backbone, run.seed, torch.device("cpu")).tensors()
+    seen = {}
+    state = trainer._Run(run, torch.device("cpu"), None, None, lambda: False)
+    phases = [event for event in state.events(1, None, None, 20) if isinstance(event, PhaseStarted)]
+    seen = state.network.tensors()
+    assert [phase.cached_blocks for phase in phases] == [2, 2]
+    for name, value in start.items():
+        frozen = state.network.block_of(name) in (0, 1)
+        assert torch.equal(value, seen[name]) == frozen or "running" in name or "num_batches" in name, name
+
+
+def test_cached_features_are_what_the_trunk_gives() -> None:
+    run = tiny(backbone__norm="frozen")
+    network = Network(run.backbone, 0, torch.device("cpu"))
+    task = batches.load_task(1, run.tasks[0], 16, None, torch.device("cpu"))
+    cached = batches.run_first_blocks(network, {}, task.train, 3, lambda: False)
+    with torch.no_grad():
+        assert torch.allclose(cached, network.trunk(network.trunk.normalise(task.train.images)), atol=1e-6)
+
+
+def test_a_cache_too_large_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer, "LARGEST_FEATURE_CACHE", 1000)
+    phases = [e for e in trainer.train(tiny("feature_extraction", backbone__start="xavier")) if isinstance(e, PhaseStarted)]
+    assert [phase.cached_blocks for phase in phases] == [0, 0]
+
+
+def test_evaluation_is_full_at_the_end_of_a_stage() -> None:
+    events = [event for event in trainer.train(tiny()) if isinstance(event, Evaluated)]
+    last = {event.kind: event for event in events}
+    assert last["test"].images == (4 * 50, 3 * 100)
+    assert last["validation"].images == (4 * 19, 3 * 45)
+    assert last["live"].images == (50, 50)
+    assert last["live"].images_seen == last["test"].images_seen
+
+
+@pytest.mark.parametrize("images", [1, 2, 31, 32, 33, 64, 65])
+def test_every_epoch_sees_every_image_once_and_no_batch_is_a_single_image(images: int) -> None:
+    order = batches.epoch_order(0, 1, "train", 0, images)
+    parts = [batches.batch_slice(order, step, 32) for step in range(batches.steps_in_epoch(images, 32))]
+    assert torch.equal(torch.cat(parts).sort().values, torch.arange(images))
+    assert all(len(part) > 1 for part in parts) or images == 1
+    assert images < 3 or not torch.equal(order, batches.epoch_order(0, 1, "train", 1, images))
+
+
+def test_streams_are_their_names() -> None:
+    draws = [torch.rand(1, generator=stream(*name)).item() for name in [(0, "a", 1), (0, "a", 1), (0, "a", 2), (1, "a", 1)]]
+    assert draws[0] == draws[1]
+    assert len(set(draws)) == 3
+
+
+def test_bfloat16_trains_too() -> None:
+    run = tiny(training__precision="bfloat16")
+    assert ended(run).state == "complete"
+    assert fold(trainer.train(run)).losses != fold(trainer.train(tiny())).losses
+
+
+@pytest.mark.parametrize("content", [b"", b"torn", b"\x00" * 64])
+def test_a_checkpoint_that_cannot_be_read_is_none(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "checkpoint"
+    path.write_bytes(content)
+    assert checkpoints.load(path, "key") is None
+    assert ended(tiny(), checkpoint=path).state == "complete"
+
+
+def test_a_checkpoint_of_another_run_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint"
+    checkpoints.save(path, checkpoints.Position(key="a", step=3), {"x": torch.ones(2)})
+    assert checkpoints.load(path, "b") is None
+    position, tensors = checkpoints.load(path, "a") or pytest.fail("not found")
+    assert position.step == 3
+    assert torch.equal(tensors["x"], torch.ones(2))
+
+
+def test_devices_and_threads_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="'cuda:99'"):
+        trainer.pick_device("cuda:99")
+    for text in ("0", "many", "", "-1"):
+        monkeypatch.setenv("REUSE_LAB_THREADS", text)
+        with pytest.raises(ConfigError, match="REUSE_LAB_THREADS"):
+            trainer.use_threads()
+
+
+def test_a_random_trunk_that_is_kept_gets_statistics_from_one_pass() -> None:
+    run = tiny("feature_extraction", method={"name": "feature_extraction", "trunk": "start"})
+    state = trainer._Run(run, torch.device("cpu"), None, None, lambda: False)
+    list(state.events(1, None, None, 20))
+    norm = state.network.norm_layers["block1.norm"]
+    images = state.network.trunk.normalise(state.tasks[0].train.images)
+    with torch.no_grad():
+        before = state.network.trunk.get_submodule("block1.conv")(images)
+    assert torch.allclose(norm.running_mean, before.mean((0, 2, 3)), atol=1e-5)
+    assert torch.allclose(norm.running_var, before.var((0, 2, 3)), rtol=1e-4)

@@ -1,0 +1,207 @@
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from labcore import worker
+from labcore.configs import RunConfig
+from labcore.events import Event, RunStarted, StageStarted, StepLogged
+from labcore.store import Claim, Store
+from tests.conftest import tiny
+
+ROOT = Path(__file__).parent.parent
+
+
+def until(true: Callable[[], Any], seconds: float = 60) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := true()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+    return found
+
+
+def start_worker(*arguments: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-m", "labcore", "worker", "--device", "cpu", *arguments], cwd=ROOT)
+
+
+def longer(**changes: Any) -> RunConfig:
+    """A run of some seconds, so that there is a middle to be killed in."""
+    tasks = [{"name": "digits", "images_per_class": 60}, {"name": "fashion", "images_per_class": 40}]
+    return tiny("separate_copies", tasks=tasks, training__epochs=8, **changes)
+
+
+def test_killed_in_the_middle_it_goes_on_by_itself_and_ends_bit_for_bit_the_same(store: Store) -> None:
+    run = store.submit(longer()).run
+    victim = start_worker("--checkpoint-seconds", "0.1")
+    try:
+        until(lambda: (store.folder(run) / "checkpoint.safetensors").exists())
+        step = until(lambda: max((e.step for e in store.tail(run)[0] if isinstance(e, StepLogged)), default=0))
+        until(lambda: max((e.step for e in store.tail(run)[0]), default=0) > step + 20)
+        victim.send_signal(signal.SIGKILL)
+        until(lambda: store.record(run).lost, 10)
+    finally:
+        victim.kill()
+        victim.wait()
+    assert start_worker("--until-idle").wait(120) == 0
+    assert store.record(run).state == "complete"
+    starts = [event for event in store.tail(run)[0] if isinstance(event, RunStarted)]
+    assert [start.attempt for start in starts] == [1, 2]
+    assert starts[0].resumed_from_step is None
+    assert starts[1].resumed_from_step is not None
+    assert starts[1].resumed_from_step > 0
+
+    whole = store.submit(longer(), use_cache=False).run
+    worker.run_claim(store.claim_run(whole), "cpu")
+    for stage in (1, 2):
+        killed, never = (load_file(store.stage_folder(r, stage) / "network.safetensors") for r in (run, whole))
+        assert killed.keys() == never.keys()
+        assert all(torch.equal(killed[name], never[name]) for name in never)
+    assert store.result(run).accuracy_matrix == store.result(whole).accuracy_matrix
+    assert store.fold(run).accuracy == store.fold(whole).accuracy
+    assert store.fold(run).losses == store.fold(whole).losses
+
+
+def test_one_worker_a_device(store: Store) -> None:
+    first = start_worker()
+    try:
+        until(store.workers)
+        second = subprocess.run([sys.executable, "-m", "labcore", "worker", "--device", "cpu"], cwd=ROOT, capture_output=True, text=True, timeout=60)  # fmt: skip
+        assert second.returncode == 2
+        assert "worker for cpu already" in second.stderr.splitlines()[-1]
+    finally:
+        first.terminate()
+        assert first.wait(30) == 0
+    assert store.workers() == []
+
+
+def test_told_to_end_a_worker_puts_its_run_back(store: Store) -> None:
+    run = store.submit(longer()).run
+    process = start_worker()
+    until(lambda: any(isinstance(event, StepLogged) for event in store.tail(run)[0]))
+    process.terminate()
+    assert process.wait(30) == 0
+    assert store.record(run).state == "queued"
+    assert (store.folder(run) / "checkpoint.safetensors").exists()
+
+
+def test_stop_is_read_at_once_and_resume_goes_on(store: Store) -> None:
+    run = store.submit(longer()).run
+    told: list[Event] = []
+
+    def stop_in_the_middle(event: Event) -> None:
+        told.append(event)
+        if isinstance(event, StepLogged) and len(told) == 12:
+            store.request_stop(run)
+
+    record = worker.run_claim(store.claim_run(run), "cpu", tell=stop_in_the_middle)
+    assert record.state == "stopped"
+    assert told[-1].step - told[11].step <= 1
+    store.resume(run)
+    assert worker.run_claim(store.claim_run(run), "cpu").state == "complete"
+    assert not (store.folder(run) / "checkpoint.safetensors").exists()
+
+
+def breaking(error: Exception) -> worker.Train:
+    def train(config: RunConfig, **options: Any) -> Iterator[Event]:
+        yield StageStarted(stage=1, task="digits", images=1, images_seen=0)
+        raise error
+
+    return train
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "disk is full"),
+        (OSError(errno.EIO, "Input/output error"), "Input/output error"),
+        (ValueError("odd\nthing"), "ValueError: odd thing"),
+    ],
+)
+def test_whatever_goes_wrong_is_the_runs_and_not_the_workers(store: Store, error: Exception, said: str) -> None:
+    before = store.submit(tiny(seed=5)).run
+    worker.run_claim(store.claim_run(before), "cpu")
+    run = store.submit(tiny()).run
+    record = worker.run_claim(store.claim_run(run), "cpu", train=breaking(error))
+    assert record.state == "failed"
+    assert record.error is not None
+    assert said in record.error
+    assert "\n" not in record.error
+    assert store.result(before).state == "complete"
+    assert store.result(run).error == record.error
+
+
+def test_a_disk_that_is_full_while_appending_fails_the_run_cleanly(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = store.submit(tiny(seed=5)).run
+    worker.run_claim(store.claim_run(before), "cpu")
+    run = store.submit(tiny()).run
+    claim, real, written = store.claim_run(run), os.write, 0
+
+    def fills_up(file: int, data: bytes) -> int:
+        nonlocal written
+        written += len(data)
+        if written > 3000 and (store.root / "reserve").exists():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(file, data)
+
+    monkeypatch.setattr("labcore.store.os.write", fills_up)
+    record = worker.run_claim(claim, "cpu")
+    assert record.state == "failed"
+    assert "disk is full" in (record.error or "")
+    assert store.tail(run)[0][-1].event == "run_ended"
+    assert store.result(before).state == "complete"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a small disk")
+def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(disk)], capture_output=True).returncode:
+        pytest.skip("a small disk cannot be mounted here")
+    try:
+        store = Store(disk / "home")
+        before = store.submit(tiny(seed=5)).run
+        worker.run_claim(store.claim_run(before), "cpu")
+        run = store.submit(tiny()).run
+        claim = store.claim_run(run)
+        rest = os.open(disk / "rest", os.O_WRONLY | os.O_CREAT)
+        with pytest.raises(OSError, match="No space"):
+            while True:
+                os.write(rest, b"\0" * 4096)
+        os.close(rest)
+        record = worker.run_claim(claim, "cpu")
+        assert record.state == "failed"
+        assert "disk is full" in (record.error or "")
+        assert store.record(run).state == "failed"
+        assert store.result(before).state == "complete"
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=False)
+
+
+def test_a_worker_is_started_once_and_outlives_its_starter(store: Store) -> None:
+    worker.ensure(store)
+    worker.ensure(store)
+    (found,) = until(store.workers)
+    try:
+        assert found.device == "cpu" or found.device.startswith("cuda")
+        assert os.getsid(found.process.pid) != os.getsid(0)
+        worker.ensure(store)
+    finally:
+        os.kill(found.process.pid, signal.SIGTERM)
+        until(lambda: not store.workers())
+
+
+def test_a_claim_without_an_end_is_a_failure(store: Store) -> None:
+    def silent(config: RunConfig, **options: Any) -> Iterator[Event]:
+        yield from ()
+
+    claim: Claim = store.claim_run(store.submit(tiny()).run)
+    assert worker.run_claim(claim, "cpu", train=silent).state == "failed"

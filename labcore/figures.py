@@ -88,9 +88,11 @@ def accuracy_curves(info: AccuracyCurves) -> go.Figure:
             figure.add_vrect(x0=span.first, x1=span.last, fillcolor=GREY, opacity=0.10, line_width=0, layer="below")
         if span.position > 1:
             figure.add_vline(x=span.first, line={"color": GREY, "width": 1, "dash": "dot"})
+        has_room = span.last - span.first > 0.25 * info.total_images
         figure.add_annotation(
             x=(span.first + span.last) / 2, y=1.0, yref="paper", yanchor="bottom", showarrow=False,
-            text=f"learns {span.title}", font={"size": 13, "color": task_colour(span.position)},
+            text=f"learns {span.title}" if has_room else span.title,
+            font={"size": 13, "color": task_colour(span.position)},
         )  # fmt: skip
     ends = _apart([line.percent[-1] for line in info.lines], gap=7)
     for line, height in zip(info.lines, ends, strict=True):
@@ -106,9 +108,7 @@ def accuracy_curves(info: AccuracyCurves) -> go.Figure:
             x=1.0, xref="paper", xanchor="left", xshift=6, y=height, yanchor="middle", showarrow=False,
             text=f"{line.title} {line.percent[-1]:.0f} %", font={"size": 13, "color": colour},
         )  # fmt: skip
-    figure.update_xaxes(
-        range=[0, max(1, info.total_images)], title={"text": "training images seen", "font": {"size": 13}}
-    )
+    _axis_of_images(figure, info.total_images)
     figure.update_yaxes(range=[0, 102], tickvals=_PERCENTS, ticktext=[f"{value} %" for value in _PERCENTS])
     figure.update_layout(margin={"l": 52, "r": 128, "t": 28, "b": 44}, showlegend=False)
     return figure
@@ -165,12 +165,10 @@ def loss_terms(info: LossTerms) -> go.Figure:
         )  # fmt: skip
     for border in info.borders:
         figure.add_vline(x=border, line={"color": GREY, "width": 1, "dash": "dot"})
-    figure.update_xaxes(
-        range=[0, max(1, info.total_images)], title={"text": "training images seen", "font": {"size": 13}}
-    )
+    _axis_of_images(figure, info.total_images)
     figure.update_yaxes(rangemode="tozero", title={"text": "loss", "font": {"size": 13}})
     figure.update_layout(
-        margin={"l": 52, "r": 16, "t": 28, "b": 44},
+        margin={"l": 52, "r": 128, "t": 28, "b": 44},
         showlegend=bool(info.terms),
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "font": {"size": 13}},
     )
@@ -189,9 +187,8 @@ class AccuracyMatrix:
     text: list[list[str]]
 
 
-def accuracy_matrix_info(fold: Fold) -> AccuracyMatrix:
-    """The matrix at its full size from the start, so that nothing moves as it fills."""
-    titles = [task.title for task in fold.tasks]
+def accuracy_matrix_info(fold: Fold, titles: list[str]) -> AccuracyMatrix:
+    """The matrix at its full size from the start, so that nothing moves as it fills; `titles` of the task sequence."""
     rows = fold.matrix("test")
     percent: list[list[float | None]] = [[None] * len(titles) for _ in titles]
     text = [[""] * len(titles) for _ in titles]
@@ -224,12 +221,27 @@ def accuracy_matrix(info: AccuracyMatrix) -> go.Figure:
             if value is not None:
                 ink = "#FFFFFF" if value > 55 else "#1C2130"
                 figure.add_annotation(x=j, y=k, text=info.text[k][j], showarrow=False, font={"size": 13, "color": ink})
-    columns = [f"<span style='color:{task_colour(i + 1)}'>■</span> {title}" for i, title in enumerate(info.titles)]
-    figure.update_xaxes(tickvals=places, ticktext=columns, side="top", showgrid=False, range=[-0.5, count - 0.5])
-    rows = [f"after {title}" for title in info.titles]
+    columns = [
+        f"<span style='color:{task_colour(i + 1)}'>■</span> {title.replace(' ', '<br>', 1)}"
+        for i, title in enumerate(info.titles)
+    ]
+    figure.update_xaxes(
+        tickvals=places, ticktext=columns, tickangle=0, side="top", showgrid=False, range=[-0.5, count - 0.5]
+    )
+    rows = [f"after<br>{title}" for title in info.titles]
     figure.update_yaxes(tickvals=places, ticktext=rows, showgrid=False, range=[count - 0.5, -0.5])
-    figure.update_layout(margin={"l": 110, "r": 8, "t": 40, "b": 8})
+    figure.update_layout(margin={"l": 82, "r": 4, "t": 44, "b": 8})
     return figure
+
+
+def _axis_of_images(figure: go.Figure, total: int) -> None:
+    """The whole run from the start, so that the axis never moves; without numbers while the total is not known."""
+    figure.update_xaxes(
+        range=[0, max(1, total)],
+        title={"text": "training images seen", "font": {"size": 13}},
+        tickformat=",d",
+        showticklabels=total > 0,
+    )
 
 
 def _figure() -> go.Figure:
@@ -250,6 +262,10 @@ def _figure() -> go.Figure:
 # ---- in words -------------------------------------------------------------------------------------------------------
 
 
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
 def summary(fold: Fold) -> str:
     """What a finished run showed, in a sentence or two made from its figures."""
     rows, tasks = fold.matrix("test"), fold.tasks
@@ -258,18 +274,18 @@ def summary(fold: Fold) -> str:
     learnt, now = rows[0][0] or 0.0, rows[-1][0] or 0.0
     first, last = tasks[0].title, tasks[len(rows) - 1].title
     if len(rows) == 1:
-        return f"It learnt {first}: {learnt:.0%} of {tasks[0].test_images} test pictures right."
+        return f"It learnt {first}: {_percent(learnt)} of {tasks[0].test_images} test pictures right."
     lost = learnt - now
     chance = tasks[0].chance
     if lost < 0.02:
         verdict = "it forgot nothing that shows."
     elif now - chance < 0.1:
-        verdict = f"guessing would get {chance:.0%}: it forgot nearly all of it."
+        verdict = f"guessing would get {_percent(chance)}: it forgot nearly all of it."
     elif lost < 0.15:
         verdict = "it forgot a little."
     else:
-        verdict = f"it forgot {lost / max(learnt - chance, 1e-9):.0%} of what it knew beyond guessing."
+        verdict = f"it forgot {_percent(min(1.0, lost / max(learnt - chance, 1e-9)))} of what it knew beyond guessing."
     return (
-        f"It learnt {first} to {learnt:.0%}. After learning {last} as well it gets {now:.0%} of the same "
+        f"It learnt {first} to {_percent(learnt)}. After learning {last} as well it gets {_percent(now)} of the same "
         f"{tasks[0].test_images} pictures right: {verdict}"
     )

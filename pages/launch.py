@@ -55,6 +55,7 @@ def limit_task(position: int, widget: str) -> None:
     st.session_state["draft"]["tasks"][position]["images_per_class"] = st.session_state[widget]
 
 
+lab.through_the_shell()
 data = config_form.draft()
 try:
     config, problem = parse(data), None

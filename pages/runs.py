@@ -44,6 +44,7 @@ def row(store: Store, record: RunRecord) -> dict[str, object] | None:
     }
 
 
+lab.through_the_shell()
 store = lab.store()
 table = pd.DataFrame([found for record in store.records() if (found := row(store, record)) is not None])
 

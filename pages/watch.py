@@ -2,11 +2,12 @@
 
 import streamlit as st
 
-from labcore import figures, worker
+from labcore import figures, tasks, worker
 from labcore.results import Fold
 from labcore.store import RunRecord
 from pages.parts import lab, live_plot, runs
 
+lab.through_the_shell()
 store = lab.store()
 record = runs.from_url(store)
 if record is None:
@@ -15,6 +16,7 @@ if record is None:
     st.page_link("pages/launch.py", label="Start the story", icon=":material/play_arrow:")
     st.stop()
 run, config = record.run, store.config(record.run)
+titles = [tasks.describe(name).title for name in config.task_names]
 if note := st.session_state.pop("note", None):
     st.info(note, icon=":material/history:")
 
@@ -32,7 +34,7 @@ def explain(record: RunRecord, state: str, fold: Fold) -> None:
             case "running" | "stopping":
                 stage = f"stage {len(fold.stages)} of {len(config.tasks)}" if fold.stages else "loading pictures"
                 left = f" · ≈ {lab.seconds(fold.seconds_left)} left, estimated" if fold.seconds_left is not None else ""
-                shown = f"{fold.progress:.0%}{left}" if state == "running" else "it writes down where it is, and stops"
+                shown = f"{100 * fold.progress:.0f} %{left}" if state == "running" else "it writes down where it is, and stops"
                 st.html(f"{runs.bar(fold.progress)}<div class='lab-term'>{stage} · {shown}</div>")
             case "lost":
                 st.caption("Its worker is gone. It goes on by itself when a worker is there again, or press Resume.")
@@ -94,14 +96,14 @@ def figures_now(was_active: bool) -> None:
             st.rerun()
     explain(record, state, fold)
 
-    left, right = st.columns([1.65, 1])
+    left, right = st.columns([1.5, 1])
     with left:
         st.markdown("**How well does it do each job?**")
         live_plot.draw(figures.accuracy_curves(figures.accuracy_curves_info(fold)), f"accuracy-{run}", 320)
     with right:
         st.markdown("**What it remembers**")
-        live_plot.draw(figures.accuracy_matrix(figures.accuracy_matrix_info(fold)), f"matrix-{run}", 320)
-    left, right = st.columns([1.65, 1])
+        live_plot.draw(figures.accuracy_matrix(figures.accuracy_matrix_info(fold, titles)), f"matrix-{run}", 320)
+    left, right = st.columns([1.5, 1])
     with left:
         st.markdown("**What it is trying to make small**")
         live_plot.draw(figures.loss_terms(figures.loss_terms_info(fold)), f"loss-{run}", 220)

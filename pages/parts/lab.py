@@ -7,13 +7,14 @@ import io
 import numpy as np
 import streamlit as st
 from PIL import Image
+from streamlit.runtime.pages_manager import PagesManager
 
 from labcore import tasks, worker
-from labcore.store import Store, StoreError
+from labcore.store import Store, StoreError, home
 
 
 @st.cache_resource
-def _open(home: str) -> Store:
+def _open(folder: str) -> Store:
     opened = Store()
     worker.ensure(opened)  # warm by the time somebody presses Start
     return opened
@@ -21,9 +22,18 @@ def _open(home: str) -> Store:
 
 def store() -> Store:
     """The store of this server. Raises StoreError where it cannot be used."""
-    from labcore.store import home
-
     return _open(str(home()))
+
+
+def through_the_shell() -> None:
+    """Make the address of a page work as the first one that a fresh server is asked for.
+
+    A folder called `pages` makes Streamlit run its files by themselves until `st.navigation` was called once. The flag
+    is not public; where it should go away, a first deep link would show a page with a plainer side bar.
+    """
+    if PagesManager.uses_pages_directory:
+        PagesManager.uses_pages_directory = False
+        st.rerun()
 
 
 def open_or_say_why() -> None:
@@ -40,7 +50,7 @@ def style() -> None:
     st.html(
         """<style>
         .block-container h1 { font-size: 2rem; padding-bottom: .4rem; }
-        .block-container { max-width: 1400px; padding-top: 3.2rem; padding-bottom: 2rem; }
+        .block-container { max-width: 1400px; padding: 2.6rem 2.5rem 2rem; }
         .lab-chip { display: inline-flex; align-items: center; gap: .45em; padding: .18em .75em; border-radius: 1em;
                     font-size: .95rem; font-weight: 600; white-space: nowrap; }
         .lab-chip::before { content: ""; width: .6em; height: .6em; border-radius: 50%; background: currentColor; }

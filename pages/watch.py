@@ -63,6 +63,12 @@ def costs(record: RunRecord, fold: Fold) -> dict[str, str]:
     }
 
 
+def resume() -> None:
+    """Queue the run again, and see to it that somebody takes it."""
+    store.resume(run)
+    worker.ensure(store)
+
+
 def worker_line(record: RunRecord) -> str:
     """Who trains."""
     if not record.active:
@@ -87,13 +93,11 @@ def figures_now(was_active: bool) -> None:
     chip.html(runs.chip(state))
     with action:
         if state in ("queued", "running", "stopping"):
-            if st.button("Stop", icon=":material/stop:", disabled=state == "stopping", width="stretch", key="stop"):
-                store.request_stop(run)
-                st.rerun(scope="fragment")
-        elif state in ("stopped", "failed", "lost") and st.button("Resume", type="primary", icon=":material/play_arrow:", width="stretch", key="resume"):  # fmt: skip
-            store.resume(run)
-            worker.ensure(store)
-            st.rerun()
+            stop = {"on_click": store.request_stop, "args": (run,), "disabled": state == "stopping"}
+            st.button("Stop", icon=":material/stop:", width="stretch", key="stop", **stop)
+        elif state != "complete":
+            icon = ":material/play_arrow:"
+            st.button("Resume", type="primary", icon=icon, width="stretch", key="resume", on_click=resume)
     explain(record, state, fold)
 
     left, right = st.columns([1.5, 1])
@@ -111,8 +115,8 @@ def figures_now(was_active: bool) -> None:
         st.markdown("**Cost so far**" if record.active else "**What it cost**")
         st.html(lab.figures_row(costs(record, fold)))
         st.caption(worker_line(record))
-    if was_active and not record.active:
-        st.rerun()  # once: from here on nothing ticks
+    if was_active != record.active:
+        st.rerun()  # once: from here on nothing ticks, or everything does again
 
 
 figures_now(record.active)

@@ -1,0 +1,86 @@
+"""Runs told by hand: events with round numbers, for results, figures and pages."""
+
+from labcore.configs import RunConfig
+from labcore.events import (
+    Evaluated,
+    Event,
+    FootprintMeasured,
+    PhaseStarted,
+    RunEnded,
+    RunStarted,
+    StageEnded,
+    StageStarted,
+    StepLogged,
+    TaskFacts,
+)
+from labcore.store import Claim, Store
+from tests.conftest import tiny
+
+FACTS = (
+    TaskFacts(name="digits:0-3", title="Digits 0 to 3", classes=("0", "1", "2", "3"), train_images=40, validation_images=76, test_images=200),
+    TaskFacts(name="fashion:0-2", title="Fashion 0 to 2", classes=("a", "b", "c"), train_images=36, validation_images=135, test_images=300),
+)  # fmt: skip
+
+
+def opened(resumed: int | None = None, images: int = 0, time: float = 100.0) -> Event:
+    return RunStarted(
+        config=tiny(), device="cpu", device_name="A processor", threads=2, tasks=FACTS, total_images=152,
+        resumed_from_step=resumed, images_seen=images, step=resumed or 0, time=time,
+    )  # fmt: skip
+
+
+def stage(number: int, name: str, seen: int, step: int) -> list[Event]:
+    return [
+        StageStarted(stage=number, task=name, images=76, images_seen=seen, step=step, time=100 + step),
+        PhaseStarted(stage=number, phase="train", epochs=2, steps=10, trained_weights=1000, cached_blocks=0, step=step),
+    ]
+
+
+def live(number: int, seen: int, step: int, *accuracy: float) -> Event:
+    images = (50,) * len(accuracy)
+    return Evaluated(stage=number, kind="live", images_seen=seen, accuracy=accuracy, images=images, step=step, time=100 + step)
+
+
+def logged(number: int, seen: int, step: int, **loss: float) -> Event:
+    return StepLogged(
+        stage=number, phase="train", epoch=1, images_seen=seen, loss={k.replace("_", " "): v for k, v in loss.items()},
+        learning_rate=1e-3, train_seconds=step / 10, evaluation_seconds=0.5, step=step, time=100 + step,
+    )  # fmt: skip
+
+
+def measured(number: int, name: str, seen: int, step: int, *accuracy: float) -> list[Event]:
+    images = (200, 300)[: len(accuracy)]
+    return [
+        Evaluated(stage=number, kind="validation", images_seen=seen, accuracy=accuracy, images=images, step=step),
+        Evaluated(stage=number, kind="test", images_seen=seen, accuracy=accuracy, images=images, step=step),
+        FootprintMeasured(stage=number, kept={"trunk": 1000, "heads": 10 * number}, working={"outputs": 5}, step=step),
+        StageEnded(stage=number, task=name, train_seconds=1, evaluation_seconds=0.5, images_seen=76, steps=10, step=step, time=100 + step),
+    ]  # fmt: skip
+
+
+FIRST = [
+    opened(),
+    *stage(1, "digits:0-3", 0, 0),
+    live(1, 0, 0, 0.25),
+    logged(1, 40, 5, new_task=1.5),
+    live(1, 40, 5, 0.75),
+    logged(1, 76, 10, new_task=0.5),
+    live(1, 76, 10, 0.9),
+    *measured(1, "digits:0-3", 76, 10, 0.9),
+]
+SECOND = [
+    *stage(2, "fashion:0-2", 76, 10),
+    live(2, 76, 10, 0.9, 0.3),
+    logged(2, 152, 20, new_task=0.25),
+    live(2, 152, 20, 0.4, 0.8),
+    *measured(2, "fashion:0-2", 152, 20, 0.4, 0.8),
+]
+COMPLETE = [*FIRST, *SECOND, RunEnded(state="complete", step=20, test_ms_per_image=0.5, peak_memory_bytes=2_000_000)]
+
+
+def written(store: Store, events: list[Event], config: RunConfig | None = None) -> Claim:
+    """A claimed run with these events."""
+    claim = store.claim_run(store.submit(config or tiny()).run)
+    for event in events:
+        claim.append(event)
+    return claim

@@ -1,0 +1,70 @@
+from labcore import figures
+from labcore.results import fold
+from tests import stories
+
+TITLES = ["Digits 0 to 3", "Fashion 0 to 2"]
+
+
+def test_accuracy_curves_are_the_live_points_of_each_task() -> None:
+    info = figures.accuracy_curves_info(fold(stories.COMPLETE))
+    assert [(line.position, line.title, line.images_seen, line.percent) for line in info.lines] == [
+        (1, "Digits 0 to 3", [0, 40, 76, 76, 152], [25, 75, 90, 90, 40]),
+        (2, "Fashion 0 to 2", [76, 152], [30, 80]),
+    ]
+    assert [(span.title, span.first, span.last) for span in info.spans] == [(TITLES[0], 0, 76), (TITLES[1], 76, 152)]
+    assert (info.total_images, info.live_images) == (152, 50)
+    figure = figures.accuracy_curves(info)
+    assert [trace.line.color for trace in figure.data] == ["#0072B2", "#E69F00"]
+    assert len({trace.line.dash for trace in figure.data}) == 2
+    said = {annotation.text for annotation in figure.layout.annotations}
+    assert {"learns Digits 0 to 3", "learns Fashion 0 to 2", "Digits 0 to 3 40 %", "Fashion 0 to 2 80 %"} == said
+    assert tuple(figure.layout.yaxis.range) == (0, 102)
+
+
+def test_a_run_that_has_not_begun_draws_empty_axes() -> None:
+    nothing = fold([])
+    assert figures.accuracy_curves_info(nothing) == figures.AccuracyCurves([], [], 0, 0)
+    assert len(figures.accuracy_curves(figures.accuracy_curves_info(nothing)).data) == 0
+    assert figures.loss_terms_info(nothing) == figures.LossTerms([], {}, [], 0)
+    assert len(figures.loss_terms(figures.loss_terms_info(nothing)).data) == 0
+    info = figures.accuracy_matrix_info(nothing, TITLES)
+    assert info.percent == [[None, None], [None, None]]
+    assert len(figures.accuracy_matrix(info).data[0].x) == 2
+
+
+def test_the_matrix_fills_in_and_says_what_was() -> None:
+    half = figures.accuracy_matrix_info(fold(stories.FIRST), TITLES)
+    assert half.percent == [[90, None], [None, None]]
+    info = figures.accuracy_matrix_info(fold(stories.COMPLETE), TITLES)
+    assert info.percent == [[90, None], [40, 80]]
+    assert info.text == [["90 %", ""], ["40 %<br>was 90 %", "80 %"]]
+    heat = figures.accuracy_matrix(info).data[0]
+    assert (heat.zmin, heat.zmax) == (0, 100)
+
+
+def test_loss_terms_that_a_stage_lacks_are_nought_there() -> None:
+    told = fold([*stories.FIRST, *stories.SECOND[:2], stories.logged(2, 90, 12, new_task=1.0, old_tasks=0.5)])
+    info = figures.loss_terms_info(told)
+    assert info.terms == {"new task": [1.5, 0.5, 1.0], "old tasks": [0, 0, 0.5]}
+    assert info.images_seen == [40, 76, 90]
+    assert info.borders == [76]
+    assert [trace.stackgroup for trace in figures.loss_terms(info).data] == ["terms", "terms"]
+
+
+def test_labels_do_not_overlap() -> None:
+    for heights in ([50.0, 51.0, 49.0], [100.0, 99.0, 98.0], [0.0, 0.0], [20.0, 80.0]):
+        placed = figures._apart(heights, 7)
+        ordered = sorted(placed)
+        assert all(b - a >= 6.99 for a, b in zip(ordered, ordered[1:], strict=False))
+        assert max(placed) <= 100
+    assert figures._apart([20.0, 80.0], 7) == [20.0, 80.0]
+
+
+def test_the_summary_is_made_of_the_figures() -> None:
+    said = figures.summary(fold(stories.COMPLETE))
+    assert "90 %" in said
+    assert "40 %" in said
+    assert "200 pictures" in said
+    assert "77 %" in said  # (0.9 − 0.4) of (0.9 − 0.25)
+    assert "before it had learnt" in figures.summary(fold([]))
+    assert "90 %" in figures.summary(fold(stories.FIRST))

@@ -1,0 +1,57 @@
+import json
+import math
+import struct
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from pages.parts import live_plot
+
+
+def unpack(data: bytes) -> tuple[dict[str, Any], list[list[Any]]]:
+    (length,) = struct.unpack_from("<I", data)
+    assert length % 4 == 0
+    head = json.loads(data[4 : 4 + length])
+    numbers, columns, start = np.frombuffer(data, "<f4", offset=4 + length), [], 0
+    for trace in head["data"]:
+        for name in ("x", "y", "z"):
+            if isinstance(trace.get(name), dict):
+                count = math.prod(trace[name]["shape"])
+                columns.append(numbers[start : start + count].reshape(trace[name]["shape"]).tolist())
+                start += count
+    assert start == len(numbers)
+    return head, columns
+
+
+def test_numbers_travel_as_columns_and_words_as_json() -> None:
+    figure = go.Figure([go.Scatter(x=[0, 1, 2], y=[1.5, None, 2.5], name="a"), go.Bar(x=["p", "q"], y=[1, 2])])
+    head, columns = unpack(live_plot.pack(figure, "k", 200))
+    assert (head["id"], head["height"]) == ("k", 200)
+    assert head["data"][1]["x"] == ["p", "q"]
+    assert columns[0] == [0, 1, 2]
+    assert columns[1][0] == 1.5
+    assert math.isnan(columns[1][1])
+    assert columns[2] == [1, 2]
+
+
+def test_a_heat_map_keeps_its_rows_and_gaps() -> None:
+    head, columns = unpack(live_plot.pack(go.Figure(go.Heatmap(z=[[1, None], [2, 3], [4, 5]])), "k", 100))
+    assert head["data"][0]["z"]["shape"] == [3, 2]
+    assert columns[0][2] == [4, 5]
+    assert math.isnan(columns[0][0][1])
+
+
+def test_long_lines_are_thinned_and_keep_their_ends() -> None:
+    line = go.Scatter(x=list(range(100_000)), y=list(range(100_000)))
+    data = live_plot.pack(go.Figure(line), "k", 100)
+    _, columns = unpack(data)
+    assert len(columns[0]) == live_plot.MOST_POINTS
+    assert (columns[0][0], columns[0][-1]) == (0, 99_999)
+    assert columns[0] == columns[1]
+    assert len(data) < 10_000
+
+
+def test_an_empty_figure_can_be_sent() -> None:
+    head, columns = unpack(live_plot.pack(go.Figure(), "k", 100))
+    assert (head["data"], columns) == ([], [])

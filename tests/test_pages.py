@@ -1,0 +1,217 @@
+"""Every page in every state, as Streamlit runs it, without a browser."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import streamlit as st
+from streamlit.runtime.pages_manager import PagesManager
+from streamlit.testing.v1 import AppTest
+
+from labcore import cli, presets
+from labcore.configs import METHODS, parse
+from labcore.store import Process, Store
+from pages.parts import config_form
+from tests import stories
+from tests.conftest import tiny
+
+APP = str(Path(__file__).parent.parent / "app.py")
+
+
+@pytest.fixture(autouse=True)
+def warm_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a server that has shown a page before; the first page of a fresh one is in the browser's journey."""
+    original = PagesManager.__init__
+
+    def init(self: PagesManager, *arguments: Any, **named: Any) -> None:
+        original(self, *arguments, **named)
+        PagesManager.uses_pages_directory = False
+
+    monkeypatch.setattr(PagesManager, "__init__", init)
+
+
+@pytest.fixture(autouse=True)
+def nobody_trains(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr("labcore.worker.ensure", lambda store, device="auto": None)
+    st.cache_resource.clear()
+    yield
+    st.cache_resource.clear()
+
+
+def app(page: str | None = None, **query: str) -> AppTest:
+    test = AppTest.from_file(APP, default_timeout=60)
+    for name, value in query.items():
+        test.query_params[name] = value
+    test.run()
+    if page:
+        for name, value in query.items():
+            test.query_params[name] = value
+        test.switch_page(f"pages/{page}.py").run()
+    assert not test.exception, test.exception
+    return test
+
+
+def text(test: AppTest) -> str:
+    parts = [*test.title, *test.subheader, *test.markdown, *test.caption, *test.info, *test.warning, *test.error]
+    return "\n".join(str(part.value) for part in parts) + "\n".join(str(html.proto) for html in test.get("html"))
+
+
+def button(test: AppTest, label: str) -> object:
+    (found,) = [b for b in test.button if b.label == label]
+    return found
+
+
+def test_the_first_start_teaches_and_one_button_starts_the_story(store: Store) -> None:
+    test = app()
+    assert "what happens to the old ones" in text(test)
+    assert "Digits" in text(test)
+    button(test, "Start the story").click().run()  # type: ignore[attr-defined]
+    (record,) = store.records()
+    assert record.state == "queued"
+    assert store.config(record.run) == presets.preset("story")
+
+
+def test_presets_methods_and_order_make_the_configuration(store: Store) -> None:
+    test = app()
+    (method,) = [box for box in test.selectbox if "method" in box.label]
+    method.select("joint").run()
+    test.button(key="right0").click().run()
+    assert not test.exception
+    draft = test.session_state["draft"]
+    assert draft["method"]["name"] == "joint"
+    names = [task["name"] for task in presets.preset_data(test.session_state["preset"])["tasks"]]
+    assert [task["name"] for task in draft["tasks"]] == [names[1], names[0], names[2]]
+    test.button(key="remove2").click().run()
+    test.button(key="add/faces").click().run()
+    assert [task["name"] for task in test.session_state["draft"]["tasks"]] == [names[1], names[0], "faces"]
+    (start,) = [b for b in test.button if b.label.startswith("Start")]
+    start.click().run()
+    assert store.config(store.records()[0].run).method.name == "joint"
+
+
+def test_another_backbone_takes_its_own_start_and_size() -> None:
+    test = app()
+    (backbone,) = [box for box in test.selectbox if "backbone" in box.label]
+    backbone.select("small_cnn").run()
+    assert not test.exception
+    assert test.session_state["draft"]["backbone"] == {"name": "small_cnn", "start": "kaiming", "image_size": 28, "norm": "frozen"}
+    assert not test.error
+
+
+def test_a_setting_that_cannot_be_is_one_sentence_and_no_start() -> None:
+    test = app()
+    (name,) = [box for box in test.text_input if box.value == "digits"]
+    name.input("digits:0-77").run()
+    assert not test.exception
+    assert "classes 0 to 9" in test.error[0].value
+    (start,) = [b for b in test.button if b.label.startswith("Start")]
+    assert start.disabled
+
+
+def test_the_same_task_twice_is_a_warning() -> None:
+    test = app()
+    test.button(key="add/digits").click().run()
+    assert "more than once" in test.warning[0].value
+
+
+def test_a_run_that_is_there_is_opened(store: Store) -> None:
+    stories.written(store, stories.COMPLETE, presets.preset("story")).finish("complete")
+    test = app()
+    (start,) = [b for b in test.button if b.label.startswith("Start")]
+    start.click().run()
+    assert not test.exception
+    assert len(store.records()) == 1
+    assert "already" in text(test)
+
+
+@pytest.mark.parametrize("preset", presets.PRESETS)
+@pytest.mark.parametrize("method", METHODS)
+def test_the_command_line_shown_makes_the_same_configuration(preset: str, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import shlex
+
+    data = presets.preset_data(preset, method)
+    data["training"]["weight_decay"] = 0.25
+    data["tasks"].append({"name": "fashion:0-2", "images_per_class": 7})
+    data["backbone"]["norm"] = "affine_per_task"
+    data["seed"] = 9
+    words = shlex.split(config_form.command_line(data, preset))
+    assert words[:4] == ["python", "-m", "labcore", "run"]
+    assert cli.read_config(cli._parser().parse_args(words[3:])) == parse(data)
+
+
+def test_watch_without_runs_says_what_to_do() -> None:
+    assert "Nothing to watch yet" in text(app("watch"))
+
+
+@pytest.mark.parametrize("run", ["nope", "../../etc/passwd", "<script>"])
+def test_watch_of_no_run_says_so(run: str, store: Store) -> None:
+    store.submit(tiny())
+    assert "There is no run" in text(app("watch", run=run))
+
+
+def watched(store: Store, run: str) -> str:
+    test = app("watch", run=run)
+    return text(test)
+
+
+def test_watch_queued(store: Store) -> None:
+    assert "waits for the worker" in watched(store, store.submit(tiny()).run)
+
+
+def test_watch_running_and_stopping(store: Store) -> None:
+    claim = stories.written(store, stories.FIRST[:6])
+    shown = watched(store, claim.run)
+    assert "stage 1 of 2" in shown
+    assert "26 %" in shown
+    assert "left, estimated" in shown
+    test = app("watch", run=claim.run)
+    button(test, "Stop").click().run()  # type: ignore[attr-defined]
+    assert claim.stop_requested()
+    assert "stopping" in text(test)
+
+
+def test_watch_lost_offers_resume(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    claim = stories.written(store, stories.FIRST)
+    store._change(claim.run, owner=Process(pid=2**22 + 5, created=1.0))
+    claim.release()
+    test = app("watch", run=claim.run)
+    assert "worker is gone" in text(test)
+    button(test, "Resume").click().run()  # type: ignore[attr-defined]
+    assert store.record(claim.run).state == "queued"
+
+
+def test_watch_stopped_failed_and_complete(store: Store) -> None:
+    stopped = stories.written(store, stories.FIRST)
+    stopped.finish("stopped")
+    assert "Nothing is lost" in watched(store, stopped.run)
+    failed = stories.written(store, stories.FIRST, tiny(seed=1))
+    failed.fail("At step 3 the loss became nan. Try a smaller step.")
+    assert "Try a smaller step" in watched(store, failed.run)
+    done = stories.written(store, stories.COMPLETE, tiny(seed=2))
+    done.finish("complete")
+    shown = watched(store, done.run)
+    assert "it forgot 77 %" in shown
+    assert "60.0 %" in shown
+    assert "1.0 kB" in shown
+
+
+def test_runs_without_runs_teaches() -> None:
+    assert "No runs yet" in text(app("runs"))
+
+
+def test_runs_shows_all(store: Store) -> None:
+    stories.written(store, stories.COMPLETE).finish("complete")
+    store.submit(tiny(seed=1))
+    test = app("runs")
+    table = test.dataframe[0].value
+    assert list(table["state"]) == ["waiting", "done"]
+    assert list(table["accuracy"])[1] == 60
+    assert "2 runs" in text(test)
+
+
+def test_a_store_that_cannot_be_used_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("REUSE_LAB_HOME", str(tmp_path / "file" / "home"))
+    test = app()
+    assert "REUSE_LAB_HOME" in test.error[0].value

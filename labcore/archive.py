@@ -76,7 +76,7 @@ def import_run(store: Store, path: Path, *, largest: int = LARGEST_IMPORT) -> st
 
 
 def _unpack(path: Path, target: Path, largest: int) -> None:
-    """Unpack what is expected and nothing else, counting bytes as they come: what a zip says of itself is not believed."""
+    """Unpack what is expected and nothing else, counting bytes as they come: a zip is not believed."""
     left = largest
     with zipfile.ZipFile(path) as file:
         names = file.namelist()

@@ -54,7 +54,7 @@ def _make_torchvision_importable() -> None:
     compiled = importlib.machinery.PathFinder.find_spec("_C", list(package.submodule_search_locations))
     if compiled is not None and compiled.origin is not None:
         try:
-            torch.ops.load_library(compiled.origin)  # loading it once more, as torchvision will, does nothing
+            torch.ops.load_library(compiled.origin)  # type: ignore[no-untyped-call]  # loading it once more, as torchvision will, does nothing
             return
         except OSError:
             pass
@@ -65,9 +65,10 @@ def _make_torchvision_importable() -> None:
             raise
         for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
             del sys.modules[name]
-        _torchvision_operators = torch.library.Library("torchvision", "DEF")
+        _torchvision_operators = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
         for operator in ("nms", "qnms"):
-            _torchvision_operators.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            schema = f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+            _torchvision_operators.define(schema)  # type: ignore[no-untyped-call]
 
 
 _make_torchvision_importable()
@@ -94,7 +95,7 @@ class Trunk(nn.Module):
     _scale: ClassVar[float] = 64.0
 
     def run_block(self, index: int, x: Tensor) -> Tensor:
-        """One block, on normalised pictures [N, 3, H, W] for the first and on the output of the one before for others."""
+        """One block: the first on normalised pictures [N, 3, H, W], each other on the output of the one before."""
         raise NotImplementedError
 
     def forward(self, x: Tensor, first: int = 0, last: int | None = None) -> Tensor:
@@ -255,7 +256,7 @@ def _kaiming(weight: Tensor, groups: int, generator: torch.Generator) -> None:
 
 
 def _xavier(weight: Tensor, groups: int, generator: torch.Generator) -> None:
-    """Uniform with variance 2 / (fan in + fan out), between keeping activations and gradients (Glorot & Bengio 2010)."""
+    """Uniform with variance 2 / (fan in + fan out), between activations and gradients (Glorot & Bengio 2010)."""
     fan_in, fan_out = nn.init._calculate_fan_in_and_fan_out(weight)
     # torch counts every output channel, but in a grouped layer an input reaches only its own group's.
     bound = math.sqrt(6 / (fan_in + fan_out // groups))
@@ -267,7 +268,11 @@ def _far(weight: Tensor, groups: int, generator: torch.Generator) -> None:
     nn.init.normal_(weight, generator=generator)
 
 
-_DRAWS: dict[str, Callable[[Tensor, int, torch.Generator], None]] = {"kaiming": _kaiming, "xavier": _xavier, "far": _far}
+_DRAWS: dict[str, Callable[[Tensor, int, torch.Generator], None]] = {
+    "kaiming": _kaiming,
+    "xavier": _xavier,
+    "far": _far,
+}
 
 
 def _draw_start(trunk: Trunk, start: str, generator: torch.Generator) -> None:
@@ -313,5 +318,5 @@ def build(name: str, start: str, image_size: int, generator: torch.Generator) ->
 
 
 def is_depthwise(module: nn.Module) -> bool:
-    """Whether a layer is a convolution that keeps channels apart: a handful of weights each, which pruning would kill."""
+    """Whether a layer is a convolution that keeps channels apart: a handful of weights each."""
     return isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1

@@ -115,7 +115,7 @@ def _checkpoint_seconds(options: argparse.Namespace) -> float:
 
 
 def read_config(options: argparse.Namespace) -> RunConfig:
-    """Preset or file, then --method, --backbone, --tasks, --seed, --set; validated once, together. Raises ConfigError."""
+    """Preset or file, then --method, --backbone, --tasks, --seed, --set; validated once. Raises ConfigError."""
     if options.config is not None and options.preset is not None:
         raise ConfigError("Give a configuration file or --preset, not both.")
     if options.method is not None and options.method not in METHODS:

@@ -318,7 +318,7 @@ def parse_json(text: str | bytes) -> RunConfig:
 
 
 def apply_setting(data: dict[str, Any], path: str, value: Any) -> None:
-    """Set `a.b.0.c` in plain data, in place; list positions count from 0. Raises ConfigError for a path that cannot be."""
+    """Set `a.b.0.c` in plain data, in place; list positions count from 0. Raises ConfigError for an unknown path."""
     node: Any = data
     *parents, last = path.split(".")
     for part in parents:

@@ -17,7 +17,7 @@ from labcore.configs import Frozen, RunConfig
 
 
 class EventBase(Frozen):
-    """Every event: whose, which attempt, its place in the run (`seq` from 0; the store stamps all three), Unix seconds."""
+    """Every event: run, attempt and place in the run (`seq` from 0), stamped by the store, and Unix seconds."""
 
     run: str = ""
     attempt: int = 0
@@ -89,7 +89,7 @@ class PhaseStarted(EventBase):
 
 
 class StepLogged(EventBase):
-    """Mean loss terms since the last such event; `train_seconds` is the run's training time so far, evaluation apart."""
+    """Mean loss terms since the last such event; seconds are the run's so far, training and evaluation apart."""
 
     event: Literal["step_logged"] = "step_logged"
     stage: int
@@ -126,7 +126,7 @@ class MapSaved(EventBase):
 
 
 class FootprintMeasured(EventBase):
-    """Bytes by purpose: `kept` is needed to answer all tasks and learn another, `working` exists during a stage only."""
+    """Bytes by purpose: `kept` answers all tasks and learns another, `working` exists during a stage only."""
 
     event: Literal["footprint_measured"] = "footprint_measured"
     stage: int
@@ -148,7 +148,7 @@ class StageEnded(EventBase):
 
 
 class RunEnded(EventBase):
-    """Closes an attempt. `error` says in a sentence why it failed and what to try; the measures are of a complete run."""
+    """Closes an attempt. `error` says why it failed and what to try; the measures are of a complete run."""
 
     event: Literal["run_ended"] = "run_ended"
     state: Literal["complete", "stopped", "failed"]

@@ -5,6 +5,7 @@ One colour a task everywhere, by its position in the sequence, always with a sec
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import plotly.graph_objects as go
 
@@ -118,7 +119,7 @@ def _apart(heights: list[float], gap: float) -> list[float]:
     """The same heights, moved as little as it takes for labels not to overlap."""
     order = sorted(range(len(heights)), key=lambda i: heights[i])
     placed = list(heights)
-    for below, above in zip(order, order[1:], strict=False):
+    for below, above in pairwise(order):
         placed[above] = max(placed[above], placed[below] + gap)
     ceiling = 100.0
     for index in reversed(order):

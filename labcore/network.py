@@ -78,14 +78,14 @@ class Network(nn.Module):
     # -----------------------------------------------------------------------------------------------------------------
 
     def norm_overlay(self, task: int) -> Overlay:
-        """What stands in for the trunk's normalisation when this task is asked for; with `affine_per_task`, no statistics."""
+        """A task's own normalisation, in place of the trunk's; with `affine_per_task`, without statistics."""
         own = self.norms.get(task, {})
         if self.config.norm == "affine_per_task":
             return {name: value for name, value in own.items() if name in self.norm_weights}
         return dict(own)
 
     def run_blocks(self, x: Tensor, overlay: Overlay, first: int = 0, last: int | None = None) -> Tensor:
-        """Blocks first…last−1 of the trunk on normalised images [N, 3, H, W] or on what the block before made of them."""
+        """Blocks first…last−1 on normalised images [N, 3, H, W], or on what the block before made of them."""
         if not overlay:
             return self.trunk(x, first, last)  # type: ignore[no-any-return]
         return torch.func.functional_call(self.trunk, overlay, (x, first, last))  # type: ignore[no-any-return]
@@ -113,7 +113,7 @@ class Network(nn.Module):
 
     @torch.no_grad()
     def load_tensors(self, saved: Mapping[str, Tensor]) -> None:
-        """Take over saved tensors, in place, for a network that has the same tasks. Raises KeyError, RuntimeError if not."""
+        """Take over saved tensors, in place; the tasks must be the same. Raises KeyError, RuntimeError."""
         for name, value in self.tensors().items():
             value.copy_(saved[name])
 

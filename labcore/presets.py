@@ -76,7 +76,7 @@ DEFAULT_METHOD = "fine_tuning"
 
 
 def preset_data(name: str, method: str = DEFAULT_METHOD) -> dict[str, Any]:
-    """A preset's configuration for a method, as plain data that may be changed. Raises ConfigError for unknown names."""
+    """A preset's configuration for a method, as plain data to change. Raises ConfigError for unknown names."""
     if name not in PRESETS:
         raise ConfigError(f"preset is {name!r}; allowed: {', '.join(PRESETS)}.")
     if method not in METHODS:
@@ -95,7 +95,7 @@ def preset(name: str, method: str = DEFAULT_METHOD) -> RunConfig:
 
 
 def with_backbone(data: dict[str, Any], name: str) -> None:
-    """Change the backbone of plain data, in place; start and size fall to its defaults. Raises ConfigError if unknown."""
+    """Change the backbone of plain data, in place; start and size become its defaults. Raises ConfigError."""
     if name not in BACKBONES:
         raise ConfigError(f"backbone is {name!r}; allowed: {', '.join(BACKBONES)}.")
     info = BACKBONES[name]

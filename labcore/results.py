@@ -44,8 +44,8 @@ class StageResult(Frozen):
 class RunResult(Frozen):
     """A run in figures. Accuracies are fractions of 1; rows are stages, columns tasks by position.
 
-    `average_accuracy` is the mean of the last row of a complete run, null before. `footprint_bytes` holds what is kept by
-    purpose, its `total`, and outside it `working`: what existed during a stage only.
+    `average_accuracy` is the mean of the last row of a complete run, null before. `footprint_bytes` holds what is kept
+    by purpose, its `total`, and outside it `working`: what existed during a stage only.
     """
 
     run: str
@@ -193,7 +193,7 @@ class Fold:
 
     @property
     def seconds_left(self) -> float | None:
-        """Estimate from the time that this attempt took so far, evaluation included; None where nothing is known yet."""
+        """Estimate from the time that this attempt took so far, evaluation included; None before that."""
         if not self.started or self.ended:
             return None
         seen = self.images_seen - self.attempt_start[0]

@@ -265,7 +265,7 @@ class Store:
         return run
 
     def claim(self, device: str) -> "Claim | None":
-        """Become the writer of the oldest run that waits for this device, or that lost its worker; None if there is none."""
+        """Become the writer of the oldest run that waits for this device or lost its worker; None if there is none."""
         for run in self._active():
             with contextlib.suppress(Busy, UnknownRun):
                 record = self.record(run)
@@ -278,7 +278,7 @@ class Store:
         return json.loads(self._records.get("active", "[]", retry=True))  # type: ignore[no-any-return]
 
     def claim_run(self, run: str) -> "Claim":
-        """Become the writer of this run, queued or lost. Raises Busy where another process is, or it is over; UnknownRun."""
+        """Become the writer of this run, queued or lost. Raises Busy where it is taken or over; UnknownRun."""
         lock = _lock(self.folder(run) / "lock")
         try:
             with self._transaction():
@@ -302,7 +302,7 @@ class Store:
             raise
 
     def request_stop(self, run: str) -> None:
-        """Ask the writer to stop, or take the run out of the queue; a run that is over stays as it is. Raises UnknownRun."""
+        """Ask the writer to stop, or take the run out of the queue; one that is over stays so. Raises UnknownRun."""
         with self._transaction():
             record = self.record(run)
             if record.state == "queued" or record.lost:
@@ -414,7 +414,7 @@ class Store:
     # ---- workers ----------------------------------------------------------------------------------------------------
 
     def lock_device(self, device: str) -> int:
-        """Become the one worker of a device, until the process ends. Raises Busy where there is one. Returns the lock."""
+        """Become the one worker of a device, until the process ends. Returns the lock. Raises Busy."""
         try:
             return _lock(self.root / "workers" / f"{device.replace(':', '-')}.lock")
         except Busy:
@@ -556,7 +556,7 @@ class Claim:
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to; it takes `path`'s place when the block ends well, and vanishes when it does not."""
+    """A path beside `path` to write to, which takes its place when the block ends well, and else vanishes."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:

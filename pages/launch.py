@@ -151,21 +151,26 @@ for position, (place, task) in enumerate(zip(st.columns(max(3, count)), data["ta
             st.caption(info.description)
             st.html(lab.pictures(task["name"], 12 if len(info.classes) == 4 else min(12, len(info.classes))))
         left, right, remove, more = st.columns(4)
-        left.button("‹", key=f"left{position}", disabled=position == 0, help="Earlier", on_click=change_tasks, args=("left", position), width="stretch")  # fmt: skip
-        right.button("›", key=f"right{position}", disabled=position == count - 1, help="Later", on_click=change_tasks, args=("right", position), width="stretch")  # fmt: skip
-        remove.button("×", key=f"remove{position}", disabled=count == 1, help="Remove", on_click=change_tasks, args=("remove", position), width="stretch")  # fmt: skip
+        for place, sign, change, help, off in (
+            (left, "‹", "left", "Earlier", position == 0),
+            (right, "›", "right", "Later", position == count - 1),
+            (remove, "×", "remove", "Remove", count == 1),
+        ):
+            act = {"on_click": change_tasks, "args": (change, position), "key": f"{change}{position}"}
+            place.button(sign, help=help, disabled=off, width="stretch", **act)
         with more.popover("⋯", help="Classes and images", width="stretch"):
             key = config_form.key(f"task{position}")
-            st.text_input("Task, or some of its classes as in fashion:0-4", task["name"], key=key, on_change=rename_task, args=(position, key))  # fmt: skip
+            act = {"key": key, "on_change": rename_task, "args": (position, key)}
+            st.text_input("Task, or some of its classes as in fashion:0-4", task["name"], **act)
             key = config_form.key(f"limit{position}")
-            st.number_input(
-                "Training images a class, at most", 1, 100_000, task.get("images_per_class"), placeholder="all",
-                key=key, on_change=limit_task, args=(position, key),
-            )  # fmt: skip
+            act = {"key": key, "on_change": limit_task, "args": (position, key)}
+            now = task.get("images_per_class")
+            st.number_input("Training images a class, at most", 1, 100_000, now, placeholder="all", **act)
 with st.popover("Add a job", icon=":material/add:"):
     for name in tasks.EMBEDDED:
         info = tasks.describe(name)
-        st.button(f"{info.title}: {info.description}", key=f"add/{name}", type="tertiary", on_click=change_tasks, args=("add", 0, name))  # fmt: skip
+        act = {"on_click": change_tasks, "args": ("add", 0, name), "key": f"add/{name}"}
+        st.button(f"{info.title}: {info.description}", type="tertiary", **act)
 
 # ---- everything else ------------------------------------------------------------------------------------------------
 

@@ -34,7 +34,11 @@ def explain(record: RunRecord, state: str, fold: Fold) -> None:
             case "running" | "stopping":
                 stage = f"stage {len(fold.stages)} of {len(config.tasks)}" if fold.stages else "loading pictures"
                 left = f" · ≈ {lab.seconds(fold.seconds_left)} left, estimated" if fold.seconds_left is not None else ""
-                shown = f"{100 * fold.progress:.0f} %{left}" if state == "running" else "it writes down where it is, and stops"
+                shown = (
+                    f"{100 * fold.progress:.0f} %{left}"
+                    if state == "running"
+                    else "it writes down where it is, and stops"
+                )
                 st.html(f"{runs.bar(fold.progress)}<div class='lab-term'>{stage} · {shown}</div>")
             case "lost":
                 st.caption("Its worker is gone. It goes on by itself when a worker is there again, or press Resume.")
@@ -123,17 +127,18 @@ figures_now(record.active)
 
 with st.expander("How it is computed"):
     result = store.result(run)
-    shown = lambda value: "–" if value is None else f"{100 * value:.1f} %"  # noqa: E731
     lost = [value for value in result.forgetting if value is not None]
+    forgetting = sum(lost) / len(lost) if lost else None
+    images = figures.accuracy_curves_info(runs.follow(store, run)).live_images or "a fixed number of"
     st.markdown(
         f"""
-The curves show accuracy on {figures.accuracy_curves_info(runs.follow(store, run)).live_images or 50} validation images of each job, which are never trained on. The matrix shows all
+The curves show accuracy on {images} validation images of each job, which are never trained on. The matrix shows all
 test images: `R[i, j]` is the accuracy on task *j* after stage *i*.
 
-- **Average accuracy** (ACC): {shown(result.average_accuracy)}, the mean of the last row.
-- **Backward transfer** (BWT): {shown(result.backward_transfer)}, the mean of `R[K, k] − R[k, k]` over the earlier tasks
-  (Lopez-Paz & Ranzato 2017).
-- **Forgetting**: {shown(sum(lost) / len(lost) if lost else None)}, the mean over earlier tasks of the best accuracy so far less the last
+- **Average accuracy** (ACC): {lab.percent(result.average_accuracy)}, the mean of the last row.
+- **Backward transfer** (BWT): {lab.percent(result.backward_transfer)}, the mean of `R[K, k] − R[k, k]` over the earlier
+  tasks (Lopez-Paz & Ranzato 2017).
+- **Forgetting**: {lab.percent(forgetting)}, the mean over earlier tasks of the best accuracy so far less the last
   (Chaudhry et al. 2018).
 """
     )

@@ -17,16 +17,38 @@ from labcore.store import Claim, Store
 from tests.conftest import tiny
 
 FACTS = (
-    TaskFacts(name="digits:0-3", title="Digits 0 to 3", classes=("0", "1", "2", "3"), train_images=40, validation_images=76, test_images=200),
-    TaskFacts(name="fashion:0-2", title="Fashion 0 to 2", classes=("a", "b", "c"), train_images=36, validation_images=135, test_images=300),
-)  # fmt: skip
+    TaskFacts(
+        name="digits:0-3",
+        title="Digits 0 to 3",
+        classes=("0", "1", "2", "3"),
+        train_images=40,
+        validation_images=76,
+        test_images=200,
+    ),
+    TaskFacts(
+        name="fashion:0-2",
+        title="Fashion 0 to 2",
+        classes=("a", "b", "c"),
+        train_images=36,
+        validation_images=135,
+        test_images=300,
+    ),
+)
 
 
 def opened(resumed: int | None = None, images: int = 0, time: float = 100.0) -> Event:
     return RunStarted(
-        config=tiny(), device="cpu", device_name="A processor", threads=2, tasks=FACTS, total_images=152,
-        resumed_from_step=resumed, images_seen=images, step=resumed or 0, time=time,
-    )  # fmt: skip
+        config=tiny(),
+        device="cpu",
+        device_name="A processor",
+        threads=2,
+        tasks=FACTS,
+        total_images=152,
+        resumed_from_step=resumed,
+        images_seen=images,
+        step=resumed or 0,
+        time=time,
+    )
 
 
 def stage(number: int, name: str, seen: int, step: int) -> list[Event]:
@@ -38,14 +60,24 @@ def stage(number: int, name: str, seen: int, step: int) -> list[Event]:
 
 def live(number: int, seen: int, step: int, *accuracy: float) -> Event:
     images = (50,) * len(accuracy)
-    return Evaluated(stage=number, kind="live", images_seen=seen, accuracy=accuracy, images=images, step=step, time=100 + step)
+    return Evaluated(
+        stage=number, kind="live", images_seen=seen, accuracy=accuracy, images=images, step=step, time=100 + step
+    )
 
 
 def logged(number: int, seen: int, step: int, **loss: float) -> Event:
     return StepLogged(
-        stage=number, phase="train", epoch=1, images_seen=seen, loss={k.replace("_", " "): v for k, v in loss.items()},
-        learning_rate=1e-3, train_seconds=step / 10, evaluation_seconds=0.5, step=step, time=100 + step,
-    )  # fmt: skip
+        stage=number,
+        phase="train",
+        epoch=1,
+        images_seen=seen,
+        loss={k.replace("_", " "): v for k, v in loss.items()},
+        learning_rate=1e-3,
+        train_seconds=step / 10,
+        evaluation_seconds=0.5,
+        step=step,
+        time=100 + step,
+    )
 
 
 def measured(number: int, name: str, seen: int, step: int, *accuracy: float) -> list[Event]:
@@ -54,8 +86,17 @@ def measured(number: int, name: str, seen: int, step: int, *accuracy: float) -> 
         Evaluated(stage=number, kind="validation", images_seen=seen, accuracy=accuracy, images=images, step=step),
         Evaluated(stage=number, kind="test", images_seen=seen, accuracy=accuracy, images=images, step=step),
         FootprintMeasured(stage=number, kept={"trunk": 1000, "heads": 10 * number}, working={"outputs": 5}, step=step),
-        StageEnded(stage=number, task=name, train_seconds=1, evaluation_seconds=0.5, images_seen=76, steps=10, step=step, time=100 + step),
-    ]  # fmt: skip
+        StageEnded(
+            stage=number,
+            task=name,
+            train_seconds=1,
+            evaluation_seconds=0.5,
+            images_seen=76,
+            steps=10,
+            step=step,
+            time=100 + step,
+        ),
+    ]
 
 
 FIRST = [

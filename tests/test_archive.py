@@ -8,6 +8,7 @@ import pytest
 
 from labcore import archive, worker
 from labcore.configs import ConfigError
+from labcore.events import PhaseStarted, to_line
 from labcore.store import Store
 from tests.conftest import tiny
 
@@ -91,6 +92,8 @@ def cut_events(members: dict[str, bytes]) -> None:
     members["events.jsonl"] = b"".join(members["events.jsonl"].splitlines(keepends=True)[:-1])
 
 
+ORPHAN = PhaseStarted(stage=3, phase="train", epochs=1, steps=1, trained_weights=1, cached_blocks=0)
+STRAY = b'{"event":"run_ended","state":"complete"}\n'
 HOSTILE = [
     put("../../escape.txt", b"x"),
     put("/tmp/escape.txt", b"x"),
@@ -109,13 +112,16 @@ HOSTILE = [
     edit("config.json", seed=7),
     put("events.jsonl", b""),
     put("events.jsonl", b"{}\n"),
+    put("events.jsonl", to_line(ORPHAN) + STRAY),
     cut_events,
-    put("events.jsonl", b'{"event":"stage_ended","stage":3,"task":"a","train_seconds":1,"evaluation_seconds":1,"images_seen":1,"steps":1}\n{"event":"run_ended","state":"complete"}\n'),
-]  # fmt: skip
+    put("events.jsonl", b'{"event":"step_logged"}\n' + STRAY),
+]
 
 
 @pytest.mark.parametrize("change", HOSTILE)
-def test_what_is_not_ours_is_refused_and_leaves_nothing(change: Callable[[dict[str, bytes]], None], exported: Path, tmp_path: Path) -> None:
+def test_what_is_not_ours_is_refused_and_leaves_nothing(
+    change: Callable[[dict[str, bytes]], None], exported: Path, tmp_path: Path
+) -> None:
     elsewhere = Store(tmp_path / "elsewhere")
     with pytest.raises(ConfigError) as error:
         archive.import_run(elsewhere, changed(exported, change))

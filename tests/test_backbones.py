@@ -281,7 +281,8 @@ def test_weights_of_another_network_are_refused_and_change_nothing() -> None:
 
 
 def test_torchvision_can_be_imported_afterwards() -> None:
-    in_fresh_process("import labcore.backbones, torchvision; torchvision.models.resnet18(); import torchvision.transforms.v2")
+    code = "import labcore.backbones, torchvision; torchvision.models.resnet18(); import torchvision.transforms.v2"
+    in_fresh_process(code)
 
 
 def test_torchvision_can_be_imported_after_it_failed() -> None:

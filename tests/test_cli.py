@@ -36,13 +36,30 @@ def good(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
     return json.loads(out)
 
 
-def test_run_prints_the_contracts_result_and_the_second_time_at_once(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_prints_the_contracts_result_and_the_second_time_at_once(
+    config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     result = good(capsys, "run", config)
     assert {
-        "run", "state", "cached", "config", "device", "tasks", "error", "accuracy_matrix", "validation_matrix",
-        "average_accuracy", "validation_average_accuracy", "backward_transfer", "forgetting", "stages",
-        "footprint_bytes", "needs_old_data", "test_ms_per_image", "peak_memory_bytes",
-    } <= result.keys()  # fmt: skip
+        "run",
+        "state",
+        "cached",
+        "config",
+        "device",
+        "tasks",
+        "error",
+        "accuracy_matrix",
+        "validation_matrix",
+        "average_accuracy",
+        "validation_average_accuracy",
+        "backward_transfer",
+        "forgetting",
+        "stages",
+        "footprint_bytes",
+        "needs_old_data",
+        "test_ms_per_image",
+        "peak_memory_bytes",
+    } <= result.keys()
     assert (result["state"], result["cached"], result["device"], result["error"]) == ("complete", False, "cpu", None)
     assert result["tasks"] == ["digits:0-3", "fashion:0-2"]
     matrix = result["accuracy_matrix"]
@@ -90,7 +107,18 @@ def test_settings_apply_in_order(config: str) -> None:
     assert (changed.backbone.name, changed.backbone.start, changed.backbone.image_size) == ("mlp", "kaiming", 28)
     assert [(task.name, task.images_per_class) for task in changed.tasks] == [("fashion", 100), ("faces", None)]
     assert changed.seed == 3
-    last = read("--preset", "quick", "--seed", "3", "--set", "seed=4", "--set", "tasks.0.name=fashion:0-2", "--set", "training.optimizer=sgd")  # fmt: skip
+    last = read(
+        "--preset",
+        "quick",
+        "--seed",
+        "3",
+        "--set",
+        "seed=4",
+        "--set",
+        "tasks.0.name=fashion:0-2",
+        "--set",
+        "training.optimizer=sgd",
+    )
     assert (last.seed, last.tasks[0].name, last.training.optimizer) == (4, "fashion:0-2", "sgd")
     assert read(config, "--method", "joint").method.name == "joint"
 
@@ -155,15 +183,21 @@ def test_a_file_that_is_no_configuration(content: bytes, tmp_path: Path, capsys:
     assert (status, out, len(err.splitlines())) == (2, "", 1)
 
 
-def test_a_store_that_cannot_be_written(config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_store_that_cannot_be_written(
+    config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("REUSE_LAB_HOME", str(tmp_path / "config.json" / "home"))
     status, out, err = call(capsys, "submit", config, "--json")
     assert (status, out, len(err.splitlines())) == (2, "", 1)
     assert "REUSE_LAB_HOME" in err
 
 
-def test_a_failed_run_is_status_one(config: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("labcore.trainer.train", lambda config, **options: iter([RunEnded(state="failed", error="It broke.")]))
+def test_a_failed_run_is_status_one(
+    config: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "labcore.trainer.train", lambda config, **options: iter([RunEnded(state="failed", error="It broke.")])
+    )
     status, out, _ = call(capsys, "run", config, "--json")
     assert status == 1
     assert json.loads(out)["error"] == "It broke."
@@ -179,16 +213,26 @@ def test_a_warning_does_not_stop_a_run(capsys: pytest.CaptureFixture[str]) -> No
 def test_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert {row["name"] for row in good(capsys, "methods")} == set(METHODS)
     assert {row["name"] for row in good(capsys, "presets")} == set(PRESETS)
-    assert {"digits", "fashion", "faces", "hotdogs", "fans", "swatters"} == {row["name"] for row in good(capsys, "tasks")}
+    assert {"digits", "fashion", "faces", "hotdogs", "fans", "swatters"} == {
+        row["name"] for row in good(capsys, "tasks")
+    }
     assert "efficientnet_lite0" in {row["name"] for row in good(capsys, "backbones")}
 
 
 def test_as_a_program_it_keeps_stdout_clean_and_survives_a_closed_pipe(config: str) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-m", "labcore", "run", config, "--json"], capture_output=True, text=True, env=environment)
+    done = subprocess.run(
+        [sys.executable, "-m", "labcore", "run", config, "--json"], capture_output=True, text=True, env=environment
+    )
     assert done.returncode == 0
     assert json.loads(done.stdout)["state"] == "complete"
     assert "stage 1" in done.stderr
     run = json.loads(done.stdout)["run"]
-    piped = subprocess.run(f"{sys.executable} -m labcore events {run} | head -n 1", shell=True, capture_output=True, text=True, env=environment)
+    piped = subprocess.run(
+        f"{sys.executable} -m labcore events {run} | head -n 1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
     assert "Traceback" not in piped.stderr

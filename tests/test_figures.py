@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 from labcore import figures
 from labcore.results import fold
 from tests import stories
@@ -55,7 +57,7 @@ def test_labels_do_not_overlap() -> None:
     for heights in ([50.0, 51.0, 49.0], [100.0, 99.0, 98.0], [0.0, 0.0], [20.0, 80.0]):
         placed = figures._apart(heights, 7)
         ordered = sorted(placed)
-        assert all(b - a >= 6.99 for a, b in zip(ordered, ordered[1:], strict=False))
+        assert all(b - a >= 6.99 for a, b in pairwise(ordered))
         assert max(placed) <= 100
     assert figures._apart([20.0, 80.0], 7) == [20.0, 80.0]
 

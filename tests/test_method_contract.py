@@ -40,7 +40,11 @@ def train(config: RunConfig, **options: Any) -> list[Event]:
 
 
 def arrays(folder: Path) -> dict[str, Tensor]:
-    return {f"{p.parent.name}/{p.stem}/{k}": v for p in sorted(folder.glob("*/*.safetensors")) for k, v in load_file(p).items()}
+    return {
+        f"{p.parent.name}/{p.stem}/{k}": v
+        for p in sorted(folder.glob("*/*.safetensors"))
+        for k, v in load_file(p).items()
+    }
 
 
 def equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
@@ -71,7 +75,9 @@ def test_stopped_anywhere_and_resumed_is_never_stopped(method: str, optimizer: d
         return asked == 6 + 3 * attempts**2
 
     while not told or told[-1].state != "complete":  # type: ignore[union-attr]
-        told += train(run, checkpoint=checkpoint, stages=lambda k: tmp_path / "parts" / str(k), should_stop=stop_later_each_time)  # fmt: skip
+        told += train(
+            run, checkpoint=checkpoint, stages=lambda k: tmp_path / "parts" / str(k), should_stop=stop_later_each_time
+        )
         attempts, asked = attempts + 1, 0
         assert attempts < 100
     assert attempts > 5
@@ -99,8 +105,16 @@ def test_only_what_is_trainable_changes(method: str, norm: str, monkeypatch: pyt
         allowed = set(self.method.trainable(stage, phase))
         if statistics := set(self.method.moving_statistics(stage, phase)):
             own = f"norm/{stage}/" if norm == "per_task" else "trunk/"
-            names = {f"{own}{name}" for name in self.network.norm_statistics if self.network.trunk.block_of(name) in statistics}
-            allowed |= names | {f"norm/{task}/{name}" for task in self.method.data(stage, phase) for name in self.network.norm_statistics}  # fmt: skip
+            names = {
+                f"{own}{name}"
+                for name in self.network.norm_statistics
+                if self.network.trunk.block_of(name) in statistics
+            }
+            allowed |= names | {
+                f"norm/{task}/{name}"
+                for task in self.method.data(stage, phase)
+                for name in self.network.norm_statistics
+            }
         yield from original(self, stage, number, phase, *rest)
         after = self.network.tensors()
         changed = {name for name in before if not torch.equal(before[name], after[name])}
@@ -116,7 +130,9 @@ def test_only_what_is_trainable_changes(method: str, norm: str, monkeypatch: pyt
 
 @pytest.mark.parametrize("norm", ["frozen", "affine_per_task", "per_task"])
 @pytest.mark.parametrize("method", ISOLATING)
-def test_isolating_methods_answer_old_tasks_bit_for_bit_as_before(method: str, norm: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_isolating_methods_answer_old_tasks_bit_for_bit_as_before(
+    method: str, norm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     logits: dict[int, list[Tensor]] = {}
     original = trainer._Run._measure
 
@@ -141,7 +157,9 @@ def test_isolating_methods_answer_old_tasks_bit_for_bit_as_before(method: str, n
 
 def test_fine_tuning_is_not_isolated() -> None:
     many = [{"name": name, "images_per_class": 40} for name in ("digits:0-2", "fashion:0-2")]
-    matrix = fold(train(config("fine_tuning", tasks=many, training__epochs=5, training__learning_rate=0.01))).matrix("test")
+    matrix = fold(train(config("fine_tuning", tasks=many, training__epochs=5, training__learning_rate=0.01))).matrix(
+        "test"
+    )
     assert matrix[0][0] is not None
     assert matrix[1][0] is not None
     assert matrix[1][0] < matrix[0][0]

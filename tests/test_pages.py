@@ -95,7 +95,12 @@ def test_another_backbone_takes_its_own_start_and_size() -> None:
     (backbone,) = [box for box in test.selectbox if "backbone" in box.label]
     backbone.select("small_cnn").run()
     assert not test.exception
-    assert test.session_state["draft"]["backbone"] == {"name": "small_cnn", "start": "kaiming", "image_size": 28, "norm": "frozen"}
+    assert test.session_state["draft"]["backbone"] == {
+        "name": "small_cnn",
+        "start": "kaiming",
+        "image_size": 28,
+        "norm": "frozen",
+    }
     assert not test.error
 
 
@@ -127,7 +132,9 @@ def test_a_run_that_is_there_is_opened(store: Store) -> None:
 
 @pytest.mark.parametrize("preset", presets.PRESETS)
 @pytest.mark.parametrize("method", METHODS)
-def test_the_command_line_shown_makes_the_same_configuration(preset: str, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_line_shown_makes_the_same_configuration(
+    preset: str, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import shlex
 
     data = presets.preset_data(preset, method)

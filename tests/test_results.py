@@ -90,7 +90,9 @@ def test_progress_speed_and_time_left_are_measured() -> None:
     assert fold(stories.COMPLETE).seconds_left is None
 
 
-@pytest.mark.parametrize("line", [b"", b"{}", b'{"event":"party"}', b'{"event":"run_ended","state":"fine"}', b"\xff", b"[" * 9999])
+@pytest.mark.parametrize(
+    "line", [b"", b"{}", b'{"event":"party"}', b'{"event":"run_ended","state":"fine"}', b"\xff", b"[" * 9999]
+)
 def test_what_is_no_event(line: bytes) -> None:
     with pytest.raises(ValueError, match="event"):
         from_line(line)

@@ -72,7 +72,7 @@ def test_stopped_and_failed_runs_go_on_when_submitted_or_resumed(store: Store) -
     run = store.submit(tiny()).run
     store.request_stop(run)
     assert store.record(run).state == "stopped"
-    assert store.submit(tiny()) .run == run
+    assert store.submit(tiny()).run == run
     assert store.record(run).state == "queued"
     claim = store.claim_run(run)
     claim.fail("It broke.")
@@ -119,7 +119,9 @@ def test_tail_reads_on_from_where_it_was(store: Store) -> None:
     assert store.tail(claim.run, offset) == ([], offset)
 
 
-def test_a_full_disk_leaves_no_torn_line_and_the_failure_is_written_down(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_no_torn_line_and_the_failure_is_written_down(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = store.submit(tiny()).run
     claim = store.claim_run(run)
     claim.append(StageStarted(stage=1, task="digits", images=4, images_seen=0))
@@ -138,7 +140,16 @@ def test_a_full_disk_leaves_no_torn_line_and_the_failure_is_written_down(store: 
 
 @pytest.mark.parametrize("run", ["../../etc", "..", "", "nope", "a/b", "A", "a" * 300, "x\x00"])
 def test_what_is_no_run_is_unknown(store: Store, run: str) -> None:
-    for call in (store.record, store.folder, store.tail, store.result, store.request_stop, store.resume, store.delete, store.claim_run):
+    for call in (
+        store.record,
+        store.folder,
+        store.tail,
+        store.result,
+        store.request_stop,
+        store.resume,
+        store.delete,
+        store.claim_run,
+    ):
         with pytest.raises(UnknownRun):
             call(run)
 

@@ -23,8 +23,10 @@ def test_splits_are_fixed_and_balanced(name: str, classes: int, train: int, test
     data = tasks.load(name, 16)
     held_out = round(train * 0.15)
     assert [len(split.labels) for split in (data.train, data.validation, data.test)] == [
-        classes * (train - held_out), classes * held_out, classes * test,
-    ]  # fmt: skip
+        classes * (train - held_out),
+        classes * held_out,
+        classes * test,
+    ]
     for split in (data.train, data.validation, data.test):
         assert split.images.dtype == np.uint8
         assert split.images.shape == (len(split.labels), 16, 16, 1)

@@ -20,7 +20,13 @@ def ended(config: object, **options: object) -> RunEnded:
 
 
 def test_a_loss_that_is_no_number_ends_the_run_with_step_term_and_advice() -> None:
-    last = ended(tiny(training={"optimizer": "sgd", "learning_rate": 10, "head_learning_rate": 10, "epochs": 20, "batch_size": 8}, backbone__start="far", backbone__name="small_cnn_plain"))  # fmt: skip
+    last = ended(
+        tiny(
+            training={"optimizer": "sgd", "learning_rate": 10, "head_learning_rate": 10, "epochs": 20, "batch_size": 8},
+            backbone__start="far",
+            backbone__name="small_cnn_plain",
+        )
+    )
     assert last.state == "failed"
     assert last.error is not None
     assert all(part in last.error for part in ("step", "new task", "training.learning_rate", "10"))
@@ -36,7 +42,9 @@ def test_rate_rises_then_follows_the_cosine() -> None:
 
 
 def test_frozen_blocks_are_run_once_and_stay_bit_for_bit() -> None:
-    run = tiny(method={"name": "fine_tuning", "frozen_blocks": 2}, training__optimizer="sgd", training__weight_decay=0.5)
+    run = tiny(
+        method={"name": "fine_tuning", "frozen_blocks": 2}, training__optimizer="sgd", training__weight_decay=0.5
+    )
     start = Network(run.backbone, run.seed, torch.device("cpu")).tensors()
     seen = {}
     state = trainer._Run(run, torch.device("cpu"), None, None, lambda: False)
@@ -59,7 +67,9 @@ def test_cached_features_are_what_the_trunk_gives() -> None:
 
 def test_a_cache_too_large_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainer, "LARGEST_FEATURE_CACHE", 1000)
-    phases = [e for e in trainer.train(tiny("feature_extraction", backbone__start="xavier")) if isinstance(e, PhaseStarted)]
+    phases = [
+        e for e in trainer.train(tiny("feature_extraction", backbone__start="xavier")) if isinstance(e, PhaseStarted)
+    ]
     assert [phase.cached_blocks for phase in phases] == [0, 0]
 
 
@@ -82,7 +92,9 @@ def test_every_epoch_sees_every_image_once_and_no_batch_is_a_single_image(images
 
 
 def test_streams_are_their_names() -> None:
-    draws = [torch.rand(1, generator=stream(*name)).item() for name in [(0, "a", 1), (0, "a", 1), (0, "a", 2), (1, "a", 1)]]
+    draws = [
+        torch.rand(1, generator=stream(*name)).item() for name in [(0, "a", 1), (0, "a", 1), (0, "a", 2), (1, "a", 1)]
+    ]
     assert draws[0] == draws[1]
     assert len(set(draws)) == 3
 

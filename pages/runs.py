@@ -1,8 +1,12 @@
 """Runs: what there is, and what can be done with it."""
 
+import tempfile
+from pathlib import Path
+
 import pandas as pd
 import streamlit as st
 
+from labcore import archive
 from labcore.configs import BACKBONES, METHOD_TITLES, ConfigError
 from labcore.store import Busy, RunRecord, Store
 from pages.parts import lab, runs
@@ -40,6 +44,7 @@ def row(store: Store, record: RunRecord) -> dict[str, object] | None:
         "accuracy": percent(record.average_accuracy),
         "forgotten": percent(record.forgetting),
         "training": None if record.train_seconds is None else lab.seconds(record.train_seconds),
+        "from": "elsewhere" if record.imported else "here",
         "started": pd.to_datetime(record.submitted, unit="s", utc=True),
     }
 
@@ -89,4 +94,30 @@ if (
     st.rerun()
 if delete_place.button("Delete", icon=":material/delete:", width="stretch", disabled=run is None) and run:
     ask_to_delete(store, run, runs.title(store.config(run)))
+
+take_away, bring_back = st.columns(2)
+with take_away.container(border=True):
+    st.markdown("**Take a run away**")
+    if record is None or record.active:
+        st.caption("Choose a run that is over: its settings, curves, figures and weights go into one zip.")
+    elif st.button("Pack it", icon=":material/archive:", key=f"pack-{run}"):
+        with tempfile.TemporaryDirectory(dir=store.cache) as folder:
+            path = Path(folder) / f"{run}.zip"
+            missing = archive.export_run(store, record.run, path)
+            if missing:
+                st.caption(f"Without the weights of stages {', '.join(map(str, missing))}, which are no longer stored.")
+            st.download_button(f"Download {lab.size(path.stat().st_size)}", path.read_bytes(), path.name)
+with bring_back.container(border=True):
+    st.markdown("**Bring a run back**")
+    upload = st.file_uploader("A zip that a lab has packed", type="zip", label_visibility="collapsed")
+    if upload is not None and st.session_state.get("imported") != upload.file_id:
+        try:
+            with tempfile.NamedTemporaryFile(dir=store.cache, suffix=".zip") as file:
+                file.write(upload.getbuffer())
+                file.flush()
+                archive.import_run(store, Path(file.name))
+            st.session_state["imported"] = upload.file_id
+            st.rerun()
+        except ConfigError as error:
+            st.error(str(error).replace(Path(file.name).name, upload.name), icon=":material/error:")
 st.caption(f"{len(table)} run{'s' * (len(table) > 1)}, {lab.size(store.bytes_used())} on disk in {store.root}")

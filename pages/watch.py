@@ -124,6 +124,7 @@ def figures_now(was_active: bool) -> None:
 
 figures_now(record.active)
 
+st.page_link("pages/launch.py", label="Run it again with changes", icon=":material/edit:", query_params={"run": run})
 with st.expander("How it is computed"):
     result = store.result(run)
     lost = [value for value in result.forgetting if value is not None]

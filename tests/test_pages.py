@@ -1,5 +1,6 @@
 """Every page in every state, as Streamlit runs it, without a browser."""
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -135,8 +136,6 @@ def test_a_run_that_is_there_is_opened(store: Store) -> None:
 def test_the_command_line_shown_makes_the_same_configuration(
     preset: str, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import shlex
-
     data = presets.preset_data(preset, method)
     data["training"]["weight_decay"] = 0.25
     data["tasks"].append({"name": "fashion:0-2", "images_per_class": 7})
@@ -145,6 +144,15 @@ def test_the_command_line_shown_makes_the_same_configuration(
     words = shlex.split(config_form.command_line(data, preset))
     assert words[:4] == ["python", "-m", "labcore", "run"]
     assert cli.read_config(cli._parser().parse_args(words[3:])) == parse(data)
+
+
+def test_a_run_can_be_run_again_with_changes(store: Store) -> None:
+    run = store.submit(tiny("joint", seed=7)).run
+    test = app(run=run)
+    assert parse(test.session_state["draft"]) == tiny("joint", seed=7)
+    shown = next(block.value for block in test.code if block.value.startswith("python"))
+    assert cli.read_config(cli._parser().parse_args(shlex.split(shown)[3:])) == tiny("joint", seed=7)
+    assert "run" not in test.query_params
 
 
 def test_watch_without_runs_says_what_to_do() -> None:

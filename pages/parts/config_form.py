@@ -1,5 +1,6 @@
 """The draft of a configuration, and widgets for every setting, from the configuration's own fields."""
 
+import contextlib
 import json
 import shlex
 from typing import Any
@@ -9,28 +10,47 @@ import streamlit as st
 from labcore.configs import (
     METHODS,
     BackboneConfig,
+    ConfigError,
     FieldSpec,
+    RunConfig,
     TrainingConfig,
     apply_setting,
     fields,
 )
-from labcore.presets import DEFAULT_METHOD, PRESETS, preset_data, with_backbone
+from labcore.presets import DEFAULT_METHOD, PRESETS, preset, preset_data, with_backbone
+from labcore.store import Store
 
 
-def draft() -> dict[str, Any]:
-    """The configuration being made, as plain data; at first the preset and method of the address, or the story."""
+def draft(store: Store) -> dict[str, Any]:
+    """The configuration being made, as plain data.
+
+    At first that of the run in the address, to be run again with changes; else the address's preset and method, or the
+    story.
+    """
+    again = st.query_params.pop("run", None)
+    if again is not None:
+        with contextlib.suppress(ConfigError):
+            take_config(store.config(again))
     if "draft" not in st.session_state:
-        preset, method = st.query_params.get("preset", ""), st.query_params.get("method", "")
-        take_preset(preset if preset in PRESETS else "story", method if method in METHODS else DEFAULT_METHOD)
+        asked, method = st.query_params.get("preset", ""), st.query_params.get("method", "")
+        take_preset(asked if asked in PRESETS else "story", method if method in METHODS else DEFAULT_METHOD)
     st.query_params.update(preset=st.session_state["preset"], method=st.session_state["draft"]["method"]["name"])
     data: dict[str, Any] = st.session_state["draft"]
     return data
 
 
-def take_preset(preset: str, method: str) -> None:
+def take_preset(name: str, method: str) -> None:
     """Start over from a preset, for a method."""
-    st.session_state["draft"] = preset_data(preset, method)
-    st.session_state["preset"] = preset
+    st.session_state["draft"] = preset_data(name, method)
+    st.session_state["preset"] = name
+    renew()
+
+
+def take_config(config: RunConfig) -> None:
+    """Start from a configuration that was run before; its preset is the nearest: one of the same network."""
+    data = config.model_dump(mode="json")
+    same = (name for name, known in PRESETS.items() if known.base["backbone"]["name"] == config.backbone.name)
+    st.session_state["draft"], st.session_state["preset"] = data, next(same, "quick")
     renew()
 
 
@@ -130,18 +150,19 @@ def details(data: dict[str, Any]) -> None:
                 widget(spec)
 
 
-def command_line(data: dict[str, Any], preset: str) -> str:
+def command_line(data: dict[str, Any], preset_name: str) -> str:
     """A line that runs this very configuration: the preset, and a `--set` for all that differs from it."""
     method = data["method"]["name"]
-    base = preset_data(preset, method)
-    parts = ["python -m labcore run", f"--preset {preset}", f"--method {method}"]
+    base = preset_data(preset_name, method)
+    parts = ["python -m labcore run", f"--preset {preset_name}", f"--method {method}"]
     for section in ("backbone", "tasks", "training", "method"):
         if data[section] != base[section]:
             if section == "tasks":
                 parts.append("--set " + shlex.quote(f"tasks={json.dumps(data['tasks'])}"))
                 continue
+            whole = getattr(preset(preset_name, method), section).model_dump(mode="json")
             for name, value in data[section].items():
-                if base[section].get(name, ...) != value:
+                if whole[name] != value:
                     parts.append("--set " + shlex.quote(f"{section}.{name}={json.dumps(value)}"))
     if data["seed"] != base["seed"]:
         parts.append(f"--seed {data['seed']}")

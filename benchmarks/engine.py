@@ -1,0 +1,149 @@
+"""The engine against a clean hand-written loop that does the same steps and the same measuring, in one run.
+
+    python -m benchmarks.engine
+
+Prints, for each network, the seconds of both (the best of several alternating rounds) and their ratio.
+"""
+
+import math
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from labcore import backbones, configs, tasks, trainer
+from labcore.batches import CHUNK
+from labcore.events import RunEnded
+from labcore.streams import stream
+
+CHUNKS_OF_LIVE = 50
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    backbone: str
+    size: int
+    batch: int
+    epochs: int
+    task: str
+    rounds: int
+    aim: float
+
+
+CASES = [
+    Case("EfficientNet-Lite0, 64 px, batch 32", "efficientnet_lite0", 64, 32, 1, "fans", 3, 1.03),
+    Case("Small CNN, 28 px, batch 64", "small_cnn", 28, 64, 8, "fashion", 3, 1.10),
+    Case("Perceptron, 28 px, batch 64", "mlp", 28, 64, 30, "fashion", 3, 1.15),
+]
+
+
+def config(case: Case) -> configs.RunConfig:
+    return configs.parse(
+        {
+            "backbone": {"name": case.backbone, "start": "kaiming", "image_size": case.size, "norm": "shared"},
+            "tasks": [{"name": case.task}],
+            "training": {"epochs": case.epochs, "batch_size": case.batch},
+            "method": {"name": "fine_tuning"},
+        }
+    )
+
+
+def engine(case: Case) -> float:
+    """Seconds from the first to the last event, without the timing of single answers that only the engine does."""
+    begun = finished = 0.0
+    for event in trainer.train(config(case)):
+        if event.event == "stage_started":
+            begun = time.perf_counter()
+        if event.event == "stage_ended":
+            finished = time.perf_counter()
+        if isinstance(event, RunEnded):
+            assert event.state == "complete"
+    return finished - begun
+
+
+def by_hand(case: Case) -> float:
+    """The same work as one would write it for this case alone."""
+    trainer.use_threads()
+    data = tasks.load(case.task, case.size)
+    trunk = backbones.build(case.backbone, "kaiming", case.size, stream(0, "trunk"))
+    model = nn.Sequential(trunk, nn.Linear(trunk.features, len(data.info.classes)))
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    images, labels = torch.from_numpy(data.train.images), torch.from_numpy(data.train.labels)
+    held_out = [(torch.from_numpy(s.images), torch.from_numpy(s.labels)) for s in (data.validation, data.test)]
+    optimizer = torch.optim.Adam(
+        [{"params": model[0].parameters(), "lr": 5e-4}, {"params": model[1].parameters(), "lr": 3e-3}], fused=True
+    )
+    per_epoch = math.ceil(len(labels) / case.batch)
+    steps = per_epoch * case.epochs
+    warmup = round(0.1 * steps)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer,
+        lambda s: (
+            (s + 1) / warmup if s < warmup else 0.5 * (1 + math.cos(math.pi * (s - warmup) / max(1, steps - warmup)))
+        ),
+    )
+    measure_at = {round(i * steps / trainer.LIVE_INTERVALS) for i in range(trainer.LIVE_INTERVALS)}
+    begun = time.perf_counter()
+    step = 0
+    for epoch in range(case.epochs):
+        order = torch.randperm(len(labels), generator=stream(0, epoch))
+        for index in order.split(case.batch):
+            if step in measure_at:
+                accuracy(model, trunk, held_out[0][0][:CHUNKS_OF_LIVE], held_out[0][1][:CHUNKS_OF_LIVE])
+            model.train()
+            optimizer.zero_grad()
+            loss = functional.cross_entropy(model(trunk.normalise(images[index])), labels[index])
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            assert math.isfinite(loss.item())
+            step += 1
+    for pictures, truth in held_out:
+        accuracy(model, trunk, pictures, truth)
+    return time.perf_counter() - begun
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, trunk: backbones.Trunk, images: torch.Tensor, labels: torch.Tensor) -> float:
+    model.eval()
+    right = sum(
+        int((model(trunk.normalise(images[i : i + CHUNK])).argmax(1) == labels[i : i + CHUNK]).sum())
+        for i in range(0, len(labels), CHUNK)
+    )
+    return right / len(labels)
+
+
+def cached_against_not(epochs: int = 5) -> tuple[float, float]:
+    """Training seconds of feature extraction with and without the feature cache, measuring apart."""
+    run = configs.parse(
+        {
+            "backbone": {"name": "efficientnet_lite0", "start": "pretrained", "image_size": 64, "norm": "frozen"},
+            "tasks": [{"name": "fans"}],
+            "training": {"epochs": epochs, "batch_size": 32},
+            "method": {"name": "feature_extraction"},
+        }
+    )
+
+    def seconds() -> float:
+        return next(event.train_seconds for event in trainer.train(run) if event.event == "stage_ended")
+
+    cached = seconds()
+    limit, trainer.LARGEST_FEATURE_CACHE = trainer.LARGEST_FEATURE_CACHE, 0
+    try:
+        return cached, seconds()
+    finally:
+        trainer.LARGEST_FEATURE_CACHE = limit
+
+
+if __name__ == "__main__":
+    print("| case | by hand (s) | engine (s) | ratio | aim |\n|---|---|---|---|---|")
+    for case in CASES:
+        rounds = [(by_hand(case), engine(case)) for _ in range(case.rounds)]
+        hand, ours = (min(column) for column in zip(*rounds, strict=True))
+        print(f"| {case.name} | {hand:.2f} | {ours:.2f} | {ours / hand:.3f} | ≤ {case.aim} |", flush=True)
+    cached, plain = cached_against_not()
+    name = "Feature extraction, 5 epochs: without the cache, with it"
+    print(f"| {name} | {plain:.2f} | {cached:.2f} | {plain / cached:.1f} × faster | ≥ 4 × |")

@@ -28,6 +28,7 @@ class Network(nn.Module):
         self.trunk = self._new_trunk()
         self.heads = nn.ModuleDict()
         self.norms: dict[int, dict[str, Tensor]] = {}
+        self._moving: frozenset[int] = frozenset()
         layers = {name: module for name, module in self.trunk.named_modules() if isinstance(module, _BatchNorm)}
         self.norm_layers: dict[str, _BatchNorm] = layers
         self.norm_weights = frozenset(f"{name}.{part}" for name in layers for part in ("weight", "bias"))
@@ -96,7 +97,10 @@ class Network(nn.Module):
 
     def let_statistics_move(self, blocks: Iterable[int]) -> None:
         """Normalise by the batch, and learn statistics from it, in these blocks; elsewhere by fixed statistics."""
-        moving = set(blocks)
+        moving = frozenset(blocks)
+        if moving == self._moving:  # every step asks; walking through all layers would cost more than a small step
+            return
+        self._moving = moving
         for name, layer in self.norm_layers.items():
             layer.train(self.trunk.block_of(f"{name}.weight") in moving)
 

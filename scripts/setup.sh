@@ -34,6 +34,7 @@ if [ "$1" = run ]; then
     exit
 fi
 install dev requirements.txt requirements-dev.txt
+cksum <requirements.txt >.venv/.installed-run # all that `make run` needs is there too
 [ "$1" = test ] || exit 0
 
 # The browser test needs Chromium; the sample of Fashion-MNIST is checked against the whole.

@@ -434,6 +434,22 @@ class Store:
         with self._transaction():
             self._put_workers([*(other for other in self._workers() if other.device != device), record])
 
+    def tell_devices(self, devices: dict[str, str]) -> None:
+        """Say which devices this machine has: what each is, by name."""
+        self._records.set("devices", json.dumps(devices), retry=True)
+
+    def devices(self) -> dict[str, str]:
+        """What each device of this machine is, by name; empty before the first worker has looked."""
+        return dict(json.loads(self._records.get("devices", "{}", retry=True)))
+
+    def known(self, config: RunConfig) -> RunRecord | None:
+        """The run that this configuration already is, finished or not; what `submit` would find."""
+        run = self._records.get(f"key/{config.key()}", retry=True)
+        try:
+            return None if run is None else self.record(run)
+        except UnknownRun:  # it was deleted
+            return None
+
     def forget_worker(self, device: str) -> None:
         """Say that this worker is gone."""
         with self._transaction():

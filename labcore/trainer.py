@@ -74,6 +74,12 @@ def pick_device(name: str) -> str:
     return name
 
 
+def devices() -> dict[str, str]:
+    """The devices that are here, GPUs first, and what each is: `cuda:0` → `NVIDIA H100 80GB HBM3`."""
+    names = [*(f"cuda:{number}" for number in range(torch.cuda.device_count())), "cpu"]
+    return {name: _device_name(torch.device(name)) for name in names}
+
+
 def use_threads() -> int:
     """Set torch's threads to `REUSE_LAB_THREADS`, else the physical cores: results depend on it. Raises ConfigError."""
     text = os.environ.get("REUSE_LAB_THREADS")
@@ -170,6 +176,7 @@ class _Run:
         self.clock = _Clock()
         self.step = self.images_seen = self.stage_step = self.stage_images = 0
         self.pending: list[dict[str, float]] = []
+        self.feature_bytes: dict[int, int] = {}
         self.optimizer: torch.optim.Optimizer | None = None
 
     # ---- the run ----------------------------------------------------------------------------------------------------
@@ -264,8 +271,9 @@ class _Run:
         self.clock.start()
         fixed = self._fixed_blocks(masks, statistics)
         lesson, fixed = self._lesson(stage, phase, fixed)
-        live = self._live_inputs(stage, fixed)
         self.clock.trained()
+        live = self._live_inputs(stage, fixed)
+        self.clock.evaluated()
         self.optimizer = optimizer = self._new_optimizer(parameters)
         checkpoints.restore_optimizer(optimizer, tensors)
         rates = [group["lr"] for group in optimizer.param_groups]
@@ -363,10 +371,8 @@ class _Run:
         labels = torch.cat([task.train.labels for task in tasks])
         whose = torch.cat([torch.full_like(task.train.labels, task.position) for task in tasks])
         self.network.let_statistics_move([])
-        if fixed:
-            one = run_first_blocks(self.network, {}, tasks[0].train.first(1), fixed, self.should_stop)
-            if one.numel() * one.element_size() * len(labels) > LARGEST_FEATURE_CACHE:
-                fixed = 0
+        if fixed and self._feature_bytes(fixed) * len(labels) > LARGEST_FEATURE_CACHE:
+            fixed = 0
         features = None
         if fixed:
             parts = [
@@ -375,6 +381,13 @@ class _Run:
             ]
             features = torch.cat(parts)
         return Lesson(stage, [task.train.images for task in tasks], features, labels, whose, fixed), fixed
+
+    def _feature_bytes(self, blocks: int) -> int:
+        """Bytes of what these first blocks make of one image; a picture of the run is run through them once."""
+        if blocks not in self.feature_bytes:
+            one = run_first_blocks(self.network, {}, self.tasks[0].train.first(1), blocks, self.should_stop)
+            self.feature_bytes[blocks] = one.numel() * one.element_size()
+        return self.feature_bytes[blocks]
 
     def _stage_images(self, stage: int) -> int:
         """Training images of a stage, counted with repetition."""

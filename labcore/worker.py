@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
+from labcore import estimates
 from labcore.configs import ConfigError
 from labcore.events import Event, RunEnded, StageEnded
 from labcore.store import Claim, RunRecord, Store
@@ -94,7 +95,7 @@ def work(store: Store, device: str, *, until_idle: bool = False, checkpoint_seco
 
     Raises Busy where the device has a worker already, ConfigError for a device that is not here.
     """
-    from labcore import trainer  # torch is loaded here, before anyone waits for it
+    from labcore import speed, trainer  # torch is loaded here, before anyone waits for it
 
     device = trainer.pick_device(device)
     trainer.use_threads()
@@ -107,6 +108,7 @@ def work(store: Store, device: str, *, until_idle: bool = False, checkpoint_seco
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
     log.info("Worker for %s, process %d", device, os.getpid())
+    store.tell_devices(trainer.devices())
     store.tell_worker(device, None)
     try:
         while not ending.is_set():
@@ -114,7 +116,13 @@ def work(store: Store, device: str, *, until_idle: bool = False, checkpoint_seco
             if claim is None:
                 if until_idle:
                     return
-                ending.wait(POLL_SECONDS)
+                wish = estimates.next_wish(store, device)
+                if wish is None:
+                    ending.wait(POLL_SECONDS)
+                elif (
+                    found := speed.measure(*wish, device, lambda: ending.is_set() or bool(store.active()))
+                ) is not None:
+                    estimates.keep(store, found)
                 continue
             log.info("Run %s begins, attempt %d", claim.run, claim.record.attempt)
             store.tell_worker(device, claim.run)

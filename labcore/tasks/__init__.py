@@ -23,7 +23,18 @@ from PIL import Image
 from labcore.tasks import digits, drawn, fashion
 from labcore.tasks.source import Source, TaskError
 
-__all__ = ["EMBEDDED", "Split", "TaskData", "TaskError", "TaskInfo", "describe", "fingerprint", "load", "samples"]
+__all__ = [
+    "EMBEDDED",
+    "Split",
+    "TaskData",
+    "TaskError",
+    "TaskInfo",
+    "counts",
+    "describe",
+    "fingerprint",
+    "load",
+    "samples",
+]
 
 VALIDATION_SHARE = 0.15
 _SUBSET = re.compile(r"(?P<name>[a-z0-9_]+)(:(?P<first>[0-9]{1,4})-(?P<last>[0-9]{1,4}))?")
@@ -105,6 +116,14 @@ def load(name: str, image_size: int, images_per_class: int | None = None, cache:
     held_out = round(train.shape[1] * VALIDATION_SHARE)
     validation, train = train[:, :held_out], train[:, held_out:][:, :images_per_class]
     return TaskData(describe(name), _interleave(train), _interleave(validation), _interleave(test))
+
+
+def counts(name: str, images_per_class: int | None = None) -> tuple[int, int, int]:
+    """Training, validation and test images that `load` would give. Reads no pictures. Raises TaskError."""
+    source, first, last = _parse(name)
+    classes, (whole, test) = last - first + 1, source.images
+    held_out = round(whole * VALIDATION_SHARE)
+    return classes * min(whole - held_out, images_per_class or whole), classes * held_out, classes * test
 
 
 def samples(name: str, count: int = 8) -> list[tuple[np.ndarray, str]]:

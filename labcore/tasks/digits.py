@@ -43,4 +43,5 @@ SOURCE = Source(
     load=_load,
     picture=lambda label, index: _load()[0][label, index],
     fingerprint=_fingerprint,
+    images=(TRAINING_IMAGES, TEST_IMAGES),
 )

@@ -50,6 +50,7 @@ def _source(name: str, title: str, description: str, turn: float, classes: dict[
         load=load,
         picture=lambda label, index: drawers[label]("train", index),
         fingerprint=_fingerprint,
+        images=(TRAINING_IMAGES, TEST_IMAGES),
     )
 
 

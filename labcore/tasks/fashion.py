@@ -33,4 +33,5 @@ SOURCE = Source(
     load=_load,
     picture=lambda label, index: _load()[0][label, index],
     fingerprint=_fingerprint,
+    images=(300, 100),
 )

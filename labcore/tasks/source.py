@@ -15,7 +15,8 @@ class Source:
     """A task's pictures at their own size.
 
     `load` gives training and test images, each uint8 [classes, N, H, W, C]; `picture(class, index)` one of the training
-    images, uint8 [H, W, C], without making the others; `fingerprint` hex digits that change with the pictures, cheaply.
+    images, uint8 [H, W, C], without making the others; `fingerprint` hex digits that change with the pictures, cheaply;
+    `images` the number of training and test images a class.
     """
 
     name: str
@@ -25,3 +26,4 @@ class Source:
     load: Callable[[], tuple[np.ndarray, np.ndarray]]
     picture: Callable[[int, int], np.ndarray]
     fingerprint: Callable[[], str]
+    images: tuple[int, int]

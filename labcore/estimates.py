@@ -1,0 +1,146 @@
+"""What a run will cost, before it starts: seconds and memory, from this machine's own measured speed. No torch here.
+
+A page wishes for the speed of a backbone at a picture size; a worker that has nothing else to do measures it
+(labcore/speed.py) and keeps it. From then on an estimate is arithmetic: images times milliseconds.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from labcore import tasks
+from labcore.configs import BACKBONES, Frozen, RunConfig
+from labcore.store import Store, write_atomically
+
+# As in the trainer, which this module must not import: live images of a task, live points of a phase, images at once.
+_LIVE_IMAGES, _LIVE_POINTS, _CHUNK = 50, 8, 100
+# A weight in training: itself, its gradient, Adam's two means; float32.
+_BYTES_A_TRAINED_WEIGHT = 16
+_NAME = re.compile(r"(?P<device>[a-z0-9-]+)_(?P<backbone>[a-z0-9_]+)_(?P<size>[0-9]+)\.(json|wish)")
+
+
+class Speed(Frozen):
+    """Measured on a device for a backbone at a picture size (px); times in milliseconds, memory in bytes.
+
+    A step on B images takes `step_ms` + B · `image_ms`; a step of a head on kept features `head_step_ms`; a picture in
+    a batch of 100, forward only, `forward_ms`; a picture by itself `single_ms`. `activation_bytes` is what one image
+    holds for the backward pass, `features` the numbers that describe it.
+    """
+
+    device: str
+    backbone: str
+    image_size: int
+    step_ms: float
+    image_ms: float
+    head_step_ms: float
+    forward_ms: float
+    single_ms: float
+    activation_bytes: int
+    features: int
+    weights: int
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Seconds to the end of a run on a warm worker, and bytes of memory at its peak."""
+
+    seconds: float
+    memory: float
+
+
+# ---- what was measured ----------------------------------------------------------------------------------------------
+
+
+def _path(store: Store, device: str, backbone: str, image_size: int) -> Path:
+    return store.cache / "speeds" / f"{device.replace(':', '-')}_{backbone}_{image_size}.json"
+
+
+def known(store: Store, device: str, config: RunConfig) -> Speed | None:
+    """This machine's speed for the configuration's backbone and size, if it was measured."""
+    path = _path(store, device, config.backbone.name, config.backbone.image_size)
+    try:
+        return Speed.model_validate_json(path.read_bytes())
+    except (OSError, ValueError):  # not there, or not one of this version: it is measured anew
+        return None
+
+
+def wish(store: Store, device: str, config: RunConfig) -> None:
+    """Ask the device's worker to measure the configuration's backbone when it has nothing else to do."""
+    path = _path(store, device, config.backbone.name, config.backbone.image_size).with_suffix(".wish")
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    path.touch()
+
+
+def next_wish(store: Store, device: str) -> tuple[str, int] | None:
+    """A backbone and size (px) that somebody wants measured on this device."""
+    for path in _wishes(store):
+        match = _NAME.fullmatch(path.name)
+        if match and match["device"] == device.replace(":", "-") and match["backbone"] in BACKBONES:
+            return match["backbone"], int(match["size"])
+    return None
+
+
+def _wishes(store: Store) -> Iterator[Path]:
+    return (store.cache / "speeds").glob("*.wish")
+
+
+def keep(store: Store, speed: Speed) -> None:
+    """Write down what was measured; the wish is fulfilled."""
+    path = _path(store, speed.device, speed.backbone, speed.image_size)
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    write_atomically(path, speed.model_dump_json().encode())
+    path.with_suffix(".wish").unlink(missing_ok=True)
+
+
+# ---- what follows from it -------------------------------------------------------------------------------------------
+
+
+def estimate(config: RunConfig, speed: Speed) -> Estimate:
+    """Seconds and bytes for the whole run, every stage and every measurement counted."""
+    training, info = config.training, BACKBONES[config.backbone.name]
+    counts = [tasks.counts(task.name, task.images_per_class) for task in config.tasks]
+    seconds = 0.0
+    features = 0
+    for stage, (images, *_) in enumerate(counts, 1):
+        held = _still_share(config, stage)
+        read = sum(count[0] for count in counts[:stage]) if config.method.name == "joint" else images
+        seconds += _training_ms(speed, read, training.epochs, training.batch_size, held)
+        if training.head_warmup_epochs and (stage > 1 or config.backbone.start == "pretrained"):
+            seconds += _training_ms(speed, images, training.head_warmup_epochs, training.batch_size, 1.0)
+        live = _LIVE_POINTS * _LIVE_IMAGES * stage * (1 - held) + _LIVE_IMAGES * stage * held
+        whole = sum(validation + test for _, validation, test in counts[:stage])
+        seconds += (live + whole) * speed.forward_ms
+        features = max(features, read if held else 0)
+    seconds += 5 * min(_CHUNK, counts[0][2]) * speed.single_ms
+    pictures = sum(map(sum, counts)) * config.backbone.image_size**2 * 3
+    trained = speed.weights * (1 - min(_still_share(config, stage) for stage in range(1, len(counts) + 1)))
+    learning = training.batch_size * speed.activation_bytes if trained else 0
+    looking = _CHUNK * speed.activation_bytes / len(info.blocks)  # forward only: a block's worth at a time
+    memory = (
+        4 * speed.weights
+        + (_BYTES_A_TRAINED_WEIGHT - 4) * trained
+        + pictures
+        + 4 * speed.features * features
+        + max(learning, looking)
+    )
+    return Estimate(seconds / 1000, memory)
+
+
+def _still_share(config: RunConfig, stage: int) -> float:
+    """Which part of the trunk cannot change in a stage, and so is run once: 0 to 1."""
+    method, info = config.method, BACKBONES[config.backbone.name]
+    if info.has_norm and config.backbone.norm in ("affine_per_task", "per_task"):
+        return 0.0
+    if method.name == "feature_extraction":
+        trunk = method.trunk or ("start" if config.backbone.start == "pretrained" else "first_task")
+        return 0.0 if stage == 1 and trunk == "first_task" else 1.0
+    if method.name in ("fine_tuning", "separate_copies"):
+        return method.frozen_blocks / len(info.blocks) if method.trunk_lr_scale else 1.0
+    return 0.0
+
+
+def _training_ms(speed: Speed, images: int, epochs: int, batch_size: int, held: float) -> float:
+    steps = epochs * -(-images // batch_size)
+    once = images * speed.forward_ms * held
+    return once + steps * (held * speed.head_step_ms + (1 - held) * (speed.step_ms + batch_size * speed.image_ms))

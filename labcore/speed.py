@@ -1,0 +1,103 @@
+"""Measure how fast this machine is with a backbone: a second or two, once; what pages estimate from."""
+
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from labcore import backbones
+from labcore.estimates import Speed
+from labcore.streams import stream
+
+_CLASSES = 10
+_SMALL, _LARGE, _LOOK = 8, 32, 100  # images in a batch
+_SECONDS = 0.6  # that each of the timings may take, once it was warm
+
+
+def measure(backbone: str, image_size: int, device: str, should_stop: Callable[[], bool]) -> Speed | None:
+    """Time steps of training and of looking on random pictures and weights. None where it was told to stop.
+
+    Between two timings `should_stop` is asked, so that a run that was started waits for less than a second.
+    """
+    generator = stream(0, "speed")
+    trunk = backbones.build(backbone, "kaiming", image_size, generator)
+    place = torch.device(device)
+    trunk.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    head = nn.Linear(trunk.features, _CLASSES, device=place)
+    shape = (_LOOK, image_size, image_size, 3)
+    images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator).to(place)
+    labels = torch.arange(_LOOK, device=place) % _CLASSES
+    with torch.no_grad():
+        kept = torch.cat([trunk(trunk.normalise(images[:1]))] * _LOOK)
+
+    def look(count: int) -> None:
+        with torch.no_grad():
+            head(trunk(trunk.normalise(images[:count]))).argmax(1).cpu()
+
+    learns = torch.optim.Adam([*trunk.parameters(), *head.parameters()], lr=1e-6, fused=True)
+    head_learns = torch.optim.Adam(head.parameters(), lr=1e-6, fused=True)
+
+    def step(count: int) -> None:
+        learns.zero_grad()
+        loss = functional.cross_entropy(head(trunk(trunk.normalise(images[:count]))), labels[:count])
+        loss.backward()  # type: ignore[no-untyped-call]
+        learns.step()
+        float(loss.detach())
+
+    def head_step(count: int) -> None:
+        head_learns.zero_grad()
+        loss = functional.cross_entropy(head(kept[torch.arange(count)]), labels[:count])
+        loss.backward()  # type: ignore[no-untyped-call]
+        head_learns.step()
+        float(loss.detach())
+
+    timings: dict[tuple[str, int], float] = {}
+    for act, count in ((step, _SMALL), (step, _LARGE), (look, _LOOK), (look, 1), (head_step, _LARGE)):
+        if should_stop():
+            return None
+        timings[act.__name__, count] = _milliseconds(act, count, should_stop)
+    image_ms = max(0.0, (timings["step", _LARGE] - timings["step", _SMALL]) / (_LARGE - _SMALL))
+    return Speed(
+        device=device,
+        backbone=backbone,
+        image_size=image_size,
+        step_ms=max(0.0, timings["step", _LARGE] - _LARGE * image_ms),
+        image_ms=image_ms,
+        head_step_ms=timings["head_step", _LARGE],
+        forward_ms=timings["look", _LOOK] / _LOOK,
+        single_ms=timings["look", 1],
+        activation_bytes=_activation_bytes(trunk, images[:_SMALL]) // _SMALL,
+        features=trunk.features,
+        weights=sum(weight.numel() for weight in trunk.parameters()),
+    )
+
+
+def _milliseconds(act: Callable[[int], None], count: int, should_stop: Callable[[], bool]) -> float:
+    """The fastest of several, after one to get warm: what disturbs can only make it slower."""
+    act(count)
+    best, begun = float("inf"), time.perf_counter()
+    while True:
+        since = time.perf_counter()
+        act(count)
+        now = time.perf_counter()
+        best = min(best, now - since)
+        if now - begun > _SECONDS or should_stop():
+            return 1000 * best
+
+
+def _activation_bytes(trunk: backbones.Trunk, images: Tensor) -> int:
+    """What autograd keeps of these images for the backward pass, each tensor once, weights not counted."""
+    sizes: dict[int, int] = {}
+    weights = {weight.data_ptr() for weight in trunk.parameters()}
+
+    def note(tensor: Tensor) -> Tensor:
+        if tensor.data_ptr() not in weights:
+            sizes[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        kept = trunk(trunk.normalise(images))
+    del kept
+    return sum(sizes.values())

@@ -69,7 +69,7 @@ def by_hand(case: Case) -> float:
     trainer.use_threads()
     data = tasks.load(case.task, case.size)
     trunk = backbones.build(case.backbone, "kaiming", case.size, stream(0, "trunk"))
-    model = nn.Sequential(trunk, nn.Linear(trunk.features, len(data.info.classes)))
+    model = nn.Sequential(trunk, nn.Linear(trunk.width, len(data.info.classes)))
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     images, labels = torch.from_numpy(data.train.images), torch.from_numpy(data.train.labels)
     held_out = [(torch.from_numpy(s.images), torch.from_numpy(s.labels)) for s in (data.validation, data.test)]

@@ -8,6 +8,7 @@ first n blocks can be run once over a task, their outputs kept, and the rest run
     small_cnn            three convolutions with batch normalisation (Ioffe & Szegedy 2015, arXiv 1502.03167)
     small_cnn_plain      the same without normalisation
     mlp                  two fully connected layers
+    vgg16 and others     six of torchvision's networks, under torchvision's names; their trained weights are a download
 
 What configurations and pages say about them stands in `labcore.configs.BACKBONES`, which needs no torch.
 """
@@ -15,15 +16,20 @@ What configurations and pages say about them stands in `labcore.configs.BACKBONE
 import importlib.machinery
 import importlib.util
 import math
+import re
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from labcore.downloads import File
 
 # ---------------------------------------------------------------------------------------------------------------------
 # torchvision beside a CPU-only torch
@@ -82,17 +88,17 @@ _make_torchvision_importable()
 class Trunk(nn.Module):
     """A backbone without head: pictures → feature vectors, as a row of named blocks.
 
-    `block_names` is in the order in which the data flows, `features` the width of the output. A subclass runs one
-    block in `run_block`, which must leave its input as it was, and lists in `_owners` which block each of its
-    modules belongs to.
+    `block_names` is in the order in which the data flows, `width` the number of features that come out. A
+    subclass runs one block in `run_block`, which must leave its input as it was, and lists in `_owners` which block
+    each of its modules belongs to.
     """
 
     block_names: tuple[str, ...]
-    features: int
+    width: int
     _owners: dict[str, int]  # prefix of parameter and buffer names → index of the block
-    # Pixels are whole numbers 0…255; the trunk sees (pixel − shift) / scale.
-    _shift: ClassVar[float] = 127.5
-    _scale: ClassVar[float] = 64.0
+    # Pixels are whole numbers 0…255; the trunk sees (pixel − shift) / scale. One of each for all channels, or one each.
+    _shift: ClassVar[tuple[float, ...]] = (127.5,)
+    _scale: ClassVar[tuple[float, ...]] = (64.0,)
 
     def run_block(self, index: int, x: Tensor) -> Tensor:
         """One block: the first on normalised pictures [N, 3, H, W], each other on the output of the one before."""
@@ -129,15 +135,18 @@ class Trunk(nn.Module):
         x = torch.empty(
             channels_first.shape, device=images.device, dtype=torch.float32, memory_format=torch.channels_last
         )
-        return x.copy_(channels_first).sub_(self._shift).div_(self._scale)
+        x.copy_(channels_first)
+        for part, shift, scale in zip(x.chunk(len(self._shift), 1), self._shift, self._scale, strict=True):
+            part.sub_(shift).div_(scale)
+        return x
 
 
 class Lite0(Trunk):
     """EfficientNet-Lite0 on pictures of any size from about 16 px; features [N, 1280]."""
 
     block_names = ("stem", *(f"blocks.{number}" for number in range(7)), "head")
-    features = 1280
-    _shift, _scale = 127.0, 128.0  # what the ImageNet weights were trained on
+    width = 1280
+    _shift, _scale = (127.0,), (128.0,)  # what the ImageNet weights were trained on
 
     def __init__(self, pretrained: bool) -> None:
         super().__init__()
@@ -168,12 +177,12 @@ class SmallCnn(Trunk):
     """Three convolutions, each halving the picture, the last averaged over it; features [N, 128]."""
 
     block_names = ("block1", "block2", "block3")
-    features = 128
+    width = 128
 
     def __init__(self, norm: bool) -> None:
         super().__init__()
         self._owners = {name: index for index, name in enumerate(self.block_names)}
-        for name, inputs, outputs in zip(self.block_names, (3, 32, 64), (32, 64, self.features), strict=True):
+        for name, inputs, outputs in zip(self.block_names, (3, 32, 64), (32, 64, self.width), strict=True):
             layers: dict[str, nn.Module] = {"conv": nn.Conv2d(inputs, outputs, 3, padding=1, bias=not norm)}
             if norm:
                 layers["norm"] = nn.BatchNorm2d(outputs)
@@ -189,17 +198,136 @@ class Mlp(Trunk):
     """Two fully connected layers on pictures of one size; features [N, 128]."""
 
     block_names = ("layer1", "layer2")
-    features = 128
+    width = 128
 
     def __init__(self, image_size: int) -> None:
         super().__init__()
         self._owners = {name: index for index, name in enumerate(self.block_names)}
         self.layer1 = nn.Linear(3 * image_size * image_size, 128)
-        self.layer2 = nn.Linear(128, self.features)
+        self.layer2 = nn.Linear(128, self.width)
 
     def run_block(self, index: int, x: Tensor) -> Tensor:
         """Each [N, 128]."""
         return F.relu(self.layer1(x.flatten(1)) if index == 0 else self.layer2(x))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# torchvision's networks
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _ZooEntry:
+    """One of torchvision's networks: its blocks as rows of its own modules, its last layer, its ImageNet weights."""
+
+    blocks: dict[str, tuple[str, ...]]
+    last: str
+    weights: File
+
+
+def _weights(name: str, digest: str) -> File:
+    return File(f"https://download.pytorch.org/models/{name}-{digest}.pth", digest, "weights")
+
+
+def _vgg(ends: tuple[int, ...], weights: File) -> _ZooEntry:
+    """Each block of convolutions ends with a pooling layer, at these places of `features`."""
+    begins = (0, *(end + 1 for end in ends))
+    blocks = {
+        f"conv{number}": tuple(f"features.{place}" for place in range(begin, end + 1))
+        for number, (begin, end) in enumerate(zip(begins, ends, strict=False), 1)
+    }
+    return _ZooEntry({**blocks, "classifier": ("avgpool", "flatten", "classifier")}, "classifier.6", weights)
+
+
+def _resnet(weights: File) -> _ZooEntry:
+    blocks = {
+        "stem": ("conv1", "bn1", "relu", "maxpool"),
+        **{f"layer{number}": (f"layer{number}",) for number in (1, 2, 3)},
+        "layer4": ("layer4", "avgpool", "flatten"),
+    }
+    return _ZooEntry(blocks, "fc", weights)
+
+
+def _densenet(weights: File) -> _ZooEntry:
+    blocks = {"stem": tuple(f"features.{name}" for name in ("conv0", "norm0", "relu0", "pool0"))}
+    for number in (1, 2, 3):
+        for name in (f"denseblock{number}", f"transition{number}"):
+            blocks[name] = (f"features.{name}",)
+    blocks["denseblock4"] = ("features.denseblock4", "features.norm5", "relu", "avgpool", "flatten")
+    return _ZooEntry(blocks, "classifier", weights)
+
+
+def _mobilenet(weights: File) -> _ZooEntry:
+    blocks = {f"features.{number}": (f"features.{number}",) for number in range(13)}
+    return _ZooEntry({**blocks, "classifier": ("avgpool", "flatten", "classifier")}, "classifier.3", weights)
+
+
+# The last layer that a network has in torchvision is not here: heads are the lab's own.
+_ZOO: dict[str, _ZooEntry] = {
+    "vgg16": _vgg((4, 9, 16, 23, 30), _weights("vgg16", "397923af")),
+    "vgg16_bn": _vgg((6, 13, 23, 33, 43), _weights("vgg16_bn", "6c64b313")),
+    "resnet18": _resnet(_weights("resnet18", "f37072fd")),
+    "resnet50": _resnet(_weights("resnet50", "0676ba61")),
+    "densenet121": _densenet(_weights("densenet121", "a639ec97")),
+    "mobilenet_v3_small": _mobilenet(_weights("mobilenet_v3_small", "047dcff4")),
+}
+
+
+class Zoo(Trunk):
+    """One of torchvision's networks up to its last linear layer, with torchvision's own modules and names.
+
+    torchvision's activations work in place, but each on the fresh output of a layer, never on a block's input. VGG's
+    and MobileNet's dropout is there and does nothing, as a trunk is in evaluation mode: features can be kept, and the
+    same weights give the same loss.
+    """
+
+    _shift = (0.485 * 255, 0.456 * 255, 0.406 * 255)  # ImageNet's mean and spread, by channel
+    _scale = (0.229 * 255, 0.224 * 255, 0.225 * 255)
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        from torchvision.models import get_model  # here, as it takes longer to import than torch
+
+        entry = _ZOO[name]
+        with torch.device("meta"):  # torchvision's own draws take seconds, and nobody keeps them
+            model = get_model(name)
+        last = model.get_submodule(entry.last)
+        assert isinstance(last, nn.Linear)
+        self.head_name, self.width = entry.last, last.in_features
+        parent, _, leaf = entry.last.rpartition(".")
+        delattr(model.get_submodule(parent), leaf)
+        for child, module in model.to_empty(device="cpu").named_children():
+            self.add_module(child, module)
+        # What torchvision does between modules rather than in one.
+        for child, module in (("relu", nn.ReLU()), ("avgpool", nn.AdaptiveAvgPool2d(1)), ("flatten", nn.Flatten())):
+            if child not in self._modules:
+                self.add_module(child, module)
+        self.block_names = tuple(entry.blocks)
+        self._parts = tuple(entry.blocks.values())
+        self._owners = {part: index for index, parts in enumerate(self._parts) for part in parts}
+
+    def run_block(self, index: int, x: Tensor) -> Tensor:
+        """The block's modules, one after the other; the last block gives [N, features]."""
+        for part in self._parts[index]:
+            x = self.get_submodule(part)(x)
+        return x
+
+    def load(self, path: Path) -> None:
+        """Take torchvision's weights from a file. Raises RuntimeError where they are another network's."""
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        # Some files are older than today's modules: DenseNet's says `denselayer1.norm.1` for `denselayer1.norm1`, and
+        # lacks the counts of batches.
+        for module in self.modules():
+            if isinstance(module, _BatchNorm):
+                module.reset_running_stats()
+        renamed = {re.sub(r"\.(norm|conv)\.([12])\.", r".\1\2.", name): value for name, value in saved.items()}
+        prefix = f"{self.head_name}."
+        self.load_state_dict({name: value for name, value in renamed.items() if not name.startswith(prefix)})
+
+
+def weights_file(name: str, start: str) -> File | None:
+    """The file that a backbone's start needs; None for those that come with the lab or are drawn."""
+    return _ZOO[name].weights if name in _ZOO and start == "pretrained" else None
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -291,23 +419,30 @@ def _draw_start(trunk: Trunk, start: str, generator: torch.Generator) -> None:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def build(name: str, start: str, image_size: int, generator: torch.Generator) -> Trunk:
+def build(name: str, start: str, image_size: int, generator: torch.Generator, weights: Path | None = None) -> Trunk:
     """A new trunk on the CPU, in evaluation mode, for square pictures of `image_size` px (only `mlp` is tied to it).
 
     All draws come from the (CPU) generator, none for `pretrained`: its state decides the weights, and torch's global
-    generator is left as it was. Raises ValueError, with a sentence, for an unknown name or start and for `pretrained`
-    where there are no trained weights.
+    generator is left as it was. `weights` is where the `weights_file` lies, if the start needs one. Raises ValueError,
+    with a sentence, for an unknown name or start and for `pretrained` where there are no trained weights.
     """
-    if name not in ("efficientnet_lite0", "small_cnn", "small_cnn_plain", "mlp"):
-        raise ValueError(f"no backbone is called {name}; choose efficientnet_lite0, small_cnn, small_cnn_plain or mlp")
+    known = ("efficientnet_lite0", "small_cnn", "small_cnn_plain", "mlp", *_ZOO)
+    if name not in known:
+        raise ValueError(f"no backbone is called {name}; choose one of {', '.join(known)}")
     if start != "pretrained" and start not in _DRAWS:
         raise ValueError(f"no start is called {start}; choose pretrained, {', '.join(_DRAWS)}")
-    if start == "pretrained" and name != "efficientnet_lite0":
+    if start == "pretrained" and name not in ("efficientnet_lite0", *_ZOO):
         raise ValueError(f"{name} has no pretrained weights; start it from kaiming, xavier or far")
     trunk: Trunk
     with torch.random.fork_rng(devices=[]):  # constructors draw weights of their own, which nobody keeps
         if name == "efficientnet_lite0":
             trunk = Lite0(pretrained=start == "pretrained")
+        elif name in _ZOO:
+            trunk = Zoo(name)
+            if start == "pretrained":
+                if weights is None:
+                    raise ValueError(f"{name}'s pretrained weights are in {_ZOO[name].weights.name}; say where it lies")
+                trunk.load(weights)
         elif name == "mlp":
             trunk = Mlp(image_size)
         else:

@@ -50,10 +50,15 @@ class LoadedTask:
 
 
 def load_task(
-    position: int, config: TaskConfig, image_size: int, cache: Path | None, device: torch.device
+    position: int,
+    config: TaskConfig,
+    image_size: int,
+    cache: Path | None,
+    device: torch.device,
+    downloads: Path | None = None,
 ) -> LoadedTask:
     """Read a task at the run's size. Raises tasks.TaskError."""
-    data = tasks.load(config.name, image_size, config.images_per_class, cache)
+    data = tasks.load(config.name, image_size, config.images_per_class, cache, downloads)
 
     def on_device(split: tasks.Split) -> Pictures:
         images = torch.from_numpy(np.ascontiguousarray(split.images))

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 from labcore import archive, tasks, worker
 from labcore.configs import BACKBONES, METHOD_TITLES, METHODS, ConfigError, RunConfig, apply_setting, parse
-from labcore.events import Evaluated, Event, RunEnded, RunStarted, StageEnded, StageStarted, to_line
+from labcore.events import Downloading, Evaluated, Event, RunEnded, RunStarted, StageEnded, StageStarted, to_line
 from labcore.presets import DEFAULT_METHOD, PRESETS, preset_data, with_backbone
 from labcore.results import RunResult
 from labcore.store import Busy, RunRecord, Store, StoreError
@@ -324,6 +324,7 @@ def _backbones(options: argparse.Namespace) -> int:
             "image_size": info.image_size,
             "blocks": list(info.blocks),
             "weights": info.weights,
+            "download_megabytes": info.download,
         }
         for name, info in BACKBONES.items()
     ]
@@ -332,13 +333,25 @@ def _backbones(options: argparse.Namespace) -> int:
 
 
 def _tasks(options: argparse.Namespace) -> int:
-    found = [tasks.describe(name) for name in tasks.EMBEDDED]
+    found = [tasks.describe(name) for name in tasks.ALL]
     document = [
-        {"name": task.name, "title": task.title, "description": task.description, "classes": list(task.classes)}
+        {
+            "name": task.name,
+            "title": task.title,
+            "description": task.description,
+            "classes": list(task.classes),
+            "download_megabytes": task.download,
+        }
         for task in found
     ]
-    _print(options, document, lambda: "\n".join(f"{t.name:20} {t.description} {', '.join(t.classes)}" for t in found))
+    _print(options, document, lambda: "\n".join(map(_task_line, found)))
     return GOOD
+
+
+def _task_line(task: tasks.TaskInfo) -> str:
+    size = f"Download, {task.download} MB. " if task.download else ""
+    shown = task.classes if len(task.classes) <= 10 else (*task.classes[:5], f"… {len(task.classes)} in all")
+    return f"{task.name:20} {task.description} {size}{', '.join(shown)}"
 
 
 def _methods(options: argparse.Namespace) -> int:
@@ -374,6 +387,8 @@ def _print(options: argparse.Namespace, document: Any, plain: Callable[[], str])
 def _tell(event: Event) -> None:
     """Progress for people, on stderr."""
     match event:
+        case Downloading():
+            line = event.text
         case RunStarted():
             again = "" if event.resumed_from_step is None else f", going on from step {event.resumed_from_step}"
             line = f"{event.run} on {event.device} ({event.device_name}, {event.threads} threads){again}"

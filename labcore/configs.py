@@ -25,14 +25,28 @@ class ConfigError(ValueError):
 # Backbones, as far as a configuration needs to know them (the networks themselves: labcore/backbones.py)
 # ---------------------------------------------------------------------------------------------------------------------
 
-BackboneName = Literal["efficientnet_lite0", "small_cnn", "small_cnn_plain", "mlp"]
+BackboneName = Literal[
+    "efficientnet_lite0",
+    "small_cnn",
+    "small_cnn_plain",
+    "mlp",
+    "resnet18",
+    "mobilenet_v3_small",
+    "resnet50",
+    "densenet121",
+    "vgg16",
+    "vgg16_bn",
+]
 Start = Literal["pretrained", "kaiming", "xavier", "far"]
 Norm = Literal["frozen", "affine_per_task", "per_task", "shared"]
 
 
 @dataclass(frozen=True, slots=True)
 class BackboneInfo:
-    """What pages and validation say about a backbone: `image_size` in px, `weights` as a count without the head."""
+    """What pages and validation say about a backbone: `image_size` in px, `weights` as a count without the head.
+
+    `download` is how many MB its trained weights are, where they do not come with the lab.
+    """
 
     title: str
     description: str
@@ -41,11 +55,30 @@ class BackboneInfo:
     blocks: tuple[str, ...]
     weights: int
     has_norm: bool
+    smallest_image: int = 16
+    download: int = 0
 
     @property
     def pretrained(self) -> bool:
         """Whether there are trained weights to start from."""
         return self.start == "pretrained"
+
+
+def _zoo(
+    title: str, description: str, *, blocks: tuple[str, ...], weights: int, download: int, has_norm: bool = True
+) -> BackboneInfo:
+    """One of torchvision's networks: it has seen ImageNet, and halves a picture five times."""
+    return BackboneInfo(
+        title=title,
+        description=f"{description} It has seen 1.2 million photographs (ImageNet): a download of {download} MB.",
+        start="pretrained",
+        image_size=64,
+        blocks=blocks,
+        weights=weights,
+        has_norm=has_norm,
+        smallest_image=32,
+        download=download,
+    )
 
 
 BACKBONES: dict[str, BackboneInfo] = {
@@ -84,6 +117,53 @@ BACKBONES: dict[str, BackboneInfo] = {
         blocks=("layer1", "layer2"),
         weights=317_696,
         has_norm=False,
+    ),
+    "resnet18": _zoo(
+        "ResNet-18",
+        "A residual network that suits a laptop.",
+        blocks=("stem", "layer1", "layer2", "layer3", "layer4"),
+        weights=11_176_512,
+        download=47,
+    ),
+    "mobilenet_v3_small": _zoo(
+        "MobileNetV3-Small",
+        "A network for phones, smaller than all others that know photographs.",
+        blocks=(*(f"features.{i}" for i in range(13)), "classifier"),
+        weights=1_517_856,
+        download=10,
+    ),
+    "resnet50": _zoo(
+        "ResNet-50",
+        "The papers' residual network, fifty layers deep.",
+        blocks=("stem", "layer1", "layer2", "layer3", "layer4"),
+        weights=23_508_032,
+        download=103,
+    ),
+    "densenet121": _zoo(
+        "DenseNet-121",
+        "The papers' network in which every layer sees all earlier ones.",
+        blocks=(
+            "stem",
+            *(f"{part}{i}" for i in (1, 2, 3) for part in ("denseblock", "transition")),
+            "denseblock4",
+        ),
+        weights=6_953_856,
+        download=32,
+    ),
+    "vgg16": _zoo(
+        "VGG-16",
+        "The papers' oldest network: thirteen convolutions, two huge layers, no normalisation.",
+        blocks=("conv1", "conv2", "conv3", "conv4", "conv5", "classifier"),
+        weights=134_260_544,
+        download=553,
+        has_norm=False,
+    ),
+    "vgg16_bn": _zoo(
+        "VGG-16 with normalisation",
+        "The same thirteen convolutions and two huge layers, with batch normalisation.",
+        blocks=("conv1", "conv2", "conv3", "conv4", "conv5", "classifier"),
+        weights=134_268_992,
+        download=554,
     ),
 }
 
@@ -247,6 +327,11 @@ class RunConfig(Frozen):
             raise ValueError(
                 f"backbone.start is pretrained, but {self.backbone.name} has no trained weights; "
                 "choose kaiming, xavier or far"
+            )
+        if self.backbone.image_size < info.smallest_image:
+            raise ValueError(
+                f"backbone.image_size is {self.backbone.image_size}, but {self.backbone.name} needs at least "
+                f"{info.smallest_image} px; choose {info.smallest_image} to 256"
             )
         for position, task in enumerate(self.tasks, 1):
             try:

@@ -26,6 +26,21 @@ class EventBase(Frozen):
     step: int = 0
 
 
+class Downloading(EventBase):
+    """A file that the run needs is on its way: bytes so far and in all (None: not known). At most one a second."""
+
+    event: Literal["downloading"] = "downloading"
+    file: str
+    done: int
+    total: int | None = None
+
+    @property
+    def text(self) -> str:
+        """`downloading resnet18-f37072fd.pth, 40 %`."""
+        much = f"{self.done / 1e6:.0f} MB" if not self.total else f"{100 * self.done / self.total:.0f} %"
+        return f"downloading {self.file}, {much}"
+
+
 class TaskFacts(Frozen):
     """What the charts need to know of a task: `chance` is the accuracy of guessing, a fraction of 1."""
 
@@ -158,7 +173,8 @@ class RunEnded(EventBase):
 
 
 Event = (
-    RunStarted
+    Downloading
+    | RunStarted
     | StageStarted
     | PhaseStarted
     | StepLogged

@@ -7,6 +7,7 @@ masked or owned weights, a whole copy. The live tensors are never written for it
 
 import math
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +21,15 @@ Overlay = dict[str, Tensor]
 
 
 class Network(nn.Module):
-    """The network of a run. `norms[T]` holds scale, shift and statistics of task T where normalisation is by task."""
+    """The network of a run. `norms[T]` holds scale, shift and statistics of task T where normalisation is by task.
 
-    def __init__(self, config: BackboneConfig, seed: int, device: torch.device) -> None:
+    `weights` is the file that a pretrained start is read from, for backbones whose weights are a download. The network
+    is in evaluation mode, training included, but for what `let_statistics_move` says: dropout never drops.
+    """
+
+    def __init__(self, config: BackboneConfig, seed: int, device: torch.device, weights: Path | None = None) -> None:
         super().__init__()
-        self.config, self.seed, self.device = config, seed, device
+        self.config, self.seed, self.device, self.weights = config, seed, device, weights
         self.trunk = self._new_trunk()
         self.heads = nn.ModuleDict()
         self.norms: dict[int, dict[str, Tensor]] = {}
@@ -43,7 +48,8 @@ class Network(nn.Module):
 
     def _new_trunk(self) -> backbones.Trunk:
         generator = stream(self.seed, "trunk")
-        trunk = backbones.build(self.config.name, self.config.start, self.config.image_size, generator)
+        config = self.config
+        trunk = backbones.build(config.name, config.start, config.image_size, generator, self.weights)
         trunk.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return trunk.eval()
 
@@ -54,8 +60,8 @@ class Network(nn.Module):
 
     def add_task(self, task: int, classes: int) -> None:
         """A new head, and where it is by task a normalisation that starts from task 1's (task 1's from the trunk's)."""
-        head = nn.Linear(self.trunk.features, classes, device=self.device)
-        bound = 1 / math.sqrt(self.trunk.features)
+        head = nn.Linear(self.trunk.width, classes, device=self.device)
+        bound = 1 / math.sqrt(self.trunk.width)
         with torch.no_grad():
             draw = torch.rand(head.weight.shape, generator=stream(self.seed, "head", task))
             head.weight.copy_((2 * draw - 1) * bound)

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 
 from labcore.configs import Frozen
 from labcore.events import (
+    Downloading,
     Evaluated,
     Event,
     FootprintMeasured,
@@ -153,6 +154,7 @@ class Fold:
     """A run's events, taken one by one. `state` follows the events; the store knows of queued and lost runs."""
 
     def __init__(self) -> None:
+        self.downloading: Downloading | None = None  # until the run begins
         self.started: RunStarted | None = None
         self.first_started_at: float | None = None
         self.ended: RunEnded | None = None
@@ -208,6 +210,8 @@ class Fold:
         self.last_time = event.time
         self.step = event.step
         match event:
+            case Downloading():
+                self.downloading, self.ended = (None if event.done == event.total else event), None
             case RunStarted():
                 self._open(event)
             case StageStarted():
@@ -236,12 +240,12 @@ class Fold:
             case StageEnded():
                 self.stages[event.stage - 1].ended = event
             case RunEnded():
-                self.ended = event
+                self.downloading, self.ended = None, event
 
     def _open(self, event: RunStarted) -> None:
         self.attempts += 1
         self.first_started_at = self.first_started_at or event.time
-        self.started, self.ended = event, None
+        self.downloading, self.started, self.ended = None, event, None
         if event.resumed_from_step is None:
             self.stages, self.accuracy, self.losses = [], [], []
         else:

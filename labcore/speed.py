@@ -25,7 +25,7 @@ def measure(backbone: str, image_size: int, device: str, should_stop: Callable[[
     trunk = backbones.build(backbone, "kaiming", image_size, generator)
     place = torch.device(device)
     trunk.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    head = nn.Linear(trunk.features, _CLASSES, device=place)
+    head = nn.Linear(trunk.width, _CLASSES, device=place)
     shape = (_LOOK, image_size, image_size, 3)
     images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator).to(place)
     labels = torch.arange(_LOOK, device=place) % _CLASSES
@@ -69,7 +69,7 @@ def measure(backbone: str, image_size: int, device: str, should_stop: Callable[[
         forward_ms=timings["look", _LOOK] / _LOOK,
         single_ms=timings["look", 1],
         activation_bytes=_activation_bytes(trunk, images[:_SMALL]) // _SMALL,
-        features=trunk.features,
+        features=trunk.width,
         weights=sum(weight.numel() for weight in trunk.parameters()),
     )
 

@@ -13,6 +13,7 @@ Laws that hold whoever comes and goes, `kill -9` included:
     HOME/records/            states and queue (diskcache, JSON text only, never evicted)
     HOME/runs/ID/            config.json  events.jsonl  checkpoint.safetensors  stop  stages/K/*.safetensors
     HOME/cache/pictures/     decoded pictures, by fingerprint
+    HOME/weights/, datasets/ what was downloaded, or put there by hand; never evicted
     HOME/workers/            a lock and a log for each device
 """
 

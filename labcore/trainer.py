@@ -9,7 +9,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,7 +18,7 @@ import psutil
 import torch
 from torch import Tensor
 
-from labcore import ENGINE_VERSION, checkpoints
+from labcore import ENGINE_VERSION, backbones, checkpoints, tasks
 from labcore.batches import (
     CHUNK,
     LARGEST_FEATURE_CACHE,
@@ -35,7 +35,9 @@ from labcore.batches import (
 )
 from labcore.checkpoints import Position
 from labcore.configs import ConfigError, RunConfig
+from labcore.downloads import DownloadError, File, fetch
 from labcore.events import (
+    Downloading,
     Evaluated,
     Event,
     FootprintMeasured,
@@ -50,7 +52,7 @@ from labcore.events import (
 from labcore.methods import METHODS
 from labcore.methods.base import Mask, Phase
 from labcore.network import Network, Overlay
-from labcore.store import atomic_path
+from labcore.store import atomic_path, home
 
 # Live accuracy is measured on this many validation images of each task, at this many even intervals of a stage.
 LIVE_IMAGES = 50
@@ -95,6 +97,7 @@ def train(
     *,
     device: str = "cpu",
     cache: Path | None = None,
+    downloads: Path | None = None,
     checkpoint: Path | None = None,
     checkpoint_seconds: float = 20.0,
     stages: Callable[[int], Path] | None = None,
@@ -102,24 +105,52 @@ def train(
 ) -> Iterator[Event]:
     """Train a configuration and tell what happens.
 
-    Decoded pictures are kept in `cache`. Where `checkpoint` is a file, the run goes on from it; it is written at stage
-    ends, every `checkpoint_seconds` and on stopping. `stages(k)` is the folder that takes the arrays of stage k before
-    its `StageEnded`. `should_stop` is asked before every step and every chunk of measuring.
+    Decoded pictures are kept in `cache`. Weights and data sets that do not come with the lab are looked for below
+    `downloads` (None: the store's folder), and fetched into it. Where `checkpoint` is a file, the run goes on from it;
+    it is written at stage ends, every `checkpoint_seconds` and on stopping. `stages(k)` is the folder that takes the
+    arrays of stage k before its `StageEnded`. `should_stop` is asked before every step, every chunk of measuring and
+    every piece of a download.
 
-    The last event is a `RunEnded`: complete, stopped, or failed where the loss is not finite. Raises ConfigError,
-    tasks.TaskError, and OSError where something cannot be written.
+    The last event is a `RunEnded`: complete, stopped, or failed where the loss is not finite or a file that must be
+    downloaded cannot be. Raises ConfigError, tasks.TaskError, and OSError where something cannot be written.
     """
     torch_device = torch.device(pick_device(device))
     threads = use_threads()
     torch.backends.cudnn.deterministic = True
     saved = checkpoints.load(checkpoint, config.key()) if checkpoint else None
-    run = _Run(config, torch_device, cache, stages, should_stop)
+    downloads = downloads or home()
+    step = saved[0].step if saved else 0
+    try:
+        yield from _fetch_files(config, downloads, step, should_stop)
+        run = _Run(config, torch_device, cache, stages, should_stop, downloads)
+    except Stopped:
+        yield RunEnded(state="stopped", step=step)
+        return
+    except DownloadError as error:
+        yield RunEnded(state="failed", step=step, error=str(error))
+        return
     try:
         yield from run.events(threads, saved, checkpoint, checkpoint_seconds)
     except Stopped:
         yield RunEnded(state="stopped", step=run.step)
     except NotFinite as error:
         yield RunEnded(state="failed", step=run.step, error=str(error))
+
+
+def _fetch_files(config: RunConfig, root: Path, step: int, should_stop: Callable[[], bool]) -> Iterator[Event]:
+    """See to it that weights and data sets are here. Raises DownloadError, Stopped."""
+    weights = backbones.weights_file(config.backbone.name, config.backbone.start)
+    needed: list[File] = [weights] if weights else []
+    needed += [file for name in config.task_names for file in tasks.files(name)]
+    for file in dict.fromkeys(needed):
+        told = -math.inf
+        with closing(fetch(file, root)) as pieces:
+            for done, total in pieces:
+                if should_stop():
+                    raise Stopped
+                if time.monotonic() - told >= 1 or done == total:
+                    told = time.monotonic()
+                    yield Downloading(file=file.name, done=done, total=total, step=step)
 
 
 @dataclass(slots=True)
@@ -161,6 +192,7 @@ class _Run:
         cache: Path | None,
         stages: Callable[[int], Path] | None,
         should_stop: Callable[[], bool],
+        downloads: Path | None = None,
     ) -> None:
         self.config, self.device, self.stages, self.should_stop = config, device, stages, should_stop
         self.process = psutil.Process()
@@ -169,9 +201,11 @@ class _Run:
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         size = config.backbone.image_size
-        self.all_tasks = [load_task(i, task, size, cache, device) for i, task in enumerate(config.tasks, 1)]
+        self.all_tasks = [load_task(i, task, size, cache, device, downloads) for i, task in enumerate(config.tasks, 1)]
         self.tasks: list[LoadedTask] = []  # those seen so far; the method shares the list
-        self.network = Network(config.backbone, config.seed, device)
+        weights = backbones.weights_file(config.backbone.name, config.backbone.start)
+        path = weights.path(downloads) if weights and downloads else None
+        self.network = Network(config.backbone, config.seed, device, path)
         self.method = METHODS[config.method.name](self.network, config, self.tasks)
         self.clock = _Clock()
         self.step = self.images_seen = self.stage_step = self.stage_images = 0

@@ -55,6 +55,7 @@ def run_claim(
             store.config(claim.run),
             device=device,
             cache=store.cache,
+            downloads=store.root,
             checkpoint=claim.folder / "checkpoint.safetensors",
             checkpoint_seconds=checkpoint_seconds,
             stages=lambda stage: store.stage_folder(claim.run, stage),

@@ -168,10 +168,11 @@ for position, (place, task) in enumerate(zip(st.columns(max(3, count)), data["ta
             now = task.get("images_per_class")
             st.number_input("Training images a class, at most", 1, 100_000, now, placeholder="all", **act)
 with st.popover("Add a job", icon=":material/add:"):
-    for name in tasks.EMBEDDED:
+    for name in tasks.ALL:
         info = tasks.describe(name)
+        size = f" Download, {info.download} MB." if info.download else ""
         act = {"on_click": change_tasks, "args": ("add", 0, name), "key": f"add/{name}"}
-        st.button(f"{info.title}: {info.description}", type="tertiary", **act)
+        st.button(f"{info.title}: {info.description}{size}", type="tertiary", **act)
 
 # ---- everything else ------------------------------------------------------------------------------------------------
 

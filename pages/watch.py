@@ -1,5 +1,7 @@
 """Watch: one run while it trains, or as it was."""
 
+import html
+
 import streamlit as st
 
 from labcore import figures, tasks, worker
@@ -32,6 +34,7 @@ def explain(record: RunRecord, state: str, fold: Fold) -> None:
                 st.caption(f"It waits for the worker. {here}")
             case "running" | "stopping":
                 stage = f"stage {len(fold.stages)} of {len(config.tasks)}" if fold.stages else "loading pictures"
+                stage = html.escape(fold.downloading.text) if fold.downloading else stage
                 left = f" · ≈ {lab.seconds(fold.seconds_left)} left, estimated" if fold.seconds_left is not None else ""
                 shown = (
                     f"{100 * fold.progress:.0f} %{left}"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from labcore import cli, worker
+from labcore import cli, tasks, worker
 from labcore.configs import METHODS
 from labcore.events import RunEnded
 from labcore.presets import PRESETS, preset
@@ -213,10 +213,14 @@ def test_a_warning_does_not_stop_a_run(capsys: pytest.CaptureFixture[str]) -> No
 def test_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert {row["name"] for row in good(capsys, "methods")} == set(METHODS)
     assert {row["name"] for row in good(capsys, "presets")} == set(PRESETS)
+    found = {row["name"]: row["download_megabytes"] for row in good(capsys, "tasks")}
     assert {"digits", "fashion", "faces", "hotdogs", "fans", "swatters"} == {
-        row["name"] for row in good(capsys, "tasks")
+        name for name in found if name in tasks.EMBEDDED
     }
-    assert "efficientnet_lite0" in {row["name"] for row in good(capsys, "backbones")}
+    assert found["digits"] == 0 and found["cifar10"] == 170
+    networks = {row["name"]: row["download_megabytes"] for row in good(capsys, "backbones")}
+    assert networks["efficientnet_lite0"] == 0 and networks["resnet18"] == 47
+    assert call(capsys, "tasks")[1].count("Download, ") >= 4
 
 
 def test_as_a_program_it_keeps_stdout_clean_and_survives_a_closed_pipe(config: str) -> None:

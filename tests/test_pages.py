@@ -5,13 +5,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import streamlit as st
 from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest
 
-from labcore import cli, presets
+from labcore import cli, presets, tasks
 from labcore.configs import METHODS, parse
+from labcore.events import Downloading
 from labcore.store import Process, Store
 from pages.parts import config_form
 from tests import stories
@@ -115,6 +117,19 @@ def test_a_setting_that_cannot_be_is_one_sentence_and_no_start() -> None:
     assert start.disabled
 
 
+def test_a_full_set_says_what_it_costs_and_downloads_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: pytest.fail("a page downloads"))
+    test = app()
+    assert "Download, 170 MB" in test.button(key="add/cifar10").label
+    test.button(key="add/cifar10").click().run()
+    assert not test.exception and not test.error
+    assert "Its pictures appear after the first run" in text(test)
+    (store.cache / "pictures").mkdir()
+    kept = tasks._pictures(tasks._SOURCES["cifar10"], "samples", store.cache)
+    np.savez(kept, train=np.zeros((10, 5, 32, 32, 3), np.uint8))
+    assert "Its pictures appear" not in text(test.run())
+
+
 def test_the_same_task_twice_is_a_warning() -> None:
     test = app()
     test.button(key="add/digits").click().run()
@@ -184,6 +199,14 @@ def test_watch_running_and_stopping(store: Store) -> None:
     button(test, "Stop").click().run()  # type: ignore[attr-defined]
     assert claim.stop_requested()
     assert "stopping" in text(test)
+
+
+def test_watch_shows_a_download(store: Store) -> None:
+    claim = stories.written(store, [Downloading(file="net<b>.pth", done=40, total=100)])
+    shown = watched(store, claim.run)
+    assert "downloading net&lt;b&gt;.pth, 40 %" in shown
+    claim.append(stories.opened())
+    assert "loading pictures" in watched(store, claim.run)
 
 
 def test_watch_lost_offers_resume(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

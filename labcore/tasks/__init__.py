@@ -1,4 +1,4 @@
-"""Where pictures come from: embedded tasks, their classes, splits and fingerprints.
+"""Where pictures come from: embedded tasks and full sets, their classes, splits and fingerprints.
 
 Within every split the images are interleaved by class (0, 1, 2, …, 0, 1, 2, …), so that any first part of it is
 balanced. Test images are fixed; validation is a fixed 15 % of the training images of each class (rounded); neither
@@ -20,10 +20,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from labcore.tasks import digits, drawn, fashion
+from labcore.downloads import File
+from labcore.tasks import digits, drawn, fashion, full_sets
 from labcore.tasks.source import Source, TaskError
 
 __all__ = [
+    "ALL",
     "EMBEDDED",
     "Split",
     "TaskData",
@@ -31,6 +33,7 @@ __all__ = [
     "TaskInfo",
     "counts",
     "describe",
+    "files",
     "fingerprint",
     "load",
     "samples",
@@ -39,18 +42,28 @@ __all__ = [
 VALIDATION_SHARE = 0.15
 _SUBSET = re.compile(r"(?P<name>[a-z0-9_]+)(:(?P<first>[0-9]{1,4})-(?P<last>[0-9]{1,4}))?")
 
-_SOURCES: dict[str, Source] = {source.name: source for source in (digits.SOURCE, fashion.SOURCE, *drawn.SOURCES)}
-EMBEDDED: tuple[str, ...] = tuple(_SOURCES)
+# What a page shows of a full set, kept when it is decoded: this many training pictures a class, of at most this side.
+_SAMPLES, _SAMPLE_SIZE = 5, 96
+
+_EMBEDDED = (digits.SOURCE, fashion.SOURCE, *drawn.SOURCES)
+_SOURCES: dict[str, Source] = {source.name: source for source in (*_EMBEDDED, *full_sets.SOURCES)}
+# Those that come with the lab, and those with the ones that are downloaded on first use.
+EMBEDDED: tuple[str, ...] = tuple(source.name for source in _EMBEDDED)
+ALL: tuple[str, ...] = tuple(_SOURCES)
 
 
 @dataclass(frozen=True, slots=True)
 class TaskInfo:
-    """A task as pages show it: `classes` are those taken, in order; `description` is a sentence for a non-coder."""
+    """A task as pages show it: `classes` are those taken, in order; `description` is a sentence for a non-coder.
+
+    `download` is how many MB are downloaded on first use; 0 for what comes with the lab.
+    """
 
     name: str
     title: str
     classes: tuple[str, ...]
     description: str
+    download: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,18 +87,20 @@ class TaskData:
 def describe(name: str) -> TaskInfo:
     """A task by name, or some of its classes as in `fashion:0-4`. Reads no pictures. Raises TaskError."""
     source, first, last = _parse(name)
-    info = TaskInfo(name, source.title, source.classes[first : last + 1], source.description)
+    info = TaskInfo(name, source.title, source.classes[first : last + 1], source.description, _download(source))
     whole = len(info.classes) == len(source.classes)
     return info if whole else replace(info, title=f"{source.title} {first} to {last}")
+
+
+def _download(source: Source) -> int:
+    return 0 if all(file.is_installed for file in source.files) else source.download
 
 
 def _parse(name: str) -> tuple[Source, int, int]:
     match = _SUBSET.fullmatch(name)
     source = _SOURCES.get(match["name"]) if match else None
     if match is None or source is None:
-        raise TaskError(
-            f"{name[:60]!r} is not a task; allowed: {', '.join(EMBEDDED)}, or some classes as in fashion:0-4"
-        )
+        raise TaskError(f"{name[:60]!r} is not a task; allowed: {', '.join(ALL)}, or some classes as in fashion:0-4")
     highest = len(source.classes) - 1
     if match["first"] is None:
         return source, 0, highest
@@ -104,13 +119,25 @@ def fingerprint(name: str) -> str:
     return hashlib.sha256(f"{source.name}/{source.fingerprint()}/{first}-{last}".encode()).hexdigest()
 
 
-def load(name: str, image_size: int, images_per_class: int | None = None, cache: Path | None = None) -> TaskData:
+def files(name: str) -> tuple[File, ...]:
+    """What must be there before the task can be loaded; nothing for what comes with the lab. Raises TaskError."""
+    return _parse(name)[0].files
+
+
+def load(
+    name: str,
+    image_size: int,
+    images_per_class: int | None = None,
+    cache: Path | None = None,
+    downloads: Path | None = None,
+) -> TaskData:
     """All pictures of a task, `image_size` px square; decoded once and kept below `cache`. Raises TaskError.
 
-    `images_per_class` limits the training images left once validation is taken away.
+    `images_per_class` limits the training images left once validation is taken away. The task's `files` are read below
+    `downloads`; they are not fetched here.
     """
     source, first, last = _parse(name)
-    arrays = _cached(source, image_size, cache)
+    arrays = _cached(source, image_size, cache, downloads)
     keep = slice(first, last + 1)
     train, test = arrays["train"][keep], arrays["test"][keep]  # [classes, N, H, W, C]
     held_out = round(train.shape[1] * VALIDATION_SHARE)
@@ -126,12 +153,25 @@ def counts(name: str, images_per_class: int | None = None) -> tuple[int, int, in
     return classes * min(whole - held_out, images_per_class or whole), classes * held_out, classes * test
 
 
-def samples(name: str, count: int = 8) -> list[tuple[np.ndarray, str]]:
-    """The first `count` training pictures at their own size, uint8 [H, W, C], a class at a time, with class names."""
+def samples(name: str, count: int = 8, cache: Path | None = None) -> list[tuple[np.ndarray, str]]:
+    """The first `count` training pictures at their own size, uint8 [H, W, C], a class at a time, with class names.
+
+    Of a full set there are some below `cache` once it was loaded, and nothing is downloaded here. Raises TaskError.
+    """
     source, first, last = _parse(name)
     classes = range(first, last + 1)
+    picture = source.picture or _kept_picture(source, cache)
     wanted = [(classes[i % len(classes)], i // len(classes)) for i in range(count)]
-    return [(source.picture(label, index), source.classes[label]) for label, index in wanted]
+    return [(picture(label, index), source.classes[label]) for label, index in wanted]
+
+
+def _kept_picture(source: Source, cache: Path | None) -> Callable[[int, int], np.ndarray]:
+    with suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        with np.load(_pictures(source, "samples", cache or Path())) as file:
+            kept: np.ndarray = file["train"]
+        if kept.dtype == np.uint8 and kept.ndim == 5 and kept.shape[0] == len(source.classes):
+            return lambda label, index: kept[label, index % kept.shape[1]]
+    raise TaskError("pictures appear after the first run, which downloads them")
 
 
 def _interleave(by_class: np.ndarray) -> Split:
@@ -140,18 +180,36 @@ def _interleave(by_class: np.ndarray) -> Split:
     return Split(images, np.tile(np.arange(classes, dtype=np.int64), count))
 
 
-def _cached(source: Source, image_size: int, cache: Path | None) -> dict[str, np.ndarray]:
-    path = cache / "pictures" / f"{source.name}-{source.fingerprint()[:16]}-{image_size}.npz" if cache else None
+def _pictures(source: Source, what: str, cache: Path) -> Path:
+    return cache / "pictures" / f"{source.name}-{source.fingerprint()[:16]}-{what}.npz"
+
+
+def _cached(source: Source, image_size: int, cache: Path | None, downloads: Path | None) -> dict[str, np.ndarray]:
+    path = _pictures(source, str(image_size), cache) if cache else None
     if path is not None:
         # A torn or foreign file is no cache: the pictures are made again.
         with suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile), np.load(path) as file:
             return {part: _checked(file[part], source, image_size) for part in ("train", "test")}
-    train, test = source.load()
+    train, test = _loaded(source, image_size, downloads)
     arrays = {"train": _resize(train, image_size), "test": _resize(test, image_size)}
     if path is not None:
         with suppress(OSError):  # nothing is lost but time
             _write(path, lambda file: np.savez(file, allow_pickle=False, **arrays))
+            if cache is not None and source.picture is None:
+                few = train[:, :_SAMPLES]
+                few = _resize(few, min(few.shape[2], _SAMPLE_SIZE))
+                _write(_pictures(source, "samples", cache), lambda file: np.savez(file, allow_pickle=False, train=few))
     return arrays
+
+
+def _loaded(source: Source, image_size: int, downloads: Path | None) -> tuple[np.ndarray, np.ndarray]:
+    if not source.files:
+        return source.load()
+    paths = [file.path(downloads or Path()) for file in source.files]
+    for path in paths:
+        if not path.is_file():
+            raise TaskError(f"{source.name} is not downloaded: {path} is not there")
+    return source.load(*paths, size=image_size)
 
 
 def _checked(array: np.ndarray, source: Source, image_size: int) -> np.ndarray:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from labcore.downloads import File
+
 
 class TaskError(ValueError):
     """A task that is not there, told in one plain sentence without a full stop."""
@@ -17,13 +19,18 @@ class Source:
     `load` gives training and test images, each uint8 [classes, N, H, W, C]; `picture(class, index)` one of the training
     images, uint8 [H, W, C], without making the others; `fingerprint` hex digits that change with the pictures, cheaply;
     `images` the number of training and test images a class.
+
+    A source with `files`, `download` MB of them, is loaded by `load(*paths, size=…)`, which may give pictures of that
+    size at once; it has no `picture`.
     """
 
     name: str
     title: str
     description: str
     classes: tuple[str, ...]
-    load: Callable[[], tuple[np.ndarray, np.ndarray]]
-    picture: Callable[[int, int], np.ndarray]
+    load: Callable[..., tuple[np.ndarray, np.ndarray]]
+    picture: Callable[[int, int], np.ndarray] | None
     fingerprint: Callable[[], str]
     images: tuple[int, int]
+    files: tuple[File, ...] = ()
+    download: int = 0

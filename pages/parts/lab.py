@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+from pathlib import Path
 
 import numpy as np
 import streamlit as st
@@ -72,11 +73,18 @@ def style() -> None:
     )
 
 
-@st.cache_data(show_spinner=False)
 def pictures(task: str, count: int) -> str:
-    """HTML of example pictures of a task with their class names."""
+    """HTML of example pictures of a task with their class names, or why there are none yet."""
+    try:
+        return _pictures(task, count, str(store().cache))
+    except tasks.TaskError as error:
+        return f'<div class="lab-term">{html.escape(f"Its {error}.")}</div>'
+
+
+@st.cache_data(show_spinner=False)
+def _pictures(task: str, count: int, cache: str) -> str:
     cells = []
-    for image, name in tasks.samples(task, count):
+    for image, name in tasks.samples(task, count, Path(cache)):
         caption = html.escape(name)
         cells.append(f'<figure><img src="{_png(image)}" alt="{caption}"><figcaption>{caption}</figcaption></figure>')
     return f'<div class="lab-pictures">{"".join(cells)}</div>'

@@ -463,13 +463,13 @@ class Store:
     def _put_workers(self, workers: list[WorkerRecord]) -> None:
         self._records.set("workers", json.dumps([worker.model_dump(mode="json") for worker in workers]), retry=True)
 
-    def may_start_worker(self, patience: float) -> bool:
-        """Whether the caller is the one to start a worker: true for one caller in `patience` seconds."""
+    def may_start_worker(self, device: str, patience: float) -> bool:
+        """Whether the caller is the one to start a device's worker: true for one caller in `patience` seconds."""
         with self._transaction():
-            text = self._records.get("starting", retry=True)
+            text = self._records.get(f"starting/{device}", retry=True)
             if text is not None and abs(time.time() - float(text)) < patience:
                 return False
-            self._records.set("starting", str(time.time()), retry=True)
+            self._records.set(f"starting/{device}", str(time.time()), retry=True)
             return True
 
     def workers(self) -> list[WorkerRecord]:

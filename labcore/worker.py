@@ -136,10 +136,10 @@ def work(store: Store, device: str, *, until_idle: bool = False, checkpoint_seco
 
 
 def ensure(store: Store, device: str = "auto") -> None:
-    """Start a worker, detached from this process, where none is alive and none was just started."""
-    if store.workers():
+    """Start a worker for a device (`auto`: any), detached from this process, where none lives or was just started."""
+    if any(device in ("auto", worker.device) for worker in store.workers()):
         return
-    if not store.may_start_worker(START_SECONDS):
+    if not store.may_start_worker(device, START_SECONDS):
         return
     with (store.root / "workers" / "worker.log").open("ab") as output:
         subprocess.Popen(

@@ -4,11 +4,11 @@ from typing import Any
 
 import streamlit as st
 
-from labcore import figures, tasks
-from labcore.configs import BACKBONES, METHOD_TITLES, METHODS, ConfigError, parse
+from labcore import estimates, figures, tasks, worker
+from labcore.configs import BACKBONES, ConfigError, RunConfig, parse
 from labcore.presets import PRESETS
 from labcore.store import StoreError
-from pages.parts import config_form, lab
+from pages.parts import config_form, lab, method_cards
 
 PICTURES = 10  # two rows of five
 STARTS = {
@@ -20,9 +20,11 @@ STARTS = {
 
 
 def start(data: dict[str, Any]) -> None:
-    """Queue the draft and watch it."""
+    """Queue the draft for its device, see to it that somebody takes it, and watch it."""
+    device = st.session_state.get("device", "auto")
     try:
-        submission = lab.store().submit(parse(data))
+        submission = lab.store().submit(parse(data), device=device)
+        worker.ensure(lab.store(), device)
     except StoreError as error:
         st.error(str(error))
         st.stop()
@@ -56,6 +58,43 @@ def limit_task(position: int, widget: str) -> None:
     st.session_state["draft"]["tasks"][position]["images_per_class"] = st.session_state[widget]
 
 
+def choose_method(name: str) -> None:
+    """Another method, with the preset's settings for it."""
+    if name != st.session_state["draft"]["method"]["name"]:
+        config_form.take_method(name)
+
+
+def cost_ahead(config: RunConfig) -> None:
+    """Under the button: what the run will cost on this machine, or that it is here already."""
+    store, device = lab.store(), lab.chosen_device()
+    known = store.known(config)
+    if known is not None and known.state == "complete":
+        st.page_link(
+            "pages/watch.py",
+            label="You have this already: open it",
+            icon=":material/history:",
+            query_params={"run": known.run},
+        )
+        return
+    speed = estimates.known(store, device, config)
+    if speed is None:
+        estimates.wish(store, device, config)
+        measuring(config, device)
+        return
+    found = estimates.estimate(config, speed)
+    goes_on = " · goes on from where it stopped" if known is not None and not known.active else ""
+    st.caption(f"≈ {lab.seconds(found.seconds)}, {lab.size(found.memory)}, estimated{goes_on}")
+
+
+@st.fragment(run_every=1)
+def measuring(config: RunConfig, device: str) -> None:
+    """Until this machine's speed with the backbone is known."""
+    if estimates.known(lab.store(), device, config) is not None:
+        st.rerun()
+    busy = any(worker.run for worker in lab.store().workers())
+    st.caption("An estimate follows when the worker is free." if busy else "Measuring this machine's speed …")
+
+
 lab.through_the_shell()
 data = config_form.draft(lab.store())
 try:
@@ -71,6 +110,9 @@ with head:
 with action:
     label = "Start the story" if st.session_state["preset"] == "story" else "Start"
     pressed = st.button(label, type="primary", icon=":material/play_arrow:", width="stretch", disabled=config is None)
+    with st.container(height=44, border=False):
+        if config is not None:
+            cost_ahead(config)
 if pressed and config is not None:
     start(data)
 
@@ -101,7 +143,7 @@ if chosen and chosen != st.session_state["preset"]:
     config_form.take_preset(chosen, data["method"]["name"])
     st.rerun()
 
-network, beginning, method = st.columns(3)
+network, beginning, place = st.columns(3)
 with network:
     name = st.selectbox(
         "Teach this network (backbone)",
@@ -123,18 +165,17 @@ with beginning:
         format_func=STARTS.__getitem__,
         key=config_form.key("start"),
     )
-with method:
-    way = st.selectbox(
-        "to do the jobs below, by (method)",
-        list(METHODS),
-        list(METHODS).index(data["method"]["name"]),
-        format_func=METHOD_TITLES.__getitem__,
-        key=config_form.key("method"),
+with place:
+    here = lab.store().devices()
+    asked = st.session_state.get("device", "auto")
+    st.session_state["device"] = st.selectbox(
+        "on (device)",
+        ["auto", *here],
+        index=["auto", *here].index(asked) if asked in here else 0,
+        format_func=lambda name: f"{here[name]} ({name})" if name in here else "the fastest here",
+        help=f"The fastest here is the first GPU, else the processor: {here.get(lab.chosen_device(), 'not known')}.",
     )
-if way != data["method"]["name"]:
-    config_form.take_method(way)
-    st.rerun()
-st.caption(f"{METHOD_TITLES[way]}: {METHODS[way].__doc__}")
+st.caption(BACKBONES[name].description)
 
 # ---- the jobs -------------------------------------------------------------------------------------------------------
 
@@ -174,11 +215,20 @@ with st.popover("Add a job", icon=":material/add:"):
         act = {"on_click": change_tasks, "args": ("add", 0, name), "key": f"add/{name}"}
         st.button(f"{info.title}: {info.description}{size}", type="tertiary", **act)
 
+# ---- how it learns --------------------------------------------------------------------------------------------------
+
+st.markdown("**How should it learn them without losing the earlier ones?** (method)")
+method_cards.choose(data["method"]["name"], choose_method)
+
 # ---- everything else ------------------------------------------------------------------------------------------------
 
 with st.expander("Details: all settings"):
     config_form.details(data)
 with st.expander("The same on the command line"):
-    st.code(config_form.command_line(data, st.session_state["preset"]), language="bash", wrap_lines=True)
+    st.code(
+        config_form.command_line(data, st.session_state["preset"], st.session_state["device"]),
+        language="bash",
+        wrap_lines=True,
+    )
     if config:
         st.code(config.model_dump_json(indent=2), language="json", height=260)

@@ -77,8 +77,7 @@ def test_the_first_start_teaches_and_one_button_starts_the_story(store: Store) -
 
 def test_presets_methods_and_order_make_the_configuration(store: Store) -> None:
     test = app()
-    (method,) = [box for box in test.selectbox if "method" in box.label]
-    method.select("joint").run()
+    test.button(key="method/joint").click().run()
     test.button(key="right0").click().run()
     assert not test.exception
     draft = test.session_state["draft"]

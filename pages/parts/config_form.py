@@ -19,6 +19,7 @@ from labcore.configs import (
 )
 from labcore.presets import DEFAULT_METHOD, PRESETS, preset, preset_data, with_backbone
 from labcore.store import Store
+from pages.parts import lab
 
 
 def draft(store: Store) -> dict[str, Any]:
@@ -40,8 +41,10 @@ def draft(store: Store) -> dict[str, Any]:
 
 
 def take_preset(name: str, method: str) -> None:
-    """Start over from a preset, for a method."""
+    """Start over from a preset, for a method; on a GPU with its faster, shorter numbers."""
     st.session_state["draft"] = preset_data(name, method)
+    if lab.chosen_device().startswith("cuda"):
+        st.session_state["draft"]["training"]["precision"] = "bfloat16"
     st.session_state["preset"] = name
     renew()
 
@@ -150,7 +153,7 @@ def details(data: dict[str, Any]) -> None:
                 widget(spec)
 
 
-def command_line(data: dict[str, Any], preset_name: str) -> str:
+def command_line(data: dict[str, Any], preset_name: str, device: str = "auto") -> str:
     """A line that runs this very configuration: the preset, and a `--set` for all that differs from it."""
     method = data["method"]["name"]
     base = preset_data(preset_name, method)
@@ -166,4 +169,6 @@ def command_line(data: dict[str, Any], preset_name: str) -> str:
                     parts.append("--set " + shlex.quote(f"{section}.{name}={json.dumps(value)}"))
     if data["seed"] != base["seed"]:
         parts.append(f"--seed {data['seed']}")
+    if device != "auto":
+        parts.append(f"--device {device}")
     return " ".join(parts)

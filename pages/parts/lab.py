@@ -26,6 +26,12 @@ def store() -> Store:
     return _open(str(home()))
 
 
+def chosen_device() -> str:
+    """The device that the next run will be trained on: the one asked for, or the fastest there is."""
+    here, asked = store().devices(), st.session_state.get("device", "auto")
+    return asked if asked in here else next(iter(here), "cpu")
+
+
 def through_the_shell() -> None:
     """Make the address of a page work as the first one that a fresh server is asked for.
 
@@ -66,6 +72,20 @@ def style() -> None:
         .lab-pictures figure { margin: 0; text-align: center; font-size: .8rem; line-height: 1.3; }
         .lab-pictures figcaption { white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
         .lab-pictures img { width: 100%; border-radius: 4px; image-rendering: auto; }
+        [class*="st-key-card-"] { position: relative; transition: border-color .15s; }
+        [class*="st-key-card-"]:hover { border-color: #5B78BF; }
+        [class*="st-key-card-"] div { position: static; }
+        [class*="st-key-card-"] button::after { content: ""; position: absolute; inset: 0; }
+        [class*="st-key-card-"] button p { font-weight: 600; font-size: 1.05rem; }
+        .lab-card-line { font-size: .94rem; line-height: 1.35; min-height: 4.1em; }
+        .lab-marks { display: grid; grid-template-columns: repeat(3, 1fr); gap: .1rem .5rem; margin-top: .5rem; }
+        .lab-marks span { position: relative !important; z-index: 1; font-size: .8rem; opacity: .8; cursor: help;
+                          white-space: nowrap; }
+        .lab-marks i, .lab-marks-key i { display: inline-block; width: .7em; height: .7em; border-radius: 50%;
+                      margin: 0 .4em 0 0; border: 1.5px solid #5B78BF; vertical-align: -.04em; }
+        .lab-marks-key i { margin-left: .5em; }
+        .lab-good { background: #5B78BF; }
+        .lab-medium { background: linear-gradient(90deg, #5B78BF 50%, transparent 50%); }
         .lab-figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(118px, 1fr)); gap: .6rem .9rem; }
         .lab-figures b { display: block; font-size: 1.25rem; line-height: 1.2; font-weight: 600; }
         .lab-figures span { font-size: .875rem; opacity: .75; }

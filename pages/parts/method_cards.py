@@ -1,0 +1,42 @@
+"""A card a method: what it does in a line, and six marks for what it costs. The chosen one is framed."""
+
+import html
+from collections.abc import Callable
+
+import streamlit as st
+
+from labcore.configs import METHOD_TITLES, METHODS
+from labcore.verdicts import CRITERIA, VERDICTS
+
+CARDS_A_ROW = 4
+
+
+def choose(chosen: str, take: Callable[[str], None]) -> None:
+    """Draw all cards; a click on another than the `chosen` one calls `take` with its method's name."""
+    st.html(
+        f"""<style>
+        .st-key-card-{chosen} {{ border-color: #5B78BF !important; box-shadow: 0 0 0 1px #5B78BF; }}
+        </style>"""
+    )
+    names = list(METHODS)
+    for first in range(0, len(names), CARDS_A_ROW):
+        for place, name in zip(st.columns(CARDS_A_ROW), names[first : first + CARDS_A_ROW], strict=False):
+            with place, st.container(border=True, key=f"card-{name}", height="stretch"):
+                # The button's area is the whole card (see lab.style).
+                st.button(METHOD_TITLES[name], type="tertiary", key=f"method/{name}", on_click=take, args=(name,))
+                st.html(f"<div class='lab-card-line'>{html.escape(METHODS[name].__doc__ or '')}</div>{_marks(name)}")
+    st.html(
+        "<div class='lab-term lab-marks-key'><i class='lab-good'></i>good <i class='lab-medium'></i>medium "
+        "<i class='lab-poor'></i>poor: the new job, the old jobs, time to train and to answer, memory, and whether old "
+        "pictures are needed, as the literature has it. Rest on a mark for its word; the lab measures all of them."
+        "</div>"
+    )
+
+
+def _marks(method: str) -> str:
+    verdict = VERDICTS[method]
+    cells = (
+        f'<span title="{criterion}: {html.escape(word)}, {verdict.source}"><i class="lab-{mark}"></i>{criterion}</span>'
+        for criterion, word, mark in zip(CRITERIA, verdict.words, verdict.marks, strict=True)
+    )
+    return f'<div class="lab-marks">{"".join(cells)}</div>'

@@ -4,12 +4,13 @@ Every chart is two functions: one decides what is shown, in plain lists that tes
 One colour a task everywhere, by its position in the sequence, always with a second sign beside it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
 import plotly.graph_objects as go
 
-from labcore.results import Fold
+from labcore.results import AccuracyPoint, Fold
 
 # Okabe & Ito's colours, told apart by colour-blind eyes too; a task's colour is that of its position.
 TASK_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
@@ -126,6 +127,95 @@ def _apart(heights: list[float], gap: float) -> list[float]:
         placed[index] = min(placed[index], ceiling)
         ceiling = placed[index] - gap
     return placed
+
+
+# ---- several runs laid over each other -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class OverlayLine:
+    """One run's accuracy on one task in per cent; `stages` counts stages learnt: 1.5 is half-way through stage 2."""
+
+    position: int
+    run: int
+    stages: list[float]
+    percent: list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class AccuracyOverlay:
+    """Runs of one task sequence: a panel a task, a line a run."""
+
+    titles: list[str]
+    runs: list[str]
+    lines: list[OverlayLine]
+
+
+def accuracy_overlay_info(titles: list[str], folds: Mapping[str, Fold]) -> AccuracyOverlay:
+    """Runs by name, all on tasks of these `titles`; aligned by stage, as methods see different numbers of images."""
+    lines = []
+    for number, fold in enumerate(folds.values()):
+        for position in range(1, len(titles) + 1):
+            points = [point for point in fold.accuracy if len(point.accuracy) >= position]
+            if points:
+                stages = [_stages_learnt(fold, point) for point in points]
+                percent = [100 * point.accuracy[position - 1] for point in points]
+                lines.append(OverlayLine(position, number, stages, percent))
+    return AccuracyOverlay(titles, list(folds), lines)
+
+
+def _stages_learnt(fold: Fold, point: AccuracyPoint) -> float:
+    """A live point speaks of all tasks seen: as many as there are stages begun."""
+    stage = fold.stages[len(point.accuracy) - 1]
+    return len(point.accuracy) - 1 + (point.images_seen - stage.first_image) / max(1, stage.images)
+
+
+def accuracy_overlay(info: AccuracyOverlay) -> go.Figure:
+    """Panels side by side on one scale; in each, runs by letter and by line: A is the run of the page."""
+    figure = _figure()
+    count = len(info.titles)
+    width = 1 / count
+    for position in range(1, count + 1):
+        mine = [line for line in info.lines if line.position == position]
+        suffix = "" if position == 1 else str(position)
+        figure.update_layout({
+            f"xaxis{suffix}": {
+                "domain": [(position - 1) * width, position * width - 0.085], "range": [position - 1, count + 0.02],
+                "tickvals": list(range(position, count + 1)), "anchor": f"y{suffix}", "fixedrange": False,
+                "ticktext": [f"{stage}" for stage in range(position, count + 1)],
+            },
+            f"yaxis{suffix}": {
+                "range": [0, 102], "tickvals": _PERCENTS, "anchor": f"x{suffix}",
+                "ticktext": [f"{value} %" for value in _PERCENTS] if position == 1 else [""] * len(_PERCENTS),
+            },
+        })  # fmt: skip
+        colour = task_colour(position)
+        figure.add_annotation(
+            x=(position - 1) * width, xref="paper", xanchor="left", y=1.0, yref="paper", yanchor="bottom",
+            showarrow=False, text=f"<b>{info.titles[position - 1]}</b>", font={"size": 13, "color": colour},
+        )  # fmt: skip
+        ends = _apart([line.percent[-1] for line in mine], gap=8)
+        for line, height in zip(mine, ends, strict=True):
+            letter, name = chr(ord("A") + line.run), info.runs[line.run]
+            figure.add_trace(
+                go.Scatter(
+                    x=line.stages, y=line.percent, name=f"{letter} {name}", mode="lines", xaxis=f"x{suffix}",
+                    yaxis=f"y{suffix}", opacity=1.0 if line.run == 0 else 0.75,
+                    line={"color": colour, "width": 3 if line.run == 0 else 1.8, "dash": task_dash(line.run + 1)},
+                    hovertemplate=f"{letter} {name}: %{{y:.0f}} %<extra></extra>",
+                )
+            )  # fmt: skip
+            figure.add_annotation(
+                x=position * width - 0.08, xref="paper", xanchor="left", y=height, yref=f"y{suffix}",
+                yanchor="middle", showarrow=False, text=f"{letter} {line.percent[-1]:.0f}",
+                font={"size": 12, "color": colour},
+            )  # fmt: skip
+    figure.add_annotation(
+        x=0.5, xref="paper", y=0, yref="paper", yanchor="top", yshift=-26, showarrow=False,
+        text="stages learnt", font={"size": 12},
+    )  # fmt: skip
+    figure.update_layout(margin={"l": 52, "r": 10, "t": 28, "b": 44}, showlegend=False)
+    return figure
 
 
 # ---- loss terms -----------------------------------------------------------------------------------------------------

@@ -28,31 +28,67 @@ def ask_to_delete(store: Store, run: str, name: str) -> None:
         st.rerun()
 
 
-def row(store: Store, record: RunRecord) -> dict[str, object] | None:
-    """A line of the table; None for a run that this version cannot read."""
+def row(store: Store, record: RunRecord, place: int | None) -> dict[str, object] | None:
+    """A line of the table; None for a run that this version cannot read. `place` in the queue counts from 1."""
     try:
         config = store.config(record.run)
     except ConfigError:
         return None
     percent = lambda value: None if value is None else round(100 * value)  # noqa: E731
+    state = runs.standing(store, record)
+    progress = runs.follow(store, record.run).progress if record.state == "running" else None
     return {
         "run": record.run,
-        "state": runs.word(runs.standing(store, record)),
+        "state": [runs.word(state)],
+        "progress": 100 * progress if progress is not None else 100.0 if state == "complete" else None,
+        "queue": place,
         "jobs": " → ".join(config.task_names),
         "method": METHOD_TITLES[config.method.name],
         "network": BACKBONES[config.backbone.name].title,
         "accuracy": percent(record.average_accuracy),
         "forgotten": percent(record.forgetting),
-        "training": None if record.train_seconds is None else lab.seconds(record.train_seconds),
+        "training": record.train_seconds,
         "from": "elsewhere" if record.imported else "here",
         "started": pd.to_datetime(record.submitted, unit="s", utc=True),
     }
 
 
+def lines(store: Store) -> pd.DataFrame:
+    """All runs, the newest first."""
+    waiting = [record.run for record in store.active() if record.state == "queued"]
+    places = {run: place for place, run in enumerate(waiting, 1)}
+    found = (row(store, record, places.get(record.run)) for record in store.records())
+    return pd.DataFrame([line for line in found if line is not None])
+
+
+def shown(table: pd.DataFrame, column: str) -> bool:
+    """Whether a column has something to say: somebody waits, something came from elsewhere."""
+    return bool((table[column] == "elsewhere").any() if column == "from" else table[column].notna().any())
+
+
+def narrowed(table: pd.DataFrame) -> pd.DataFrame:
+    """The lines that the filters let through; the address keeps the filters."""
+    states, methods, words = st.columns([2, 1.4, 1.4], vertical_alignment="bottom")
+    here = [word for word in runs.words() if word in set(table["state"].str[0])]
+    asked = st.query_params.get_all("state")
+    kept = states.pills(
+        "State", here, selection_mode="multi", default=[word for word in asked if word in here], key="state"
+    )
+    method = methods.selectbox("Method", sorted(set(table["method"])), index=None, placeholder="all", key="method")
+    text = words.text_input("Jobs or network contain", key="contains", placeholder="fashion").strip().lower()
+    st.query_params["state"] = kept
+    if kept:
+        table = table[table["state"].str[0].isin(kept)]
+    if method:
+        table = table[table["method"] == method]
+    if text:
+        table = table[(table["jobs"] + " " + table["network"]).str.lower().str.contains(text, regex=False)]
+    return table
+
+
 lab.through_the_shell()
 store = lab.store()
-table = pd.DataFrame([found for record in store.records() if (found := row(store, record)) is not None])
-
+table = lines(store)
 if table.empty:
     st.title("No runs yet", anchor=False)
     st.write("Every run you start is kept here, finished or not: its curves, its figures, its weights.")
@@ -61,26 +97,55 @@ if table.empty:
 
 head, open_place, cancel_place, delete_place = st.columns([5, 1, 1, 1], vertical_alignment="center")
 head.title("Runs", anchor=False)
-choice = st.dataframe(
-    table.drop(columns="run"),
-    hide_index=True,
-    width="stretch",
-    height=min(520, 38 + 35 * len(table)),
-    on_select="rerun",
-    selection_mode="single-row",
-    key="runs",
-    column_config={
-        "accuracy": st.column_config.NumberColumn(
-            "accuracy", help="Average accuracy over all jobs, test images", format="%d %%"
-        ),
-        "forgotten": st.column_config.NumberColumn(
-            "forgotten", help="Mean forgetting of the earlier jobs", format="%d %%"
-        ),
-        "started": st.column_config.DatetimeColumn("started", format="distance"),
-    },
-)
-picked = choice["selection"]["rows"]
-run = str(table.iloc[picked[0]]["run"]) if picked and picked[0] < len(table) else None
+everything = len(table)
+table = narrowed(table)
+if table.empty:
+    st.caption(f"None of the {everything} runs is like that; take a filter away.")
+
+
+@st.fragment(run_every=2 if store.active() else None)
+def table_now(was_active: bool) -> None:
+    """The table; while something runs, its progress and order are read again every other second."""
+    now = lines(store)
+    if len(now) != everything or was_active != bool(store.active()):
+        st.rerun()  # a run came or went, or all are over
+    now = now[now["run"].isin(table["run"])]
+    choice = st.dataframe(
+        now.drop(columns=["run", *(name for name in ("queue", "from") if not shown(now, name))]),
+        hide_index=True,
+        width="stretch",
+        height=min(520, 38 + 35 * max(1, len(now))),
+        on_select="rerun",
+        selection_mode="single-row",
+        key="runs",
+        placeholder="",
+        column_config={
+            "state": st.column_config.MultiselectColumn(
+                "state", options=list(runs.words()), color=list(runs.words().values()), width="small"
+            ),
+            "progress": st.column_config.ProgressColumn(
+                "progress", format="%d %%", min_value=0, max_value=100, width="small"
+            ),
+            "queue": st.column_config.NumberColumn("queue", help="Its place among those that wait", width="small"),
+            "accuracy": st.column_config.NumberColumn(
+                "accuracy", help="Average accuracy over all jobs, test images", format="%d %%"
+            ),
+            "forgotten": st.column_config.NumberColumn(
+                "forgotten", help="Mean forgetting of the earlier jobs", format="%d %%"
+            ),
+            "training": st.column_config.NumberColumn("training", help="Seconds of training", format="%.0f s"),
+            "started": st.column_config.DatetimeColumn("started", format="distance"),
+        },
+    )
+    picked = [str(now.iloc[line]["run"]) for line in choice["selection"]["rows"] if line < len(now)]
+    if picked != st.session_state.get("picked", []):
+        st.session_state["picked"] = picked
+        st.rerun()  # what can be done depends on what is chosen
+
+
+table_now(bool(store.active()))
+picked = [run for run in st.session_state.get("picked", []) if run in set(table["run"])]
+run = picked[0] if picked else None
 if run is None:
     st.caption("Click the box at the left of a line to choose a run.")
 record = store.record(run) if run else None
@@ -120,4 +185,4 @@ with bring_back.container(border=True):
             st.rerun()
         except ConfigError as error:
             st.error(str(error).replace(Path(file.name).name, upload.name), icon=":material/error:")
-st.caption(f"{len(table)} run{'s' * (len(table) > 1)}, {lab.size(store.bytes_used())} on disk in {store.root}")
+st.caption(f"{everything} run{'s' * (everything > 1)}, {lab.size(store.bytes_used())} on disk in {store.root}")

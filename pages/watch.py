@@ -109,7 +109,13 @@ def figures_now(was_active: bool) -> None:
     left, right = st.columns([1.5, 1])
     with left:
         st.markdown("**How well does it do each job?**")
-        live_plot.draw(figures.accuracy_curves(figures.accuracy_curves_info(fold)), f"accuracy-{run}", 320)
+        if others:
+            folds = {"this run": fold} | {runs.short(store, other): runs.follow(store, other) for other in others}
+            overlay = figures.accuracy_overlay_info(titles, folds)
+            live_plot.draw(figures.accuracy_overlay(overlay), f"overlay-{run}-{'-'.join(others)}", 320)
+            st.caption(" · ".join(f"**{chr(ord('A') + i)}** {name}" for i, name in enumerate(folds)))
+        else:
+            live_plot.draw(figures.accuracy_curves(figures.accuracy_curves_info(fold)), f"accuracy-{run}", 320)
     with right:
         st.markdown("**What it remembers**")
         live_plot.draw(figures.accuracy_matrix(figures.accuracy_matrix_info(fold, titles)), f"matrix-{run}", 320)
@@ -125,7 +131,10 @@ def figures_now(was_active: bool) -> None:
         st.rerun()  # once: from here on nothing ticks, or everything does again
 
 
-figures_now(record.active)
+moving = st.container()
+others = runs.laid_over(store, record)
+with moving:
+    figures_now(record.active)
 
 st.page_link("pages/launch.py", label="Run it again with changes", icon=":material/edit:", query_params={"run": run})
 with st.expander("How it is computed"):

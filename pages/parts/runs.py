@@ -1,6 +1,8 @@
 """Runs on a page: which one, how it stands, and its events folded as they come."""
 
+import contextlib
 import html
+import time
 
 import streamlit as st
 
@@ -18,6 +20,10 @@ _FACES = {
     "failed": ("failed", "lab-failed"),
     "complete": ("done", "lab-done"),
 }
+
+MOST_FOLLOWED = 8
+MOST_LAID_OVER = 4
+MOST_OFFERED = 20
 
 
 def title(config: RunConfig) -> str:
@@ -37,6 +43,12 @@ def standing(store: Store, record: RunRecord) -> str:
 def word(state: str) -> str:
     """What a state is called on a page."""
     return _FACES[state][0]
+
+
+def words() -> dict[str, str]:
+    """What states are called, once each, with the colour of their chip."""
+    colours = {"waiting": "gray", "running": "blue", "done": "green", "stopped": "orange", "failed": "red"}
+    return {name: colours[face.removeprefix("lab-")] for name, face in _FACES.values()}
 
 
 def chip(state: str) -> str:
@@ -74,6 +86,59 @@ def from_url(store: Store) -> RunRecord | None:
     st.stop()
 
 
+def laid_over(store: Store, record: RunRecord) -> list[str]:
+    """Let the person lay other runs of the same task sequence over this one; the choice is in the address."""
+    names = store.config(record.run).task_names
+    options: dict[str, str] = {}
+    for other in store.records():
+        if other.run == record.run or other.state == "queued":
+            continue
+        with contextlib.suppress(ConfigError):
+            config = store.config(other.run)
+            if config.task_names == names:
+                options[other.run] = f"{METHOD_TITLES[config.method.name]} · {differences(record.run, other, store)}"
+        if len(options) == MOST_OFFERED:
+            break
+    if not options:
+        return []
+    asked = [run for run in st.query_params.get("with", "").split(",") if run in options][:MOST_LAID_OVER]
+    chosen = st.multiselect(
+        "Lay other runs over this one",
+        list(options),
+        asked,
+        format_func=options.__getitem__,
+        max_selections=MOST_LAID_OVER,
+        placeholder="Choose runs of the same jobs",
+        key=f"with-{record.run}",
+    )
+    if chosen:
+        st.query_params["with"] = ",".join(chosen)
+    else:
+        st.query_params.pop("with", None)
+    return chosen
+
+
+def short(store: Store, run: str) -> str:
+    """`Joint training, 1a2b3c`: a name that no other run has."""
+    return f"{METHOD_TITLES[store.config(run).method.name]}, {run.rsplit('-', 1)[-1]}"
+
+
+def differences(run: str, other: RunRecord, store: Store) -> str:
+    """What sets another run's settings apart from this one's, in a few words; without any, when it was started."""
+    mine, theirs = (store.config(name).model_dump(mode="json") for name in (run, other.run))
+    found = [
+        f"{name.replace('_', ' ')} {value}"
+        for part in ("backbone", "training", "method")
+        for name, value in theirs[part].items()
+        if not (part == "method" and name == "name") and mine[part].get(name, value) != value
+    ]
+    if mine["seed"] != theirs["seed"]:
+        found.append(f"seed {theirs['seed']}")
+    if mine["tasks"] != theirs["tasks"]:
+        found.append("other numbers of pictures")
+    return ", ".join(found) or f"started {time.strftime('%d %b %H:%M', time.localtime(other.submitted))}"
+
+
 def follow(store: Store, run: str) -> Fold:
     """The run's events so far, folded. Each call reads only what is new since the last."""
     followed: dict[str, tuple[Fold, int]] = st.session_state.setdefault("followed", {})
@@ -82,6 +147,6 @@ def follow(store: Store, run: str) -> Fold:
     for event in events:
         fold.add(event)
     followed[run] = (fold, offset)
-    while len(followed) > 4:  # the least recently seen goes
+    while len(followed) > MOST_FOLLOWED:  # the least recently seen goes
         followed.pop(next(iter(followed)))
     return fold

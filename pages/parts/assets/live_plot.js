@@ -57,8 +57,9 @@ function themed(layout, element) {
       bgcolor: colour("--st-secondary-background-color", "#F4F5F8"), bordercolor: grid,
       ...layout.hoverlabel, font: { size: 13, color: text },
     },
-    xaxis: axis(layout.xaxis),
-    yaxis: axis(layout.yaxis),
+    ...Object.fromEntries(
+      ["xaxis", "yaxis", ...Object.keys(layout).filter(name => /^[xy]axis[0-9]+$/.test(name))].map(name => [name, axis(layout[name])]),
+    ),
   };
 }
 

@@ -1,7 +1,9 @@
 """Watch: one run while it trains, or as it was."""
 
 import html
+from collections.abc import Callable
 
+import plotly.graph_objects as go
 import streamlit as st
 
 from labcore import figures, tasks, worker
@@ -106,23 +108,31 @@ def figures_now(was_active: bool) -> None:
             st.button("Resume", type="primary", icon=icon, width="stretch", key="resume", on_click=resume)
     explain(record, state, fold)
 
+    def draw(make: Callable[[], go.Figure], name: str, height: int) -> None:
+        live_plot.draw(make, f"{name}-{run}", height, version=fold.events)
+
     left, right = st.columns([1.5, 1])
     with left:
         st.markdown("**How well does it do each job?**")
         if others:
             folds = {"this run": fold} | {runs.short(store, other): runs.follow(store, other) for other in others}
             overlay = figures.accuracy_overlay_info(titles, folds)
-            live_plot.draw(figures.accuracy_overlay(overlay), f"overlay-{run}-{'-'.join(others)}", 320)
-            st.caption(" · ".join(f"**{chr(ord('A') + i)}** {name}" for i, name in enumerate(folds)))
+            version = tuple(other.events for other in folds.values())
+            key = f"overlay-{run}-{'-'.join(others)}"
+            picked = live_plot.draw(lambda: figures.accuracy_overlay(overlay), key, 320, version=version, picks=True)
+            names = " · ".join(f"**{chr(ord('A') + i)}** {name}" for i, name in enumerate(folds))
+            st.caption(f"{names}. Click a line to open its run.")
+            if picked and (number := overlay.lines[picked.trace].run) > 0:
+                st.switch_page("pages/watch.py", query_params={"run": others[number - 1], "with": run})
         else:
-            live_plot.draw(figures.accuracy_curves(figures.accuracy_curves_info(fold)), f"accuracy-{run}", 320)
+            draw(lambda: figures.accuracy_curves(figures.accuracy_curves_info(fold)), "accuracy", 320)
     with right:
         st.markdown("**What it remembers**")
-        live_plot.draw(figures.accuracy_matrix(figures.accuracy_matrix_info(fold, titles)), f"matrix-{run}", 320)
+        draw(lambda: figures.accuracy_matrix(figures.accuracy_matrix_info(fold, titles)), "matrix", 320)
     left, right = st.columns([1.5, 1])
     with left:
         st.markdown("**What it is trying to make small**")
-        live_plot.draw(figures.loss_terms(figures.loss_terms_info(fold)), f"loss-{run}", 220)
+        draw(lambda: figures.loss_terms(figures.loss_terms_info(fold)), "loss", 220)
     with right:
         st.markdown("**Cost so far**" if record.active else "**What it cost**")
         st.html(lab.figures_row(costs(record, fold)))

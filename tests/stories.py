@@ -125,3 +125,23 @@ def written(store: Store, events: list[Event], config: RunConfig | None = None) 
     for event in events:
         claim.append(event)
     return claim
+
+
+def long_run(store: Store, events: int) -> str:
+    """A complete run of about so many events; its ID."""
+    claim = store.claim_run(store.submit(tiny(), use_cache=False).run)
+    for event in FIRST[:4]:
+        claim.append(event)
+    for step in range(1, events - 20):
+        seen, share = round(76 * step / events), step / events
+        claim.append(
+            live(1, seen, step, 0.25 + share / 2) if step % 10 == 0 else logged(1, seen, step, new_task=2 - share)
+        )
+    for event in [*measured(1, "digits:0-3", 76, events, 0.9), *stage(2, "fashion:0-2", 76, events)]:
+        claim.append(event)
+    for event in [live(2, 152, events + 10, 0.4, 0.8), *measured(2, "fashion:0-2", 152, events + 10, 0.4, 0.8)]:
+        claim.append(event)
+    claim.append(RunEnded(state="complete", step=events + 10, test_ms_per_image=0.5, peak_memory_bytes=2_000_000))
+    claim.finish("complete")
+    claim.release()
+    return claim.run

@@ -1,5 +1,6 @@
 """A person's way through the lab, in a real browser, with a real server and a real worker."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -28,15 +29,16 @@ FLAGS = [
 ]
 
 
-@pytest.fixture
-def address(home: Path) -> Iterator[str]:
+@contextlib.contextmanager
+def serving(script: str, home: Path) -> Iterator[str]:
+    """A server of its own for a script; its address. The workers that it started end with it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     server = subprocess.Popen(
-        [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)],
+        [sys.executable, "-m", "streamlit", "run", script, "--server.port", str(port)],
         cwd=ROOT,
-        env={**os.environ, "REUSE_LAB_HOME": str(home), "REUSE_LAB_THREADS": "1"},
+        env={**os.environ, "REUSE_LAB_HOME": str(home), "REUSE_LAB_THREADS": "1", "PYTHONPATH": str(ROOT)},
     )
     try:
         deadline = time.monotonic() + 60
@@ -54,8 +56,9 @@ def address(home: Path) -> Iterator[str]:
             os.kill(worker.process.pid, signal.SIGKILL)
 
 
-@pytest.fixture
-def page(address: str) -> Iterator["sync_api.Page"]:
+@contextlib.contextmanager
+def browsing() -> Iterator["sync_api.Page"]:
+    """A page of a fresh browser."""
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
         page = browser.new_page(viewport={"width": 1280, "height": 720})
@@ -64,11 +67,23 @@ def page(address: str) -> Iterator["sync_api.Page"]:
         browser.close()
 
 
+@pytest.fixture
+def address(home: Path) -> Iterator[str]:
+    with serving("app.py", home) as found:
+        yield found
+
+
+@pytest.fixture
+def page(address: str) -> Iterator["sync_api.Page"]:
+    with browsing() as found:
+        yield found
+
+
 CURVE = ".js-plotly-plot"
 POINTS = "() => { const plot = document.querySelector('.js-plotly-plot'); return plot?.data?.[0]?.x?.length ?? 0 }"
 
 
-def test_start_watch_stop_reload_find_again(address: str, page: "sync_api.Page", home: Path) -> None:
+def test_launch_watch_stop_resume_lay_over_delete(address: str, page: "sync_api.Page", home: Path) -> None:
     # A deep link is the first thing that this server is asked for; it shows the lab's own side bar all the same.
     page.goto(f"{address}/watch")
     page.get_by_text("Nothing to watch yet").wait_for()
@@ -77,6 +92,11 @@ def test_start_watch_stop_reload_find_again(address: str, page: "sync_api.Page",
     page.get_by_text("what happens to the old ones").wait_for()
     page.get_by_role("radio", name="Quick look").or_(page.get_by_role("button", name="Quick look")).first.click()
     page.get_by_text("Hot dogs").first.wait_for()
+    page.get_by_role("button", name="›").first.click()  # the first two jobs change places
+    page.get_by_text("1. Digits").wait_for()
+    page.get_by_text("Details: all settings").click()
+    page.get_by_label("epochs (passes)", exact=True).wait_for()
+    page.get_by_text("estimated").wait_for()
     page.get_by_role("button", name="Start", exact=True).click()
 
     page.wait_for_url("**/watch?run=*")
@@ -88,8 +108,9 @@ def test_start_watch_stop_reload_find_again(address: str, page: "sync_api.Page",
     page.get_by_role("button", name="Stop").click()
     page.get_by_text("Nothing is lost").wait_for()
     run = page.url.split("run=")[1]
-    record = Store(home).record(run)
-    assert record.state == "stopped"
+    store = Store(home)
+    assert store.record(run).state == "stopped"
+    assert store.config(run).task_names == ["digits", "fashion:0-4", "hotdogs"]
 
     page.reload()
     page.get_by_text("Nothing is lost").wait_for()
@@ -99,12 +120,33 @@ def test_start_watch_stop_reload_find_again(address: str, page: "sync_api.Page",
     page.get_by_role("button", name="Resume").click()
     page.get_by_role("button", name="Stop").wait_for()
     page.wait_for_function(f"({POINTS})() > {before} + 1")
-    page.get_by_role("button", name="Stop").click()
-    page.get_by_text("Nothing is lost").wait_for()
+    page.get_by_text("done", exact=True).wait_for()
+    assert store.record(run).state == "complete"
+
+    # Another method on the same jobs, and the first run laid over it.
+    page.get_by_role("link", name="Run it again with changes").click()
+    page.get_by_text("You have this already").wait_for()
+    page.get_by_role("button", name="Feature extraction").click()
+    page.get_by_text("estimated").wait_for()
+    page.get_by_role("button", name="Start", exact=True).click()
+    page.wait_for_url(lambda address: "run=" in address and run not in address)
+    other = page.url.split("run=")[1].split("&")[0]
+    page.get_by_text("done", exact=True).wait_for()
+    page.get_by_test_id("stMultiSelect").locator("input").click()
+    page.get_by_text("Fine-tuning ·").click()
+    page.get_by_text("Click a line to open its run").wait_for()
+    assert f"with={run}" in page.url
+    page.wait_for_function("() => (document.querySelector('.js-plotly-plot')?.data?.length ?? 0) >= 4")
 
     page.get_by_role("link", name="Runs").click()
+    page.get_by_text("2 runs,").wait_for()
+    table = page.get_by_test_id("stDataFrame").bounding_box()
+    assert table is not None
+    page.mouse.click(table["x"] + 18, table["y"] + 38 + 17)  # the newest: the other
+    page.get_by_role("button", name="Delete").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     page.get_by_text("1 run,").wait_for()
-    assert [found.run for found in Store(home).records()] == [run]
+    assert [found.run for found in store.records()] == [run] != [other]
 
 
 def test_the_view_stays_while_the_chart_is_updated(address: str, page: "sync_api.Page", home: Path) -> None:
@@ -122,8 +164,41 @@ def test_the_view_stays_while_the_chart_is_updated(address: str, page: "sync_api
     view = "() => document.querySelector('.js-plotly-plot')._fullLayout.xaxis.range.map(Math.round)"
     zoomed = page.evaluate(view)
     assert zoomed[1] - zoomed[0] < 12_000
+    page.locator(".js-plotly-plot .legendtoggle").first.click(force=True)  # the legend of the loss hides its term
+    hidden = (
+        "() => [...document.querySelectorAll('.js-plotly-plot')].some(p => p._fullData[0].visible === 'legendonly')"
+    )
+    page.wait_for_function(hidden)
     seen = page.evaluate(POINTS)
     page.wait_for_function(f"({POINTS})() >= {seen} + 3")
     page.emulate_media(color_scheme="dark")
     page.wait_for_timeout(1500)
     assert page.evaluate(view) == zoomed
+    assert page.evaluate(hidden)
+
+
+def test_a_live_page_does_not_grow(home: Path) -> None:
+    """Three hundred updates of a chart: the browser's memory and elements stay where they were after the first."""
+    with serving("tests/live_page.py", home) as address, browsing() as page:
+        page.goto(address)
+        count = "() => Number(document.querySelector('.updates')?.textContent ?? 0)"
+        devtools = page.context.new_cdp_session(page)
+        devtools.send("Performance.enable")
+
+        def measured() -> dict[str, float]:
+            devtools.send("HeapProfiler.collectGarbage")
+            return {found["name"]: found["value"] for found in devtools.send("Performance.getMetrics")["metrics"]}
+
+        page.wait_for_function(f"({count})() >= 60")
+        before = measured()
+        page.wait_for_function(f"({count})() >= 360")
+        after = measured()
+        assert after["JSHeapUsedSize"] < 1.15 * before["JSHeapUsedSize"]
+        assert after["Nodes"] < 1.1 * before["Nodes"]
+        # And a click comes back, once.
+        plot = page.locator(".js-plotly-plot .nsewdrag").first.bounding_box()
+        assert plot is not None
+        page.mouse.click(plot["x"] + plot["width"] / 2, plot["y"] + plot["height"] / 2)
+        page.locator(".clicks", has_text="1").wait_for()
+        page.wait_for_timeout(1000)
+        assert page.locator(".clicks").inner_text() == "1"

@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,14 @@ from streamlit.runtime.pages_manager import PagesManager
 from labcore import tasks, worker
 from labcore.store import Store, StoreError, home
 
+WORKER_WAITS = 1.5  # seconds
+
 
 @st.cache_resource
 def _open(folder: str) -> Store:
     opened = Store()
-    worker.ensure(opened)  # warm by the time somebody presses Start
+    # Warm by the time somebody presses Start, but not at the cost of the first page, which would share the cores.
+    threading.Timer(WORKER_WAITS, worker.ensure, [opened]).start()
     return opened
 
 

@@ -10,7 +10,8 @@ the head refers by position. NaN may be among the numbers, never in the JSON.
 
 import json
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import streamlit as st
 from streamlit.components.v1 import declare_component
 
 MOST_POINTS = 500
+MOST_REMEMBERED = 16
 _COLUMNS = ("x", "y", "z")
 
 _mounts: list[Callable[..., Any]] = []
@@ -44,16 +46,55 @@ def _component() -> Callable[..., Any] | None:
     return _mounts[0]
 
 
-def draw(figure: go.Figure, key: str, height: int) -> None:
-    """Draw or update the chart of this key, `height` px high whatever it holds."""
+@dataclass(frozen=True, slots=True)
+class Picked:
+    """What was clicked: the trace's number from 0, its point (one index, or row and column), and where it lies."""
+
+    trace: int
+    point: tuple[int, ...]
+    x: float | str
+    y: float | str
+
+
+def draw(
+    make: Callable[[], go.Figure], key: str, height: int, *, version: Hashable = None, picks: bool = False
+) -> Picked | None:
+    """Draw or update the chart of this key, `height` px high whatever it holds.
+
+    As long as `version` is the same (and not None) the figure is not made again: a tick without news costs nothing.
+    With `picks`, a click on a point is returned once, by the script run that it causes.
+    """
     mount = _component()
     if mount is None:
-        st.plotly_chart(figure, width="stretch", height=height, key=key)
-        return
-    mount(data=pack(figure, key, height), key=key, height=height)
+        st.plotly_chart(make(), width="stretch", height=height, key=key)
+        return None
+    data = remembered(st.session_state.setdefault("charts", {}), make, key, height, version, picks)
+    if not picks:
+        mount(data=data, key=key, height=height)
+        return None
+    found = mount(data=data, key=key, height=height, on_picked_change=lambda: None).picked
+    return None if found is None else Picked(found["trace"], tuple(found["point"]), found["x"], found["y"])
 
 
-def pack(figure: go.Figure, key: str, height: int) -> bytes:
+def remembered(
+    charts: dict[str, tuple[Hashable, bytes]],
+    make: Callable[[], go.Figure],
+    key: str,
+    height: int,
+    version: Hashable,
+    picks: bool = False,
+) -> bytes:
+    """The packed figure, made only where `charts` holds none of this version; the oldest are dropped."""
+    known = charts.pop(key, None)
+    if known is None or version is None or known[0] != version:
+        known = (version, pack(make(), key, height, picks))
+    charts[key] = known
+    while len(charts) > MOST_REMEMBERED:
+        charts.pop(next(iter(charts)))
+    return known[1]
+
+
+def pack(figure: go.Figure, key: str, height: int, picks: bool = False) -> bytes:
     """The figure as u32 n, n bytes of JSON padded to a multiple of 4, float32 columns."""
     whole = json.loads(figure.to_json())
     columns: list[np.ndarray] = []
@@ -68,7 +109,7 @@ def pack(figure: go.Figure, key: str, height: int) -> bytes:
                 numbers = numbers[chosen]
             trace[name] = {"column": len(columns), "shape": list(numbers.shape)}
             columns.append(numbers.astype(np.float32))
-    head = {"id": key, "height": height, "data": whole["data"], "layout": whole["layout"]}
+    head = {"id": key, "height": height, "picks": picks, "data": whole["data"], "layout": whole["layout"]}
     text = json.dumps(head, allow_nan=False).encode()
     text += b" " * (-len(text) % 4)
     return struct.pack("<I", len(text)) + text + b"".join(column.tobytes() for column in columns)

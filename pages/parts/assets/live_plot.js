@@ -63,7 +63,19 @@ function themed(layout, element) {
   };
 }
 
-export default function ({ data, parentElement }, libraryUrl) {
+// What was clicked goes to the page once: which trace, which of its points, and where. The element lives longer than one
+// mount, so the listener asks for the latest mount's way back.
+function listen(chart) {
+  chart.element.on("plotly_click", ({ points: [point] }) => chart.pick?.({
+    trace: point.curveNumber,
+    point: Array.isArray(point.pointNumber) ? point.pointNumber : [point.pointNumber],
+    x: point.x,
+    y: point.y,
+  }));
+  chart.listening = true;
+}
+
+export default function ({ data, parentElement, setTriggerValue }, libraryUrl) {
   const head = unpack(data);
   let chart = charts.get(head.id);
   if (!chart) {
@@ -75,6 +87,7 @@ export default function ({ data, parentElement }, libraryUrl) {
       charts.delete(oldest);
     }
   }
+  chart.pick = head.picks ? value => setTriggerValue("picked", value) : null;
   chart.element.style.height = `${head.height}px`;
   if (chart.element.parentNode !== parentElement) parentElement.append(chart.element);
   chart.queue = chart.queue
@@ -85,6 +98,7 @@ export default function ({ data, parentElement }, libraryUrl) {
       { ...themed(head.layout, parentElement), height: head.height, uirevision: head.id },
       { responsive: true, displaylogo: false, displayModeBar: "hover", modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"] },
     ))
+    .then(() => chart.listening || listen(chart))
     .catch(console.error);
   return () => { if (chart.element.parentNode === parentElement) chart.element.remove(); };
 }

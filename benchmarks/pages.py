@@ -1,0 +1,166 @@
+"""How quick the lab feels: from Start to the first point, a page's tick, a cold server, memory.
+
+    python -m benchmarks.pages
+
+Each line is measured on its own store and its own processes. The browser's figures need Chromium.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Hashable, Iterator
+from pathlib import Path
+
+import psutil
+from playwright.sync_api import sync_playwright
+
+from labcore import figures, presets
+from labcore.events import Evaluated
+from labcore.store import Store
+from pages.parts import live_plot
+from tests import stories
+from tests.test_journey import CHROMIUM, FLAGS, serving
+
+SHORT, LONG = 100, 100_000  # events
+OPENED = 10  # runs, one after the other
+
+
+@contextlib.contextmanager
+def fresh_store() -> Iterator[Store]:
+    """A store in a folder that is gone afterwards, workers and all."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder))
+        try:
+            yield store
+        finally:
+            for worker in store.workers():
+                os.kill(worker.process.pid, signal.SIGKILL)
+            store.close()
+
+
+def worker(store: Store) -> subprocess.Popen[bytes]:
+    """A worker of the store, detached as the app would start it."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "labcore", "worker", "--device", "cpu"],
+        env={**os.environ, "REUSE_LAB_HOME": str(store.root)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def first_point(store: Store, run: str, since: float) -> float:
+    """Seconds until the run's first live accuracy is there to be drawn."""
+    while True:
+        events, _ = store.tail(run, 0)
+        if any(isinstance(event, Evaluated) and event.kind == "live" for event in events):
+            return time.perf_counter() - since
+        time.sleep(0.01)
+
+
+def start_to_first_point() -> tuple[float, float]:
+    """Warm, cold: the story by fine-tuning, its pictures decoded before."""
+    with fresh_store() as store:
+        process = worker(store)
+        for seed in (0, 1):  # the first decodes the pictures and warms the worker
+            run = store.submit(presets.preset("story").model_copy(update={"seed": seed})).run
+            warm = first_point(store, run, time.perf_counter())
+            store.request_stop(run)
+            while store.record(run).active:
+                time.sleep(0.02)
+        process.kill()
+        process.wait()
+        since = time.perf_counter()
+        run = store.submit(presets.preset("story").model_copy(update={"seed": 2})).run
+        worker(store)
+        return warm, first_point(store, run, since)
+
+
+def tick(events: int) -> float:
+    """Milliseconds of what Watch does each second when nothing is new: the median of many."""
+    with fresh_store() as store:
+        run = stories.long_run(store, events)
+        fold, offset = store.fold(run), (store.folder(run) / "events.jsonl").stat().st_size
+        titles = [task.title for task in fold.tasks]
+
+        charts: dict[str, tuple[Hashable, bytes]] = {}
+
+        def once() -> float:
+            begun = time.perf_counter()
+            store.record(run)
+            store.tail(run, offset)
+            store.workers()
+            for name, make in (
+                ("accuracy", lambda: figures.accuracy_curves(figures.accuracy_curves_info(fold))),
+                ("matrix", lambda: figures.accuracy_matrix(figures.accuracy_matrix_info(fold, titles))),
+                ("loss", lambda: figures.loss_terms(figures.loss_terms_info(fold))),
+            ):
+                live_plot.remembered(charts, make, name, 320, fold.events)
+            fold.result(run, "complete", {})
+            return 1000 * (time.perf_counter() - begun)
+
+        return statistics.median(once() for _ in range(30))
+
+
+def browser() -> tuple[float, float]:
+    """Seconds from starting a server to its first page being ready; MB of the server after ten runs were opened."""
+    with fresh_store() as store, sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        page = chromium.new_page()
+        page.goto("about:blank")
+        runs = [stories.long_run(store, 2000) for _ in range(OPENED)]
+        begun = time.perf_counter()
+        with serving("app.py", store.root) as address:
+            page.goto(address)
+            page.get_by_role("button", name="Start the story").wait_for()
+            cold = time.perf_counter() - begun
+            for run in runs:
+                page.goto(f"{address}/watch?run={run}")
+                page.locator(".js-plotly-plot").nth(2).wait_for()
+            server = next(
+                process
+                for process in psutil.Process().children(recursive=True)
+                if "streamlit" in " ".join(process.cmdline()) and address.rsplit(":", 1)[1] in process.cmdline()
+            )
+            memory = server.memory_info().rss / 1e6
+        chromium.close()
+        return cold, memory
+
+
+def worker_peak() -> float:
+    """Peak resident MB of a process that trains the story by fine-tuning, torch and all."""
+    with fresh_store() as store:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "labcore", "run", "--preset", "story", "--json"],
+            env={**os.environ, "REUSE_LAB_HOME": str(store.root)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        assert os.waitstatus_to_exitcode(status) == 0
+        return usage.ru_maxrss * 1024 / 1e6
+
+
+def main() -> None:
+    """Print a table: what, how much, the aim."""
+    print("| what | measured | aim |\n|---|---|---|")
+    warm, cold = start_to_first_point()
+    print(f"| Start to first live point, warm worker (story) | {warm:.2f} s | ≤ 1.5 s |")
+    print(f"| the same, no worker running | {cold:.2f} s | ≤ 6 s |", flush=True)
+    short, long = tick(SHORT), tick(LONG)
+    print(f"| idle tick of Watch, run of {SHORT} events | {short:.1f} ms | ≤ 20 ms |")
+    print(f"| the same, run of {LONG:,} events | {long:.1f} ms | ≤ 20 ms |", flush=True)
+    if shutil.which(str(CHROMIUM)):
+        cold, memory = browser()
+        print(f"| cold server to first page in a browser | {cold:.2f} s | ≤ 2.5 s |")
+        print(f"| memory of the server after {OPENED} runs opened in turn | {memory:.0f} MB | < 300 MB |", flush=True)
+    print(f"| peak memory of a process training the story | {worker_peak():.0f} MB | ≤ 1500 MB |")
+
+
+if __name__ == "__main__":
+    main()

@@ -2,7 +2,7 @@
 PORT ?= 8501
 BIN := .venv/bin
 
-.PHONY: run test check format
+.PHONY: run test check format bench
 
 run:
 	@sh scripts/setup.sh run
@@ -23,3 +23,10 @@ format:
 	@sh scripts/setup.sh check
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+# Ratios and waiting times on this machine, as in docs/performance.md; about fifteen minutes on two cores.
+bench:
+	@sh scripts/setup.sh test
+	@$(BIN)/python -m benchmarks.engine
+	@$(BIN)/python -m benchmarks.pages
+	@$(BIN)/python -m benchmarks.estimates

@@ -88,6 +88,7 @@ def tick(events: int) -> float:
         fold, offset = store.fold(run), (store.folder(run) / "events.jsonl").stat().st_size
         titles = [task.title for task in fold.tasks]
 
+        config = store.config(run).model_dump(mode="json")
         charts: dict[str, tuple[Hashable, bytes]] = {}
 
         def once() -> float:
@@ -101,7 +102,7 @@ def tick(events: int) -> float:
                 ("loss", lambda: figures.loss_terms(figures.loss_terms_info(fold))),
             ):
                 live_plot.remembered(charts, make, name, 320, fold.events)
-            fold.result(run, "complete", {})
+            fold.result(run, "complete", config)
             return 1000 * (time.perf_counter() - begun)
 
         return statistics.median(once() for _ in range(30))

@@ -1,5 +1,6 @@
 """Measure how fast this machine is with a backbone: a second or two, once; what pages estimate from."""
 
+import statistics
 import time
 from collections.abc import Callable
 
@@ -75,16 +76,17 @@ def measure(backbone: str, image_size: int, device: str, should_stop: Callable[[
 
 
 def _milliseconds(act: Callable[[int], None], count: int, should_stop: Callable[[], bool]) -> float:
-    """The fastest of several, after one to get warm: what disturbs can only make it slower."""
+    """The median of several, after one to get warm: a run will be disturbed as often as this is."""
     act(count)
-    best, begun = float("inf"), time.perf_counter()
+    found: list[float] = []
+    begun = time.perf_counter()
     while True:
         since = time.perf_counter()
         act(count)
         now = time.perf_counter()
-        best = min(best, now - since)
+        found.append(now - since)
         if now - begun > _SECONDS or should_stop():
-            return 1000 * best
+            return 1000 * statistics.median(found)
 
 
 def _activation_bytes(trunk: backbones.Trunk, images: Tensor) -> int:

@@ -132,12 +132,17 @@ def test_launch_watch_stop_resume_lay_over_delete(address: str, page: "sync_api.
     page.wait_for_url(lambda address: "run=" in address and run not in address)
     other = page.url.split("run=")[1].split("&")[0]
     page.get_by_text("done", exact=True).wait_for()
-    page.get_by_test_id("stMultiSelect").locator("input").click()
+    page.wait_for_timeout(1500)  # the page is drawn once more when a run is over
+    picker = page.get_by_test_id("stMultiSelect").locator("input")
+    picker.scroll_into_view_if_needed()
+    page.wait_for_timeout(500)  # scrolling would close the list again
+    picker.click()
     page.get_by_text("Fine-tuning ·").click()
     page.get_by_text("Click a line to open its run").wait_for()
     assert f"with={run}" in page.url
     page.wait_for_function("() => (document.querySelector('.js-plotly-plot')?.data?.length ?? 0) >= 4")
 
+    page.keyboard.press("Escape")  # the list of runs closes
     page.get_by_role("link", name="Runs").click()
     page.get_by_text("2 runs,").wait_for()
     table = page.get_by_test_id("stDataFrame").bounding_box()

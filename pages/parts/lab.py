@@ -14,7 +14,7 @@ from streamlit.runtime.pages_manager import PagesManager
 from labcore import tasks, worker
 from labcore.store import Store, StoreError, home
 
-WORKER_WAITS = 1.5  # seconds
+WORKER_WAITS = 3.0  # seconds
 
 
 @st.cache_resource

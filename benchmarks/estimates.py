@@ -1,0 +1,63 @@
+"""What a page says that a run will cost, against what it cost: presets and methods, each in a process of its own.
+
+    python -m benchmarks.estimates [PRESET …]
+
+Pictures are decoded beforehand. Memory is the process's peak less what it was when the engine had been imported.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+
+from labcore import presets
+from labcore.configs import METHODS
+from labcore.estimates import estimate
+from labcore.speed import measure
+from labcore.trainer import use_threads
+
+_RUN = """
+import json, sys, time
+from pathlib import Path
+from labcore import presets, tasks, trainer
+
+def peak():  # kB of this process alone: what a parent used before it is not in it
+    with open("/proc/self/status") as status:
+        return next(1024 * int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+
+config = presets.preset(sys.argv[1], sys.argv[2])
+for task in config.tasks:
+    tasks.load(task.name, config.backbone.image_size, cache=Path(sys.argv[3]))
+import timm, torch
+before = peak()
+begun = time.perf_counter()
+for event in trainer.train(config, cache=Path(sys.argv[3])):
+    pass
+print(json.dumps([time.perf_counter() - begun, peak() - before]))
+"""
+
+
+def main(names: list[str]) -> None:
+    """Print a table: estimated, measured, ratio; within 1/1.5 to 1.5 is the aim for seconds."""
+    use_threads()
+    print("| preset, method | estimated | took | ratio | memory, estimated | at its peak |\n|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as cache:
+        for name in names:
+            backbone = presets.preset(name).backbone
+            speed = measure(backbone.name, backbone.image_size, "cpu", lambda: False)
+            assert speed is not None
+            for method in METHODS:
+                told = estimate(presets.preset(name, method), speed)
+                done = subprocess.run(
+                    [sys.executable, "-c", _RUN, name, method, cache], capture_output=True, text=True, check=True
+                )
+                seconds, memory = json.loads(done.stdout)
+                print(
+                    f"| {name}, {method} | {told.seconds:.1f} s | {seconds:.1f} s | {told.seconds / seconds:.2f} "
+                    f"| {told.memory / 1e6:.0f} MB | {memory / 1e6:.0f} MB |",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] or ["quick", "story"])

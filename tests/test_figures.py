@@ -70,3 +70,17 @@ def test_the_summary_is_made_of_the_figures() -> None:
     assert "77 %" in said  # (0.9 − 0.4) of (0.9 − 0.25)
     assert "before it had learnt" in figures.summary(fold([]))
     assert "90 %" in figures.summary(fold(stories.FIRST))
+
+
+def test_runs_laid_over_each_other_are_aligned_by_stage() -> None:
+    both = {"this run": fold(stories.COMPLETE), "half": fold(stories.FIRST)}
+    info = figures.accuracy_overlay_info(["Digits", "Fashion"], both)
+    found = [(line.position, line.run, line.stages, [round(p) for p in line.percent]) for line in info.lines]
+    half_way = 40 / 76
+    assert found == [
+        (1, 0, [0, half_way, 1, 1, 2], [25, 75, 90, 90, 40]),
+        (2, 0, [1, 2], [30, 80]),
+        (1, 1, [0, half_way, 1], [25, 75, 90]),
+    ]
+    drawn = figures.accuracy_overlay(info)
+    assert [trace.xaxis for trace in drawn.data] == ["x", "x", "x2"]

@@ -55,3 +55,20 @@ def test_long_lines_are_thinned_and_keep_their_ends() -> None:
 def test_an_empty_figure_can_be_sent() -> None:
     head, columns = unpack(live_plot.pack(go.Figure(), "k", 100))
     assert (head["data"], columns) == ([], [])
+
+
+def test_a_tick_without_news_makes_no_figure() -> None:
+    made = []
+
+    def make() -> go.Figure:
+        made.append(1)
+        return go.Figure(go.Scatter(x=[len(made)], y=[1]))
+
+    charts: dict[str, Any] = {}
+    first = live_plot.remembered(charts, make, "k", 100, version=7)
+    assert live_plot.remembered(charts, make, "k", 100, version=7) == first
+    assert len(made) == 1
+    assert live_plot.remembered(charts, make, "k", 100, version=8) != first
+    for number in range(3 * live_plot.MOST_REMEMBERED):
+        live_plot.remembered(charts, make, str(number), 100, version=0)
+    assert len(charts) == live_plot.MOST_REMEMBERED

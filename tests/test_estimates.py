@@ -1,0 +1,88 @@
+"""What a run will cost: the measurement is real, the arithmetic is right, wishes are kept."""
+
+import pytest
+
+from labcore import estimates, presets, speed, tasks, verdicts
+from labcore.configs import METHODS
+from labcore.estimates import Speed, estimate
+from labcore.store import Store
+from tests.conftest import tiny
+
+ROUND = Speed(
+    device="cpu",
+    backbone="small_cnn",
+    image_size=16,
+    step_ms=10.0,
+    image_ms=1.0,
+    head_step_ms=2.0,
+    forward_ms=0.5,
+    single_ms=1.0,
+    activation_bytes=1000,
+    features=128,
+    weights=1000,
+)
+
+
+@pytest.mark.parametrize("name", tasks.EMBEDDED)
+def test_counts_are_those_of_the_pictures(name: str) -> None:
+    for limit in (None, 7):
+        data = tasks.load(name, 16, limit)
+        assert tasks.counts(name, limit) == tuple(
+            len(split.labels) for split in (data.train, data.validation, data.test)
+        )
+
+
+def test_an_estimate_by_hand() -> None:
+    config = tiny()  # two stages: 40 and 36 images, 2 passes, batches of 8; 5 steps a pass each
+    (first, second) = (tasks.counts(task.name, task.images_per_class) for task in config.tasks)
+    assert (first[0], second[0]) == (40, 36)
+    steps = 2 * 5 * (10 + 8 * 1) * 2
+    live = (8 * 50 * 1 + 8 * 50 * 2) * 0.5
+    whole = (2 * sum(first[1:]) + sum(second[1:])) * 0.5
+    single = 5 * 100 * 1.0
+    assert estimate(config, ROUND).seconds == pytest.approx((steps + live + whole + single) / 1000)
+
+
+def test_a_trunk_that_stands_still_is_run_once_and_joint_training_reads_everything() -> None:
+    seconds = {method: estimate(tiny(method), ROUND).seconds for method in METHODS}
+    assert seconds["feature_extraction"] < seconds["fine_tuning"] < seconds["joint"]
+
+
+def test_this_machine_is_measured_where_somebody_wished_for_it(store: Store) -> None:
+    config = tiny()
+    assert estimates.known(store, "cpu", config) is None
+    estimates.wish(store, "cpu", config)
+    assert estimates.next_wish(store, "cuda:0") is None
+    assert estimates.next_wish(store, "cpu") == ("small_cnn", 16)
+    found = speed.measure("small_cnn", 16, "cpu", lambda: False)
+    assert found is not None
+    assert 0 < found.forward_ms < found.single_ms
+    assert found.activation_bytes > 16 * 16 * 32 * 4  # at least what the first layer made of one image
+    estimates.keep(store, found)
+    assert estimates.next_wish(store, "cpu") is None
+    assert estimates.known(store, "cpu", config) == found
+    (store.cache / "speeds" / "cpu_small_cnn_16.json").write_text("{")
+    assert estimates.known(store, "cpu", config) is None
+
+
+def test_measuring_gives_way_to_a_run() -> None:
+    assert speed.measure("small_cnn", 16, "cpu", lambda: True) is None
+
+
+def test_every_method_has_its_marks_and_every_preset_an_estimate() -> None:
+    for method in METHODS:
+        assert method in verdicts.VERDICTS
+        for name in presets.PRESETS:
+            assert estimate(presets.preset(name, method), ROUND).seconds > 0
+
+
+def test_a_configuration_that_was_run_is_known(store: Store) -> None:
+    assert store.known(tiny()) is None
+    run = store.submit(tiny()).run
+    known = store.known(tiny())
+    assert known is not None
+    assert known.run == run
+    assert store.known(tiny(seed=1)) is None
+    store.request_stop(run)
+    store.delete(run)
+    assert store.known(tiny()) is None

@@ -17,6 +17,8 @@ from labcore.store import Store, write_atomically
 _LIVE_IMAGES, _LIVE_POINTS, _CHUNK = 50, 8, 100
 # A weight in training: itself, its gradient, Adam's two means; float32.
 _BYTES_A_TRAINED_WEIGHT = 16
+# What torch's own libraries take in a process's first steps: 80 to 110 MB measured.
+_LIBRARIES = 100_000_000
 _NAME = re.compile(r"(?P<device>[a-z0-9-]+)_(?P<backbone>[a-z0-9_]+)_(?P<size>[0-9]+)\.(json|wish)")
 
 
@@ -116,9 +118,10 @@ def estimate(config: RunConfig, speed: Speed) -> Estimate:
     pictures = sum(map(sum, counts)) * config.backbone.image_size**2 * 3
     trained = speed.weights * (1 - min(_still_share(config, stage) for stage in range(1, len(counts) + 1)))
     learning = training.batch_size * speed.activation_bytes if trained else 0
-    looking = _CHUNK * speed.activation_bytes / len(info.blocks)  # forward only: a block's worth at a time
+    looking = 2 * _CHUNK * speed.activation_bytes / len(info.blocks)  # forward only: a block's input and output
     memory = (
-        4 * speed.weights
+        _LIBRARIES
+        + 4 * speed.weights
         + (_BYTES_A_TRAINED_WEIGHT - 4) * trained
         + pictures
         + 4 * speed.features * features

@@ -27,9 +27,8 @@ ROUND = Speed(
 def test_counts_are_those_of_the_pictures(name: str) -> None:
     for limit in (None, 7):
         data = tasks.load(name, 16, limit)
-        assert tasks.counts(name, limit) == tuple(
-            len(split.labels) for split in (data.train, data.validation, data.test)
-        )
+        splits = (data.train, data.validation, data.test)
+        assert tasks.counts(name, limit) == tuple(len(split.labels) for split in splits)
 
 
 def test_an_estimate_by_hand() -> None:

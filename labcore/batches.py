@@ -72,6 +72,7 @@ class Batch:
     """Images of one step. `inputs` are normalised images, or activations before block `first`.
 
     `task` is the stage's own; `tasks` tells each image's (int64 [N]); `index` its place among the stage's images.
+    `head_only`: the trunk stands still in this phase.
     """
 
     inputs: Tensor
@@ -80,6 +81,7 @@ class Batch:
     task: int
     tasks: Tensor
     index: Tensor
+    head_only: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,7 @@ class Lesson:
     labels: Tensor
     tasks: Tensor
     first: int
+    head_only: bool
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -104,7 +107,7 @@ class Lesson:
             inputs = network.trunk.normalise(self.pictures[0][index])
         else:
             inputs = network.trunk.normalise(self._gather(index))
-        return Batch(inputs, self.labels[index], self.first, self.task, self.tasks[index], index)
+        return Batch(inputs, self.labels[index], self.first, self.task, self.tasks[index], index, self.head_only)
 
     def _gather(self, index: Tensor) -> Tensor:
         size = self.pictures[0].shape[1]

@@ -2,7 +2,7 @@
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +72,11 @@ def load(path: Path, key: str) -> tuple[Position, dict[str, Tensor]] | None:
         return None
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's memory as `optimizer/GROUP/POSITION/NAME`."""
+def optimizer_tensors(optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, Tensor]:
+    """The optimizers' memory as `optimizer/OPTIMIZER/GROUP/POSITION/NAME`."""
     return {
-        f"optimizer/{g}/{p}/{name}": value
+        f"optimizer/{o}/{g}/{p}/{name}": value
+        for o, optimizer in enumerate(optimizers)
         for g, group in enumerate(optimizer.param_groups)
         for p, parameter in enumerate(group["params"])
         for name, value in optimizer.state.get(parameter, {}).items()
@@ -83,12 +84,13 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     }
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Tensor]) -> None:
+def restore_optimizers(optimizers: Sequence[torch.optim.Optimizer], saved: Mapping[str, Tensor]) -> None:
     """Take back `optimizer_tensors`, in the parameters' memory format."""
     for path, value in saved.items():
         if not path.startswith("optimizer/"):
             continue
-        _, g, p, name = path.split("/")
+        _, o, g, p, name = path.split("/")
+        optimizer = optimizers[int(o)]
         parameter = optimizer.param_groups[int(g)]["params"][int(p)]
         state: dict[str, Any] = optimizer.state[parameter]
         state[name] = like(parameter, value) if value.shape == parameter.shape else value.to(parameter.device)

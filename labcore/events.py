@@ -131,6 +131,14 @@ class Evaluated(EventBase):
     images: tuple[int, ...]
 
 
+class Warned(EventBase):
+    """Training goes on, but not as one would wish: a sentence that says what was seen and what to try."""
+
+    event: Literal["warned"] = "warned"
+    stage: int
+    text: str
+
+
 class MapSaved(EventBase):
     """An array to draw was saved beside the events, at `path` in the run's folder."""
 
@@ -179,6 +187,7 @@ Event = (
     | PhaseStarted
     | StepLogged
     | Evaluated
+    | Warned
     | MapSaved
     | FootprintMeasured
     | StageEnded

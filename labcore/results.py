@@ -24,6 +24,7 @@ from labcore.events import (
     StageStarted,
     StepLogged,
     TaskFacts,
+    Warned,
 )
 
 State = Literal["queued", "running", "complete", "stopped", "failed"]
@@ -161,6 +162,7 @@ class Fold:
         self.stages: list[Stage] = []
         self.accuracy: list[AccuracyPoint] = []
         self.losses: list[LossPoint] = []
+        self.warnings: list[Warned] = []
         self.images_seen = 0
         self.step = 0
         self.train_seconds = 0.0
@@ -235,6 +237,9 @@ class Fold:
                 self.stages[event.stage - 1].test = event
             case Evaluated(kind="validation"):
                 self.stages[event.stage - 1].validation = event
+            case Warned():
+                if event.text not in {known.text for known in self.warnings}:
+                    self.warnings.append(event)
             case FootprintMeasured():
                 self.stages[event.stage - 1].footprint = event
             case StageEnded():
@@ -247,8 +252,9 @@ class Fold:
         self.first_started_at = self.first_started_at or event.time
         self.downloading, self.started, self.ended = None, event, None
         if event.resumed_from_step is None:
-            self.stages, self.accuracy, self.losses = [], [], []
+            self.stages, self.accuracy, self.losses, self.warnings = [], [], [], []
         else:
+            self.warnings = [warning for warning in self.warnings if warning.step <= event.resumed_from_step]
             _drop_after(self.accuracy, event.resumed_from_step)
             _drop_after(self.losses, event.resumed_from_step)
             self.stages = [stage for stage in self.stages if stage.step <= event.resumed_from_step]

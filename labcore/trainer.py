@@ -48,6 +48,7 @@ from labcore.events import (
     StageStarted,
     StepLogged,
     TaskFacts,
+    Warned,
 )
 from labcore.methods import METHODS
 from labcore.methods.base import Mask, Phase
@@ -211,7 +212,7 @@ class _Run:
         self.step = self.images_seen = self.stage_step = self.stage_images = 0
         self.pending: list[dict[str, float]] = []
         self.feature_bytes: dict[int, int] = {}
-        self.optimizer: torch.optim.Optimizer | None = None
+        self.optimizers: list[torch.optim.Optimizer] = []
 
     # ---- the run ----------------------------------------------------------------------------------------------------
 
@@ -272,15 +273,19 @@ class _Run:
                 old_images=self._old_images(stage),
                 step=self.step,
             )
+            yield from self._warnings(stage)
         for number, phase in enumerate(phases):
             if position is not None and begun and number < position.phase:
                 continue
             first_step = position.phase_step if position is not None and begun and number == position.phase else 0
             yield from self._phase(stage, number, phase, first_step, tensors if first_step else {})
+        working = self.method.working_footprint()
         self.clock.start()
         self.method.end_stage(stage)
         self.clock.trained()
+        yield from self._warnings(stage)
         yield from self._measure(stage)
+        yield FootprintMeasured(stage=stage, kept=self.method.footprint(), working=working, step=self.step)
         if self.stages:
             self._save_stage(self.stages(stage))
         yield StageEnded(
@@ -308,9 +313,11 @@ class _Run:
         self.clock.trained()
         live = self._live_inputs(stage, fixed)
         self.clock.evaluated()
-        self.optimizer = optimizer = self._new_optimizer(parameters)
-        checkpoints.restore_optimizer(optimizer, tensors)
-        rates = [group["lr"] for group in optimizer.param_groups]
+        self.optimizers = optimizers = self._new_optimizers(parameters)
+        checkpoints.restore_optimizers(optimizers, tensors)
+        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+        rates = [group["lr"] for group in groups]
+        told_rate = method.learning_rate(next((n for n in parameters if not n.startswith("heads/")), "heads/"))
         kept = {name: parameters[name].detach().clone() for name, mask in masks.items() if mask is not None}
 
         epoch_steps = steps_in_epoch(len(lesson), training.batch_size)
@@ -344,13 +351,15 @@ class _Run:
             network.let_statistics_move(statistics)
             batch = lesson.batch(network, batch_slice(order, batch_number, training.batch_size))
             scale = rate_at(step, steps, training.warmup_fraction, training.schedule)
-            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            for group, rate in zip(groups, rates, strict=True):
                 group["lr"] = rate * scale
-            optimizer.zero_grad(set_to_none=True)
+            for optimizer in optimizers:
+                optimizer.zero_grad(set_to_none=True)
             with precision:
                 terms = method.loss(batch)
             torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+            for optimizer in optimizers:
+                optimizer.step()
             with torch.no_grad():
                 # Momentum and weight decay move weights whose gradient is zero: put frozen ones back, bit for bit.
                 for name, frozen in kept.items():
@@ -363,10 +372,13 @@ class _Run:
             self.clock.trained()
             self._check_finite(phase)
             if (step + 1) % interval == 0 or step + 1 == steps:
-                yield self._step_logged(stage, phase, epoch, rates[0] * scale)
+                yield self._step_logged(stage, phase, epoch, told_rate * scale)
             if time.monotonic() - self.last_checkpoint >= self.checkpoint_seconds and step + 1 < steps:
                 self._save_checkpoint(stage, number, step + 1)
-        self.optimizer = None
+        self.optimizers = []
+        self.clock.start()
+        method.end_phase(stage, phase)
+        self.clock.trained()
 
     # ---- what a phase trains, and on what ---------------------------------------------------------------------------
 
@@ -383,20 +395,23 @@ class _Run:
         touched = {block for name in masks if (block := self.network.block_of(name)) is not None} | set(statistics)
         return min(touched, default=len(self.network.trunk.block_names))
 
-    def _new_optimizer(self, parameters: dict[str, Tensor]) -> torch.optim.Optimizer:
-        """A fresh optimizer: one group for heads, one for all else."""
-        training = self.config.training
-        heads = [p for name, p in parameters.items() if name.startswith("heads/")]
-        others = [p for name, p in parameters.items() if not name.startswith("heads/")]
-        groups = [
-            {"params": others, "lr": self.method.trunk_learning_rate()},
-            {"params": heads, "lr": training.head_learning_rate},
-        ]
-        decay = training.weight_decay
-        if training.optimizer == "sgd":
-            return torch.optim.SGD(groups, momentum=training.momentum, weight_decay=decay, fused=True)
-        adam = torch.optim.AdamW if training.optimizer == "adamw" else torch.optim.Adam
-        return adam(groups, weight_decay=decay, fused=True)
+    def _new_optimizers(self, parameters: dict[str, Tensor]) -> list[torch.optim.Optimizer]:
+        """Fresh optimizers: the run's rule for weights, and Adam without decay for what only the method has (scores)."""
+        training, own = self.config.training, self.method.own_tensors()
+        rules = {name: "adam" if name in own else training.optimizer for name in parameters}
+        optimizers: list[torch.optim.Optimizer] = []
+        for rule in dict.fromkeys(rules.values()):
+            groups: dict[tuple[float, float], list[Tensor]] = {}
+            for name, parameter in parameters.items():
+                if rules[name] == rule:
+                    decay = 0.0 if name in own else training.weight_decay
+                    groups.setdefault((self.method.learning_rate(name), decay), []).append(parameter)
+            rows = [{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()]
+            if rule == "sgd":
+                optimizers.append(torch.optim.SGD(rows, momentum=training.momentum, fused=True))
+            else:
+                optimizers.append((torch.optim.AdamW if rule == "adamw" else torch.optim.Adam)(rows, fused=True))
+        return optimizers
 
     def _lesson(self, stage: int, phase: Phase, fixed: int) -> tuple[Lesson, int]:
         """What the phase trains on. Blocks that stand still are run once over it: returns how many were."""
@@ -414,7 +429,8 @@ class _Run:
                 for task in tasks
             ]
             features = torch.cat(parts)
-        return Lesson(stage, [task.train.images for task in tasks], features, labels, whose, fixed), fixed
+        pictures = [task.train.images for task in tasks]
+        return Lesson(stage, pictures, features, labels, whose, fixed, phase.head_only), fixed
 
     def _feature_bytes(self, blocks: int) -> int:
         """Bytes of what these first blocks make of one image; a picture of the run is run through them once."""
@@ -477,9 +493,6 @@ class _Run:
         right = [self._right(task, task.test) for task in self.tasks]
         self.clock.evaluated()
         yield self._evaluated("test", stage, [_mean(answers) for answers in right], [len(a) for a in right])
-        yield FootprintMeasured(
-            stage=stage, kept=self.method.footprint(), working=self.method.working_footprint(), step=self.step
-        )
 
     @torch.no_grad()
     def _right(self, task: LoadedTask, pictures: Pictures) -> Tensor:
@@ -520,6 +533,11 @@ class _Run:
         return torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else self.peak_memory
 
     # ---- telling ----------------------------------------------------------------------------------------------------
+
+    def _warnings(self, stage: int) -> Iterator[Event]:
+        """What the method has to say, once."""
+        while self.method.warnings:
+            yield Warned(stage=stage, text=self.method.warnings.pop(0), step=self.step)
 
     def _evaluated(
         self, kind: Literal["live", "validation", "test"], stage: int, accuracy: list[float], images: list[int]
@@ -598,8 +616,7 @@ class _Run:
         )
         tensors = dict(self.network.tensors())
         tensors |= {f"method/{name}": value for name, value in self.method.checkpoint_tensors().items()}
-        if self.optimizer is not None:
-            tensors |= checkpoints.optimizer_tensors(self.optimizer)
+        tensors |= checkpoints.optimizer_tensors(self.optimizers)
         checkpoints.save(self.checkpoint, position, tensors)
 
     def _restore(self, position: Position, tensors: dict[str, Tensor]) -> None:

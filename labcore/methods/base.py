@@ -38,6 +38,7 @@ class Method:
     def __init__(self, network: Network, config: RunConfig, tasks: Sequence[LoadedTask]) -> None:
         self.network, self.run, self.tasks = network, config, tasks
         self.pretrained = config.backbone.start == "pretrained"
+        self.warnings: list[str] = []  # sentences for the person who watches; the trainer passes them on
 
     # ---- what a stage is --------------------------------------------------------------------------------------------
 
@@ -54,6 +55,9 @@ class Method:
 
     def start_stage(self, stage: int) -> None:
         """Called once the new head is there, before any training."""
+
+    def end_phase(self, stage: int, phase: Phase) -> None:
+        """Called after the last step of a phase."""
 
     def end_stage(self, stage: int) -> None:
         """Called after the last phase, before measuring."""
@@ -103,9 +107,10 @@ class Method:
             case _:
                 return blocks[self.frozen_blocks(stage) :] if self.is_fresh(stage) else []
 
-    def trunk_learning_rate(self) -> float:
-        """The trunk's step size before the schedule."""
-        return self.run.training.learning_rate
+    def learning_rate(self, name: str) -> float:
+        """The step size of a tensor, by its export name, before the schedule."""
+        training = self.run.training
+        return training.head_learning_rate if name.startswith("heads/") else training.learning_rate
 
     # ---- the step ---------------------------------------------------------------------------------------------------
 
@@ -136,7 +141,7 @@ class Method:
         return {}
 
     def own_tensors(self) -> dict[str, Tensor]:
-        """Tensors of the method itself that may learn, by name: `…/NAME` belongs to the trunk tensor NAME."""
+        """Tensors of the method itself that may learn, by Adam: `…/NAME` belongs to the trunk tensor NAME."""
         return {}
 
     def stage_config(self, stage: int) -> dict[str, Any]:

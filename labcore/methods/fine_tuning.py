@@ -23,6 +23,7 @@ class FineTuning(Method):
         """The first `frozen_blocks`; all of them where the trunk's step size is 0."""
         return self.config.frozen_blocks if self.config.trunk_lr_scale else len(self.network.trunk.block_names)
 
-    def trunk_learning_rate(self) -> float:
-        """Scaled by `trunk_lr_scale`."""
-        return self.run.training.learning_rate * self.config.trunk_lr_scale
+    def learning_rate(self, name: str) -> float:
+        """All but the head's, scaled by `trunk_lr_scale`."""
+        rate = super().learning_rate(name)
+        return rate if name.startswith("heads/") else rate * self.config.trunk_lr_scale

@@ -71,9 +71,8 @@ def seconds(method: Method) -> float:
 
 def main() -> None:
     trainer.use_threads()
-    print(
-        f"| network, batch {BATCH} | fine-tuning | EWC, 1 old task | EWC, 10 | ratios | aim |\n|---|---|---|---|---|---|"
-    )
+    print(f"| network, batch {BATCH} | fine-tuning | EWC, 1 old task | EWC, 10 | ratios | aim |")
+    print("|---|---|---|---|---|---|")
     for backbone in ("mlp", "small_cnn"):
         methods = [begin(backbone, "fine_tuning", 0), begin(backbone, "ewc", 1), begin(backbone, "ewc", 10)]
         rounds = [[seconds(method) for method in methods] for _ in range(ROUNDS)]

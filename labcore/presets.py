@@ -1,9 +1,9 @@
 """Named configurations: a sequence, and fair settings for every method.
 
-`fine_tuning`, `separate_copies`, `joint`, `lwf` and `ewc` have identical backbone, tasks and training, with rates chosen
-by single-task validation accuracy. `feature_extraction`, `packnet` and `piggyback` may also differ in epochs, batch size
-and norm. What is a method's own was searched for validation accuracy over the sequence, with the same small budget for
-each (docs/performance.md says how).
+`fine_tuning`, `separate_copies`, `joint`, `lwf` and `ewc` have identical backbone, tasks and training, with rates
+chosen by single-task validation accuracy. `feature_extraction`, `packnet` and `piggyback` may also differ in epochs,
+batch size and norm. What is a method's own was searched for validation accuracy over the sequence, with the same small
+budget for each (docs/performance.md says how).
 """
 
 import copy

@@ -249,8 +249,26 @@ class TrainingConfig(Frozen):
     )
 
 
+# What a stage's outcome depends on where its method does nothing there that plain sequential fine-tuning would not.
+BASE: dict[str, Any] = {"name": "base"}
+
+
 class MethodConfig(Frozen):
     """What all methods have: a name. The docstring of each is the line that a page shows for it."""
+
+    def stage_config(self, stage: int, stages: int) -> dict[str, Any]:
+        """What of the method the training of this stage, of so many, depends on; stages count from 1.
+
+        `BASE` only where phases, data, loss, trainable and overlay are the base class's.
+        """
+        return self.model_dump(mode="json")
+
+    def addition_config(self, stage: int, stages: int) -> dict[str, Any] | None:
+        """What the method's `end_stage` depends on beside training, where it can be computed from the trained network.
+
+        Nothing that is measured may depend on it. None: what it adds comes with the training and only with it.
+        """
+        return {} if self.stage_config(stage, stages) == BASE else None
 
 
 class FineTuningConfig(MethodConfig):
@@ -261,6 +279,11 @@ class FineTuningConfig(MethodConfig):
     frozen_blocks: Whole = Field(
         0, ge=0, le=64, description="First blocks that stay as they are.", json_schema_extra=_unit("blocks")
     )
+
+    def stage_config(self, stage: int, stages: int) -> dict[str, Any]:
+        """The base class's for every stage, as long as the trunk moves whole and at full speed."""
+        plain = self.trunk_lr_scale == 1 and self.frozen_blocks == 0
+        return BASE if plain else super().stage_config(stage, stages)
 
 
 class FeatureExtractionConfig(MethodConfig):

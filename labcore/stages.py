@@ -184,7 +184,7 @@ class StageCache:
         digests = {"network": record.network, "method": addition.file if addition else None}
         if any(_digest(folder / f"{name}.safetensors") != digests[name] for name in parts):
             with self._locked():
-                self._discard(entry)
+                self._discard(entry, spoilt=True)
             for name in parts:
                 (folder / f"{name}.safetensors").unlink(missing_ok=True)
             return None
@@ -293,10 +293,10 @@ class StageCache:
         os.rename(entry.path, gone)
         shutil.rmtree(gone, ignore_errors=True)
 
-    def _discard(self, path: Path) -> None:
-        """Remove an entry that is not whole, and its arrays from runs that are over: they are the same bytes."""
+    def _discard(self, path: Path, *, spoilt: bool = False) -> None:
+        """Remove an entry that is not whole; where its arrays are `spoilt`, so are those of runs that are over."""
         log.warning("The stage %s is not whole; it was removed.", path.name[:12])
-        self._evict(_entry(path), self._runs_arrays()[2])
+        self._evict(_entry(path), self._runs_arrays()[2] if spoilt else {})
 
     def _runs_arrays(
         self,

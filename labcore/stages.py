@@ -156,9 +156,14 @@ class StageCache:
     def take(self, key: StageKey, folder: Path, *, needs_addition: bool) -> StoredStage | None:
         """The stage of this key, its arrays put into `folder`; None where it is not here, or not whole.
 
-        `needs_addition`: a stage whose addition is not here is not here. Raises OSError where `folder` cannot be
-        written.
+        `needs_addition`: a stage whose addition is not here is not here. A system that refuses is logged, and the stage
+        is as good as not here.
         """
+        with self._trying():
+            return self._take(key, folder, needs_addition)
+        return None
+
+    def _take(self, key: StageKey, folder: Path, needs_addition: bool) -> StoredStage | None:
         entry = self.root / key.training
         with self._locked():
             if not entry.exists():
@@ -248,7 +253,7 @@ class StageCache:
         try:
             yield
         except OSError as error:
-            log.warning("A stage was not kept: %s", error)
+            log.warning("The stage store cannot be used: %s", error)
 
     # ---- room -------------------------------------------------------------------------------------------------------
 

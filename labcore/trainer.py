@@ -36,6 +36,7 @@ from labcore.batches import (
 from labcore.checkpoints import Position
 from labcore.configs import ConfigError, RunConfig
 from labcore.downloads import DownloadError, File, fetch
+from labcore.energy import Meter
 from labcore.events import (
     Downloading,
     Evaluated,
@@ -61,6 +62,8 @@ LIVE_INTERVALS = 8
 # Loss terms are told this often: about a hundred times a phase, and at least every ten steps.
 LOGS_A_PHASE = 100
 LONGEST_LOG_INTERVAL = 10
+# Between two stage ends the meter is read at most this often: a reading takes some milliseconds.
+METER_SECONDS = 1.0
 
 
 class NotFinite(Exception):
@@ -103,6 +106,7 @@ def train(
     checkpoint_seconds: float = 20.0,
     stages: Callable[[int], Path] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
+    meter: Meter | None = None,
 ) -> Iterator[Event]:
     """Train a configuration and tell what happens.
 
@@ -110,7 +114,7 @@ def train(
     `downloads` (None: the store's folder), and fetched into it. Where `checkpoint` is a file, the run goes on from it;
     it is written at stage ends, every `checkpoint_seconds` and on stopping. `stages(k)` is the folder that takes the
     arrays of stage k before its `StageEnded`. `should_stop` is asked before every step, every chunk of measuring and
-    every piece of a download.
+    every piece of a download. `meter` tells the energy spent since this attempt began; without one it is not told.
 
     The last event is a `RunEnded`: complete, stopped, or failed where the loss is not finite or a file that must be
     downloaded cannot be. Raises ConfigError, tasks.TaskError, and OSError where something cannot be written.
@@ -123,7 +127,7 @@ def train(
     step = saved[0].step if saved else 0
     try:
         yield from _fetch_files(config, downloads, step, should_stop)
-        run = _Run(config, torch_device, cache, stages, should_stop, downloads)
+        run = _Run(config, torch_device, cache, stages, should_stop, downloads, meter)
     except Stopped:
         yield RunEnded(state="stopped", step=step)
         return
@@ -133,9 +137,9 @@ def train(
     try:
         yield from run.events(threads, saved, checkpoint, checkpoint_seconds)
     except Stopped:
-        yield RunEnded(state="stopped", step=run.step)
+        yield RunEnded(state="stopped", step=run.step, energy_wh=run.energy.read())
     except NotFinite as error:
-        yield RunEnded(state="failed", step=run.step, error=str(error))
+        yield RunEnded(state="failed", step=run.step, error=str(error), energy_wh=run.energy.read())
 
 
 def _fetch_files(config: RunConfig, root: Path, step: int, should_stop: Callable[[], bool]) -> Iterator[Event]:
@@ -183,6 +187,35 @@ class _Clock:
         return passed
 
 
+class _Energy:
+    """Watt-hours of the run and of the stage, as a meter tells them; None where a part of them was not measured."""
+
+    def __init__(self, meter: Meter | None) -> None:
+        self.meter = meter
+        self.run: float | None = None if meter is None else 0.0
+        self.stage: float | None = None
+        self._reading: float | None = 0.0
+        self._read_at = -math.inf
+
+    def read(self, seconds: float = 0.0) -> float | None:
+        """The run's so far, as of at most so many seconds ago."""
+        now = time.monotonic()
+        if now - self._read_at < seconds:
+            return self.run
+        self._read_at = now
+        reading = self.meter.read() if self.meter else None
+        passed = None if reading is None or self._reading is None else reading - self._reading
+        self._reading = reading
+        self.run = None if self.run is None or passed is None else self.run + passed
+        self.stage = None if self.stage is None or passed is None else self.stage + passed
+        return self.run
+
+    def go_on(self, stage: float | None) -> None:
+        """From here on the stage spends; it has spent so much. What came before counts for the run alone."""
+        self.read()
+        self.stage = stage
+
+
 class _Run:
     """The state of a run in training. `step` and `images_seen` count over the whole run."""
 
@@ -194,6 +227,7 @@ class _Run:
         stages: Callable[[int], Path] | None,
         should_stop: Callable[[], bool],
         downloads: Path | None = None,
+        meter: Meter | None = None,
     ) -> None:
         self.config, self.device, self.stages, self.should_stop = config, device, stages, should_stop
         self.process = psutil.Process()
@@ -209,6 +243,7 @@ class _Run:
         self.network = Network(config.backbone, config.seed, device, path)
         self.method = METHODS[config.method.name](self.network, config, self.tasks)
         self.clock = _Clock()
+        self.energy = _Energy(meter)
         self.step = self.images_seen = self.stage_step = self.stage_images = 0
         self.pending: list[dict[str, float]] = []
         self.feature_bytes: dict[int, int] = {}
@@ -241,8 +276,11 @@ class _Run:
             images_seen=self.images_seen,
             train_seconds=self.clock.train,
             evaluation_seconds=self.clock.evaluation,
+            energy_wh=self.energy.run,
+            energy_method=self.energy.meter.method if self.energy.meter else None,
             versions={"engine": ENGINE_VERSION, "torch": torch.__version__},
         )
+        self.energy.go_on(position.stage_energy_wh)
         for stage in range(position.stage, len(self.all_tasks) + 1):
             yield from self._stage(stage, position if stage == position.stage else None, saved[1] if saved else {})
         yield RunEnded(
@@ -250,6 +288,7 @@ class _Run:
             step=self.step,
             test_ms_per_image=self._test_ms_per_image(),
             peak_memory_bytes=self._peak_memory_bytes(),
+            energy_wh=self.energy.read(),
         )
 
     def _stage(self, stage: int, position: Position | None, tensors: dict[str, Tensor]) -> Iterator[Event]:
@@ -258,6 +297,7 @@ class _Run:
         phases = self.method.phases(stage)
         if not begun:
             self.clock.stage_train = self.clock.stage_evaluation = 0.0
+            self.energy.go_on(0.0)
             self.stage_step = self.stage_images = 0
             task = self.all_tasks[stage - 1]
             self.tasks.append(task)
@@ -288,6 +328,7 @@ class _Run:
         yield FootprintMeasured(stage=stage, kept=self.method.footprint(), working=working, step=self.step)
         if self.stages:
             self._save_stage(self.stages(stage))
+        self.energy.read()
         yield StageEnded(
             stage=stage,
             task=self.tasks[stage - 1].info.name,
@@ -296,6 +337,7 @@ class _Run:
             evaluation_seconds=self.clock.stage_evaluation,
             images_seen=self.stage_images,
             steps=self.stage_step,
+            energy_wh=self.energy.stage,
         )
         self._save_checkpoint(stage + 1, 0, 0)
 
@@ -565,6 +607,7 @@ class _Run:
             learning_rate=rate,
             train_seconds=self.clock.train,
             evaluation_seconds=self.clock.evaluation,
+            energy_wh=self.energy.read(METER_SECONDS),
             step=self.step,
         )
 
@@ -598,6 +641,7 @@ class _Run:
         self.last_checkpoint = time.monotonic()
         if self.checkpoint is None:
             return
+        self.energy.read()
         position = Position(
             key=self.config.key(),
             stage=stage,
@@ -611,6 +655,8 @@ class _Run:
             stage_images=self.stage_images,
             stage_train_seconds=self.clock.stage_train,
             stage_evaluation_seconds=self.clock.stage_evaluation,
+            energy_wh=self.energy.run,
+            stage_energy_wh=self.energy.stage,
             peak_memory=self.peak_memory,
             pending=tuple(self.pending),
         )
@@ -637,6 +683,8 @@ class _Run:
             position.stage_train_seconds,
             position.stage_evaluation_seconds,
         )
+        if self.energy.meter is not None:
+            self.energy.run = position.energy_wh
         self.peak_memory = position.peak_memory
         self.pending = list(position.pending)
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from labcore import ENGINE_VERSION, tasks
+from labcore import ENGINE_VERSION, capacity, tasks
 
 
 class ConfigError(ValueError):
@@ -45,7 +45,9 @@ Norm = Literal["frozen", "affine_per_task", "per_task", "shared"]
 class BackboneInfo:
     """What pages and validation say about a backbone: `image_size` in px, `weights` as a count without the head.
 
-    `download` is how many MB its trained weights are, where they do not come with the lab.
+    `download` is how many MB its trained weights are, where they do not come with the lab. `smallest_layer` is the
+    number of weights of the smallest convolution or linear layer that is not depthwise, `smallest_depthwise` of the
+    smallest that is (0: there is none).
     """
 
     title: str
@@ -55,6 +57,8 @@ class BackboneInfo:
     blocks: tuple[str, ...]
     weights: int
     has_norm: bool
+    smallest_layer: int
+    smallest_depthwise: int = 0
     smallest_image: int = 16
     download: int = 0
 
@@ -65,7 +69,15 @@ class BackboneInfo:
 
 
 def _zoo(
-    title: str, description: str, *, blocks: tuple[str, ...], weights: int, download: int, has_norm: bool = True
+    title: str,
+    description: str,
+    *,
+    blocks: tuple[str, ...],
+    weights: int,
+    download: int,
+    smallest_layer: int,
+    smallest_depthwise: int = 0,
+    has_norm: bool = True,
 ) -> BackboneInfo:
     """One of torchvision's networks: it has seen ImageNet, and halves a picture five times."""
     return BackboneInfo(
@@ -76,6 +88,8 @@ def _zoo(
         blocks=blocks,
         weights=weights,
         has_norm=has_norm,
+        smallest_layer=smallest_layer,
+        smallest_depthwise=smallest_depthwise,
         smallest_image=32,
         download=download,
     )
@@ -90,6 +104,8 @@ BACKBONES: dict[str, BackboneInfo] = {
         blocks=("stem", *(f"blocks.{i}" for i in range(7)), "head"),
         weights=3_371_008,
         has_norm=True,
+        smallest_layer=512,
+        smallest_depthwise=288,
     ),
     "small_cnn": BackboneInfo(
         title="Small CNN",
@@ -99,6 +115,7 @@ BACKBONES: dict[str, BackboneInfo] = {
         blocks=("block1", "block2", "block3"),
         weights=93_472,
         has_norm=True,
+        smallest_layer=864,
     ),
     "small_cnn_plain": BackboneInfo(
         title="Small CNN without normalisation",
@@ -108,6 +125,7 @@ BACKBONES: dict[str, BackboneInfo] = {
         blocks=("block1", "block2", "block3"),
         weights=93_248,
         has_norm=False,
+        smallest_layer=864,
     ),
     "mlp": BackboneInfo(
         title="Multilayer perceptron",
@@ -117,6 +135,7 @@ BACKBONES: dict[str, BackboneInfo] = {
         blocks=("layer1", "layer2"),
         weights=317_696,
         has_norm=False,
+        smallest_layer=16384,
     ),
     "resnet18": _zoo(
         "ResNet-18",
@@ -124,6 +143,7 @@ BACKBONES: dict[str, BackboneInfo] = {
         blocks=("stem", "layer1", "layer2", "layer3", "layer4"),
         weights=11_176_512,
         download=47,
+        smallest_layer=8192,
     ),
     "mobilenet_v3_small": _zoo(
         "MobileNetV3-Small",
@@ -131,6 +151,8 @@ BACKBONES: dict[str, BackboneInfo] = {
         blocks=(*(f"features.{i}" for i in range(13)), "classifier"),
         weights=1_517_856,
         download=10,
+        smallest_layer=128,
+        smallest_depthwise=144,
     ),
     "resnet50": _zoo(
         "ResNet-50",
@@ -138,6 +160,7 @@ BACKBONES: dict[str, BackboneInfo] = {
         blocks=("stem", "layer1", "layer2", "layer3", "layer4"),
         weights=23_508_032,
         download=103,
+        smallest_layer=4096,
     ),
     "densenet121": _zoo(
         "DenseNet-121",
@@ -149,6 +172,7 @@ BACKBONES: dict[str, BackboneInfo] = {
         ),
         weights=6_953_856,
         download=32,
+        smallest_layer=8192,
     ),
     "vgg16": _zoo(
         "VGG-16",
@@ -157,6 +181,7 @@ BACKBONES: dict[str, BackboneInfo] = {
         weights=134_260_544,
         download=553,
         has_norm=False,
+        smallest_layer=1728,
     ),
     "vgg16_bn": _zoo(
         "VGG-16 with normalisation",
@@ -164,6 +189,7 @@ BACKBONES: dict[str, BackboneInfo] = {
         blocks=("conv1", "conv2", "conv3", "conv4", "conv5", "classifier"),
         weights=134_268_992,
         download=554,
+        smallest_layer=1728,
     ),
 }
 
@@ -175,6 +201,7 @@ BACKBONES: dict[str, BackboneInfo] = {
 # Strict, so that "3" is text and true is no number; NaN and infinity are refused everywhere.
 Whole = Annotated[int, Field(strict=True)]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Switch = Annotated[bool, Field(strict=True)]
 
 
 def _unit(unit: str) -> dict[str, Any]:
@@ -290,7 +317,119 @@ class JointConfig(MethodConfig):
     name: Literal["joint"] = "joint"
 
 
-AnyMethodConfig = FineTuningConfig | FeatureExtractionConfig | SeparateCopiesConfig | JointConfig
+class LwFConfig(MethodConfig):
+    """Learns the new job while repeating what it used to say about the new pictures. Needs no old picture."""
+
+    name: Literal["lwf"] = "lwf"
+    strength: Number = Field(
+        1.0,
+        ge=0,
+        le=1000,
+        description="How much the old answers count beside the new task (λ₀).",
+        json_schema_extra={"log": True},
+    )
+    temperature: Number = Field(
+        2.0, gt=0, le=100, description="Above 1, unlikely answers count more in what is repeated (T)."
+    )
+    train_old_heads: Switch = Field(
+        False, description="Whether the old jobs' last layers learn on, too, as in the paper."
+    )
+
+
+class EWCConfig(MethodConfig):
+    """Ties down the weights that old jobs depend on, each by a spring as stiff as it is important."""
+
+    name: Literal["ewc"] = "ewc"
+    strength: Number = Field(
+        1000.0,
+        ge=0,
+        le=1e12,
+        description="Stiffness of all springs together (λ). 0 is fine-tuning.",
+        json_schema_extra={"log": True},
+    )
+    variant: Literal["separate", "online"] = Field(
+        "separate", description="A spring a task, or one that is tied anew after each task."
+    )
+    decay: Number = Field(
+        0.95, gt=0, le=1, description="How much of the earlier importance stays after each task (γ); online only."
+    )
+    labels: Literal["sampled", "empirical", "exact"] = Field(
+        "sampled",
+        description="Whose answers importance is measured by: drawn from the network's own, the right ones (not the "
+        "true Fisher), or all of them by their probability.",
+    )
+    fisher_images: Whole = Field(
+        100,
+        ge=1,
+        le=100_000,
+        description="Images of each task on which importance is measured.",
+        json_schema_extra=_unit("images"),
+    )
+
+
+class PackNetConfig(MethodConfig):
+    """Gives each job a share of the weights and freezes it; what it does not need is left to the next."""
+
+    name: Literal["packnet"] = "packnet"
+    prune_ratio: Number = Field(
+        0.5, gt=0, lt=1, description="Share of a task's weights in each layer that is set free for later tasks."
+    )
+    retrain_epochs: Whole = Field(
+        3,
+        ge=0,
+        le=1000,
+        description="Passes after pruning, with the weights that were kept.",
+        json_schema_extra=_unit("passes"),
+    )
+    freed_weights: Literal["zero", "keep"] = Field(
+        "zero", description="What the next task finds in freed weights: zero, or what they had learnt."
+    )
+    reuse: Literal["all", "none", "learned"] = Field(
+        "all", description="Which earlier tasks' weights a task uses: all, none, or a choice that it learns."
+    )
+    prune_last: Switch = Field(True, description="Whether the last task leaves room for another one.")
+    depthwise: Switch = Field(
+        False, description="Whether layers with a handful of weights a channel are pruned too; many channels then die."
+    )
+
+
+class PiggybackConfig(MethodConfig):
+    """Leaves the network as it is and learns for each job which of its weights to switch off."""
+
+    name: Literal["piggyback"] = "piggyback"
+    initial_score: Number = Field(
+        1e-2, gt=0, le=1, description="Score that every weight starts with.", json_schema_extra={"log": True}
+    )
+    threshold: Number = Field(
+        5e-3,
+        ge=0,
+        le=1,
+        description="A weight is used while its score is above this.",
+        json_schema_extra={"log": True},
+    )
+    score_learning_rate: Number = Field(
+        3e-4, gt=0, le=1, description="Step size of the scores, by Adam.", json_schema_extra={"log": True}
+    )
+    depthwise: Switch = Field(
+        False, description="Whether layers with a handful of weights a channel are masked too; many channels then die."
+    )
+    trunk: Literal["start", "first_task"] | None = Field(
+        None,
+        description="Which trunk is masked: the one it starts with, or the one after task 1. Empty: start where the "
+        "weights are pretrained, else first_task.",
+    )
+
+
+AnyMethodConfig = (
+    FineTuningConfig
+    | FeatureExtractionConfig
+    | SeparateCopiesConfig
+    | JointConfig
+    | LwFConfig
+    | EWCConfig
+    | PackNetConfig
+    | PiggybackConfig
+)
 
 # The order in which pages and tables show the methods.
 METHODS: dict[str, type[MethodConfig]] = {
@@ -298,12 +437,20 @@ METHODS: dict[str, type[MethodConfig]] = {
     "fine_tuning": FineTuningConfig,
     "separate_copies": SeparateCopiesConfig,
     "joint": JointConfig,
+    "lwf": LwFConfig,
+    "ewc": EWCConfig,
+    "packnet": PackNetConfig,
+    "piggyback": PiggybackConfig,
 }
 METHOD_TITLES: dict[str, str] = {
     "feature_extraction": "Feature extraction",
     "fine_tuning": "Fine-tuning",
     "separate_copies": "Separate copies",
     "joint": "Joint training",
+    "lwf": "Learning without forgetting",
+    "ewc": "Elastic weights (EWC)",
+    "packnet": "PackNet",
+    "piggyback": "Piggyback",
 }
 
 
@@ -314,7 +461,7 @@ class RunConfig(Frozen):
         default_factory=lambda: BackboneConfig(), description="The network that is reused."
     )
     tasks: tuple[TaskConfig, ...] = Field(
-        min_length=1, max_length=50, description="The jobs, in the order they are learnt."
+        min_length=1, max_length=capacity.MOST_OWNERS, description="The jobs, in the order they are learnt."
     )
     training: TrainingConfig = Field(default_factory=lambda: TrainingConfig(), description="How each stage is trained.")
     method: AnyMethodConfig = Field(discriminator="name", description="How old jobs are kept.")
@@ -349,7 +496,28 @@ class RunConfig(Frozen):
                 "backbone.norm is shared, which moves the trunk that feature_extraction keeps; "
                 "choose frozen, affine_per_task or per_task"
             )
+        if isinstance(self.method, PackNetConfig):
+            self._refuse_a_full_network(self.method, info)
+        if isinstance(self.method, PiggybackConfig) and self.method.initial_score <= self.method.threshold:
+            raise ValueError(
+                f"method.initial_score is {self.method.initial_score:g}, which is not above method.threshold "
+                f"({self.method.threshold:g}): every weight would start switched off; choose a larger score"
+            )
         return self
+
+    def _refuse_a_full_network(self, method: PackNetConfig, info: BackboneInfo) -> None:
+        """PackNet's every task must find a free weight in every layer; the smallest one is full first."""
+        smallest = min(info.smallest_layer, info.smallest_depthwise or info.smallest_layer)
+        weights = smallest if method.depthwise else info.smallest_layer
+        fits, count = capacity.tasks_that_fit(weights, method.prune_ratio), len(self.tasks)
+        if fits >= count:
+            return
+        ratio = capacity.smallest_ratio(weights, count)
+        raise ValueError(
+            f"method.prune_ratio is {method.prune_ratio:g}, at which the smallest layer of {self.backbone.name} "
+            f"({weights} weights) is full after {fits} task{'s' * (fits > 1)}, and there are {count}; "
+            + (f"choose {ratio:g} or more" if ratio else "no ratio has room for so many: take fewer tasks")
+        )
 
     @property
     def task_names(self) -> list[str]:
@@ -455,6 +623,8 @@ def explain(error: ValidationError) -> str:
             sentence = f"method.name is {_short(context['tag'])}; allowed: {', '.join(METHODS)}"
         case "union_tag_not_found":
             sentence = f"method needs a name; allowed: {', '.join(METHODS)}"
+        case "too_long":
+            sentence = f"{field} has {context['actual_length']} entries; at most {context['max_length']} are allowed"
         case "too_short":
             sentence = f"{field} is empty; at least {context['min_length']} is needed"
         case "finite_number":
@@ -510,12 +680,16 @@ def _bounds(location: list[str]) -> str:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
+FieldKind = Literal["choice", "switch", "whole", "number", "text"]
+_KINDS: dict[type, FieldKind] = {bool: "switch", int: "whole", float: "number"}
+
+
 @dataclass(frozen=True, slots=True)
 class FieldSpec:
-    """One setting: dotted `path`, `kind` (choice, whole, number, text), bounds (None: none), unit and help."""
+    """One setting: dotted `path`, `kind` (choice, switch, whole, number, text), bounds (None: none), unit and help."""
 
     path: str
-    kind: Literal["choice", "whole", "number", "text"]
+    kind: FieldKind
     default: Any
     help: str
     optional: bool = False
@@ -554,9 +728,7 @@ def _spec(prefix: str, model: type[BaseModel], name: str) -> FieldSpec:
     if typing.get_origin(annotation) is Annotated:
         annotation = typing.get_args(annotation)[0]
     choices = typing.get_args(annotation) if typing.get_origin(annotation) is Literal else ()
-    kind: Literal["choice", "whole", "number", "text"] = (
-        "choice" if choices else "whole" if annotation is int else "number" if annotation is float else "text"
-    )
+    kind: FieldKind = "choice" if choices else _KINDS.get(annotation, "text")
     limits: dict[str, float] = {}
     for item in metadata:
         for mark in ("ge", "gt", "le", "lt"):

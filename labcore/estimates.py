@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labcore import tasks
-from labcore.configs import BACKBONES, Frozen, RunConfig
+from labcore.configs import BACKBONES, EWCConfig, Frozen, PackNetConfig, RunConfig
 from labcore.store import Store, write_atomically
 
 # As in the trainer, which this module must not import: live images of a task, live points of a phase, images at once.
@@ -100,46 +100,94 @@ def keep(store: Store, speed: Speed) -> None:
 
 def estimate(config: RunConfig, speed: Speed) -> Estimate:
     """Seconds and bytes for the whole run, every stage and every measurement counted."""
-    training, info = config.training, BACKBONES[config.backbone.name]
     counts = [tasks.counts(task.name, task.images_per_class) for task in config.tasks]
-    seconds = 0.0
-    features = 0
-    for stage, (images, *_) in enumerate(counts, 1):
-        held = _still_share(config, stage)
-        read = sum(count[0] for count in counts[:stage]) if config.method.name == "joint" else images
-        seconds += _training_ms(speed, read, training.epochs, training.batch_size, held)
-        if training.head_warmup_epochs and (stage > 1 or config.backbone.start == "pretrained"):
-            seconds += _training_ms(speed, images, training.head_warmup_epochs, training.batch_size, 1.0)
-        live = _LIVE_POINTS * _LIVE_IMAGES * stage * (1 - held) + _LIVE_IMAGES * stage * held
-        whole = sum(validation + test for _, validation, test in counts[:stage])
-        seconds += (live + whole) * speed.forward_ms
-        features = max(features, read if held else 0)
-    seconds += 5 * min(_CHUNK, counts[0][2]) * speed.single_ms
+    milliseconds = sum(_stage_ms(config, speed, counts, stage) for stage in range(1, len(counts) + 1))
+    milliseconds += 5 * min(_CHUNK, counts[0][2]) * speed.single_ms
+    return Estimate(milliseconds / 1000, _memory(config, speed, counts))
+
+
+def _stage_ms(config: RunConfig, speed: Speed, counts: list[tuple[int, int, int]], stage: int) -> float:
+    """What a stage takes: its phases, what the method does around them, and measuring."""
+    training, method = config.training, config.method
+    images, old = counts[stage - 1][0], stage - 1
+    held = _still_share(config, stage)
+    read = sum(count[0] for count in counts[:stage]) if method.name == "joint" else images
+    epochs = [training.epochs]
+    if isinstance(method, PackNetConfig) and (method.prune_last or stage < len(counts)) and method.retrain_epochs:
+        epochs.append(method.retrain_epochs)
+    # By-task normalisation takes the pictures through the trunk once for every old head, too.
+    passes = stage if method.name == "lwf" and _norm_by_task(config) else 1
+    whole = sum(_training_ms(speed, read, passed, training.batch_size, held) for passed in epochs) * passes
+    if training.head_warmup_epochs and not _starts_fresh(config, stage):
+        whole += _training_ms(speed, images, training.head_warmup_epochs, training.batch_size, 1.0)
+    if method.name == "lwf":
+        whole += images * min(old, passes) * speed.forward_ms
+    if isinstance(method, EWCConfig):
+        whole += min(images, method.fisher_images) * speed.image_ms
+    live = len(epochs) * _LIVE_POINTS * _LIVE_IMAGES * stage * (1 - held) + _LIVE_IMAGES * stage * held
+    measured = sum(validation + test for _, validation, test in counts[:stage])
+    return whole + (live + measured) * speed.forward_ms
+
+
+def _memory(config: RunConfig, speed: Speed, counts: list[tuple[int, int, int]]) -> float:
+    """Bytes at the peak: weights, gradients, optimizer, pictures, kept features, activations, what the method keeps."""
+    training, info, stages = config.training, BACKBONES[config.backbone.name], range(1, len(counts) + 1)
     pictures = sum(map(sum, counts)) * config.backbone.image_size**2 * 3
-    trained = speed.weights * (1 - min(_still_share(config, stage) for stage in range(1, len(counts) + 1)))
+    held = [_still_share(config, stage) for stage in stages]
+    trained = speed.weights * (1 - min(held))
+    read = [sum(c[0] for c in counts[:k]) if config.method.name == "joint" else counts[k - 1][0] for k in stages]
+    warms = training.head_warmup_epochs > 0
+    features = max(count if share or warms else 0 for count, share in zip(read, held, strict=True))
     learning = training.batch_size * speed.activation_bytes if trained else 0
     looking = 2 * _CHUNK * speed.activation_bytes / len(info.blocks)  # forward only: a block's input and output
-    memory = (
+    own = {
+        "ewc": 8 * (len(counts) + 1) + 16,  # each task's importance and anchor, their sum, float64 while it is made
+        "packnet": 10,  # owners, what is seen, the masked weights
+        "piggyback": 8,
+        "separate_copies": 4 * len(counts),
+    }
+    return (
         _LIBRARIES
-        + 4 * speed.weights
+        + (4 + own.get(config.method.name, 0)) * speed.weights
         + (_BYTES_A_TRAINED_WEIGHT - 4) * trained
         + pictures
         + 4 * speed.features * features
         + max(learning, looking)
     )
-    return Estimate(seconds / 1000, memory)
+
+
+def _norm_by_task(config: RunConfig) -> bool:
+    return BACKBONES[config.backbone.name].has_norm and config.backbone.norm in ("affine_per_task", "per_task")
+
+
+def _kept_trunk(config: RunConfig) -> str:
+    trunk = getattr(config.method, "trunk", None)
+    return trunk or ("start" if config.backbone.start == "pretrained" else "first_task")
+
+
+def _starts_fresh(config: RunConfig, stage: int) -> bool:
+    """Whether a stage begins on a trunk that knows nothing, so that no head warms up."""
+    if config.backbone.start == "pretrained":
+        return False
+    match config.method.name:
+        case "separate_copies":
+            return True
+        case "feature_extraction" | "piggyback":
+            return stage == 1 and _kept_trunk(config) == "first_task"
+        case _:
+            return stage == 1
 
 
 def _still_share(config: RunConfig, stage: int) -> float:
     """Which part of the trunk cannot change in a stage, and so is run once: 0 to 1."""
-    method, info = config.method, BACKBONES[config.backbone.name]
-    if info.has_norm and config.backbone.norm in ("affine_per_task", "per_task"):
+    method = config.method
+    if _norm_by_task(config):
         return 0.0
     if method.name == "feature_extraction":
-        trunk = method.trunk or ("start" if config.backbone.start == "pretrained" else "first_task")
-        return 0.0 if stage == 1 and trunk == "first_task" else 1.0
+        return 0.0 if stage == 1 and _kept_trunk(config) == "first_task" else 1.0
     if method.name in ("fine_tuning", "separate_copies"):
-        return method.frozen_blocks / len(info.blocks) if method.trunk_lr_scale else 1.0
+        blocks = len(BACKBONES[config.backbone.name].blocks)
+        return method.frozen_blocks / blocks if method.trunk_lr_scale else 1.0
     return 0.0
 
 

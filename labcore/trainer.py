@@ -242,6 +242,7 @@ class _Run:
         path = weights.path(downloads) if weights and downloads else None
         self.network = Network(config.backbone, config.seed, device, path)
         self.method = METHODS[config.method.name](self.network, config, self.tasks)
+        self.method.should_stop = should_stop
         self.clock = _Clock()
         self.energy = _Energy(meter)
         self.step = self.images_seen = self.stage_step = self.stage_images = 0
@@ -438,7 +439,7 @@ class _Run:
         return min(touched, default=len(self.network.trunk.block_names))
 
     def _new_optimizers(self, parameters: dict[str, Tensor]) -> list[torch.optim.Optimizer]:
-        """Fresh optimizers: the run's rule for weights, and Adam without decay for what only the method has (scores)."""
+        """Fresh ones: the run's rule for weights, and Adam without decay for what only the method has (scores)."""
         training, own = self.config.training, self.method.own_tensors()
         rules = {name: "adam" if name in own else training.optimizer for name in parameters}
         optimizers: list[torch.optim.Optimizer] = []

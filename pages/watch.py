@@ -114,6 +114,8 @@ def figures_now(was_active: bool) -> None:
             icon = ":material/play_arrow:"
             st.button("Resume", type="primary", icon=icon, width="stretch", key="resume", on_click=resume)
     explain(record, state, fold)
+    for warning in fold.warnings:
+        st.warning(warning.text, icon=":material/warning:")
 
     def draw(make: Callable[[], go.Figure], name: str, height: int) -> None:
         live_plot.draw(make, f"{name}-{run}", height, version=fold.events)

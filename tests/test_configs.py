@@ -40,6 +40,25 @@ def changed(path: str, value: object) -> dict:
         ("method.frozen_blocks", 4, ["method.frozen_blocks", "4", "3 blocks"]),
         ("method.frozen_blocks", -1, ["method.frozen_blocks", "-1", "from 0"]),
         ("method.strength", 1, ["method.strength", "not a known field"]),
+        ("method", {"name": "ewc", "strength": -1}, ["method.strength", "-1", "from 0"]),
+        ("method", {"name": "ewc", "strength": math.nan}, ["method.strength", "finite"]),
+        ("method", {"name": "ewc", "fisher_images": 0}, ["method.fisher_images", "0", "from 1"]),
+        ("method", {"name": "ewc", "labels": "guessed"}, ["method.labels", "guessed", "sampled"]),
+        ("method", {"name": "lwf", "temperature": 0}, ["method.temperature", "0", "above 0"]),
+        ("method", {"name": "lwf", "train_old_heads": 1}, ["method.train_old_heads", "1", "boolean"]),
+        ("method", {"name": "packnet", "prune_ratio": 0}, ["method.prune_ratio", "0", "above 0"]),
+        ("method", {"name": "packnet", "prune_ratio": 1}, ["method.prune_ratio", "1", "below 1"]),
+        (
+            "method",
+            {"name": "packnet", "prune_ratio": 0.001},
+            ["method.prune_ratio is 0.001", "full after 1 task", "3"],
+        ),
+        ("method", {"name": "packnet", "reuse": "some"}, ["method.reuse", "some", "learned"]),
+        (
+            "method",
+            {"name": "piggyback", "initial_score": 0.001},
+            ["method.initial_score", "0.001", "method.threshold"],
+        ),
         ("seed", -1, ["seed", "-1", "from 0"]),
         ("seed", None, ["seed"]),
     ],
@@ -104,12 +123,14 @@ def test_every_field_has_help_and_its_bounds() -> None:
 @pytest.mark.parametrize("preset", presets.PRESETS)
 def test_presets_are_fair(preset: str) -> None:
     found = {method: presets.preset(preset, method) for method in configs.METHODS}
-    same = {(c.backbone, c.tasks, c.training) for name, c in found.items() if name != "feature_extraction"}
-    assert len(same) == 1
-    extraction, other = found["feature_extraction"], found["fine_tuning"]
-    assert extraction.tasks == other.tasks
-    free = {"epochs", "batch_size"}
-    assert extraction.training.model_dump(exclude=free) == other.training.model_dump(exclude=free)
+    plain = found["fine_tuning"]
+    for method, config in found.items():
+        if method in ("fine_tuning", "separate_copies", "joint", "lwf", "ewc"):
+            assert (config.backbone, config.tasks, config.training) == (plain.backbone, plain.tasks, plain.training)
+        free = {"epochs", "batch_size"}
+        assert config.tasks == plain.tasks
+        assert config.training.model_dump(exclude=free) == plain.training.model_dump(exclude=free)
+        assert config.backbone.model_dump(exclude={"norm"}) == plain.backbone.model_dump(exclude={"norm"})
 
 
 def test_unknown_presets_and_methods_are_named() -> None:

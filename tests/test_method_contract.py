@@ -15,7 +15,19 @@ from labcore.events import Evaluated, Event, FootprintMeasured, RunEnded, RunSta
 from labcore.results import fold
 from tests.conftest import tiny
 
-ISOLATING = ["feature_extraction", "separate_copies"]
+# Every method as it comes, and with the settings that take it another way.
+VARIANTS: dict[str, dict[str, Any]] = {
+    **{name: {"name": name} for name in METHODS},
+    "lwf, old heads learn": {"name": "lwf", "train_old_heads": True},
+    "ewc, online": {"name": "ewc", "variant": "online", "labels": "exact", "fisher_images": 10},
+    "packnet, kept": {"name": "packnet", "freed_weights": "keep", "prune_last": False},
+    "packnet, none": {"name": "packnet", "reuse": "none"},
+    "packnet, learned": {"name": "packnet", "reuse": "learned"},
+    "piggyback, start": {"name": "piggyback", "trunk": "start", "score_learning_rate": 2e-3},
+}
+ISOLATING = [
+    name for name in VARIANTS if name.startswith(("feature_extraction", "separate_copies", "packnet", "piggyback"))
+]
 NORMS = ["frozen", "affine_per_task", "per_task", "shared"]
 OPTIMIZERS = [
     {"optimizer": "adam", "weight_decay": 0.01},
@@ -24,8 +36,8 @@ OPTIMIZERS = [
 TIMES = {"time", "train_seconds", "evaluation_seconds", "test_ms_per_image", "peak_memory_bytes"}
 
 
-def config(method: str, **changes: Any) -> RunConfig:
-    return tiny(method, **changes)
+def config(variant: str, **changes: Any) -> RunConfig:
+    return tiny(VARIANTS[variant]["name"], method=VARIANTS[variant], **changes)
 
 
 def spoken(events: list[Event]) -> list[dict[str, Any]]:
@@ -51,7 +63,7 @@ def equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", VARIANTS)
 def test_same_seed_gives_same_events_and_weights(method: str, tmp_path: Path) -> None:
     first = train(config(method), stages=lambda k: tmp_path / "a" / str(k))
     second = train(config(method), stages=lambda k: tmp_path / "b" / str(k))
@@ -63,7 +75,7 @@ def test_same_seed_gives_same_events_and_weights(method: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=["adam", "sgd"])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", VARIANTS)
 def test_stopped_anywhere_and_resumed_is_never_stopped(method: str, optimizer: dict[str, Any], tmp_path: Path) -> None:
     run = config(method, training={**config(method).training.model_dump(), **optimizer, "head_warmup_epochs": 1})
     whole = train(run, stages=lambda k: tmp_path / "whole" / str(k))
@@ -92,17 +104,23 @@ def test_stopped_anywhere_and_resumed_is_never_stopped(method: str, optimizer: d
     assert one.losses == many.losses
 
 
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("method", METHODS)
-def test_only_what_is_trainable_changes(method: str, norm: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("norm", "optimizer"), zip(NORMS, OPTIMIZERS * 2, strict=True), ids=NORMS)
+@pytest.mark.parametrize("method", VARIANTS)
+def test_only_what_is_trainable_changes(
+    method: str, norm: str, optimizer: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     if method == "feature_extraction" and norm == "shared":
         pytest.skip("bad input, tested with the configurations")
-    seen: list[tuple[str, set[str], set[str]]] = []
+    seen: list[str] = []
     original = trainer._Run._phase
 
     def watched(self: Any, stage: int, number: int, phase: Any, *rest: Any) -> Iterator[Event]:
-        before = {name: value.detach().clone() for name, value in self.network.tensors().items()}
-        allowed = set(self.method.trainable(stage, phase))
+        def now() -> dict[str, Tensor]:
+            tensors = self.network.tensors() | self.method.own_tensors()
+            return {name: value.detach().clone() for name, value in tensors.items()}
+
+        before, masks = now(), self.method.trainable(stage, phase)
+        allowed = set(masks)
         if statistics := set(self.method.moving_statistics(stage, phase)):
             own = f"norm/{stage}/" if norm == "per_task" else "trunk/"
             names = {
@@ -116,16 +134,20 @@ def test_only_what_is_trainable_changes(method: str, norm: str, monkeypatch: pyt
                 for name in self.network.norm_statistics
             }
         yield from original(self, stage, number, phase, *rest)
-        after = self.network.tensors()
+        after = now()
         changed = {name for name in before if not torch.equal(before[name], after[name])}
         assert changed, "nothing was learnt"
-        seen.append((f"{stage}/{phase.name}", changed, allowed))
+        assert changed <= allowed, f"{stage}/{phase.name}"
+        for name, mask in masks.items():
+            if mask is not None:
+                assert torch.equal(before[name][~mask], after[name][~mask]), f"frozen elements of {name}"
+        seen.append(f"{stage}/{phase.name}")
 
     monkeypatch.setattr(trainer._Run, "_phase", watched)
-    train(config(method, backbone__norm=norm, training__weight_decay=0.1))
-    assert len(seen) == 2
-    for where, changed, allowed in seen:
-        assert changed <= allowed, where
+    momentum = {**config(method).training.model_dump(), **optimizer}
+    run = config(method, backbone__norm=norm, training={**momentum, "weight_decay": 0.1})
+    train(run)
+    assert {name.split("/")[0] for name in seen} == {"1", "2"}
 
 
 @pytest.mark.parametrize("norm", ["frozen", "affine_per_task", "per_task"])
@@ -165,7 +187,7 @@ def test_fine_tuning_is_not_isolated() -> None:
     assert matrix[1][0] < matrix[0][0]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", VARIANTS)
 def test_measuring_changes_nothing(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     original = trainer._Run._measure
 
@@ -180,7 +202,7 @@ def test_measuring_changes_nothing(method: str, monkeypatch: pytest.MonkeyPatch)
     train(config(method, backbone__norm="per_task"))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", VARIANTS)
 def test_events_tell_the_whole_story(method: str) -> None:
     run = config(method)
     events = train(run)
@@ -205,7 +227,7 @@ def test_events_tell_the_whole_story(method: str) -> None:
     assert result.test_ms_per_image > 0
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", VARIANTS)
 def test_stage_arrays_have_the_names_of_an_export(method: str, tmp_path: Path) -> None:
     train(config(method, backbone__norm="per_task"), stages=lambda k: tmp_path / str(k))
     last = load_file(tmp_path / "2" / "network.safetensors")
@@ -215,3 +237,12 @@ def test_stage_arrays_have_the_names_of_an_export(method: str, tmp_path: Path) -
     assert last["heads/2/weight"].shape == (3, 128)
     assert "heads/2/weight" not in first
     assert ("copies/1/block1.conv.weight" in last) == (method == "separate_copies")
+    own = tmp_path / "2" / "method.safetensors"
+    names = set(load_file(own)) if own.exists() else set()
+    expected = {
+        "ewc": {"fisher/1/block1.conv.weight", "anchor/2/block3.conv.weight"},
+        "packnet": {"owner/block1.conv.weight"},
+        "piggyback": {"mask/1/block1.conv.weight", "mask/2/block3.conv.weight"},
+    }
+    assert expected.get(method.split(",")[0], set()) <= names
+    assert not any(name.startswith(("scores/", "recorded/")) for name in names), "kept for a stage only"

@@ -1,6 +1,6 @@
 """The base class *is* sequential fine-tuning; each method overrides a few hooks, and its file reads like its paper."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,7 @@ class Method:
         self.network, self.run, self.tasks = network, config, tasks
         self.pretrained = config.backbone.start == "pretrained"
         self.warnings: list[str] = []  # sentences for the person who watches; the trainer passes them on
+        self.should_stop: Callable[[], bool] = lambda: False  # long work outside of steps asks, and raises Stopped
 
     # ---- what a stage is --------------------------------------------------------------------------------------------
 

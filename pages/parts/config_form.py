@@ -112,6 +112,8 @@ def widget(spec: FieldSpec) -> None:
         st.selectbox(
             label, choices, index, help=spec.help, format_func=lambda choice: choice or "as the start asks", **common
         )
+    elif spec.kind == "switch":
+        st.toggle(label, bool(now), help=spec.help, **common)
     elif spec.kind in ("whole", "number"):
         whole = spec.kind == "whole"
         kind = int if whole else float

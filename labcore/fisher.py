@@ -1,0 +1,489 @@
+"""How much each weight matters: the diagonal of the Fisher information of a classifier.
+
+Formula  F_i = mean over images x of E_y (∂ log p(y|x) / ∂θ_i)²
+Sources  Kirkpatrick et al. 2017, arXiv 1612.00796; which y: Kunstner et al. 2019, arXiv 1905.12558
+
+The square is of one image's gradient, so a batch's summed gradient is of no use. But what makes up an image's gradient
+passes by in an ordinary batch: a layer's input x and the gradient g at its output, for all images at once. With both,
+each layer's squares are a few products, and its ordinary weight gradient need not be computed:
+
+    linear         z_nto = Σ_i w_oi x_nti + b_o           ∂/∂w_oi = Σ_t g_nto x_nti       ∂/∂b_o = Σ_t g_nto
+    convolution    the same with patches for x: t is a place, i a channel at one tap of the kernel
+    normalisation  z_ncp = w_c x̂_ncp + b_c                ∂/∂w_c  = Σ_p g_ncp x̂_ncp       ∂/∂b_c = Σ_p g_ncp
+
+(n an image, o and c channels, t and p places.) Every weight that is asked for still requires its ordinary gradient,
+except inside the call of a layer known here: whatever gradient remains tells of a use that the rules above miss. Then,
+and for a layer used twice, the whole network is measured one image at a time.
+"""
+
+import logging
+import math
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.hooks import RemovableHandle
+
+log = logging.getLogger(__name__)
+
+Kind = Literal["sampled", "empirical", "exact"]
+# From a weight's name in its layer and the gradient g at the layer's output to Σ_n (gradient of image n)².
+_Squares = Callable[[str, Tensor], Tensor]
+
+MOST_IMAGES = 128  # in a chunk
+CHUNK_NUMBERS = 64 * 3 * 64 * 64  # in a chunk's images; activations are some hundred times more
+SLICE_NUMBERS = 1_000_000  # in a temporary of one layer, unless a single image needs more: about what a cache holds
+TAP_NUMBERS = 300_000  # the same for the temporary that is written and read once for each tap of a kernel
+
+
+def fisher_diagonal(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor | None = None,
+    kind: Kind = "sampled",
+    generator: torch.Generator | None = None,
+    *,
+    names: Collection[str] | None = None,
+    chunk: int | None = None,
+) -> dict[str, Tensor]:
+    """The mean over images of the squared per-image gradients of log p(y|x), for each weight.
+
+    `model` maps images [N, …] to logits [N, classes], each image by itself; dimension 0 counts images in every layer.
+    It is measured in evaluation mode, and left as it was: modes, `requires_grad`, gradients, hooks, buffers. It may
+    replace weights with others by `torch.func.functional_call`; a replaced weight counts only as far as the output
+    depends on it.
+
+    kind       whose y: `sampled`, one draw an image from the model's own p(y|x); `exact`, the expectation over all
+               classes, a backward pass each; `empirical`, the given `labels`, which is not the true Fisher
+    labels     [N] whole numbers from 0; needed for `empirical`, else not looked at
+    generator  (CPU) gives one uniform number an image, in their order, for `sampled`; None: torch's global one
+    names      the parameters wanted, by their `named_parameters` name; None: all, whatever their `requires_grad`
+    chunk      images at a time, which decides the memory and not the result; None: by the size of an image
+
+    Returns F ≥ 0 by name, in `named_parameters`' order, shape, type and device of the parameter, in units of
+    1/parameter²; zeros where the logits do not depend on the parameter. Raises ValueError for an unknown kind, for no
+    images, for labels that are missing, misshapen or no class, for logits that are not [N, classes] and for a chunk
+    below 1; KeyError for a name that is no parameter.
+
+    Source: Kirkpatrick et al. 2017, arXiv 1612.00796; kinds: Kunstner et al. 2019, arXiv 1905.12558.
+    """
+    if chunk is None:
+        chunk = min(MOST_IMAGES, max(1, CHUNK_NUMBERS * len(images) // max(1, images.numel())))
+    if chunk < 1:
+        raise ValueError(f"chunk is {chunk}; it must be at least 1")
+    question = _Question(images, labels, kind, generator)
+    wanted = _wanted(model, names)
+    with _left_as_it_was(model, wanted):
+        try:
+            sums = _by_layer(model, wanted, question, chunk)
+        except _NotByLayerError as reason:
+            log.warning("Fisher diagonal one image at a time, which is slow: %s", reason)
+            sums = _by_image(model, wanted, question)
+    return {name: value.div_(len(images)) for name, value in sums.items()}
+
+
+def fisher_diagonal_by_image(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor | None = None,
+    kind: Kind = "sampled",
+    generator: torch.Generator | None = None,
+    *,
+    names: Collection[str] | None = None,
+) -> dict[str, Tensor]:
+    """What `fisher_diagonal` says, by a forward and backward pass for each image: slow, and right for any network.
+
+    Arguments, result and errors are those of `fisher_diagonal`, and so are the labels drawn.
+    """
+    question = _Question(images, labels, kind, generator)
+    wanted = _wanted(model, names)
+    with _left_as_it_was(model, wanted):
+        sums = _by_image(model, wanted, question)
+    return {name: value.div_(len(images)) for name, value in sums.items()}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What is asked
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class _Question:
+    """Images, and whose labels to ask about."""
+
+    def __init__(self, images: Tensor, labels: Tensor | None, kind: str, generator: torch.Generator | None) -> None:
+        if kind not in get_args(Kind):
+            raise ValueError(f"no kind of Fisher is called {kind}; choose one of {', '.join(get_args(Kind))}")
+        if not len(images):
+            raise ValueError("no images to measure the Fisher diagonal on")
+        if kind == "empirical":
+            if labels is None:
+                raise ValueError("the empirical Fisher needs labels")
+            if labels.shape != images.shape[:1]:
+                raise ValueError(f"labels are [N], one for each of {len(images)} images, not {list(labels.shape)}")
+        self.images, self.labels, self.kind = images.detach(), labels, kind
+        # Drawn before anything else, so that neither chunks nor the way of computing change what is drawn.
+        sampled = kind == "sampled"
+        self.draws = torch.rand(len(images), generator=generator, dtype=torch.float64) if sampled else None
+
+    def answers(self, logits: Tensor, part: slice) -> Iterator[Tensor]:
+        """∂ log p(y|x) / ∂logits [N, C], for each y that counts; times √weight, so that squares are weighted."""
+        count = len(self.images[part])
+        if logits.ndim != 2 or len(logits) != count:
+            raise ValueError(f"logits are [N, classes] for {count} images, not {list(logits.shape)}")
+        p = logits.detach().softmax(1)
+        if self.kind == "exact":
+            for label in range(p.shape[1]):  # Σ_y p_y (∂ log p_y)² = Σ_y (√p_y ∂ log p_y)²
+                yield (F.one_hot(torch.tensor(label), p.shape[1]).to(p) - p) * p[:, label, None].sqrt()
+            return
+        if self.draws is not None:  # the first class whose cumulated probability exceeds the uniform number
+            draws = self.draws[part, None].to(p.device)
+            labels = (p.double().cumsum(1) <= draws).sum(1).clamp(max=p.shape[1] - 1)
+        else:
+            assert self.labels is not None
+            labels = self.labels[part].to(p.device, torch.int64)
+            if labels.min() < 0 or labels.max() >= p.shape[1]:
+                raise ValueError(f"a label is none of the classes 0 to {p.shape[1] - 1}")
+        yield F.one_hot(labels, p.shape[1]).to(p) - p
+
+
+def _wanted(model: nn.Module, names: Collection[str] | None) -> dict[str, nn.Parameter]:
+    """The parameters to measure, by name, in the model's order."""
+    parameters = dict(model.named_parameters())
+    if names is None:
+        return parameters
+    if unknown := sorted(set(names) - parameters.keys()):
+        raise KeyError(f"the model has no parameter {', '.join(unknown)}")
+    return {name: parameter for name, parameter in parameters.items() if name in set(names)}
+
+
+@contextmanager
+def _left_as_it_was(model: nn.Module, wanted: dict[str, nn.Parameter]) -> Iterator[None]:
+    """Evaluation mode, and gradients for the wanted parameters only; afterwards everything as before."""
+    modes = [(module, module.training) for module in model.modules()]
+    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    buffers = [
+        (module, name, buffer, buffer._version, buffer.clone())
+        for module in model.modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None
+    ]
+    try:
+        for module, _ in modes:
+            module.training = False
+        for parameter, _ in flags:
+            parameter.requires_grad_(False)
+        for parameter in wanted.values():
+            parameter.requires_grad_(True)
+        with torch.enable_grad():
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)
+        for module, name, buffer, version, copy in buffers:
+            module._buffers[name] = buffer
+            if buffer._version != version:  # no standard module writes to its buffers in evaluation mode
+                with torch.no_grad():
+                    buffer.copy_(copy)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# One image at a time
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _by_image(model: nn.Module, wanted: dict[str, nn.Parameter], question: _Question) -> dict[str, Tensor]:
+    """Sums over images of squared gradients, by name."""
+    sums = {name: torch.zeros_like(parameter, requires_grad=False) for name, parameter in wanted.items()}
+    for index in range(len(question.images)):
+        part = slice(index, index + 1)
+        logits = model(question.images[part])
+        for answer in question.answers(logits, part):
+            for total, gradient in zip(sums.values(), _gradients(logits, list(wanted.values()), answer), strict=True):
+                if gradient is not None:
+                    total.addcmul_(gradient, gradient)
+    return sums
+
+
+def _gradients(logits: Tensor, of: list[Tensor], answer: Tensor) -> tuple[Tensor | None, ...]:
+    """∂ Σ logits · answer, one for each tensor; None for one that the logits do not depend on."""
+    if not logits.requires_grad or not of:
+        return (None,) * len(of)
+    # The graph is kept for further answers, and goes with the logits.
+    return torch.autograd.grad(logits, of, answer, retain_graph=True, allow_unused=True)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# All images at once, layer by layer
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class _NotByLayerError(Exception):
+    """The network does something that no rule here covers; says where."""
+
+
+def _by_layer(model: nn.Module, wanted: dict[str, nn.Parameter], question: _Question, chunk: int) -> dict[str, Tensor]:
+    """Sums over images of squared gradients, by name. Raises _NotByLayerError where the rules do not suffice."""
+    for name, module in model.named_modules():
+        if isinstance(module, _BatchNorm) and module.running_mean is None:
+            raise _NotByLayerError(f"{name or 'the model'} has no statistics, so an image depends on its batch")
+    with ExitStack() as hooks:
+        watch = _Watch(model, wanted, hooks)
+        for start in range(0, len(question.images), chunk):
+            watch.measure(question, slice(start, start + chunk))
+    return watch.sums
+
+
+class _Watch:
+    """The layers that own wanted parameters, hooked. They add up squares in `sums` while gradients pass.
+
+    A backward pass has to reach `entries`, the outputs of the first such layers: below, nothing needs a gradient.
+    """
+
+    def __init__(self, model: nn.Module, wanted: dict[str, nn.Parameter], hooks: ExitStack) -> None:
+        self.model, self.wanted = model, wanted
+        self.sums = {name: torch.zeros_like(parameter, requires_grad=False) for name, parameter in wanted.items()}
+        self.entries: list[Tensor] = []
+        self.count = 0  # of images in this chunk
+        self.layers: list[_Layer] = []
+        names = {id(parameter): name for name, parameter in wanted.items()}
+        for path, module in model.named_modules():
+            own = {part: names.get(id(module._parameters.get(part)), "") for part in ("weight", "bias")}
+            own = {part: name for part, name in own.items() if name}
+            rule = _rule(module)
+            if not own or rule is None:
+                continue
+            for other in self.layers:
+                if shared := set(own.values()) & set(other.own.values()):
+                    raise _NotByLayerError(f"{path} shares {', '.join(sorted(shared))} with another layer")
+            self.layers.append(_Layer(self, path or "the model", module, own, rule))
+            hooks.callback(self.layers[-1].unhook)
+
+    def measure(self, question: _Question, part: slice) -> None:
+        """Add the squares of some images. Raises _NotByLayerError, with `sums` spoilt."""
+        images = question.images[part]
+        self.count, self.entries = len(images), []
+        for layer in self.layers:
+            layer.called = False
+        logits = self.model(images)
+        for answer in question.answers(logits, part):
+            gradients = _gradients(logits, [*self.wanted.values(), *self.entries], answer)
+            for name, gradient in zip(self.wanted, gradients, strict=False):
+                if gradient is not None:
+                    raise _NotByLayerError(f"there is no rule for the layer that uses {name}")
+
+
+class _Layer:
+    """A layer that a rule covers, and what it does around a call.
+
+    `own` says which of its weights are wanted: "weight", "bias" → name in the model.
+    """
+
+    def __init__(self, watch: _Watch, path: str, module: nn.Module, own: dict[str, str], rule: "_Rule") -> None:
+        self.watch, self.path, self.module, self.own, self.rule = watch, path, module, own, rule
+        self.called = False
+        self.live: dict[str, str] = {}  # of `own`, what this call uses: an overlay may replace the rest
+        self.squares: _Squares | None = None
+        # What other people's hooks do belongs to the network: ours come last on the way in and first on the way out.
+        self.handles: list[RemovableHandle] = [module.register_forward_pre_hook(self.enter, with_kwargs=True)]
+        if _is_timm(module, "BatchNormAct2d"):  # works on with an activation, often in place; `drop` gets z itself
+            drop: nn.Module = module.drop  # type: ignore[assignment]
+            self.handles.append(drop.register_forward_pre_hook(lambda _, args: self.leave(args[0]), prepend=True))
+        else:
+            self.handles.append(module.register_forward_hook(lambda _, args, z: self.leave(z), prepend=True))
+
+    def unhook(self) -> None:
+        for handle in self.handles:
+            handle.remove()
+
+    def _weights(self) -> Iterator[nn.Parameter]:
+        return (self.watch.wanted[name] for name in self.live.values())
+
+    def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Build the rule on the input and the state of this call, and switch ordinary gradients off."""
+        wanted = self.watch.wanted
+        self.live = {part: name for part, name in self.own.items() if getattr(module, part) is wanted[name]}
+        if not torch.is_grad_enabled():  # the logits do not depend on this call's weights
+            self.live = {}
+        if not self.live:
+            return
+        if self.called:
+            raise _NotByLayerError(f"{self.path} is used twice")
+        self.called = True
+        x: Tensor = next(iter((*args, *kwargs.values()))).detach()
+        if x.ndim < 2 or len(x) != self.watch.count:
+            raise _NotByLayerError(f"{self.path} gets {list(x.shape)} for {self.watch.count} images")
+        squares, version = self.rule(module, x.to(next(self._weights()).dtype)), x._version
+
+        def checked(part: str, g: Tensor) -> Tensor:
+            if x._version != version:
+                raise _NotByLayerError(f"{self.path}'s input is written to after it was used")
+            return squares(part, g)
+
+        self.squares = checked
+        for weight in self._weights():
+            weight.requires_grad_(False)
+
+    def leave(self, z: Tensor) -> Tensor:
+        """Wait for the gradient at the output, and switch ordinary gradients on again."""
+        if self.squares is None:
+            return z
+        squares, self.squares = self.squares, None
+        live, sums = self.live, self.watch.sums
+        for weight in self._weights():
+            weight.requires_grad_(True)
+        if not z.requires_grad:
+            self.watch.entries.append(z.detach().requires_grad_())
+            z = self.watch.entries[-1].clone()
+        elif z._is_view():  # an activation in place would cut our hook off
+            z = z.clone()
+
+        def add(g: Tensor) -> None:
+            for part, name in live.items():
+                sums[name] += squares(part, g.to(sums[name].dtype))
+
+        z.register_hook(add)  # type: ignore[no-untyped-call]
+        return z
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Rules
+# ---------------------------------------------------------------------------------------------------------------------
+
+# From a layer and its input x [N, …] to its squares.
+_Rule = Callable[[Any, Tensor], _Squares]
+
+
+def _rule(module: nn.Module) -> _Rule | None:
+    """The rule for a layer. A subclass with a forward of its own is another layer, for which there may be none."""
+    forward = type(module).forward
+    if "forward" in vars(module):
+        return None
+    if forward is nn.Linear.forward:
+        return _linear
+    if isinstance(module, nn.Conv2d) and module.padding_mode == "zeros":
+        plain = forward is nn.Conv2d.forward and type(module)._conv_forward is nn.Conv2d._conv_forward
+        return _conv if plain or _is_timm(module, "Conv2dSame") else None
+    if forward is _BatchNorm.forward or _is_timm(module, "BatchNormAct2d"):
+        return _norm
+    return None
+
+
+def _is_timm(module: nn.Module, name: str) -> bool:
+    """Whether a module is timm's own of this name. timm need not be imported for it, which takes long."""
+    return type(module).__name__ == name and type(module).__module__.startswith("timm.layers.")
+
+
+def _linear(layer: nn.Linear, x: Tensor) -> _Squares:
+    """x [N, …, I] and g [N, …, O]: what lies between counts as places t."""
+    x = x.reshape(len(x), -1, x.shape[-1])
+
+    def squares(part: str, g: Tensor) -> Tensor:
+        g = g.reshape(len(g), -1, g.shape[-1])
+        return _squared_products(g, x) if part == "weight" else g.sum(1).square().sum(0)
+
+    return squares
+
+
+def _norm(layer: _BatchNorm, x: Tensor) -> _Squares:
+    """x and g [N, C] or [N, C, …]; x̂ = (x − μ) / √(σ² + ε), with the statistics of this call."""
+    assert layer.running_mean is not None and layer.running_var is not None
+    mean = layer.running_mean.view(-1, *[1] * (x.ndim - 2))
+    scale = (layer.running_var + layer.eps).rsqrt()
+
+    def squares(part: str, g: Tensor) -> Tensor:
+        if part == "weight":
+            g = (x - mean).mul_(g)
+        sums = g.reshape(*g.shape[:2], -1).sum(2)
+        return (sums * scale if part == "weight" else sums).square().sum(0)
+
+    return squares
+
+
+def _conv(layer: nn.Conv2d, x: Tensor) -> _Squares:
+    """x [N, C, H, W] and g [N, O, H', W']."""
+
+    def squares(part: str, g: Tensor) -> Tensor:
+        if part == "bias":
+            return g.sum((2, 3)).square().sum(0)
+        padded = _pad(layer, x, g)
+        if layer.groups == layer.in_channels:
+            found = _squared_by_channel(layer, g, padded)
+        else:  # a group is a convolution by itself
+            pairs = zip(g.chunk(layer.groups, 1), padded.chunk(layer.groups, 1), strict=True)
+            found = torch.cat([_squared_patches(layer, part_g, part_x) for part_g, part_x in pairs])
+        return found.reshape(layer.weight.shape)
+
+    return squares
+
+
+def _pad(layer: nn.Conv2d, x: Tensor, g: Tensor) -> Tensor:
+    """x with the zeros that the layer puts around it, [N, C, H + …, W + …]."""
+    edges: list[int] = []  # left, right, top, bottom
+    for axis in (1, 0):
+        if layer.padding == "same" or _is_timm(layer, "Conv2dSame"):  # half of what the output's size asks for
+            kernel = layer.dilation[axis] * (layer.kernel_size[axis] - 1) + 1
+            total = max(0, (g.shape[2 + axis] - 1) * layer.stride[axis] + kernel - x.shape[2 + axis])
+            edges += [total // 2, total - total // 2]
+        elif layer.padding != "valid":
+            edges += [int(layer.padding[axis])] * 2
+    return F.pad(x, edges) if any(edges) else x
+
+
+def _taps(layer: nn.Conv2d, x: Tensor, g: Tensor) -> list[Tensor]:
+    """For each weight of the kernel, row by row, the part of the padded x that it meets: views [N, C, H', W']."""
+    (rows, columns), (down, right) = g.shape[2:], layer.stride
+    return [
+        x[:, :, top : top + down * (rows - 1) + 1 : down, left : left + right * (columns - 1) + 1 : right]
+        for top in range(0, layer.kernel_size[0] * layer.dilation[0], layer.dilation[0])
+        for left in range(0, layer.kernel_size[1] * layer.dilation[1], layer.dilation[1])
+    ]
+
+
+def _squared_patches(layer: nn.Conv2d, g: Tensor, x: Tensor) -> Tensor:
+    """A dense convolution's squares [O, C, K] (K taps), from g and the padded x: a linear layer on patches."""
+    channels, outputs, taps = x.shape[1], g.shape[1], math.prod(layer.kernel_size)
+    total = g.new_zeros(outputs, taps * channels)
+    for some_g, some_x in _slices(taps * channels * max(outputs, g[0, 0].numel()), SLICE_NUMBERS, g, x):
+        met = _taps(layer, some_x, some_g)
+        if taps == 1:
+            patches = met[0].flatten(2).transpose(1, 2)  # [N, T, C]
+        else:
+            patches = torch.stack([tap.permute(0, 2, 3, 1) for tap in met], 3).flatten(3).flatten(1, 2)  # [N, T, K·C]
+        total += _squared_products(some_g.flatten(2).transpose(1, 2), patches)
+    return total.view(outputs, taps, channels).transpose(1, 2)
+
+
+def _squared_by_channel(layer: nn.Conv2d, g: Tensor, x: Tensor) -> Tensor:
+    """The squares [O, K] of a convolution that keeps channels apart, from g and the padded x."""
+    if g.shape[1] > x.shape[1]:
+        x = x.repeat_interleave(g.shape[1] // x.shape[1], 1)
+    # Channels last, so that sums over places run along rows of channels.
+    g, x = (tensor.contiguous(memory_format=torch.channels_last) for tensor in (g, x))
+    total = g.new_zeros(math.prod(layer.kernel_size), g.shape[1])
+    for some_g, some_x in _slices(g[0].numel(), TAP_NUMBERS, g, x):
+        product = torch.empty_like(some_g)
+        for squares, tap in zip(total, _taps(layer, some_x, some_g), strict=True):
+            squares += torch.mul(some_g, tap, out=product).sum((2, 3)).square_().sum(0)
+    return total.T
+
+
+def _squared_products(g: Tensor, x: Tensor) -> Tensor:
+    """Σ_n (Σ_t g_nto x_nti)², [O, I], from g [N, T, O] and x [N, T, I]."""
+    if g.shape[1] == 1:
+        return g[:, 0].square().T @ x[:, 0].square()
+    total = g.new_zeros(g.shape[2], x.shape[2])
+    for some_g, some_x in _slices(total.numel(), SLICE_NUMBERS, g, x):
+        total += torch.bmm(some_g.transpose(1, 2), some_x).square_().sum(0)
+    return total
+
+
+def _slices(numbers: int, limit: int, g: Tensor, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Both tensors, a few images at a time: so many that temporaries of `numbers` an image stay within the limit."""
+    count = max(1, limit // numbers)
+    return zip(torch.split(g, count), torch.split(x, count), strict=True)

@@ -1,0 +1,229 @@
+"""Elastic weight consolidation: weights that mattered for old tasks are held by springs, the others move freely.
+
+Idea     After a task, measure how much its answers depend on each weight (the Fisher information, by which the
+         posterior over weights is approximated around the learnt ones: the Laplace approximation). While later tasks
+         are learnt, a spring as stiff as that pulls each weight back to where the task left it.
+Formula  L = cross-entropy(new task) + λ/2 · Σ_tasks Σ_i F_i (θ_i − θ*_i)², over the weights of the trunk
+         `online`: one spring in place of the sum, F̃ ← γ F̃ + F_new, anchored where the last task ended
+Source   Kirkpatrick et al. 2017, arXiv 1612.00796, eq. 3; online: Schwarz et al. 2018, arXiv 1805.06370, §4.
+         Per-image gradients and sampled labels, as the Fisher is defined: Kunstner et al., arXiv 1905.12558, eq. 3.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from labcore.batches import Batch, LoadedTask, Stopped
+from labcore.configs import EWCConfig, RunConfig
+from labcore.fisher import fisher_diagonal
+from labcore.methods.base import BASE, Method
+from labcore.network import Network, count_bytes, like
+from labcore.streams import stream
+
+ByName = dict[str, Tensor]
+
+
+class EWC(Method):
+    """`fisher[T]` and `anchors[T]`: importance for task T, and where it left them, of every weight with a spring.
+
+    Every trunk weight that learns after stage 1 has one: shared normalisation too where it learns, a task's own never.
+    """
+
+    def __init__(self, network: Network, config: RunConfig, tasks: Sequence[LoadedTask]) -> None:
+        super().__init__(network, config, tasks)
+        self.fisher: dict[int, ByName] = {}
+        self.anchors: dict[int, ByName] = {}
+        self.spring: Spring | None = None
+        norm_learns = network.config.norm == "shared"
+        self.weights: ByName = {
+            name: weight
+            for name, weight in network.trunk.named_parameters()
+            if norm_learns or name not in network.norm_weights
+        }
+
+    @property
+    def config(self) -> EWCConfig:
+        """The method's own settings."""
+        assert isinstance(self.run.method, EWCConfig)
+        return self.run.method
+
+    # ---- the step ---------------------------------------------------------------------------------------------------
+
+    def start_stage(self, stage: int) -> None:
+        """Warn where plain steps against such springs overshoot: SGD diverges once rate · stiffness exceeds 2."""
+        if self.spring is None or self.run.training.optimizer != "sgd":
+            return
+        stiffest = max(float(value.max()) for value in self.spring.stiffness)
+        rate = self.run.training.learning_rate
+        if self.config.strength * rate * stiffest > 1:
+            self.warnings.append(
+                f"method.strength {self.config.strength:g} times training.learning_rate {rate:g} times the largest "
+                f"importance {stiffest:.3g} is above 1: SGD may overshoot and diverge. Choose a learning_rate below "
+                f"{1 / (self.config.strength * stiffest):.2g}, a smaller strength, or adam."
+            )
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """`new task` and, once there is an old one and the trunk moves, `old tasks`: the springs."""
+        terms = super().loss(batch)
+        if self.spring is not None and not batch.head_only:
+            terms["old tasks"] = self.spring.energy(self.config.strength, list(self.weights.values()))
+        return terms
+
+    # ---- what is kept -----------------------------------------------------------------------------------------------
+
+    def end_stage(self, stage: int) -> None:
+        """Measure importance on some of the task's images, and remember where the weights are."""
+        config, task = self.config, self.tasks[stage - 1]
+        generator = stream(self.run.seed, stage, "fisher")
+        chosen = torch.randperm(len(task.train), generator=generator)[: config.fisher_images].to(self.network.device)
+        self.network.let_statistics_move([])
+        classifier = _Classifier(self, stage)
+        diagonal = fisher_diagonal(
+            classifier,
+            self.network.trunk.normalise(task.train.images[chosen]),
+            task.train.labels[chosen],
+            kind=config.labels,
+            generator=generator,
+            names=[classifier.name_of(name) for name in self.weights],
+        )
+        self.fisher[stage] = {name: diagonal[classifier.name_of(name)] for name in self.weights}
+        self.anchors[stage] = {name: weight.detach().clone() for name, weight in self.weights.items()}
+        if not any(bool(value.any()) for value in self.fisher[stage].values()):
+            self.warnings.append(
+                f"All importance is zero after task {stage}: its answers do not depend on the trunk's weights, so EWC "
+                "protects none of them. The network may be dead: try a smaller training.learning_rate."
+            )
+        self._tie()
+
+    @torch.no_grad()
+    def _tie(self) -> None:
+        """Make one spring of all: their sum, or online their running one."""
+        if not self.fisher:
+            self.spring = None
+            return
+        if self.config.variant == "separate":
+            self.spring = Spring.sum(list(self.fisher.values()), list(self.anchors.values()))
+            return
+        running: ByName = {}
+        for diagonal in self.fisher.values():
+            running = {
+                name: value + self.config.decay * running[name] if running else value
+                for name, value in diagonal.items()
+            }
+        last = max(self.anchors)
+        self.spring = Spring.sum([running], [self.anchors[last]])
+
+    def footprint(self) -> dict[str, int]:
+        """Two trunks, however many tasks: the sum of Fisher diagonals, and the anchor of the whole."""
+        kept = super().footprint()
+        if self.spring is not None:
+            kept |= {"fisher": count_bytes(self.spring.stiffness), "anchors": count_bytes(self.spring.rest)}
+        return kept
+
+    def stage_config(self, stage: int) -> dict[str, Any]:
+        """There is no spring in stage 1."""
+        return BASE if stage == 1 else super().stage_config(stage)
+
+    def addition_config(self, stage: int) -> dict[str, Any] | None:
+        """Importance depends on how it is measured, not on how strongly it holds."""
+        return {"name": "ewc", "labels": self.config.labels, "fisher_images": self.config.fisher_images}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """`fisher/T/NAME` and `anchor/T/NAME` for every task that is learnt."""
+        return {
+            f"{kind}/{task}/{name}": value
+            for kind, kept in (("fisher", self.fisher), ("anchor", self.anchors))
+            for task, tensors in kept.items()
+            for name, value in tensors.items()
+        }
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take back importance and anchors, in the weights' memory format."""
+        self.fisher, self.anchors = {}, {}
+        for path, value in state.items():
+            kind, task, name = path.split("/", 2)
+            kept = self.fisher if kind == "fisher" else self.anchors
+            kept.setdefault(int(task), {})[name] = like(self.weights[name], value)
+        self._tie()
+
+
+class _Classifier(nn.Module):
+    """Trunk and head of one task as an ordinary classifier: normalised images → logits. Raises Stopped when asked."""
+
+    def __init__(self, method: Method, task: int) -> None:
+        super().__init__()
+        self.network, self.task = method.network, task
+        self.overlay = method.overlay(task)
+        self.should_stop = method.should_stop
+
+    def name_of(self, weight: str) -> str:
+        """The name here of a trunk weight."""
+        return f"network.trunk.{weight}"
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.should_stop():
+            raise Stopped
+        return self.network.logits(x, self.task, self.overlay)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The springs
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Spring:
+    """All tasks' springs as one, so that a step costs the same however many there were.
+
+    Σ_t F_t (θ − θ*_t)² = S (θ − θ̄)² + c, with S = Σ F_t, θ̄ = Σ F_t θ*_t / S and c = Σ_t F_t (θ*_t − θ̄)²: the
+    springs' `stiffness` S, where they are at `rest` θ̄ (0 where nothing pulls), and the `strain` c ≥ 0 they never lose.
+    """
+
+    stiffness: list[Tensor]
+    rest: list[Tensor]
+    strain: float
+
+    @classmethod
+    @torch.no_grad()
+    def sum(cls, diagonals: Sequence[ByName], anchors: Sequence[ByName]) -> "Spring":
+        """The one spring that acts as these do together; summed in float64, as Σ F θ − Σ F θ* would cancel."""
+        stiffness, rest, strain = [], [], 0.0
+        for name in diagonals[0]:
+            fisher = [diagonal[name].double() for diagonal in diagonals]
+            anchor = [values[name].double() for values in anchors]
+            total = torch.stack(fisher).sum(0)
+            moment = torch.stack([f * a for f, a in zip(fisher, anchor, strict=True)]).sum(0)
+            middle = torch.where(total > 0, moment / total, 0.0)
+            strain += sum(float((f * (a - middle) ** 2).sum()) for f, a in zip(fisher, anchor, strict=True))
+            weight = anchors[0][name]
+            stiffness.append(like(weight, total))
+            rest.append(like(weight, middle))
+        return cls(stiffness, rest, strain)
+
+    def energy(self, strength: float, weights: Sequence[Tensor]) -> Tensor:
+        """λ/2 · (Σ S (θ − θ̄)² + c), a scalar whose gradient is λ S (θ − θ̄)."""
+        return _Energy.apply(self, strength, *weights)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class _Energy(torch.autograd.Function):
+    """Value and gradient from the same two passes over the weights."""
+
+    @staticmethod
+    def forward(ctx: Any, spring: Spring, strength: float, *weights: Tensor) -> Tensor:
+        stretch = torch._foreach_sub(weights, spring.rest)
+        pull = torch._foreach_mul(spring.stiffness, stretch)
+        work = torch.stack([torch.dot(_row(p), _row(s)) for p, s in zip(pull, stretch, strict=True)]).sum()
+        ctx.pull, ctx.strength = pull, strength
+        return strength / 2 * (work + spring.strain)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> Any:
+        return None, None, *torch._foreach_mul(ctx.pull, ctx.strength * upstream[0])
+
+
+def _row(tensor: Tensor) -> Tensor:
+    """All elements in the order in which they lie in memory: a view, where `flatten` may copy."""
+    return tensor.as_strided((tensor.numel(),), (1,))

@@ -1,0 +1,48 @@
+"""What feature extraction and Piggyback share: a trunk that never learns, or in stage 1 alone."""
+
+import torch
+
+from labcore.batches import CHUNK
+from labcore.configs import FeatureExtractionConfig, PiggybackConfig
+from labcore.methods.base import Method
+
+
+class FixedTrunk(Method):
+    """`trunk = start` keeps the trunk that the run starts with, `first_task` the one after task 1 was learnt."""
+
+    @property
+    def kept_trunk(self) -> str:
+        """`start` or `first_task`; not said: `start` where the weights are trained already."""
+        assert isinstance(self.run.method, FeatureExtractionConfig | PiggybackConfig)
+        return self.run.method.trunk or ("start" if self.pretrained else "first_task")
+
+    def trunk_learns(self, stage: int) -> bool:
+        """Whether the stage is learnt as by fine-tuning."""
+        return stage == 1 and self.kept_trunk == "first_task"
+
+    def is_fresh(self, stage: int) -> bool:
+        """With `start`, even a random trunk is as good as it will get."""
+        return super().is_fresh(stage) and self.trunk_learns(stage)
+
+    def frozen_blocks(self, stage: int) -> int:
+        """All blocks, but where the trunk learns."""
+        return 0 if self.trunk_learns(stage) else len(self.network.trunk.block_names)
+
+    @torch.no_grad()
+    def start_stage(self, stage: int) -> None:
+        """Measure a random trunk's statistics in one pass over task 1, as nothing will learn them later."""
+        network = self.network
+        if stage > 1 or self.pretrained or self.kept_trunk == "first_task" or not network.norm_layers:
+            return
+        for layer in network.norm_layers.values():
+            layer.reset_running_stats()
+            layer.momentum = None  # a plain mean over the batches
+        network.let_statistics_move(range(len(network.trunk.block_names)))
+        images = self.tasks[0].train.images
+        for start in range(0, len(images), CHUNK):
+            network.trunk(network.trunk.normalise(images[start : start + CHUNK]))
+        network.let_statistics_move([])
+        for layer in network.norm_layers.values():
+            layer.momentum = 0.1
+        if network.norm_by_task:
+            network.norms[1] = network.new_norm(network.trunk_norm())

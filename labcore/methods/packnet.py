@@ -1,0 +1,206 @@
+"""PackNet: each task takes some of the weights for itself, and what it does not need is left to the next.
+
+Idea     Learn a task with all weights that are free, prune those that came out smallest, learn once more with what is
+         left, and freeze it. The next task learns with the pruned weights and uses the frozen ones as they are. A task
+         is answered with the weights that were there when it was learnt: not a bit of it can change.
+Formula  owner_i = k for the (1 − prune_ratio) largest |w_i| of a layer's weights that task k learnt, 0 for the others;
+         task t sees w_i · [0 < owner_i ≤ t]
+Source   Mallya & Lazebnik 2018, arXiv 1711.05769, §3. Pruning by rank in each layer: §3.1, after Han et al. 2015.
+
+The article asks why pruned weights restart at zero (`freed_weights`) and why a task uses all earlier weights (`reuse`:
+all of them, none, or a 0/1 choice that is learnt as Piggyback learns its masks).
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from labcore import masks
+from labcore.batches import LoadedTask
+from labcore.capacity import freed_of
+from labcore.configs import PackNetConfig, RunConfig
+from labcore.methods.base import Mask, Method, Phase
+from labcore.network import Network, Overlay, count_bytes, like
+from labcore.streams import stream
+
+
+class PackNet(Method):
+    """`owners[NAME]`, uint8 in the weight's shape: the task that a weight belongs to, 0 while it is free.
+
+    `scores[NAME]` and `choices[T][NAME]` exist with `reuse = learned`: while task T is learnt, what tells which earlier
+    weights it uses; afterwards, that choice, a bit a weight.
+    """
+
+    def __init__(self, network: Network, config: RunConfig, tasks: Sequence[LoadedTask]) -> None:
+        super().__init__(network, config, tasks)
+        self.weights = masks.layers(network.trunk, self.config.depthwise)
+        self.owners = {name: torch.zeros_like(weight, dtype=torch.uint8) for name, weight in self.weights.items()}
+        self.scores: dict[str, Tensor] = {}
+        self.choices: dict[int, dict[str, Tensor]] = {}
+        self._seen: dict[int, dict[str, Tensor]] = {}  # by task: which weights it sees; made again when owners change
+
+    @property
+    def config(self) -> PackNetConfig:
+        """The method's own settings."""
+        assert isinstance(self.run.method, PackNetConfig)
+        return self.run.method
+
+    def prunes(self, stage: int) -> bool:
+        """Whether the stage leaves something to later ones; the last need not."""
+        return self.config.prune_last or stage < len(self.run.tasks)
+
+    # ---- train → prune → retrain → freeze ---------------------------------------------------------------------------
+
+    def phases(self, stage: int) -> Sequence[Phase]:
+        """As by fine-tuning, and once more with what pruning left."""
+        retrain = Phase("retrain", self.config.retrain_epochs)
+        return [*super().phases(stage), *([retrain] if self.prunes(stage) and retrain.epochs else [])]
+
+    @torch.no_grad()
+    def start_stage(self, stage: int) -> None:
+        """All free weights are the new task's, until it is pruned."""
+        generator = stream(self.run.seed, "freed", stage)
+        for name, owner in self.owners.items():
+            free = owner == 0
+            if stage > 1 and self.config.freed_weights == "zero":
+                # Where a task sees no other's weights, zeros above zeros would never learn: it starts like a net does.
+                fresh = self.config.reuse == "none"
+                start = masks.kaiming(self.weights[name], generator) if fresh else self.weights[name].new_zeros(())
+                self.weights[name].copy_(torch.where(free, start, self.weights[name]))
+            owner[free] = stage
+        if self.config.reuse == "learned" and stage > 1:
+            self.scores = {name: masks.new_scores(weight) for name, weight in self.weights.items()}
+        self._seen = {}
+
+    @torch.no_grad()
+    def end_phase(self, stage: int, phase: Phase) -> None:
+        """Prune: of the task's own weights in a layer, the smallest go free."""
+        if phase.name != "train" or not self.prunes(stage):
+            return
+        for name, owner in self.owners.items():
+            freed = smallest(self.weights[name], owner == stage, self.config.prune_ratio)
+            owner[freed] = 0
+            if self.config.freed_weights == "zero":
+                self.weights[name][freed] = 0.0
+        self._seen = {}
+
+    def end_stage(self, stage: int) -> None:
+        """Freeze: nobody else will own these weights. A learned choice is packed."""
+        if self.scores:
+            chosen = {name: score > masks.THRESHOLD for name, score in self.scores.items()}
+            self.choices[stage] = {name: masks.pack(mask) for name, mask in chosen.items()}
+            self.scores = {}
+        self._seen = {}
+
+    def trainable(self, stage: int, phase: Phase) -> dict[str, Mask]:
+        """The task's own weights. Biases, and layers that are not pruned, learn in stage 1 only."""
+        found = super().trainable(stage, phase)
+        if phase.head_only:
+            return found
+        for path in [path for path in found if path.startswith("trunk/")]:
+            name = path.removeprefix("trunk/")
+            if name in self.owners:
+                own = self.owners[name] == stage
+                found[path] = None if bool(own.all()) else own
+            elif stage > 1 and name not in self.network.norm_weights:
+                del found[path]
+        return found | {f"scores/{name}": self._earlier(stage, name) for name in self.scores}
+
+    def learning_rate(self, name: str) -> float:
+        """Scores have their own."""
+        return masks.LEARNING_RATE if name.startswith("scores/") else super().learning_rate(name)
+
+    # ---- what a task sees -------------------------------------------------------------------------------------------
+
+    def overlay(self, task: int) -> Overlay:
+        """The trunk with only the weights that the task sees; the others count as zero."""
+        if task not in self._seen:
+            self._seen[task] = self._look(task)
+        found = super().overlay(task)
+        for name, mask in self._seen[task].items():
+            found[name] = torch.where(mask, self.weights[name], 0.0)
+        if self.scores and task == len(self.tasks):
+            for name, weight in self.weights.items():
+                chosen = masks.keep(weight, self.scores[name], masks.THRESHOLD)
+                found[name] = torch.where(self._earlier(task, name), chosen, found.get(name, weight))
+        return found
+
+    def _look(self, task: int) -> dict[str, Tensor]:
+        """Which weights the task sees, where that is not all of them: kept, as every step asks."""
+        seen = {}
+        for name, owner in self.owners.items():
+            mask = owner == task
+            if task in self.choices:
+                mask |= self._earlier(task, name) & masks.unpack(self.choices[task][name], mask)
+            elif self.config.reuse != "none":
+                mask |= self._earlier(task, name)
+            if not bool(mask.all()):
+                seen[name] = mask
+        return seen
+
+    def _earlier(self, task: int, name: str) -> Tensor:
+        return (self.owners[name] > 0) & (self.owners[name] < task)
+
+    # ---- what is kept -----------------------------------------------------------------------------------------------
+
+    def footprint(self) -> dict[str, int]:
+        """An owner a weight, one byte each; with learned reuse a bit a weight for every task that chose."""
+        kept = super().footprint() | {"owners": count_bytes(self.owners.values())}
+        if self.choices:
+            kept["choices"] = sum(count_bytes(choice.values()) for choice in self.choices.values())
+        return kept
+
+    def working_footprint(self) -> dict[str, int]:
+        """The scores of a choice that is being learnt."""
+        return {"scores": count_bytes(self.scores.values())} if self.scores else {}
+
+    def own_tensors(self) -> dict[str, Tensor]:
+        """`scores/NAME`."""
+        return {f"scores/{name}": score for name, score in self.scores.items()}
+
+    def stage_config(self, stage: int) -> dict[str, object]:
+        """Whether a stage prunes may hang on its being the last."""
+        return super().stage_config(stage) | {"prunes": self.prunes(stage)}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """`owner/NAME`, and with learned reuse `choice/T/NAME`, packed bits."""
+        choices = {f"choice/{task}/{name}": bits for task, row in self.choices.items() for name, bits in row.items()}
+        return {f"owner/{name}": owner for name, owner in self.owners.items()} | choices
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take back owners and choices."""
+        self.choices, self.scores, self._seen = {}, {}, {}
+        for path, value in state.items():
+            kind, rest = path.split("/", 1)
+            if kind == "owner":
+                self.owners[rest] = like(self.owners[rest], value)
+            elif kind == "choice":
+                task, name = rest.split("/", 1)
+                self.choices.setdefault(int(task), {})[name] = value.to(self.network.device)
+
+    def checkpoint_tensors(self) -> dict[str, Tensor]:
+        """The scores, too."""
+        return self.state_dict() | self.own_tensors()
+
+    @torch.no_grad()
+    def load_checkpoint_tensors(self, state: dict[str, Tensor]) -> None:
+        """Take back the scores, too."""
+        self.load_state_dict(state)
+        for path, value in state.items():
+            if path.startswith("scores/"):
+                name = path.removeprefix("scores/")
+                self.scores[name] = like(self.weights[name], value)
+
+
+def smallest(weight: Tensor, own: Tensor, ratio: float) -> Tensor:
+    """Which of the weights where `own` is true are the `ratio` share of smallest |w|: a bool tensor in their shape.
+
+    By rank, so exactly that many even where values are equal (the earlier ones in row-major order then go first).
+    """
+    places = own.flatten().nonzero().squeeze(1)
+    order = weight.detach().flatten()[places].abs().argsort(stable=True)
+    freed = torch.zeros(own.numel(), dtype=torch.bool, device=own.device)
+    freed[places[order[: freed_of(len(places), ratio)]]] = True
+    return freed.view(own.shape)

@@ -145,7 +145,10 @@ def parts_bar(footprint: figures.Footprint) -> str:
     """HTML of what is kept, by purpose: a bar, and in the same order what its parts are and how large."""
     bar, key = [], []
     if not footprint.kept:
-        bar, key = ['<div style="flex:1;background:#8A8F9C33"></div>'], ["What of it? Measured after the first job."]
+        bar, key = (
+            ['<div style="flex:1;background:#8A8F9C33"></div>'],
+            ["What is kept, and what for, is measured after the first job."],
+        )
     for number, part in enumerate(footprint.kept):
         colour, name = _SHADES[number % len(_SHADES)], html.escape(f"{part.purpose} {size(part.count)}")
         bar.append(f'<div style="flex:{part.share:.4f} 0 0;background:{colour}" title="{name}"></div>')

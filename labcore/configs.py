@@ -447,7 +447,7 @@ METHOD_TITLES: dict[str, str] = {
     "fine_tuning": "Fine-tuning",
     "separate_copies": "Separate copies",
     "joint": "Joint training",
-    "lwf": "Learning without forgetting",
+    "lwf": "Distillation (LwF)",
     "ewc": "Elastic weights (EWC)",
     "packnet": "PackNet",
     "piggyback": "Piggyback",

@@ -38,7 +38,7 @@ def parse_settings(data: Any) -> Settings:
     try:
         return Settings.model_validate(data)
     except ValidationError as error:
-        raise ConfigError(explain(error)) from None
+        raise ConfigError(explain(error, Settings)) from None
 
 
 def read_settings(path: Path) -> tuple[Settings, str | None]:
@@ -52,7 +52,7 @@ def read_settings(path: Path) -> tuple[Settings, str | None]:
     except FileNotFoundError:
         return Settings(), None
     except ValidationError as error:
-        reason = explain(error).rstrip(".")
+        reason = explain(error, Settings).rstrip(".")
     except OSError as error:
         reason = error.strerror or str(error)
     except ValueError as error:

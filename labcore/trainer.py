@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import psutil
 import torch
@@ -519,7 +519,7 @@ class _Run:
         spent = stored.ended.train_seconds + added.seconds
         ended = stored.ended.model_copy(update={"train_seconds": spent})
         for event in [*stored.told, *warned, *stored.measured, footprint, ended]:
-            marked = {"time": time.time(), "reused": True}
+            marked: dict[str, Any] = {"time": time.time(), "reused": True}
             if isinstance(event, StepLogged):
                 marked["energy_wh"] = self.energy.run
             yield _moved(event, *begun).model_copy(update=marked)

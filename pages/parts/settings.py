@@ -30,7 +30,7 @@ def show(store: Store) -> None:
             100_000.0,
             room,
             format="%g",
-            help="Weights after each stage let a new run start where an old one was; above this the least used ones go.",
+            help="Weights after each stage let a new run start where an old one was. Above this the least used go.",
             key="stage_cache_gb",
         )
         if (chosen, wanted) != (now, room):

@@ -138,10 +138,10 @@ def read_sweep(options: argparse.Namespace) -> list[tuple[dict[str, Any], RunCon
     """What varies, and the configuration, for every combination of --vary; all validated. Raises ConfigError."""
     varied: dict[str, list[Any]] = {}
     for setting in options.vary:
-        path, values = _setting("--vary", setting)
+        path, text = _setting("--vary", setting)
         if path in varied:
             raise ConfigError(f"--vary {path} is given twice; give all its values in one, as in {path}=1,2.")
-        varied[path] = _values(values)
+        varied[path] = _values(text)
     if not varied:
         raise ConfigError("Say what to vary, as in --vary method.strength=10,100,1000.")
     count = math.prod(map(len, varied.values()))

@@ -41,7 +41,6 @@ from labcore.store import Store, atomic_path, write_atomically
 
 log = logging.getLogger("labcore.stages")
 
-DEFAULT_LIMIT = 10 * 10**9  # bytes
 _NAME = re.compile(r"[0-9a-f]{64}")
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -116,6 +115,7 @@ class Addition(Frozen):
     """`method-….json`: what the end of a stage added. `file`: the digest of its arrays, None where it adds none."""
 
     seconds: float
+    energy_wh: float | None = None
     warnings: tuple[str, ...] = ()
     file: str | None = None
 
@@ -145,10 +145,11 @@ class _Entry:
 
 
 class StageCache:
-    """The folder of trained stages of a store, held to `limit_bytes`."""
+    """The folder of trained stages of a store, held to `limit_bytes`; not said: to what the person has set."""
 
-    def __init__(self, store: Store, limit_bytes: int = DEFAULT_LIMIT) -> None:
-        self.store, self.limit_bytes = store, limit_bytes
+    def __init__(self, store: Store, limit_bytes: int | None = None) -> None:
+        self.store = store
+        self.limit_bytes = round(store.settings().stage_cache_gb * 1e9) if limit_bytes is None else limit_bytes
         self.root = store.cache / "stages"
 
     # ---- taking -----------------------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ bench:
 	@$(BIN)/python -m benchmarks.engine
 	@$(BIN)/python -m benchmarks.pages
 	@$(BIN)/python -m benchmarks.estimates
+	@$(BIN)/python -m benchmarks.sweep
 	@$(BIN)/python -m benchmarks.fisher
 	@$(BIN)/python -m benchmarks.springs
 	@$(BIN)/python -m benchmarks.story

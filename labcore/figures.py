@@ -103,7 +103,7 @@ def accuracy_curves(info: AccuracyCurves) -> go.Figure:
         has_room = span.last - span.first > 0.25 * info.total_images
         figure.add_annotation(
             x=(span.first + span.last) / 2, y=1.0, yref="paper", yanchor="bottom", showarrow=False,
-            text=(f"learns {span.title}" if has_room else span.title) + (" · reused" if span.reused else ""),
+            text=span.title if not has_room else f"{span.title} · reused" if span.reused else f"learns {span.title}",
             font={"size": 13, "color": task_colour(span.position)},
         )  # fmt: skip
     ends = _apart([line.percent[-1] for line in info.lines], gap=7)

@@ -210,6 +210,13 @@ class Fold:
         return sum(stage.ended.train_seconds for stage in self.stages if stage.ended and stage.ended.reused)
 
     @property
+    def reused_energy_wh(self) -> float | None:
+        """What those stages had cost; this run did not spend it again. None where a part was not measured."""
+        spent = [stage.ended.energy_wh for stage in self.stages if stage.ended and stage.ended.reused]
+        known = [wh for wh in spent if wh is not None]
+        return sum(known) if len(known) == len(spent) else None
+
+    @property
     def progress(self) -> float:
         """Share of the run's training images that were seen, 0 to 1."""
         if self.ended and self.ended.state == "complete":

@@ -115,6 +115,7 @@ class Addition(Frozen):
     """`method-….json`: what the end of a stage added. `file`: the digest of its arrays, None where it adds none."""
 
     seconds: float
+    energy_wh: float | None = None
     warnings: tuple[str, ...] = ()
     file: str | None = None
 
@@ -144,11 +145,11 @@ class _Entry:
 
 
 class StageCache:
-    """The folder of trained stages of a store, held to `limit_bytes` (None: what the store's settings say)."""
+    """The folder of trained stages of a store, held to `limit_bytes`; not said: to what the person has set."""
 
     def __init__(self, store: Store, limit_bytes: int | None = None) -> None:
         self.store = store
-        self.limit_bytes = int(1e9 * store.settings().stage_cache_gb) if limit_bytes is None else limit_bytes
+        self.limit_bytes = round(store.settings().stage_cache_gb * 1e9) if limit_bytes is None else limit_bytes
         self.root = store.cache / "stages"
 
     # ---- taking -----------------------------------------------------------------------------------------------------

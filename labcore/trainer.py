@@ -297,8 +297,8 @@ class _Run:
             energy_method=self.energy.meter.method if self.energy.meter else None,
             versions={"engine": ENGINE_VERSION, "torch": torch.__version__},
         )
-        self.energy.go_on(position.stage_energy_wh)
         first = position.stage
+        self.energy.go_on(position.stage_energy_wh)
         if self.reads_stages and not saved:
             yield from self._stored_stages()
             first = len(self.tasks) + 1
@@ -369,13 +369,14 @@ class _Run:
 
     def _end_stage(self, stage: int) -> Addition:
         """Let the method add what it adds, from a network that stands still."""
-        before = self.clock.train
+        before, energy = self.clock.train, self.energy.read()
         self.clock.start()
         self.network.let_statistics_move([])
         self.method.end_stage(stage)
         self.clock.trained()
         warnings, self.method.warnings = tuple(self.method.warnings), []
-        return Addition(seconds=self.clock.train - before, warnings=warnings)
+        spent = _less(self.energy.read(), energy)
+        return Addition(seconds=self.clock.train - before, energy_wh=spent, warnings=warnings)
 
     def _phase(
         self, stage: int, number: int, phase: Phase, first_step: int, tensors: dict[str, Tensor]
@@ -516,14 +517,14 @@ class _Run:
         begun = self.clock.train - added.seconds, self.clock.evaluation
         warned = [Warned(stage=stored.ended.stage, text=text, step=self.step) for text in added.warnings]
         footprint = stored.footprint.model_copy(update={"kept": self.method.footprint()})
-        spent = stored.ended.train_seconds + added.seconds
-        ended = stored.ended.model_copy(update={"train_seconds": spent})
+        seconds, energy = stored.ended.train_seconds + added.seconds, stored.ended.energy_wh
+        energy = None if energy is None or added.energy_wh is None else energy + added.energy_wh
+        ended = stored.ended.model_copy(update={"train_seconds": seconds, "energy_wh": energy})
         for event in [*stored.told, *warned, *stored.measured, footprint, ended]:
-            marked: dict[str, Any] = {"time": time.time(), "reused": True}
+            now: dict[str, object] = {"time": time.time(), "reused": True}
             if isinstance(event, StepLogged):
-                marked["energy_wh"] = self.energy.run
-            yield _moved(event, *begun).model_copy(update=marked)
-        self.energy.take_over(ended.energy_wh)
+                now["energy_wh"] = self.energy.run  # the run's own: what the stage cost is not spent again
+            yield _moved(event, *begun).model_copy(update=now)
         self.clock.train += stored.ended.train_seconds
         self.clock.evaluation += stored.ended.evaluation_seconds
         self.reused_peak_memory = max(self.reused_peak_memory, stored.peak_memory)
@@ -540,7 +541,8 @@ class _Run:
         if self.stage_cache is None or self.stages is None or not isinstance(self.told[0], StageStarted):
             return
         *told, live, validation, test, footprint = self.told
-        ended = ended.model_copy(update={"train_seconds": ended.train_seconds - added.seconds})
+        seconds, energy = ended.train_seconds - added.seconds, _less(ended.energy_wh, added.energy_wh)
+        ended = ended.model_copy(update={"train_seconds": seconds, "energy_wh": energy})
         begun = self.clock.train - self.clock.stage_train, self.clock.evaluation - self.clock.stage_evaluation
         events = [
             _moved(event, -begun[0], -begun[1])
@@ -814,10 +816,10 @@ class _Run:
             position.stage_train_seconds,
             position.stage_evaluation_seconds,
         )
-        if self.energy.meter is not None:
-            self.energy.run = position.energy_wh
         self.peak_memory, self.reused_peak_memory = position.peak_memory, position.reused_peak_memory
         self.pending, self.told = list(position.pending), list(position.told)
+        if self.energy.meter is not None:
+            self.energy.run = position.energy_wh
 
 
 def rate_at(step: int, steps: int, warmup_fraction: float, schedule: str) -> float:
@@ -839,6 +841,10 @@ def _moved(event: Event, train: float, evaluation: float) -> Event:
         return event
     seconds = event.train_seconds + train, event.evaluation_seconds + evaluation
     return event.model_copy(update={"train_seconds": seconds[0], "evaluation_seconds": seconds[1]})
+
+
+def _less(whole: float | None, part: float | None) -> float | None:
+    return None if whole is None or part is None else whole - part
 
 
 def _same_phase(event: PhaseStarted, other: Event) -> bool:

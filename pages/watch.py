@@ -72,8 +72,11 @@ def show_costs(record: RunRecord, fold: Fold) -> None:
         "kept for all jobs": lab.size(kept) if kept else "–",
     }
     how = fold.started.energy_method if fold.started else None
+    saved = fold.reused_energy_wh
     notes = {
-        "energy": f"Estimated by codecarbon {how}." if how else "It was not measured.",
+        "of it reused": "Other runs had trained these stages; the seconds are those measured then.",
+        "energy": (f"Estimated by codecarbon {how}." if how else "It was not measured.")
+        + (f" Stages that were reused had cost {energy.watt_hours(saved)}, not spent again." if saved else ""),
         "carbon (CO₂e)": f"Estimated: energy × {country.text}. The country is chosen at the foot of Runs.",
     }
     st.html(lab.figures_row(shown, notes) + lab.parts_bar(figures.footprint_info(fold)))

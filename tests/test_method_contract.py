@@ -33,7 +33,9 @@ OPTIMIZERS = [
     {"optimizer": "adam", "weight_decay": 0.01},
     {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 0.01, "learning_rate": 0.02},
 ]
-TIMES = {"time", "train_seconds", "evaluation_seconds", "test_ms_per_image", "peak_memory_bytes"}
+TIMES = {
+    "time", "train_seconds", "evaluation_seconds", "test_ms_per_image", "peak_memory_bytes", "energy_wh", "carbon_g",
+}  # fmt: skip
 
 
 def config(variant: str, **changes: Any) -> RunConfig:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from labcore import stages, trainer, worker
 from labcore.batches import Batch
-from labcore.configs import METHODS, FineTuningConfig, RunConfig
+from labcore.configs import METHODS, ConfigError, FineTuningConfig, RunConfig
 from labcore.events import Event, RunStarted, StageEnded, StepLogged, Warned
 from labcore.methods.base import BASE
 from labcore.methods.fine_tuning import FineTuning
@@ -333,6 +333,11 @@ def test_what_is_told_again_is_marked_and_counts_neither_as_speed_nor_as_time_le
     images = later.images_seen - stages_ended[0].images_seen
     assert later.images_per_second == pytest.approx(images / (logs[-1].train_seconds - stages_ended[0].train_seconds))
     assert later.reused_seconds == stages_ended[0].train_seconds
+    spent, cost = later.energy_wh, later.reused_energy_wh
+    assert spent is not None and cost is not None
+    assert cost > 0
+    before = [e.energy_wh for e in logs if e.reused]
+    assert spent >= before[-1] == before[0], "the run spent nothing on what it reused"
     assert store.record(name).train_seconds == pytest.approx(sum(event.train_seconds for event in stages_ended))
 
 
@@ -642,3 +647,11 @@ def test_the_store_says_what_lies_in_it(store: Store) -> None:
     assert store.bytes_used() == sum(usage.values())
     record = json.loads((next((store.cache / "stages").glob("*/stage.json"))).read_text())
     assert record.keys() == {"network", "events", "peak_memory"}
+
+
+def test_the_limit_is_the_persons(store: Store) -> None:
+    assert StageCache(store).limit_bytes == 10_000_000_000
+    store.change_settings(stage_cache_gb=0)
+    assert weights(store, run(store, tiny())) == [False, False]
+    with pytest.raises(ConfigError, match=r"-1.*from 0 to"):
+        store.change_settings(stage_cache_gb=-1)

@@ -4,6 +4,7 @@ import streamlit as st
 
 from labcore import energy
 from labcore.configs import ConfigError
+from labcore.settings import MOST_GB
 from labcore.store import Store, StoreError
 
 
@@ -23,19 +24,17 @@ def show(store: Store) -> None:
             help="Grams of CO₂e are counted by it, for old runs too. The figures are codecarbon's.",
             key="country",
         )
-        room = store.settings().stage_cache_gb
-        wanted = st.number_input(
-            "Room for trained stages (GB)",
+        room = st.number_input(
+            "Room for the weights of trained stages (GB)",
             0.0,
-            100_000.0,
-            room,
-            format="%g",
-            help="Weights after each stage let a new run start where an old one was. Above this the least used go.",
+            float(MOST_GB),
+            store.settings().stage_cache_gb,
+            help="Above it the least used ones go. Those of runs that you keep are not counted.",
             key="stage_cache_gb",
         )
-        if (chosen, wanted) != (now, room):
+        if chosen != now or room != store.settings().stage_cache_gb:
             try:
-                store.change_settings(country=chosen, stage_cache_gb=wanted)
+                store.change_settings(country=chosen, stage_cache_gb=room)
             except (ConfigError, StoreError) as error:
                 st.error(str(error), icon=":material/error:")
             else:

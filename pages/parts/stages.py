@@ -60,6 +60,7 @@ def keep_weights(store: Store, record: RunRecord) -> None:
         "Keep its weights",
         record.pinned,
         key=key,
+        disabled=not (record.active or record.pinned or store.stages_stored(record.run)),
         help="They stay until the run is deleted, whatever room they take.",
         on_change=lambda: store.pin(record.run, st.session_state[key]),
     )

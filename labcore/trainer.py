@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import psutil
 import torch
@@ -217,10 +217,6 @@ class _Energy:
         self.run = None if self.run is None or passed is None else self.run + passed
         self.stage = None if self.stage is None or passed is None else self.stage + passed
         return self.run
-
-    def take_over(self, stage: float | None) -> None:
-        """Count a stage that was trained before, at what it took then."""
-        self.run = None if self.run is None or stage is None else self.run + stage
 
     def go_on(self, stage: float | None) -> None:
         """From here on the stage spends; it has spent so much. What came before counts for the run alone."""

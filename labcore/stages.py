@@ -6,6 +6,7 @@
         stage.json                     digests of both
         method-ADDITION.safetensors    what `end_stage` added, by a hash of what that depends on; where it adds arrays
         method-ADDITION.json           its digest, its seconds, what it warned of
+    HOME/cache/stages/room             what may still be put before all is looked through
 
 Laws that hold whoever comes and goes, `kill -9` included:
 
@@ -41,6 +42,8 @@ from labcore.store import Store, atomic_path, write_atomically
 
 log = logging.getLogger("labcore.stages")
 
+# Eviction goes on until a twentieth of the limit is free.
+SLACK = 20
 _NAME = re.compile(r"[0-9a-f]{64}")
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -217,6 +220,7 @@ class StageCache:
             if entry.exists():
                 _make_one(entry / "network.safetensors", network, record.network)
             else:
+                self._take_room(network.stat().st_size + len(lines))
                 new = self.root / f".new-{secrets.token_hex(8)}"
                 _place(network, new / "network.safetensors")
                 write_atomically(new / "events.jsonl", lines)
@@ -245,6 +249,7 @@ class StageCache:
                 _make_one(_arrays(entry, key), arrays, digest)
             return
         if digest is not None:
+            self._take_room(arrays.stat().st_size)
             _place(arrays, _arrays(entry, key))
         record = addition.model_copy(update={"file": digest})
         write_atomically(_arrays(entry, key).with_suffix(".json"), record.model_dump_json().encode())
@@ -271,24 +276,45 @@ class StageCache:
     def empty(self) -> None:
         """Evict all that no running or pinned run holds. Raises OSError."""
         with self._locked():
+            self._forget_room()
             self._make_room(-1)
 
     def _make_room(self, limit: int) -> None:
-        """Evict, least recently used first, until the rest is within the limit; what pinned runs hold is not counted.
+        """Where the limit is passed, evict the least recently used until the rest is a little below it.
 
-        Raises OSError.
+        What pinned runs hold is not counted. Raises OSError.
         """
-        entries = sorted(self._entries(), key=lambda entry: entry.used)
-        if sum(entry.size for entry in entries) <= limit:
+        if self._room() >= 0:
             return
-        pinned, running, over = self._runs_arrays()
-        left = sum(entry.size for entry in entries if not entry.files & pinned)
-        for entry in entries:
-            if left <= limit:
-                return
-            if not entry.files & (pinned | running):
-                self._evict(entry, over)
-                left -= entry.size
+        entries = sorted(self._entries(), key=lambda entry: entry.used)
+        left = sum(entry.size for entry in entries)
+        if left > limit:
+            pinned, running, over = self._runs_arrays()
+            left = sum(entry.size for entry in entries if not entry.files & pinned)
+            aim = limit - limit // SLACK if left > limit else limit
+            for entry in entries:
+                if left > aim and not entry.files & (pinned | running):
+                    self._evict(entry, over)
+                    left -= entry.size
+        write_atomically(self.root / "room", json.dumps([limit, limit - left]).encode())
+
+    # To look through thousands of entries takes a second, so it is not done for each that is put.
+
+    def _room(self) -> int:
+        """Bytes that may be put before all is looked through; negative where it is time, or nobody knows."""
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            limit, room = json.loads((self.root / "room").read_bytes())
+            return int(room) if limit == self.limit_bytes else -1
+        return -1
+
+    def _take_room(self, size: int) -> None:
+        """Before anything is put, so that whoever dies in between leaves less room and not more."""
+        room = self._room()
+        if room >= 0:
+            write_atomically(self.root / "room", json.dumps([self.limit_bytes, room - size]).encode())
+
+    def _forget_room(self) -> None:
+        (self.root / "room").unlink(missing_ok=True)
 
     def _evict(self, entry: _Entry, over: Mapping[tuple[int, int], Sequence[Path]]) -> None:
         # The runs' own names first: as long as the entry is here, whoever comes after a crash finishes this.

@@ -346,7 +346,9 @@ class Store:
 
     def pin(self, run: str, pinned: bool) -> RunRecord:
         """Keep the arrays of a run's stages whatever room they take, or no longer. Raises UnknownRun."""
-        return self._change(run, pinned=pinned)
+        record = self._change(run, pinned=pinned)
+        (self.cache / "stages" / "room").unlink(missing_ok=True)  # counted anew, with or without them
+        return record
 
     def delete(self, run: str) -> None:
         """Remove a run for good. Raises Busy while someone writes it, UnknownRun."""

@@ -23,6 +23,7 @@ def loaded(module: str) -> set[str]:
         "events",
         "results",
         "store",
+        "stages",
         "figures",
         "tasks",
         "worker",

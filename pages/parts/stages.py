@@ -14,7 +14,7 @@ from pages.parts import lab, runs
 
 def storage(store: Store, count: int) -> None:
     """What lies on the disk, and the button that empties the stage store; `count` runs there are."""
-    usage, (stages, held) = store.usage(), StageCache(store).usage()
+    usage, stages, held = _usage(str(store.root), count)
     with st.container(border=True):
         words, action = st.columns([4, 1], vertical_alignment="center")
         with words:
@@ -49,8 +49,20 @@ def _ask_to_empty(store: Store, held: int) -> None:
     keep, empty = st.columns(2)
     if keep.button("Keep them", width="stretch"):
         st.rerun()
-    if empty.button("Empty", type="primary", width="stretch", on_click=StageCache(store).empty):
+    if empty.button("Empty", type="primary", width="stretch", on_click=_empty, args=(store,)):
         st.rerun()
+
+
+@st.cache_data(ttl=20, max_entries=4, show_spinner=False)
+def _usage(root: str, runs: int) -> tuple[dict[str, int], int, int]:
+    """Bytes by what they are for, how many stages are stored, and their bytes: a walk through every file."""
+    store = lab.store()
+    return store.usage(), *StageCache(store).usage()
+
+
+def _empty(store: Store) -> None:
+    StageCache(store).empty()
+    _usage.clear()
 
 
 def keep_weights(store: Store, record: RunRecord) -> None:

@@ -35,9 +35,10 @@ Kind = Literal["sampled", "empirical", "exact"]
 # From a weight's name in its layer and the gradient g at the layer's output to Σ_n (gradient of image n)².
 _Squares = Callable[[str, Tensor], Tensor]
 
-MOST_IMAGES = 128  # in a chunk
+MOST_IMAGES = 64  # in a chunk
 CHUNK_NUMBERS = 64 * 3 * 64 * 64  # in a chunk's images; activations are some hundred times more
 SLICE_NUMBERS = 1_000_000  # in a temporary of one layer, unless a single image needs more: about what a cache holds
+FEW_PLACES = 4  # up to which pairs of places are cheaper than a product for each image
 TAP_NUMBERS = 300_000  # the same for the temporary that is written and read once for each tap of a kernel
 
 
@@ -205,18 +206,21 @@ def _by_image(model: nn.Module, wanted: dict[str, nn.Parameter], question: _Ques
         part = slice(index, index + 1)
         logits = model(question.images[part])
         for answer in question.answers(logits, part):
-            for total, gradient in zip(sums.values(), _gradients(logits, list(wanted.values()), answer), strict=True):
+            gradients = _gradients(logits, list(wanted.values()), answer, question.kind == "exact")
+            for total, gradient in zip(sums.values(), gradients, strict=True):
                 if gradient is not None:
                     total.addcmul_(gradient, gradient)
     return sums
 
 
-def _gradients(logits: Tensor, of: list[Tensor], answer: Tensor) -> tuple[Tensor | None, ...]:
-    """∂ Σ logits · answer, one for each tensor; None for one that the logits do not depend on."""
+def _gradients(logits: Tensor, of: list[Tensor], answer: Tensor, again: bool) -> tuple[Tensor | None, ...]:
+    """∂ Σ logits · answer, one for each tensor; None for one that the logits do not depend on.
+
+    `again` keeps what another answer needs, which takes memory.
+    """
     if not logits.requires_grad or not of:
         return (None,) * len(of)
-    # The graph is kept for further answers, and goes with the logits.
-    return torch.autograd.grad(logits, of, answer, retain_graph=True, allow_unused=True)
+    return torch.autograd.grad(logits, of, answer, retain_graph=again, allow_unused=True)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -273,7 +277,7 @@ class _Watch:
             layer.called = False
         logits = self.model(images)
         for answer in question.answers(logits, part):
-            gradients = _gradients(logits, [*self.wanted.values(), *self.entries], answer)
+            gradients = _gradients(logits, [*self.wanted.values(), *self.entries], answer, question.kind == "exact")
             for name, gradient in zip(self.wanted, gradients, strict=False):
                 if gradient is not None:
                     raise _NotByLayerError(f"there is no rule for the layer that uses {name}")
@@ -401,7 +405,7 @@ def _linear(layer: nn.Linear, x: Tensor) -> _Squares:
         g = g.reshape(len(g), -1, g.shape[-1])
         if part == "bias":
             return g.sum(1).square().sum(0)
-        return _add_slices(_squared_products, g.shape[2] * x.shape[2] if x.shape[1] > 1 else 1, SLICE_NUMBERS, g, x)
+        return _add_slices(_squared_products, _temporary(g.shape[1], g.shape[2], x.shape[2]), SLICE_NUMBERS, g, x)
 
     return squares
 
@@ -427,7 +431,7 @@ def _conv(layer: nn.Conv2d, x: Tensor) -> _Squares:
         if part == "bias":
             return g.sum((2, 3)).square().sum(0)
         padded = _pad(layer, x, g)
-        if layer.groups == layer.in_channels:
+        if layer.groups == layer.in_channels > 1:
             found = _squared_by_channel(layer, g, padded)
         else:  # a group is a convolution by itself
             pairs = zip(g.chunk(layer.groups, 1), padded.chunk(layer.groups, 1), strict=True)
@@ -462,8 +466,9 @@ def _squared_patches(layer: nn.Conv2d, g: Tensor, x: Tensor) -> Tensor:
         patches = x.as_strided((len(x), height, width, *layer.kernel_size, channels), (image, *steps, channel))
         return _squared_products(g.flatten(2).transpose(1, 2), patches.reshape(len(x), height * width, -1))
 
-    numbers = taps * channels * max(g.shape[1], height * width)
-    return _add_slices(squares, numbers, SLICE_NUMBERS, g, x).view(-1, taps, channels).transpose(1, 2)
+    places, inputs = height * width, taps * channels
+    numbers = max(places * inputs, _temporary(places, g.shape[1], inputs))
+    return _add_slices(squares, numbers, SLICE_NUMBERS, g, x).reshape(-1, taps, channels).transpose(1, 2)
 
 
 def _squared_by_channel(layer: nn.Conv2d, g: Tensor, x: Tensor) -> Tensor:
@@ -489,9 +494,18 @@ def _squared_by_channel(layer: nn.Conv2d, g: Tensor, x: Tensor) -> Tensor:
 
 def _squared_products(g: Tensor, x: Tensor) -> Tensor:
     """Σ_n (Σ_t g_nto x_nti)², [O, I], from g [N, T, O] and x [N, T, I]."""
-    if g.shape[1] == 1:
-        return g[:, 0].square().T @ x[:, 0].square()
+    if g.shape[1] <= FEW_PLACES:  # Σ_n Σ_ts (g_nto g_nso)(x_nti x_nsi), each t < s for both: one product for all images
+        t, s = torch.triu_indices(g.shape[1], g.shape[1], device=g.device)
+        pairs = (g[:, t] * g[:, s]).mul_((1 + (t < s).to(g.dtype))[:, None])
+        return (pairs.flatten(0, 1).T @ (x[:, t] * x[:, s]).flatten(0, 1)).clamp_(min=0)  # rounding may fall below
+    if g.shape[2] > x.shape[2]:
+        return _squared_products(x, g).T  # multiplied faster with the wider one last
     return torch.bmm(g.transpose(1, 2), x).square_().sum(0)
+
+
+def _temporary(places: int, outputs: int, inputs: int) -> int:
+    """The numbers an image that `_squared_products` makes on its way."""
+    return places * (places + 1) // 2 * (outputs + inputs) if places <= FEW_PLACES else outputs * inputs
 
 
 def _add_slices(squares: Callable[[Tensor, Tensor], Tensor], numbers: int, limit: int, g: Tensor, x: Tensor) -> Tensor:

@@ -39,6 +39,7 @@ def serving(script: str, home: Path) -> Iterator[str]:
         [sys.executable, "-m", "streamlit", "run", script, "--server.port", str(port)],
         cwd=ROOT,
         env={**os.environ, "REUSE_LAB_HOME": str(home), "REUSE_LAB_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
     )
     try:
         deadline = time.monotonic() + 60

@@ -4,7 +4,7 @@ import streamlit as st
 
 from pages.parts import lab
 
-st.set_page_config("Reuse Lab", page_icon="🪭", layout="wide", initial_sidebar_state=190)
+st.set_page_config("Reuse Lab", page_icon="🪭", layout="wide")
 lab.style()
 
 page = st.navigation(

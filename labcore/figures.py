@@ -269,7 +269,7 @@ def loss_terms(info: LossTerms) -> go.Figure:
     _axis_of_images(figure, info.total_images)
     figure.update_yaxes(rangemode="tozero", title={"text": "loss", "font": {"size": 13}})
     figure.update_layout(
-        margin={"l": 52, "r": 128, "t": 28, "b": 44},
+        margin={"l": 52, "r": 128, "t": 46, "b": 44},  # the legend's room is there before the legend is
         showlegend=bool(info.terms),
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "font": {"size": 13}},
     )
@@ -306,7 +306,7 @@ def accuracy_matrix_info(fold: Fold, titles: list[str]) -> AccuracyMatrix:
 
 
 def accuracy_matrix(info: AccuracyMatrix) -> go.Figure:
-    """Rows: after learning …; columns: how well it does …"""
+    """Rows: after learning …; columns: how well it does …; what is still to come is a grey place."""
     figure = _figure()
     count = len(info.titles)
     places = list(range(count))
@@ -319,6 +319,9 @@ def accuracy_matrix(info: AccuracyMatrix) -> go.Figure:
     for k in places:
         for j in places:
             value = info.percent[k][j]
+            if value is None and j <= k:
+                box = {"x0": j - 0.48, "x1": j + 0.48, "y0": k - 0.48, "y1": k + 0.48, "layer": "below"}
+                figure.add_shape(**box, fillcolor=GREY, opacity=0.10, line_width=0)
             if value is not None:
                 ink = "#FFFFFF" if value > 55 else "#1C2130"
                 figure.add_annotation(x=j, y=k, text=info.text[k][j], showarrow=False, font={"size": 13, "color": ink})

@@ -4,6 +4,7 @@ A run is a row of stages, a stage a row of phases, a phase a row of steps. Every
 and at any step the whole state can be written down and taken up again, bit for bit.
 """
 
+import ctypes
 import math
 import os
 import statistics
@@ -224,6 +225,12 @@ class _Energy:
         self.stage = stage
 
 
+def _give_back_memory() -> None:
+    """Hand what earlier runs freed back to the system, or a run in a warm worker would seem to need nothing."""
+    with suppress(OSError, AttributeError):  # a C library without it
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 class _Run:
     """The state of a run in training. `step` and `images_seen` count over the whole run."""
 
@@ -239,6 +246,7 @@ class _Run:
     ) -> None:
         self.config, self.device, self.stages, self.should_stop = config, device, stages, should_stop
         self.process = psutil.Process()
+        _give_back_memory()
         self.memory_at_start = self.process.memory_info().rss
         self.peak_memory = self.reused_peak_memory = 0
         if device.type == "cuda":

@@ -4,13 +4,13 @@ from typing import Any
 
 import streamlit as st
 
-from labcore import estimates, figures, tasks, worker
+from labcore import estimates, tasks, worker
 from labcore.configs import BACKBONES, ConfigError, RunConfig, parse
 from labcore.presets import PRESETS
 from labcore.store import StoreError
 from pages.parts import config_form, lab, method_cards, stages
 
-PICTURES = 10  # two rows of five
+MOST_ABREAST = 5  # jobs in a row
 STARTS = {
     "pretrained": "already trained",
     "kaiming": "untrained (Kaiming)",
@@ -92,7 +92,7 @@ def measuring(config: RunConfig, device: str) -> None:
     if estimates.known(lab.store(), device, config) is not None:
         st.rerun()
     busy = any(worker.run for worker in lab.store().workers())
-    st.caption("An estimate follows when the worker is free." if busy else "Measuring this machine's speed …")
+    st.caption("Estimate: when the worker is free" if busy else "Measuring the speed here …")
 
 
 lab.through_the_shell()
@@ -104,7 +104,7 @@ except ConfigError as error:
 
 # ---- head -----------------------------------------------------------------------------------------------------------
 
-head, action = st.columns([4, 1], vertical_alignment="center")
+head, action = st.columns([3, 1])
 with head:
     st.title("Teach a network several jobs", anchor=False)
 with action:
@@ -131,8 +131,9 @@ for warning in config.warnings() if config else []:
 
 # ---- the sentence ---------------------------------------------------------------------------------------------------
 
+ready, network, beginning, place = st.columns([1.5, 1, 1, 1])
 presets = list(PRESETS)
-chosen = st.segmented_control(
+chosen = ready.segmented_control(
     "Preset",
     presets,
     default=st.session_state["preset"],
@@ -144,10 +145,9 @@ if chosen and chosen != st.session_state["preset"]:
     config_form.take_preset(chosen, data["method"]["name"])
     st.rerun()
 
-network, beginning, place = st.columns(3)
 with network:
     name = st.selectbox(
-        "Teach this network (backbone)",
+        "The network (backbone)",
         list(BACKBONES),
         list(BACKBONES).index(data["backbone"]["name"]),
         format_func=lambda name: BACKBONES[name].title,
@@ -181,19 +181,19 @@ st.caption(BACKBONES[name].description)
 # ---- the jobs -------------------------------------------------------------------------------------------------------
 
 count = len(data["tasks"])
-for position, (place, task) in enumerate(zip(st.columns(max(3, count)), data["tasks"], strict=False)):
-    with place, st.container(border=True):
-        colour = figures.task_colour(position + 1)
+abreast = max(3, min(count, MOST_ABREAST))
+places = [place for _ in range(0, count, abreast) for place in st.columns(abreast)]
+for position, (place, task) in enumerate(zip(places, data["tasks"], strict=False)):
+    with place, st.container(border=True, height="stretch", gap="small", key=f"job-{position}"):
         try:
             info = tasks.describe(task["name"])
         except tasks.TaskError:
             info = None
-        title = f"{position + 1}. {info.title if info else task['name']}"
-        st.html(f'<div class="lab-task" style="border-color:{colour}"><b>{title}</b></div>')
+        lab.task_head(position + 1, info.title if info else task["name"])
         if info:
             st.caption(info.description)
-            st.html(lab.pictures(task["name"], PICTURES))
-        left, right, remove, more = st.columns(4)
+            st.html(lab.pictures(task["name"], columns=5 if abreast == 3 else 3))
+        left, right, remove, more = st.columns(4, gap="xsmall")
         for place, sign, change, help, off in (
             (left, "‹", "left", "Earlier", position == 0),
             (right, "›", "right", "Later", position == count - 1),

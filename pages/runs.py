@@ -43,7 +43,7 @@ def row(store: Store, record: RunRecord, place: int | None, country: Country) ->
         "state": [runs.word(state)],
         "progress": 100 * progress if progress is not None else 100.0 if state == "complete" else None,
         "queue": place,
-        "jobs": " → ".join(config.task_names),
+        "jobs": runs.jobs(config),
         "method": METHOD_TITLES[config.method.name],
         "network": BACKBONES[config.backbone.name].title,
         "accuracy": percent(record.average_accuracy),
@@ -99,11 +99,8 @@ lab.through_the_shell()
 store = lab.store()
 table = lines(store)
 if table.empty:
-    st.title("No runs yet", anchor=False)
-    st.write("Every run you start is kept here, finished or not: its curves, its figures, its weights.")
-    st.page_link("pages/launch.py", label="Start the story", icon=":material/play_arrow:")
-    settings.show(store)
-    st.stop()
+    sentence = "Every run you start is kept here, finished or not: its curves, its figures, its weights."
+    lab.nothing_yet("No runs yet", sentence)
 
 head, open_place, cancel_place, delete_place = st.columns([5, 1, 1, 1], vertical_alignment="center")
 head.title("Runs", anchor=False)
@@ -178,7 +175,7 @@ if record is not None:
     stages.keep_weights(store, record)
 
 take_away, bring_back = st.columns(2)
-with take_away.container(border=True):
+with take_away.container(border=True, height="stretch"):
     st.markdown("**Take a run away**")
     if record is None or record.active:
         st.caption("Choose a run that is over: its settings, curves, figures and weights go into one zip.")
@@ -189,7 +186,7 @@ with take_away.container(border=True):
             if missing:
                 st.caption(f"Without the weights of stages {', '.join(map(str, missing))}, which are no longer stored.")
             st.download_button(f"Download {lab.size(path.stat().st_size)}", path.read_bytes(), path.name)
-with bring_back.container(border=True):
+with bring_back.container(border=True, height="stretch"):
     st.markdown("**Bring a run back**")
     upload = st.file_uploader("A zip that a lab has packed", type="zip", label_visibility="collapsed")
     if upload is not None and st.session_state.get("imported") != upload.file_id:

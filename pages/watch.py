@@ -15,10 +15,8 @@ lab.through_the_shell()
 store = lab.store()
 record = runs.from_url(store)
 if record is None:
-    st.title("Nothing to watch yet", anchor=False)
-    st.write("A run is a network learning one job after another. Start one, and it is drawn here as it happens.")
-    st.page_link("pages/launch.py", label="Start the story", icon=":material/play_arrow:")
-    st.stop()
+    sentence = "A run is a network learning one job after another. Start one, and it is drawn here as it happens."
+    lab.nothing_yet("Nothing to watch yet", sentence)
 run, config = record.run, store.config(record.run)
 titles = [tasks.describe(name).title for name in config.task_names]
 if note := st.session_state.pop("note", None):
@@ -26,8 +24,8 @@ if note := st.session_state.pop("note", None):
 
 
 def explain(record: RunRecord, state: str, fold: Fold) -> None:
-    """What a state means, and what to do next, in a line of constant height."""
-    with st.container(height=64, border=False):
+    """What a state means, and what to do next, in a line of constant height; only what went wrong may be longer."""
+    with st.container(height="content" if state == "failed" else 64, border=False):
         match state:
             case "queued":
                 waiting = [other.run for other in store.active()]

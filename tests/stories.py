@@ -137,6 +137,15 @@ def written(store: Store, events: list[Event], config: RunConfig | None = None) 
 
 def long_run(store: Store, events: int) -> str:
     """A complete run of about so many events; its ID."""
+    claim = long_claim(store, events)
+    claim.append(RunEnded(state="complete", step=events + 10, test_ms_per_image=0.5, peak_memory_bytes=2_000_000))
+    claim.finish("complete")
+    claim.release()
+    return claim.run
+
+
+def long_claim(store: Store, events: int) -> Claim:
+    """A run of about so many events that still is at work."""
     claim = store.claim_run(store.submit(tiny(), use_cache=False).run)
     for event in FIRST[:4]:
         claim.append(event)
@@ -149,7 +158,4 @@ def long_run(store: Store, events: int) -> str:
         claim.append(event)
     for event in [live(2, 152, events + 10, 0.4, 0.8), *measured(2, "fashion:0-2", 152, events + 10, 0.4, 0.8)]:
         claim.append(event)
-    claim.append(RunEnded(state="complete", step=events + 10, test_ms_per_image=0.5, peak_memory_bytes=2_000_000))
-    claim.finish("complete")
-    claim.release()
-    return claim.run
+    return claim

@@ -38,6 +38,7 @@ def test_a_run_that_has_not_begun_draws_empty_axes() -> None:
 def test_the_matrix_fills_in_and_says_what_was() -> None:
     half = figures.accuracy_matrix_info(fold(stories.FIRST), TITLES)
     assert half.percent == [[90, None], [None, None]]
+    assert len(figures.accuracy_matrix(half).layout.shapes) == 2  # the places still to be filled
     info = figures.accuracy_matrix_info(fold(stories.COMPLETE), TITLES)
     assert info.percent == [[90, None], [40, 80]]
     assert info.text == [["90 %", ""], ["40 %<br>was 90 %", "80 %"]]

@@ -130,6 +130,16 @@ def test_a_full_set_says_what_it_costs_and_downloads_nothing(store: Store, monke
     assert "Its pictures appear" not in text(test.run())
 
 
+def test_jobs_that_do_not_fit_in_a_row_go_into_the_next() -> None:
+    test = app()
+    for name in ("faces", "hotdogs", "swatters"):
+        test.button(key=f"add/{name}").click().run()
+    assert not test.exception
+    assert "6. Fly swatters" in text(test)
+    test.button(key="left5").click().run()
+    assert test.session_state["draft"]["tasks"][4] == {"name": "swatters"}
+
+
 def test_the_same_task_twice_is_a_warning() -> None:
     test = app()
     test.button(key="add/digits").click().run()

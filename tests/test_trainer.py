@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from labcore import batches, checkpoints, trainer
-from labcore.configs import ConfigError
+from labcore import batches, checkpoints, presets, trainer
+from labcore.configs import ConfigError, parse
 from labcore.events import Evaluated, PhaseStarted, RunEnded
 from labcore.network import Network
 from labcore.results import fold
@@ -141,3 +141,10 @@ def test_a_random_trunk_that_is_kept_gets_statistics_from_one_pass() -> None:
         before = state.network.trunk.get_submodule("block1.conv")(images)
     assert torch.allclose(norm.running_mean, before.mean((0, 2, 3)), atol=1e-5)
     assert torch.allclose(norm.running_var, before.var((0, 2, 3)), rtol=1e-4)
+
+
+def test_a_later_run_of_a_process_needs_memory_too() -> None:
+    data = presets.preset_data("quick")
+    data["tasks"], data["training"]["epochs"] = data["tasks"][:1], 1
+    sizes = [ended(parse(data | {"seed": seed})).peak_memory_bytes or 0 for seed in range(3)]
+    assert min(sizes) > 15_000_000, sizes

@@ -5,6 +5,7 @@ import html
 import io
 import threading
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import streamlit as st
@@ -12,6 +13,7 @@ from PIL import Image
 from streamlit.runtime.pages_manager import PagesManager
 
 from labcore import figures, tasks, worker
+from labcore.presets import preset
 from labcore.store import Store, StoreError, home
 
 WORKER_WAITS = 3.0  # seconds
@@ -57,25 +59,33 @@ def open_or_say_why() -> None:
 
 
 def style() -> None:
-    """The width of a page, and the marks that pages share."""
+    """The width of a page, and the marks that pages share.
+
+    The side bar's width is set here as Streamlit ignores the page's own setting on the first page of a fresh server.
+    """
     st.html(
         """<style>
-        .block-container h1 { font-size: 2rem; padding-bottom: .8rem; }
+        .block-container h1 { font-size: 2rem; }
+        .block-container :is(h1, h3) { padding: 0 0 1rem; }
+        [data-testid="stSidebar"][data-collapsed="false"] { width: 200px !important; min-width: 200px; }
         .block-container { max-width: 1400px; padding: 2.6rem 2.5rem 2rem; }
         .lab-chip { display: inline-flex; align-items: center; gap: .45em; padding: .18em .75em; border-radius: 1em;
-                    font-size: .95rem; font-weight: 600; white-space: nowrap; }
+                    font-size: .95rem; font-weight: 600; white-space: nowrap;
+                    background: color-mix(in srgb, currentColor 14%, transparent); }
         .lab-chip::before { content: ""; width: .6em; height: .6em; border-radius: 50%; background: currentColor; }
-        .lab-waiting { color: #6B7180; background: #6B718022; }  .lab-running { color: #2F6FD0; background: #2F6FD022; }
-        .lab-done { color: #1E8A5A; background: #1E8A5A22; }     .lab-stopped { color: #B7791F; background: #B7791F22; }
-        .lab-failed { color: #C8372D; background: #C8372D22; }
+        .lab-waiting { color: light-dark(#5F6675, #A9AFBD); }  .lab-running { color: light-dark(#2F6FD0, #7FB0FF); }
+        .lab-done { color: light-dark(#1E7F53, #4CC38A); }     .lab-stopped { color: light-dark(#96600F, #E0A94A); }
+        .lab-failed { color: light-dark(#C8372D, #FF8A80); }
         .lab-bar { height: 8px; border-radius: 4px; background: #8A8F9C33; overflow: hidden; }
         .lab-bar > div { height: 100%; background: #2F6FD0; }
         .lab-term { font-size: .875rem; opacity: .7; }
         .lab-task { border-top: 5px solid; border-radius: 4px; padding-top: .35rem; }
-        .lab-pictures { display: grid; grid-template-columns: repeat(5, minmax(0, 1fr)); gap: 5px; }
+        .lab-pictures { display: grid; gap: 5px; }
         .lab-pictures figure { margin: 0; text-align: center; font-size: .8rem; line-height: 1.3; }
         .lab-pictures figcaption { white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
         .lab-pictures img { width: 100%; border-radius: 4px; image-rendering: auto; }
+        [class*="st-key-job-"] button { padding-inline: .2rem; min-width: 0; }
+        [class*="st-key-job-"] [data-testid="stPopoverButton"] [aria-hidden] { display: none; }
         [class*="st-key-card-"] { position: relative; transition: border-color .15s; }
         [class*="st-key-card-"]:hover { border-color: #5B78BF; }
         [class*="st-key-card-"] div { position: static; }
@@ -87,7 +97,7 @@ def style() -> None:
                           white-space: nowrap; }
         .lab-marks i, .lab-marks-key i { display: inline-block; width: .7em; height: .7em; border-radius: 50%;
                       margin: 0 .4em 0 0; border: 1.5px solid #5B78BF; vertical-align: -.04em; }
-        .lab-marks-key i { margin-left: .5em; }
+        .lab-marks-key i:not(:first-child) { margin-left: .5em; }
         .lab-good { background: #5B78BF; }
         .lab-medium { background: linear-gradient(90deg, #5B78BF 50%, transparent 50%); }
         .lab-figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(104px, 1fr)); gap: .6rem .9rem; }
@@ -102,10 +112,11 @@ def style() -> None:
     )
 
 
-def pictures(task: str, count: int) -> str:
+def pictures(task: str, count: int = 10, columns: int = 5) -> str:
     """HTML of example pictures of a task with their class names, or why there are none yet."""
     try:
-        return _pictures(task, count, str(store().cache))
+        grid = f"grid-template-columns: repeat({columns}, minmax(0, 1fr))"
+        return f'<div class="lab-pictures" style="{grid}">{_pictures(task, count, str(store().cache))}</div>'
     except tasks.TaskError as error:
         return f'<div class="lab-term">{html.escape(f"Its {error}.")}</div>'
 
@@ -115,8 +126,9 @@ def _pictures(task: str, count: int, cache: str) -> str:
     cells = []
     for image, name in tasks.samples(task, count, Path(cache)):
         caption = html.escape(name)
-        cells.append(f'<figure><img src="{_png(image)}" alt="{caption}"><figcaption>{caption}</figcaption></figure>')
-    return f'<div class="lab-pictures">{"".join(cells)}</div>'
+        picture = f'<img src="{_png(image)}" alt="{caption}">'
+        cells.append(f'<figure title="{caption}">{picture}<figcaption>{caption}</figcaption></figure>')
+    return "".join(cells)
 
 
 def _png(image: np.ndarray) -> str:
@@ -126,6 +138,27 @@ def _png(image: np.ndarray) -> str:
     data = io.BytesIO()
     picture.save(data, "PNG")
     return "data:image/png;base64," + base64.b64encode(data.getvalue()).decode()
+
+
+def nothing_yet(title: str, sentence: str) -> NoReturn:
+    """The face of a page without runs: what will be here, the way to it, and the story's jobs in pictures. Stops."""
+    head, action = st.columns([3, 1], vertical_alignment="center")
+    head.title(title, anchor=False)
+    if action.button("To the story", type="primary", icon=":material/rocket_launch:", width="stretch"):
+        st.switch_page("pages/launch.py")
+    st.write(sentence)
+    jobs = preset("story").task_names
+    for position, (place, name) in enumerate(zip(st.columns(len(jobs)), jobs, strict=True), 1):
+        with place.container(border=True, gap="xsmall"):
+            task_head(position, tasks.describe(name).title)
+            st.html(pictures(name))
+    st.stop()
+
+
+def task_head(position: int, title: str) -> None:
+    """The name of the job at a position from 1, under a bar of its colour."""
+    colour = figures.task_colour(position)
+    st.html(f'<div class="lab-task" style="border-color:{colour}"><b>{position}. {html.escape(title)}</b></div>')
 
 
 def figures_row(figures: dict[str, str], notes: dict[str, str] | None = None) -> str:

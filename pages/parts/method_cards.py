@@ -21,7 +21,7 @@ def choose(chosen: str, take: Callable[[str], None]) -> None:
     names = list(METHODS)
     for first in range(0, len(names), CARDS_A_ROW):
         for place, name in zip(st.columns(CARDS_A_ROW), names[first : first + CARDS_A_ROW], strict=False):
-            with place, st.container(border=True, key=f"card-{name}", height="stretch"):
+            with place, st.container(border=True, key=f"card-{name}", height="stretch", gap="xsmall"):
                 # The button's area is the whole card (see lab.style).
                 st.button(METHOD_TITLES[name], type="tertiary", key=f"method/{name}", on_click=take, args=(name,))
                 st.html(f"<div class='lab-card-line'>{html.escape(METHODS[name].__doc__ or '')}</div>{_marks(name)}")

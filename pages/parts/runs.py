@@ -6,6 +6,7 @@ import time
 
 import streamlit as st
 
+from labcore import tasks
 from labcore.configs import METHOD_TITLES, ConfigError, RunConfig
 from labcore.results import Fold
 from labcore.store import RunRecord, Store, UnknownRun
@@ -27,8 +28,13 @@ MOST_OFFERED = 20
 
 
 def title(config: RunConfig) -> str:
-    """`Fine-tuning on digits → fashion`."""
-    return f"{METHOD_TITLES[config.method.name]} on {' → '.join(config.task_names)}"
+    """`Fine-tuning on Digits → Fashion`."""
+    return f"{METHOD_TITLES[config.method.name]} on {jobs(config)}"
+
+
+def jobs(config: RunConfig) -> str:
+    """`Digits → Fashion`."""
+    return " → ".join(tasks.describe(name).title for name in config.task_names)
 
 
 def standing(store: Store, record: RunRecord) -> str:

@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 from labcore import archive, tasks, worker
 from labcore.configs import BACKBONES, METHOD_TITLES, METHODS, ConfigError, RunConfig, apply_setting, parse
 from labcore.events import Downloading, Evaluated, Event, RunEnded, RunStarted, StageEnded, StageStarted, to_line
+from labcore.map_files import DETAILS
 from labcore.presets import DEFAULT_METHOD, PRESETS, preset_data, with_backbone
 from labcore.results import RunResult
 from labcore.store import Busy, RunRecord, Store, StoreError
@@ -75,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--device", default="auto", help="auto, cpu, cuda:0, …")
         if name == "run":
             _add_checkpoint_seconds(sub)
+            _add_maps(sub)
     add("list", _list, "all runs, the newest first")
     for name, command, help in (
         ("show", _show, "a run's result"),
@@ -93,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--executor", default="local", choices=["local"], help="where training runs")
     sub.add_argument("--until-idle", action="store_true", help="end when nothing waits")
     _add_checkpoint_seconds(sub)
+    _add_maps(sub)
     add("backbones", _backbones, "the networks there are")
     add("tasks", _tasks, "the tasks there are")
     add("methods", _methods, "the methods there are")
@@ -102,6 +105,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_checkpoint_seconds(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint-seconds", default="20", metavar="S", help="time between checkpoints (default 20)")
+
+
+def _add_maps(parser: argparse.ArgumentParser) -> None:
+    text = "what is recorded of the network's inside: all, at stage ends alone (stages), or none"
+    parser.add_argument("--maps", default="all", choices=DETAILS, help=text)
 
 
 def _checkpoint_seconds(options: argparse.Namespace) -> float:
@@ -189,7 +197,7 @@ def _run(options: argparse.Namespace) -> int:
                 continue
             store_stop = threading.Thread(target=_pass_on, args=(stop, store, run), daemon=True)
             store_stop.start()
-            worker.run_claim(claim, device, checkpoint_seconds=seconds, tell=_tell)
+            worker.run_claim(claim, device, checkpoint_seconds=seconds, tell=_tell, maps=options.maps)
     result = store.result(run, cached=submission.cached)
     if result.state == "stopped":
         print(f"Stopped. `python -m labcore resume {run}` queues it again.", file=sys.stderr)
@@ -308,7 +316,8 @@ def _import(options: argparse.Namespace) -> int:
 
 
 def _worker(options: argparse.Namespace) -> int:
-    worker.work(Store(), options.device, until_idle=options.until_idle, checkpoint_seconds=_checkpoint_seconds(options))
+    seconds = _checkpoint_seconds(options)
+    worker.work(Store(), options.device, until_idle=options.until_idle, checkpoint_seconds=seconds, maps=options.maps)
     if options.json:
         _print(options, {"device": options.device, "ended": True}, str)
     return GOOD

@@ -41,6 +41,7 @@ from labcore.events import (
     Evaluated,
     Event,
     FootprintMeasured,
+    MapSaved,
     PhaseStarted,
     RunEnded,
     RunStarted,
@@ -50,6 +51,7 @@ from labcore.events import (
     TaskFacts,
     Warned,
 )
+from labcore.maps import MapMaker
 from labcore.methods import METHODS
 from labcore.methods.base import Mask, Phase
 from labcore.network import Network, Overlay
@@ -103,6 +105,8 @@ def train(
     checkpoint_seconds: float = 20.0,
     stages: Callable[[int], Path] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
+    maps: Path | None = None,
+    live_maps: bool = True,
 ) -> Iterator[Event]:
     """Train a configuration and tell what happens.
 
@@ -110,7 +114,8 @@ def train(
     `downloads` (None: the store's folder), and fetched into it. Where `checkpoint` is a file, the run goes on from it;
     it is written at stage ends, every `checkpoint_seconds` and on stopping. `stages(k)` is the folder that takes the
     arrays of stage k before its `StageEnded`. `should_stop` is asked before every step, every chunk of measuring and
-    every piece of a download.
+    every piece of a download. Maps of the network's inside are saved below the folder `maps`, at stage ends and, with
+    `live_maps`, at live points between; no result depends on them, and their time is evaluation's.
 
     The last event is a `RunEnded`: complete, stopped, or failed where the loss is not finite or a file that must be
     downloaded cannot be. Raises ConfigError, tasks.TaskError, and OSError where something cannot be written.
@@ -124,6 +129,7 @@ def train(
     try:
         yield from _fetch_files(config, downloads, step, should_stop)
         run = _Run(config, torch_device, cache, stages, should_stop, downloads)
+        run.record_maps(maps, live_maps)
     except Stopped:
         yield RunEnded(state="stopped", step=step)
         return
@@ -214,6 +220,14 @@ class _Run:
         self.pending: list[dict[str, float]] = []
         self.feature_bytes: dict[int, int] = {}
         self.optimizers: list[torch.optim.Optimizer] = []
+        self.maps: MapMaker | None = None
+        self.live_maps = False
+
+    def record_maps(self, folder: Path | None, live: bool) -> None:
+        """Save maps below this folder; None: no maps."""
+        if folder is not None:
+            parts = (self.network, self.method, self.config, self.tasks)
+            self.maps, self.live_maps = MapMaker(*parts, folder, self.stages, self.should_stop), live
 
     # ---- the run ----------------------------------------------------------------------------------------------------
 
@@ -266,6 +280,9 @@ class _Run:
             self.network.add_task(stage, len(task.info.classes))
             self.method.start_stage(stage)
             self.clock.trained()
+            if self.maps:
+                self.maps.begin(stage)
+                self.clock.evaluated()
             yield StageStarted(
                 stage=stage,
                 task=task.info.name,
@@ -281,9 +298,13 @@ class _Run:
             first_step = position.phase_step if position is not None and begun and number == position.phase else 0
             yield from self._phase(stage, number, phase, first_step, tensors if first_step else {})
         working = self.method.working_footprint()
+        if self.maps:
+            self.maps.before_end(stage)
         self.clock.start()
         self.method.end_stage(stage)
         self.clock.trained()
+        if self.maps:
+            yield self._map_saved("stage", stage, self.maps.end)
         yield from self._warnings(stage)
         yield from self._measure(stage)
         yield FootprintMeasured(stage=stage, kept=self.method.footprint(), working=working, step=self.step)
@@ -326,6 +347,8 @@ class _Run:
         interval = max(1, min(LONGEST_LOG_INTERVAL, steps // LOGS_A_PHASE))
         # Before any step, and at even intervals; a later phase begins where the one before was measured.
         measure_at = {round(i * steps / LIVE_INTERVALS) for i in range(LIVE_INTERVALS)}
+        # Where the trunk stands still, what matters in it moves slowly: every fourth point is enough.
+        map_at = set(sorted(measure_at)[:: 1 if fixed < len(network.trunk.block_names) else 4])
         yield PhaseStarted(
             stage=stage,
             phase=phase.name,
@@ -345,6 +368,8 @@ class _Run:
                 raise Stopped
             if step in measure_at:
                 yield self._live_accuracy(stage, live, fixed)
+                if self.maps and self.live_maps and step in map_at:
+                    yield self._map_saved("live", stage, self.maps.live)
             self.clock.start()
             epoch, batch_number = divmod(step, epoch_steps)
             if order is None or batch_number == 0:
@@ -481,6 +506,13 @@ class _Run:
             accuracy.append(float((logits.argmax(1) == labels).double().mean()))
         self.clock.evaluated()
         return self._evaluated("live", stage, accuracy, [len(labels) for _, labels in live])
+
+    def _map_saved(self, kind: Literal["live", "stage"], stage: int, make: Callable[[int, int], str]) -> MapSaved:
+        """Make and save maps; training finds everything as it was."""
+        self.clock.start()
+        path = make(stage, self.step)
+        self.clock.evaluated()
+        return MapSaved(stage=stage, kind=kind, path=path, step=self.step)
 
     def _measure(self, stage: int) -> Iterator[Event]:
         """All tasks seen, on all their validation and test images; the live curve ends with the former's first."""

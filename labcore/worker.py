@@ -18,6 +18,7 @@ from types import FrameType
 from labcore import estimates
 from labcore.configs import ConfigError
 from labcore.events import Event, RunEnded, StageEnded
+from labcore.map_files import Detail
 from labcore.store import Claim, RunRecord, Store
 from labcore.tasks import TaskError
 
@@ -38,11 +39,12 @@ def run_claim(
     shut_down: Callable[[], bool] = lambda: False,
     tell: Callable[[Event], None] = lambda event: None,
     train: Train | None = None,
+    maps: Detail = "all",
 ) -> RunRecord:
     """Train a claimed run to its end and write down what happens; whatever goes wrong is the run's, not the worker's.
 
     When `shut_down` turns true the run is put back in the queue, to go on elsewhere from its checkpoint. `tell` sees
-    every event once it is written.
+    every event once it is written. `maps` says how much is recorded of the network's inside.
     """
     if train is None:
         from labcore import trainer
@@ -60,6 +62,8 @@ def run_claim(
             checkpoint_seconds=checkpoint_seconds,
             stages=lambda stage: store.stage_folder(claim.run, stage),
             should_stop=lambda: shut_down() or claim.stop_requested(),
+            maps=None if maps == "none" else claim.folder,
+            live_maps=maps == "all",
         )
         for event in events:
             if isinstance(event, RunEnded) and event.state == "stopped" and not claim.stop_requested() and shut_down():
@@ -91,7 +95,9 @@ def run_claim(
         return claim.fail(f"Training broke off: {type(error).__name__}: {reason}. The worker's log says where.")
 
 
-def work(store: Store, device: str, *, until_idle: bool = False, checkpoint_seconds: float = 20.0) -> None:
+def work(
+    store: Store, device: str, *, until_idle: bool = False, checkpoint_seconds: float = 20.0, maps: Detail = "all"
+) -> None:
     """Claim and train until told to end (SIGTERM, SIGINT), or with `until_idle` until nothing waits.
 
     Raises Busy where the device has a worker already, ConfigError for a device that is not here.
@@ -127,7 +133,7 @@ def work(store: Store, device: str, *, until_idle: bool = False, checkpoint_seco
                 continue
             log.info("Run %s begins, attempt %d", claim.run, claim.record.attempt)
             store.tell_worker(device, claim.run)
-            record = run_claim(claim, device, checkpoint_seconds=checkpoint_seconds, shut_down=ending.is_set)
+            record = run_claim(claim, device, checkpoint_seconds=checkpoint_seconds, shut_down=ending.is_set, maps=maps)
             log.info("Run %s is %s%s", record.run, record.state, f": {record.error}" if record.error else "")
             store.tell_worker(device, None)
     finally:

@@ -100,7 +100,8 @@ def block_majority(owners: Tensor, most: int) -> Tensor:
         return owners
     there = torch.unique(owners)
     shares = torch.stack([block_mean(owners == owner, most) for owner in there])
-    return there[shares.argmax(0)]  # the first of equals
+    found: Tensor = there[shares.argmax(0)]  # the first of equals
+    return found
 
 
 def share_codes(mask: Tensor, most: int) -> np.ndarray:

@@ -148,6 +148,7 @@ others = runs.laid_over(store, record)
 with moving:
     figures_now(record.active)
 
+st.page_link("pages/inside.py", label="Inside this run", icon=":material/layers:", query_params={"run": run})
 st.page_link("pages/launch.py", label="Run it again with changes", icon=":material/edit:", query_params={"run": run})
 with st.expander("How it is computed"):
     result = store.result(run)

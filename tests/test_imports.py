@@ -16,7 +16,21 @@ def loaded(module: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "module", ["configs", "presets", "events", "results", "store", "figures", "map_files", "map_figures", "tasks", "worker", "archive", "cli"]
+    "module",
+    [
+        "configs",
+        "presets",
+        "events",
+        "results",
+        "store",
+        "figures",
+        "map_files",
+        "map_figures",
+        "tasks",
+        "worker",
+        "archive",
+        "cli",
+    ],
 )
 def test_what_pages_use_loads_no_torch(module: str) -> None:
     assert not {"torch", "torchvision", "sklearn", "streamlit"} & loaded(f"labcore.{module}")

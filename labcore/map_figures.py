@@ -6,6 +6,7 @@ The overview is one figure of the whole network, layers left to right as the dat
 """
 
 import base64
+import html
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -265,8 +266,9 @@ def overview(
         _lines(figure, info, scale)
     starts = [place for place in range(count) if place == 0 or info.blocks[place] != info.blocks[place - 1]]
     middles = [(a + b - 1) / 2 for a, b in zip(starts, [*starts[1:], count], strict=True)]
+    named = _that_fit(middles, [info.blocks[place] for place in starts], count)
     figure.update_xaxes(
-        range=[-0.5, max(count, 1) - 0.5], tickvals=middles, ticktext=[info.blocks[place] for place in starts],
+        range=[-0.5, max(count, 1) - 0.5], tickvals=[place for place, _ in named], ticktext=[name for _, name in named],
         showgrid=False, tickangle=0, fixedrange=True, tickfont={"size": 12},
         title={"text": "layers, in the order in which the picture passes them →", "font": {"size": 12}},
     )  # fmt: skip
@@ -281,6 +283,19 @@ def overview(
         _explained(figure, info)
     figure.update_layout(margin={"l": 150, "r": 84, "t": 10, "b": 44})
     return figure
+
+
+def _that_fit(places: Sequence[float], names: Sequence[str], columns: int) -> list[tuple[float, str]]:
+    """The names of blocks, short, without those that would be written over the one before."""
+    column, free = 700 / max(1, columns), -1e9
+    fit = []
+    for place, name in zip(places, names, strict=True):
+        short = name.replace("blocks.", "block ").replace("features.", "features ")
+        half = 3.6 * len(short)
+        if place * column - half > free:
+            fit.append((place, short))
+            free = place * column + half + 4
+    return fit
 
 
 def _labelled(position: int, title: str) -> str:
@@ -329,7 +344,14 @@ def _bars(figure: go.Figure, info: Overview) -> None:
     places = list(range(len(info.columns)))
     for row, owner in zip([*info.values[1:].tolist(), info.values[0].tolist()], [*info.rows[1:], 0], strict=True):
         name = info.titles[owner - 1] if owner else "free"
-        pattern = {"shape": PATTERNS[(owner - 1) % len(PATTERNS)] if owner else "", "size": 5, "solidity": 0.25}
+        shape = PATTERNS[(owner - 1) % len(PATTERNS)] if owner else ""
+        pattern = {
+            "shape": shape,
+            "size": 7,
+            "solidity": 0.22,
+            "fillmode": "overlay",
+            "fgcolor": "rgba(255,255,255,0.6)",
+        }
         figure.add_trace(
             go.Bar(
                 x=places, y=row, name=name, customdata=info.columns,
@@ -454,8 +476,23 @@ def _per_pixel(layer: Layer, drawn: np.ndarray, matrix: tuple[int, int], rule: s
     return "a pixel is one weight" if weights == 1 else f"a pixel is {rule} {weights} weights"
 
 
+def layer_span(views: Iterable[View], layer: Layer, task: int) -> tuple[float, float]:
+    """One scale for a layer's importance in all of these: whole decades, six at most."""
+    ranges = []
+    for seen in views:
+        codes, log_range = seen.recent(f"importance/{layer.name}", task), seen.recent("importance_range", task)
+        if codes is not None and log_range is not None and codes.any():
+            there = codes[codes > 0]
+            ends = map_files.decode(np.array([there.min(), there.max()], np.uint8), log_range)
+            ranges.append((float(ends[0]), float(ends[1])))
+    if not ranges:
+        return -6.0, 0.0
+    high = float(np.ceil(max(top for _, top in ranges)))
+    return max(float(np.floor(min(bottom for bottom, _ in ranges))), high - _BROKE_DECADES), high
+
+
 def importance_picture(seen: View, layer: Layer, scale: tuple[float, float], task: int | None = None) -> Picture | None:
-    """Filters × inputs, on the overview's scale; of the moment's task, or of an earlier one as it was measured."""
+    """Filters × inputs, on this scale (see `layer_span`); of the moment's task, or of an earlier one."""
     stage = task or seen.moment.stage
     codes, log_range = seen.recent(f"importance/{layer.name}", stage), seen.recent("importance_range", stage)
     if codes is None or log_range is None or codes.ndim != 2:
@@ -568,9 +605,9 @@ def strips(seen: View, layer: Layer, kind: str, task: int | None = None) -> go.F
     return figure
 
 
-def histogram(seen: View, place: int) -> go.Figure | None:
+def histogram(seen: View, place: int, task: int) -> go.Figure | None:
     """The scores of a layer against the threshold; below it a weight is off."""
-    counts, edges, threshold = (seen.recent(name, seen.moment.stage) for name in ("scores", "score_edges", "threshold"))
+    counts, edges, threshold = (seen.recent(name, task) for name in ("scores", "score_edges", "threshold"))
     if counts is None or edges is None or threshold is None or place >= len(counts):
         return None
     figure, middles = _figure(), (edges[1:] + edges[:-1]) / 2
@@ -580,7 +617,7 @@ def histogram(seen: View, place: int) -> go.Figure | None:
             go.Bar(
                 x=1000 * middles[there], y=counts[place][there], name="on" if on else "off",
                 width=900 * float(edges[1] - edges[0]),
-                marker={"color": task_colour(seen.moment.stage) if on else FREE, "line": {"width": 0}},
+                marker={"color": task_colour(task) if on else FREE, "line": {"width": 0}},
                 hovertemplate="%{y:,} weights<extra></extra>",
             )
         )  # fmt: skip
@@ -702,8 +739,10 @@ def gauge(info: Capacity, titles: Sequence[str]) -> str:
     for owner in [*range(1, len(info.shares)), 0]:
         share, name = info.shares[owner], titles[owner - 1] if owner else "free"
         if share > 0:
-            label = f"{name} {100 * share:.0f} %" if share > 0.12 else ""
+            label = f"{name} {100 * share:.0f} %"
+            label = label if 50 * share > len(label) else f"{100 * share:.0f} %" if share > 0.07 else ""
             colour = task_colour(owner) if owner else FREE
             ink = "inherit" if not owner else "#FFFFFF" if TASK_COLOURS.index(colour) in (0, 2, 5) else "#1C2130"
-            parts.append(f"<div style='width:{100 * share:.2f}%;background:{colour};color:{ink}'>{label}</div>")
+            style = f"width:{100 * share:.2f}%;background:{colour};color:{ink}"
+            parts.append(f"<div title='{html.escape(name, quote=True)}' style='{style}'>{html.escape(label)}</div>")
     return f"<div class='lab-gauge'>{''.join(parts)}</div>"

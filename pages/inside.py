@@ -13,7 +13,9 @@ from pages.parts.inside_words import KINDS
 
 lab.through_the_shell()
 store = lab.store()
-st.title("Where does each job live?", anchor=False)
+head, switch = st.columns([4, 1.2], vertical_alignment="center")
+head.title("Where does each job live?", anchor=False)
+explain = switch.toggle("What am I looking at?", key="inside-explain")
 record = runs.from_url(store)
 if record is None:
     st.write(
@@ -31,7 +33,7 @@ def choose(name: str) -> None:
     """Put what was chosen into the address."""
     value = st.session_state[f"inside-{name}"]
     if name == "run":
-        for other in ("layer", "moment", "map"):
+        for other in ("layer", "moment", "map", "job"):
             query.pop(other, None)
     if value is None or value == "":
         query.pop(name, None)
@@ -54,7 +56,7 @@ def picker(name: str, label: str, options: list[str], now: str, empty: str = "")
 
 
 run = record.run
-one, two, three, four = st.columns([2.2, 2.2, 0.8, 1.1], vertical_alignment="bottom")
+one, two, three = st.columns([2.2, 2.2, 0.8], vertical_alignment="bottom")
 with one:
     picker("run", "Run", list(dict.fromkeys([*offered, run])), run)
 with two:
@@ -75,8 +77,6 @@ def play() -> None:
 with three:
     st.button("Pause" if playing else "Play", icon=":material/pause:" if playing else ":material/play_arrow:",
               on_click=play, width="stretch", key="inside-play")  # fmt: skip
-with four:
-    explain = st.toggle("What am I looking at?", key="inside-explain")
 
 
 def book(name: str) -> Book:
@@ -133,8 +133,8 @@ def capacity(seen: View) -> None:
     when = "" if info.pruned else "; this job holds all that was free until it is pruned"
     more = "no more job" if not info.more else "1 more job" if info.more == 1 else f"{info.more} more jobs"
     st.html(
-        f"{map_figures.gauge(info, seen.titles)}<div class='lab-term'>{info.weights:,} weights that can be shared out · "
-        f"room for {more} at a prune ratio of {config.method.prune_ratio:g} (counted from the fullest layer){when}</div>"
+        f"{map_figures.gauge(info, seen.titles)}<div class='lab-term'>of {info.weights:,} weights · room for {more} at "
+        f"a prune ratio of {config.method.prune_ratio:g}, as the fullest layer has it{when}</div>"
     )
 
 
@@ -150,10 +150,22 @@ def figures_now(was_active: bool, was_playing: bool) -> None:
     if seen is None:
         nothing_yet(fold, shelf, record.active)
     else:
-        scrubber(fold, at)
-        whole_and_detail(fold, shelf, seen)
+        whole_and_detail(fold, shelf, seen, at)
     if was_active != record.active or was_playing != st.session_state.get("inside-playing", False):
         st.rerun()
+
+
+def job(kind: str, seen: View) -> int:
+    """Which job the layer's map speaks of: the one of the address, else the latest that has one."""
+    last = seen.moment.stage if kind in ("importance", "masks") else max(1, seen.moment.stage - 1)
+    jobs = list(range(1, last + 1))
+    asked = query.get("job", "")
+    now = int(asked) if asked.isdigit() and int(asked) in jobs else 1 if kind in ("drift", "broke") else last
+    if kind in ("importance", "masks", "drift", "broke"):
+        st.session_state["inside-job"] = now
+        st.segmented_control("Job", jobs, format_func=lambda number: seen.titles[number - 1], key="inside-job",
+                             on_change=choose, args=("job",))  # fmt: skip
+    return now
 
 
 def nothing_yet(fold: Fold, shelf: Book, active: bool) -> None:
@@ -170,13 +182,17 @@ def nothing_yet(fold: Fold, shelf: Book, active: bool) -> None:
     st.caption("Maps show importance, drift, owners, masks and features of each layer, at every live point of a run.")
 
 
-def whole_and_detail(fold: Fold, shelf: Book, seen: View) -> None:
+def whole_and_detail(fold: Fold, shelf: Book, seen: View, at: int) -> None:
     """The whole network, of one run or two on one scale; below it the chosen layer."""
     kinds = map_figures.kinds_of(shelf, fold)
     kind = query.get("map", "") if query.get("map", "") in kinds else "owners" if "owners" in kinds else kinds[0]
     st.session_state["inside-map"] = kind
-    st.segmented_control("Map", kinds, format_func=lambda k: KINDS[k].name, key="inside-map", on_change=choose,
-                         args=("map",), label_visibility="collapsed")  # fmt: skip
+    left, right = st.columns([1.35, 1], vertical_alignment="bottom")
+    with left:
+        st.segmented_control("Map", kinds, format_func=lambda k: KINDS[k].name, key="inside-map", on_change=choose,
+                             args=("map",), label_visibility="collapsed")  # fmt: skip
+    with right:
+        scrubber(fold, at)
     words = KINDS[kind]
     views = [(run, runs.short(store, run), seen)]
     if beside:
@@ -205,7 +221,7 @@ def whole_and_detail(fold: Fold, shelf: Book, seen: View) -> None:
         version = (kind, each.moment.path, framed, explain, scale)
         picked = live_plot.draw(
             lambda info=info, framed=framed: map_figures.overview(info, scale, chosen=framed, explain=explain),
-            f"inside-{name}-{kind}", 240 if len(views) == 1 else 190, version=version, picks=True,
+            f"inside-{name}-{kind}", 225 if len(views) == 1 else 180, version=version, picks=True,
         )  # fmt: skip
         if picked is not None:
             column = round(float(picked.x))
@@ -216,19 +232,26 @@ def whole_and_detail(fold: Fold, shelf: Book, seen: View) -> None:
                 if column < len(each.layers)
                 else None
             )
-            if found is not None and found != names[place]:
+            row = round(float(picked.y)) + 1 if kind in ("importance", "drift", "broke") else 0
+            if found is not None and (found, row) != (names[place], 0):
                 query["layer"] = found
+                if row:
+                    query["job"] = str(row)
                 st.rerun(scope="fragment")
-    if kind == "owners":
-        capacity(seen)
-    st.session_state["inside-layer"] = names[place]
-    labels = {layer.name: layer.words for layer in seen.layers}
-    st.selectbox("Layer: click one above, or choose", names, format_func=labels.__getitem__, key="inside-layer",
-                 on_change=choose, args=("layer",))  # fmt: skip
+    left, right = st.columns([1.35, 1], vertical_alignment="bottom")
+    with left:
+        st.session_state["inside-layer"] = names[place]
+        labels = {layer.name: layer.words for layer in seen.layers}
+        st.selectbox("Layer: click one above, or choose", names, format_func=labels.__getitem__, key="inside-layer",
+                     on_change=choose, args=("layer",))  # fmt: skip
+    with right:
+        if kind == "owners":
+            capacity(seen)
+        task = job(kind, seen)
     same = [view for view in views if [layer.name for layer in view[2].layers] == names]
     if len(same) < len(views):
         st.caption("The other run's network has other layers, so only this run's layer is shown.")
-    inside_layer.show(same, place, kind, scale, explain)
+    inside_layer.show(same, place, kind, task, scale, explain)
     with st.expander("How it is computed"):
         st.markdown(words.formula)
     if shelf.trouble:

@@ -19,17 +19,20 @@ def style() -> None:
     st.html(
         f"""<style>
         .lab-map {{ height: {HEIGHT}px; }}
-        .lab-map img {{ width: 100%; height: {HEIGHT - 66}px; border: 1px solid #8A8F9C55; border-radius: 3px; display: block; }}
+        .lab-map img {{ width: 100%; height: {HEIGHT - 66}px; border: 1px solid #8A8F9C55;
+                         border-radius: 3px; display: block; }}
         .lab-map-axes {{ display: flex; justify-content: space-between; font-size: .8rem; opacity: .75; }}
         .lab-map-key {{ display: flex; gap: 1em; font-size: .875rem; flex-wrap: wrap; align-items: center; }}
         .lab-map-key i {{ display: inline-block; width: .85em; height: .85em; border-radius: 2px; margin-right: .35em;
                           vertical-align: -.08em; }}
-        .lab-ramp {{ display: inline-block; width: 130px; height: .8em; border-radius: 2px; vertical-align: -.08em; margin: 0 .4em;
+        .lab-ramp {{ display: inline-block; width: 130px; height: .8em; border-radius: 2px; margin: 0 .4em;
+            vertical-align: -.08em;
             background: linear-gradient(90deg, #440154, #3B528B, #21918C, #5EC962, #FDE725); }}
         .lab-gauge {{ display: flex; height: 26px; border-radius: 4px; overflow: hidden; font-size: .875rem; }}
         .lab-gauge div {{ white-space: nowrap; overflow: hidden; padding: 3px 7px; box-sizing: border-box; }}
-        .lab-none {{ height: {HEIGHT - 66}px; border: 1px dashed #8A8F9C88; border-radius: 6px; display: flex; padding: 1em;
-                     align-items: center; justify-content: center; text-align: center; opacity: .8; font-size: .95rem; }}
+        .lab-none {{ height: {HEIGHT - 66}px; border: 1px dashed #8A8F9C88; border-radius: 6px; display: flex;
+                     padding: 1em; align-items: center; justify-content: center; text-align: center; opacity: .8;
+                     font-size: .95rem; }}
         </style>"""
     )
 
@@ -47,8 +50,8 @@ def _drawn(picture: Picture | None, head: str, explain: bool, missing: str) -> s
     axes = f"<span>{head}</span><span>{picture.pixel}</span>"
     if explain:
         axes = (
-            f"<span>↓ a row: one of {picture.rows:,} filters · → a column: one of {picture.columns:,} things it looks at"
-            f"</span><span>{picture.pixel}</span>"
+            f"<span>↓ row: a filter ({picture.rows:,}) · → column: what it looks at ({picture.columns:,})</span>"
+            f"<span>{picture.pixel}</span>"
         )
     return (
         f"<div class='lab-map'><div class='lab-map-axes'>{axes}</div>"
@@ -67,28 +70,30 @@ def _cached(key: tuple[object, ...], make: Callable[[], str]) -> str:
     return kept[key]
 
 
-def _picture(seen: View, place: int, kind: str, scale: tuple[float, float]) -> tuple[Picture | None, str]:
+def _picture(seen: View, place: int, kind: str, task: int, scale: tuple[float, float]) -> tuple[Picture | None, str]:
     """The weight map of a kind, and why there is none."""
     layer = seen.layers[place]
     if kind == "owners":
         return map_figures.owner_picture(seen, layer), "This layer is never pruned: it is fixed after the first job."
     if kind == "masks":
         return (
-            map_figures.mask_picture(seen, layer, seen.moment.stage),
+            map_figures.mask_picture(seen, layer, task),
             "No mask here: this layer is used as it is, or the network itself learnt this job.",
         )
-    return map_figures.importance_picture(seen, layer, scale), "No importance was measured here."
+    return map_figures.importance_picture(seen, layer, scale, task), "No importance was measured here."
 
 
 def show(
-    views: Sequence[tuple[str, str, View]], place: int, kind: str, scale: tuple[float, float], explain: bool
+    views: Sequence[tuple[str, str, View]], place: int, kind: str, task: int, scale: tuple[float, float], explain: bool
 ) -> None:
     """The layer at `place` in each run (ID, name, view): map left, numbers in the middle, words right."""
     words = KINDS[kind]
     layer = views[0][2].layers[place]
+    first = views[0][2]
+    if kind == "importance":
+        scale = map_figures.layer_span([seen for _, _, seen in views], layer, task)
     left, middle, right = st.columns([1.25, 1.25, 0.8])
-    version = (kind, place, scale, explain, *((run, seen.moment.path) for run, _, seen in views))
-    chart: Callable[[], go.Figure | None] | None = None
+    version = (kind, place, task, scale, explain, *((run, seen.moment.path) for run, _, seen in views))
     with left:
         if kind in ("drift", "broke"):
             _moves(views, place, kind, version)
@@ -97,36 +102,30 @@ def show(
             block = list(dict.fromkeys(each.block for each in views[0][2].layers)).index(layer.block)
             _chart(lambda: map_figures.similarity_over_stages(views[0][2], block), f"cka-{views[0][0]}", version)
         else:
-            st.markdown(f"**{words.name}, weight by weight**" if kind != "importance" else "**Filter by input**")
+            whose = "" if kind == "owners" else f": {first.titles[task - 1]}"
+            st.markdown(f"**{'Filter by input' if kind == 'importance' else 'Weight by weight'}{whose}**")
             columns = st.columns(len(views))
             for column, (run, name, seen) in zip(columns, views, strict=True):
 
                 def drawn(seen: View = seen, name: str = name) -> str:
-                    picture, missing = _picture(seen, place, kind, scale)
+                    picture, missing = _picture(seen, place, kind, task, scale)
                     head = html.escape(name) if len(views) > 1 else "↓ filters · → inputs"
                     return _drawn(picture, head, explain, missing)
 
-                column.html(_cached((run, seen.moment.path, place, kind, scale, explain, len(views)), drawn))
+                column.html(_cached((run, seen.moment.path, place, kind, task, scale, explain, len(views)), drawn))
     with middle:
-        first = views[0][2]
-        if kind == "importance":
-            st.markdown("**Does it hold what matters?**")
-            chart = lambda: _spring(views, place)  # noqa: E731
-            _chart(
-                chart,
-                "spring",
-                version,
-                "Once a second job is learnt: how far each filter moved, against how much it mattered.",
-            )
-        elif kind == "drift":
+        if kind in ("importance", "drift", "broke"):
             st.markdown("**Important filters against how far they moved**")
-            _chart(lambda: _spring(views, place), "spring", version, "The first job has nothing to compare with yet.")
-        elif kind == "broke":
-            st.markdown("**Important filters against how far they moved**")
-            _chart(lambda: _spring(views, place), "spring", version, "The first job has nothing to compare with yet.")
+            later = "From the second job on: how far each filter moved, against how much it mattered."
+            _chart(lambda: _spring(views, place, task), "spring", version, later)
         elif kind == "masks":
-            st.markdown("**Scores against the threshold**")
-            _chart(lambda: map_figures.histogram(first, place), "scores", version, "There are no scores in this stage.")
+            st.markdown(f"**Scores against the threshold: {first.titles[task - 1]}**")
+            _chart(
+                lambda: map_figures.histogram(first, place, task),
+                "scores",
+                version,
+                "There are no scores in this stage.",
+            )
         elif kind == "owners":
             st.markdown("**Whose weights they are**")
             st.html(_owned(first, place))
@@ -136,8 +135,6 @@ def show(
     with right:
         st.markdown("**What to look for**")
         st.markdown(words.look)
-        if kind == "masks" and len(first.titles) > 1:
-            pass
     if kind == "masks":
         whole, one = st.columns(2)
         with whole:
@@ -162,8 +159,8 @@ def _moves(views: Sequence[tuple[str, str, View]], place: int, kind: str, versio
         _chart(make, f"strips-{run}", version, "The first job has nothing to compare with yet.", height=height)
 
 
-def _spring(views: Sequence[tuple[str, str, View]], place: int) -> go.Figure | None:
-    """Of the first job: how much each filter mattered, and how far it moved."""
+def _spring(views: Sequence[tuple[str, str, View]], place: int, task: int) -> go.Figure | None:
+    """Of an earlier job: how much each filter mattered, and how far it moved."""
     found = []
     for _, name, seen in views:
         about = seen.read("drift_tasks")

@@ -24,9 +24,12 @@ format:
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-# Ratios and waiting times on this machine, as in docs/performance.md; about fifteen minutes on two cores.
+# Ratios and waiting times on this machine, as in docs/performance.md; about an hour on two cores.
 bench:
 	@sh scripts/setup.sh test
 	@$(BIN)/python -m benchmarks.engine
 	@$(BIN)/python -m benchmarks.pages
 	@$(BIN)/python -m benchmarks.estimates
+	@$(BIN)/python -m benchmarks.fisher
+	@$(BIN)/python -m benchmarks.springs
+	@$(BIN)/python -m benchmarks.story

@@ -446,7 +446,7 @@ class Picture:
         return "data:image/png;base64," + base64.b64encode(self.png).decode()
 
 
-def _png(indices: np.ndarray, palette: Sequence[tuple[int, int, int, int]]) -> bytes:
+def _png(indices: np.ndarray, palette: Sequence[tuple[int, ...]]) -> bytes:
     """uint8 indices as a palette PNG."""
     image = Image.fromarray(np.ascontiguousarray(indices), "P")
     image.putpalette([part for colour in palette for part in colour[:3]])

@@ -200,7 +200,7 @@ def encode(values: np.ndarray, log_range: tuple[float, float]) -> np.ndarray:
     return np.where(place < 0, 0, 1 + np.rint(254 * place.clip(0, 1))).astype(np.uint8)
 
 
-def decode(codes: np.ndarray, log_range: Sequence[float]) -> np.ndarray:
+def decode(codes: np.ndarray, log_range: Sequence[float] | np.ndarray) -> np.ndarray:
     """log10 of the magnitudes, float32; NaN for none."""
     low, high = float(log_range[0]), float(log_range[1])
     return np.where(codes == 0, np.nan, low + (codes.astype(np.float32) - 1) / 254 * (high - low)).astype(np.float32)

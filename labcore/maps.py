@@ -449,6 +449,7 @@ class MapMaker:
         blocks = self.network.trunk.block_names
         similar = np.full((stage, len(blocks)), np.nan)
         before = self._grams[1] if self._grams and self._grams[0] == stage else self._saved_grams(stage)
+        before = before or dict(self._after)  # a stage taken from the cache did not begin here
         if not self._trunk_moves(stage):
             similar[:] = 1.0  # nothing that makes features has changed
             self._after = before

@@ -19,6 +19,7 @@ from labcore import estimates
 from labcore.configs import ConfigError
 from labcore.events import Event, RunEnded, StageEnded
 from labcore.map_files import Detail
+from labcore.stages import StageCache
 from labcore.store import Claim, RunRecord, Store
 from labcore.tasks import TaskError
 
@@ -51,6 +52,7 @@ def run_claim(
 
         train = trainer.train
     store = claim.store
+    stage_cache = StageCache(store)
     ended: RunEnded | None = None
     try:
         events = train(
@@ -64,6 +66,8 @@ def run_claim(
             should_stop=lambda: shut_down() or claim.stop_requested(),
             maps=None if maps == "none" else claim.folder,
             live_maps=maps == "all",
+            stage_cache=stage_cache,
+            fresh=claim.record.fresh,
         )
         for event in events:
             if isinstance(event, RunEnded) and event.state == "stopped" and not claim.stop_requested() and shut_down():
@@ -79,6 +83,7 @@ def run_claim(
         record = claim.finish(ended.state, ended.error)
         if ended.state == "complete":
             (claim.folder / "checkpoint.safetensors").unlink(missing_ok=True)
+        stage_cache.keep_to_limit()
         return record
     except (ConfigError, TaskError) as error:
         return claim.fail(str(error))

@@ -280,6 +280,24 @@ def test_a_run_that_goes_on_draws_the_same_maps(method: str, tmp_path: Path) -> 
             assert same, (moment.path, name)
 
 
+@pytest.mark.parametrize("method", ["ewc", "packnet"])
+def test_stages_taken_from_the_cache_are_looked_at_again(method: str, store: Store) -> None:
+    first = store.submit(tiny(method)).run
+    worker.run_claim(store.claim_run(first), "cpu")
+    again = store.submit(tiny(method, tasks=[*tiny(method).model_dump()["tasks"], {"name": "digits:5-7"}])).run
+    worker.run_claim(store.claim_run(again), "cpu")
+    assert store.result(again).stages[0].reused
+    ours, theirs = store.fold(first), store.fold(again)
+    assert [m.stage for m in theirs.maps if m.kind == "stage"] == [1, 2, 3]
+    for stage in (1,) if method == "packnet" else (1, 2):
+        one, two = (
+            MapFile(store.folder(run) / next(m.path for m in found.maps if m.kind == "stage" and m.stage == stage))
+            for run, found in ((first, ours), (again, theirs))
+        )
+        for name in ("importance", *(["drift", "broke"] if stage > 1 else [])):
+            np.testing.assert_allclose(one.read(name), two.read(name), rtol=1e-4, atol=1e-9)
+
+
 # ---- reductions -----------------------------------------------------------------------------------------------------
 
 

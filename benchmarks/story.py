@@ -1,0 +1,58 @@
+"""All eight methods on a preset, three seeds each: the table of docs/performance.md, with the article's beside it.
+
+    python -m benchmarks.story [PRESET [SEEDS]]
+
+Each run is the command line's own, in the store that REUSE_LAB_HOME names (else the usual one): runs that are there are
+read, so it can be left and gone on with. Seconds are those of training, measured when a stage was trained.
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+
+from labcore import presets
+from labcore.configs import METHOD_TITLES, METHODS
+from labcore.results import RunResult
+from labcore.verdicts import CRITERIA, VERDICTS
+
+
+def run(preset: str, method: str, seed: int) -> RunResult:
+    """One run's result; progress goes to stderr."""
+    command = [sys.executable, "-m", "labcore", "run", "--preset", preset, "--method", method, "--seed", str(seed)]
+    done = subprocess.run([*command, "--device", "cpu", "--json"], stdout=subprocess.PIPE, text=True, check=True)
+    return RunResult.model_validate(json.loads(done.stdout))
+
+
+def spread(values: list[float], scale: float = 1.0, digits: int = 1) -> str:
+    """Mean ± standard deviation of a sample."""
+    mean = scale * statistics.fmean(values)
+    if len(values) < 2:
+        return f"{mean:.{digits}f}"
+    return f"{mean:.{digits}f} ± {scale * statistics.stdev(values):.{digits}f}"
+
+
+def mean_forgetting(result: RunResult) -> float:
+    return statistics.fmean(value for value in result.forgetting if value is not None)
+
+
+def main(preset: str, seeds: int) -> None:
+    tasks = presets.preset(preset).task_names
+    heads = ["method", *(f"{task} (%)" for task in tasks), "ACC (%)", "forgetting (points)"]
+    heads += ["training (s)", "ms/image", "kept (MB)", *CRITERIA]
+    print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}", flush=True)
+    for method in METHODS:
+        results = [run(preset, method, seed) for seed in range(seeds)]
+        last = [result.accuracy_matrix[-1] for result in results]
+        cells = [METHOD_TITLES[method]]
+        cells += [spread([row[k] or 0.0 for row in last], 100) for k in range(len(tasks))]
+        cells.append(spread([result.average_accuracy or 0.0 for result in results], 100))
+        cells.append(spread([mean_forgetting(result) for result in results], 100))
+        cells.append(spread([sum(stage.train_seconds for stage in result.stages) for result in results], digits=0))
+        cells.append(spread([result.test_ms_per_image or 0.0 for result in results]))
+        cells.append(spread([result.footprint_bytes["total"] for result in results][:1], 1e-6))
+        print(f"| {' | '.join([*cells, *VERDICTS[method].words])} |", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else "story", int(sys.argv[2]) if len(sys.argv) > 2 else 3)

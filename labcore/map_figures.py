@@ -253,9 +253,12 @@ def span(kind: str, overviews: Iterable[Overview]) -> tuple[float, float]:
 
 
 def overview(
-    info: Overview, scale: tuple[float, float], *, chosen: int | None = None, explain: bool = False
+    info: Overview, scale: tuple[float, float], *, chosen: int | None = None, explain: bool = False, named: bool = True
 ) -> go.Figure:
-    """The whole network; the `chosen` layer is framed, and with `explain` the figure says what is what."""
+    """The whole network; the `chosen` layer is framed, and with `explain` the figure says what is what.
+
+    Not `named`: the blocks are named by a figure below this one.
+    """
     figure = _figure()
     count = len(info.columns)
     if info.kind in ("importance", "drift", "broke"):
@@ -266,11 +269,12 @@ def overview(
         _lines(figure, info, scale)
     starts = [place for place in range(count) if place == 0 or info.blocks[place] != info.blocks[place - 1]]
     middles = [(a + b - 1) / 2 for a, b in zip(starts, [*starts[1:], count], strict=True)]
-    named = _that_fit(middles, [info.blocks[place] for place in starts], count)
+    shown = _that_fit(middles, [info.blocks[place] for place in starts], count)
     figure.update_xaxes(
-        range=[-0.5, max(count, 1) - 0.5], tickvals=[place for place, _ in named], ticktext=[name for _, name in named],
+        range=[-0.5, max(count, 1) - 0.5], tickvals=[place for place, _ in shown], ticktext=[name for _, name in shown],
         showgrid=False, tickangle=0, fixedrange=True, tickfont={"size": 12},
         title={"text": "layers, in the order in which the picture passes them →", "font": {"size": 12}},
+        showticklabels=named,
     )  # fmt: skip
     for start in starts[1:]:
         figure.add_vline(x=start - 0.5, line={"color": GREY, "width": 1, "dash": "dot"}, opacity=0.6)
@@ -281,7 +285,9 @@ def overview(
         )  # fmt: skip
     if explain and count:
         _explained(figure, info)
-    figure.update_layout(margin={"l": 150, "r": 84, "t": 10, "b": 44})
+    if not named:
+        figure.update_xaxes(title={"text": ""})
+    figure.update_layout(margin={"l": 150, "r": 84, "t": 10, "b": 44 if named else 6})
     return figure
 
 

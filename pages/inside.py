@@ -2,11 +2,12 @@
 
 import html
 
+import plotly.graph_objects as go
 import streamlit as st
 
 from labcore import map_figures
 from labcore.configs import PackNetConfig
-from labcore.map_figures import Book, View
+from labcore.map_figures import Book, Overview, View
 from labcore.results import Fold
 from pages.parts import inside_layer, lab, live_plot, runs
 from pages.parts.inside_words import KINDS
@@ -210,7 +211,7 @@ def whole_and_detail(fold: Fold, shelf: Book, seen: View, at: int) -> None:
         f"<b>{words.question}</b> <span class='lab-term'>{html.escape(words.term)} · "
         f"<b>{html.escape(map_figures.words_of(fold, seen.moment))}</b></span>"
     )
-    for (name, title, each), info in zip(views, infos, strict=True):
+    for number, ((name, title, each), info) in enumerate(zip(views, infos, strict=True), 1):
         if len(views) > 1:
             when = map_figures.words_of(each.fold, each.moment)
             st.html(f"<div class='lab-term'><b>{html.escape(title)}</b> · {html.escape(when)}</div>")
@@ -219,10 +220,13 @@ def whole_and_detail(fold: Fold, shelf: Book, seen: View, at: int) -> None:
             place if kind != "representation" else blocks.index(each.layers[min(place, len(each.layers) - 1)].block)
         )
         version = (kind, each.moment.path, framed, explain, scale)
-        picked = live_plot.draw(
-            lambda info=info, framed=framed: map_figures.overview(info, scale, chosen=framed, explain=explain),
-            f"inside-{name}-{kind}", 225 if len(views) == 1 else 180, version=version, picks=True,
-        )  # fmt: skip
+        last = number == len(views)
+
+        def make(info: Overview = info, framed: int = framed, named: bool = last) -> go.Figure:
+            return map_figures.overview(info, scale, chosen=framed, explain=explain, named=named)
+
+        height = 205 if len(views) == 1 else 185 if last else 145
+        picked = live_plot.draw(make, f"inside-{name}-{kind}", height, version=(*version, last), picks=True)
         if picked is not None:
             column = round(float(picked.x))
             found = (

@@ -185,7 +185,10 @@ def test_masks_density_overlap_and_scores(watch: None, tmp_path: Path) -> None:
     whole = (flat[1] & flat[2]).sum() / (flat[1] | flat[2]).sum()
     assert opened.read("jaccard")[0, 1] == pytest.approx(whole)
     assert flat[2].mean() < 1, "the run is too short to show anything"
-    assert np.array_equal(opened.read("mask/block3.conv") == 255, on[2]["block3.conv.weight"].reshape(128, -1))
+    mask = next(MapFile(tmp_path / e.path) for e in reversed(said) if "mask/block2.conv" in MapFile(tmp_path / e.path))
+    assert np.array_equal(mask.read("mask/block2.conv") == 255, on[2]["block2.conv.weight"].reshape(64, -1))
+    pairs = on[2]["block3.conv.weight"].reshape(128, 288, 2).mean(2)  # 576 columns: a pixel is two weights
+    np.testing.assert_allclose(mask.read("mask/block3.conv") / 255, pairs, atol=0.003)
     scores, edges = row_first(opened, "scores"), opened.read("score_edges")
     for name, counts in scores.items():
         below = counts[edges[1:] <= opened.read("threshold") + 1e-9].sum()

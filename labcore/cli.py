@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from labcore import archive, tasks, worker
+from labcore import archive, energy, tasks, worker
 from labcore.configs import BACKBONES, METHOD_TITLES, METHODS, ConfigError, RunConfig, apply_setting, parse
 from labcore.events import Downloading, Evaluated, Event, RunEnded, RunStarted, StageEnded, StageStarted, to_line
 from labcore.map_files import DETAILS
@@ -254,6 +254,7 @@ def _sweep(options: argparse.Namespace) -> int:
 def _train_here(options: argparse.Namespace, configs: Sequence[RunConfig]) -> Iterator[RunResult]:
     """Train one after the other in this process, until all are done or the person stops."""
     seconds, store, stop = _checkpoint_seconds(options), Store(), threading.Event()
+    energy.warm_up()
     from labcore.trainer import pick_device, use_threads
 
     device = pick_device(options.device)
@@ -513,6 +514,9 @@ def _describe(result: RunResult) -> str:
     lines += [f"  after {result.tasks[k]:16}" + _percents(row) for k, row in enumerate(result.accuracy_matrix)]
     if result.average_accuracy is not None:
         lines.append(f"  average accuracy {result.average_accuracy:.1%}")
+    if result.energy_wh is not None:
+        carbon, country = energy.grams(result.carbon_g), energy.country(result.carbon_country).text
+        lines.append(f"  ≈ {energy.watt_hours(result.energy_wh)}, {carbon} CO₂e ({country}), estimated by codecarbon")
     return "\n".join(lines)
 
 

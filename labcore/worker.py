@@ -5,6 +5,7 @@ where a run's events become lines in the store. No torch until a worker starts: 
 """
 
 import errno
+import functools
 import logging
 import os
 import signal
@@ -15,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-from labcore import estimates
+from labcore import energy, estimates
 from labcore.configs import ConfigError
 from labcore.events import Event, RunEnded, StageEnded
 from labcore.map_files import Detail
@@ -51,6 +52,20 @@ def run_claim(
         from labcore import trainer
 
         train = trainer.train
+    folder = None if maps == "none" else claim.folder
+    with energy.metering(device) as meter:
+        train = functools.partial(train, meter=meter, maps=folder, live_maps=maps == "all")
+        return _train(claim, device, checkpoint_seconds, shut_down, tell, train)
+
+
+def _train(
+    claim: Claim,
+    device: str,
+    checkpoint_seconds: float,
+    shut_down: Callable[[], bool],
+    tell: Callable[[Event], None],
+    train: Train,
+) -> RunRecord:
     store = claim.store
     stage_cache = StageCache(store)
     ended: RunEnded | None = None
@@ -64,8 +79,6 @@ def run_claim(
             checkpoint_seconds=checkpoint_seconds,
             stages=lambda stage: store.stage_folder(claim.run, stage),
             should_stop=lambda: shut_down() or claim.stop_requested(),
-            maps=None if maps == "none" else claim.folder,
-            live_maps=maps == "all",
             stage_cache=stage_cache,
             fresh=claim.record.fresh,
         )
@@ -107,6 +120,7 @@ def work(
 
     Raises Busy where the device has a worker already, ConfigError for a device that is not here.
     """
+    energy.warm_up()
     from labcore import speed, trainer  # torch is loaded here, before anyone waits for it
 
     device = trainer.pick_device(device)

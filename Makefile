@@ -34,3 +34,4 @@ bench:
 	@$(BIN)/python -m benchmarks.fisher
 	@$(BIN)/python -m benchmarks.springs
 	@$(BIN)/python -m benchmarks.story
+	@$(BIN)/python -m benchmarks.maps

@@ -1,6 +1,7 @@
 """A run in a zip, to take away and to bring back.
 
     config.json  result.json  events.jsonl  stages/K/network.safetensors  stages/K/method.safetensors
+    maps/K/STEP-….npz
 
 A zip that comes in is a stranger's until every part of it has been checked: names against a short list, sizes as they
 are unpacked, the configuration and the events as ours are, the result against what the events fold to. Nothing becomes
@@ -20,12 +21,17 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
+from labcore import map_files
 from labcore.configs import ConfigError, RunConfig, parse_json
 from labcore.events import RunEnded, from_line, to_line
+from labcore.map_files import MapError
 from labcore.results import Fold, RunResult
 from labcore.store import RunRecord, Store, atomic_path
 
-_MEMBERS = re.compile(r"config\.json|result\.json|events\.jsonl|stages/[1-9][0-9]?/(network|method)\.safetensors")
+_MEMBERS = re.compile(
+    r"config\.json|result\.json|events\.jsonl|stages/[1-9][0-9]?/(network|method)\.safetensors|"
+    + map_files.PATH.pattern
+)
 _NEEDED = ("config.json", "result.json", "events.jsonl")
 LARGEST_TEXT = 256 << 20
 LARGEST_IMPORT = 16 << 30
@@ -52,6 +58,9 @@ def export_run(store: Store, run: str, path: Path) -> list[int]:
             file.writestr("events.jsonl", b"".join(to_line(event) for event in store.tail(run)[0]))
             for part in sorted(folder.glob("stages/*/*.safetensors")):
                 file.write(part, str(part.relative_to(folder)))
+            for saved in store.fold(run).maps:
+                if (folder / saved.path).is_file():
+                    file.write(folder / saved.path, saved.path, zipfile.ZIP_STORED)
     except OSError as error:
         raise ConfigError(f"{str(path)!r} cannot be written: {error.strerror}.") from None
     return missing
@@ -121,6 +130,11 @@ def _take_in(store: Store, here: Path) -> str:
                 pass
         except SafetensorError as error:
             raise ConfigError(f"The import's {part.relative_to(here)} is not a safetensors file ({error}).") from None
+    for part in here.glob("maps/*/*.npz"):
+        try:
+            map_files.check(part)
+        except MapError as error:
+            raise ConfigError(f"The import cannot be taken in. {error}") from None
     run = store.free_id(result.run)
     (here / "events.jsonl").write_bytes(b"".join(to_line(event.model_copy(update={"run": run})) for event in events))
     (here / "result.json").unlink()

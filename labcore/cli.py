@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 from labcore import archive, energy, tasks, worker
 from labcore.configs import BACKBONES, METHOD_TITLES, METHODS, ConfigError, RunConfig, apply_setting, parse
 from labcore.events import Downloading, Evaluated, Event, RunEnded, RunStarted, StageEnded, StageStarted, to_line
+from labcore.map_files import DETAILS
 from labcore.presets import DEFAULT_METHOD, PRESETS, preset_data, with_backbone
 from labcore.results import RunResult
 from labcore.store import Busy, RunRecord, Store, StoreError
@@ -88,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
             )
         if name != "submit":
             _add_checkpoint_seconds(sub)
+            _add_maps(sub, default="none" if name == "sweep" else "all")
     add("list", _list, "all runs, the newest first")
     for name, command, help in (
         ("show", _show, "a run's result"),
@@ -106,6 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--executor", default="local", choices=["local"], help="where training runs")
     sub.add_argument("--until-idle", action="store_true", help="end when nothing waits")
     _add_checkpoint_seconds(sub)
+    _add_maps(sub)
     add("backbones", _backbones, "the networks there are")
     add("tasks", _tasks, "the tasks there are")
     add("methods", _methods, "the methods there are")
@@ -115,6 +118,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_checkpoint_seconds(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint-seconds", default="20", metavar="S", help="time between checkpoints (default 20)")
+
+
+def _add_maps(parser: argparse.ArgumentParser, default: str = "all") -> None:
+    text = "what is recorded of the network's inside: all, at stage ends alone (stages), or none"
+    parser.add_argument("--maps", default=default, choices=DETAILS, help=f"{text} (default {default})")
 
 
 def _checkpoint_seconds(options: argparse.Namespace) -> float:
@@ -266,7 +274,7 @@ def _train_here(options: argparse.Namespace, configs: Sequence[RunConfig]) -> It
                         break
                     continue
                 with _passing_on(stop, store, run):
-                    worker.run_claim(claim, device, checkpoint_seconds=seconds, tell=_tell)
+                    worker.run_claim(claim, device, checkpoint_seconds=seconds, tell=_tell, maps=options.maps)
             result = store.result(run, cached=submission.cached)
             if result.state == "stopped":
                 print(f"Stopped. `python -m labcore resume {run}` queues it again.", file=sys.stderr)
@@ -401,7 +409,8 @@ def _import(options: argparse.Namespace) -> int:
 
 
 def _worker(options: argparse.Namespace) -> int:
-    worker.work(Store(), options.device, until_idle=options.until_idle, checkpoint_seconds=_checkpoint_seconds(options))
+    seconds = _checkpoint_seconds(options)
+    worker.work(Store(), options.device, until_idle=options.until_idle, checkpoint_seconds=seconds, maps=options.maps)
     if options.json:
         _print(options, {"device": options.device, "ended": True}, str)
     return GOOD

@@ -18,6 +18,7 @@ from labcore.events import (
     Evaluated,
     Event,
     FootprintMeasured,
+    MapSaved,
     PhaseStarted,
     RunEnded,
     RunStarted,
@@ -123,7 +124,7 @@ def _sum(a: float | None, b: float | None) -> float | None:
 # Folding
 # ---------------------------------------------------------------------------------------------------------------------
 
-Point = TypeVar("Point", "AccuracyPoint", "LossPoint")
+Point = TypeVar("Point", "AccuracyPoint", "LossPoint", MapSaved)
 
 # Beyond this many points a curve drops every second one: what a page sends each second does not grow with the run.
 MOST_POINTS = 1000
@@ -179,6 +180,7 @@ class Fold:
         self.accuracy: list[AccuracyPoint] = []
         self.losses: list[LossPoint] = []
         self.warnings: list[Warned] = []
+        self.maps: list[MapSaved] = []
         self.images_seen = 0
         self.step = 0
         self.train_seconds = 0.0
@@ -278,6 +280,10 @@ class Fold:
             case Warned():
                 if event.text not in {known.text for known in self.warnings}:
                     self.warnings.append(event)
+            case MapSaved():
+                while self.maps and (self.maps[-1].stage, self.maps[-1].step) >= (event.stage, event.step):
+                    self.maps.pop()  # a resumed attempt says again what its checkpoint stood before
+                self.maps.append(event)
             case FootprintMeasured():
                 self.stages[event.stage - 1].footprint = event
             case StageEnded():
@@ -299,11 +305,12 @@ class Fold:
         self.first_started_at = self.first_started_at or event.time
         self.downloading, self.started, self.ended = None, event, None
         if event.resumed_from_step is None:
-            self.stages, self.accuracy, self.losses, self.warnings = [], [], [], []
+            self.stages, self.accuracy, self.losses, self.warnings, self.maps = [], [], [], [], []
         else:
             self.warnings = [warning for warning in self.warnings if warning.step <= event.resumed_from_step]
             _drop_after(self.accuracy, event.resumed_from_step)
             _drop_after(self.losses, event.resumed_from_step)
+            _drop_after(self.maps, event.resumed_from_step)
             self.stages = [stage for stage in self.stages if stage.step <= event.resumed_from_step]
             if self.stages and self.stages[-1].ended and self.stages[-1].ended.step > event.resumed_from_step:
                 self.stages[-1].ended = self.stages[-1].test = None

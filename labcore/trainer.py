@@ -43,6 +43,7 @@ from labcore.events import (
     Evaluated,
     Event,
     FootprintMeasured,
+    MapSaved,
     PhaseStarted,
     RunEnded,
     RunStarted,
@@ -52,6 +53,7 @@ from labcore.events import (
     TaskFacts,
     Warned,
 )
+from labcore.maps import MapMaker
 from labcore.methods import METHODS
 from labcore.methods.base import Mask, Phase
 from labcore.network import Network, Overlay
@@ -108,6 +110,8 @@ def train(
     checkpoint_seconds: float = 20.0,
     stages: Callable[[int], Path] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
+    maps: Path | None = None,
+    live_maps: bool = True,
     stage_cache: StageCache | None = None,
     fresh: bool = False,
     meter: Meter | None = None,
@@ -119,6 +123,9 @@ def train(
     it is written at stage ends, every `checkpoint_seconds` and on stopping. `stages(k)` is the folder that takes the
     arrays of stage k before its `StageEnded`. `should_stop` is asked before every step, every chunk of measuring and
     every piece of a download. `meter` tells the energy spent since this attempt began; without one it is not told.
+
+    Maps of the network's inside are saved below the folder `maps`, at stage ends and, with `live_maps`, at live points
+    between; no result depends on them, and their time is evaluation's.
 
     With a `stage_cache` (and `stages`) every stage is kept there, and a run without a checkpoint starts from the
     longest prefix of its stages that is, unless it is to be `fresh`.
@@ -135,6 +142,7 @@ def train(
     try:
         yield from _fetch_files(config, downloads, step, should_stop)
         run = _Run(config, torch_device, cache, stages, should_stop, downloads, meter)
+        run.record_maps(maps, live_maps)
     except Stopped:
         yield RunEnded(state="stopped", step=step)
         return
@@ -265,10 +273,18 @@ class _Run:
         self.pending: list[dict[str, float]] = []
         self.feature_bytes: dict[int, int] = {}
         self.optimizers: list[torch.optim.Optimizer] = []
+        self.maps: MapMaker | None = None
+        self.live_maps = False
         self.told: list[Event] = []  # of this stage so far
         self.stage_cache: StageCache | None = None
         self.stage_keys: list[StageKey] = []
         self.reads_stages = False
+
+    def record_maps(self, folder: Path | None, live: bool) -> None:
+        """Save maps below this folder; None: no maps."""
+        if folder is not None:
+            parts = (self.network, self.method, self.config, self.tasks)
+            self.maps, self.live_maps = MapMaker(*parts, folder, self.stages, self.should_stop), live
 
     # ---- the run ----------------------------------------------------------------------------------------------------
 
@@ -333,6 +349,9 @@ class _Run:
             self.network.add_task(stage, len(task.info.classes))
             self.method.start_stage(stage)
             self.clock.trained()
+            if self.maps:
+                self.maps.begin(stage)
+                self.clock.evaluated()
             yield StageStarted(
                 stage=stage,
                 task=task.info.name,
@@ -349,7 +368,11 @@ class _Run:
             yield from self._phase(stage, number, phase, first_step, tensors if first_step else {})
         yield from self._warnings(stage)
         working = self.method.working_footprint()
+        if self.maps:
+            self.maps.before_end(stage)
         added = self._end_stage(stage)
+        if self.maps:
+            yield self._map_saved("stage", stage, self.maps.end)
         for text in added.warnings:
             yield Warned(stage=stage, text=text, step=self.step)
         yield from self._measure(stage)
@@ -408,6 +431,8 @@ class _Run:
         interval = max(1, min(LONGEST_LOG_INTERVAL, steps // LOGS_A_PHASE))
         # Before any step, and at even intervals; a later phase begins where the one before was measured.
         measure_at = {round(i * steps / LIVE_INTERVALS) for i in range(LIVE_INTERVALS)}
+        # Where the trunk stands still, what matters in it moves slowly: every fourth point is enough.
+        map_at = set(sorted(measure_at)[:: 1 if fixed < len(network.trunk.block_names) else 4])
         yield PhaseStarted(
             stage=stage,
             phase=phase.name,
@@ -427,6 +452,8 @@ class _Run:
                 raise Stopped
             if step in measure_at:
                 yield self._live_accuracy(stage, live, fixed)
+                if self.maps and self.live_maps and step in map_at:
+                    yield self._map_saved("live", stage, self.maps.live)
             self.clock.start()
             epoch, batch_number = divmod(step, epoch_steps)
             if order is None or batch_number == 0:
@@ -498,6 +525,8 @@ class _Run:
             if stored.addition is None:
                 self.stage_cache.put_addition(key, folder, added)
             yield from self._told_again(stored, added)
+            if self.maps:  # the cache holds none: a stage's end is looked at again, what lay before it is gone
+                yield self._map_saved("stage", task.position, self.maps.end).model_copy(update={"reused": True})
 
     def _take_stage(self, stage: int, stored: StoredStage, folder: Path) -> Addition:
         """Put network and method where the stage left them; what its end added is computed where it is not stored."""
@@ -537,6 +566,8 @@ class _Run:
         """Remember what this stage has said; a phase that goes on from a checkpoint opens once."""
         if isinstance(event, StageStarted):
             self.told = []
+        if isinstance(event, MapSaved):
+            return  # maps are the run's own
         if not (isinstance(event, PhaseStarted) and any(_same_phase(event, known) for known in self.told)):
             self.told.append(event)
 
@@ -655,6 +686,13 @@ class _Run:
             accuracy.append(float((logits.argmax(1) == labels).double().mean()))
         self.clock.evaluated()
         return self._evaluated("live", stage, accuracy, [len(labels) for _, labels in live])
+
+    def _map_saved(self, kind: Literal["live", "stage"], stage: int, make: Callable[[int, int], str]) -> MapSaved:
+        """Make and save maps; training finds everything as it was."""
+        self.clock.start()
+        path = make(stage, self.step)
+        self.clock.evaluated()
+        return MapSaved(stage=stage, kind=kind, path=path, step=self.step)
 
     def _measure(self, stage: int) -> Iterator[Event]:
         """All tasks seen, on all their validation and test images; the live curve ends with the former's first."""

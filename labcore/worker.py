@@ -19,6 +19,7 @@ from types import FrameType
 from labcore import energy, estimates
 from labcore.configs import ConfigError
 from labcore.events import Event, RunEnded, StageEnded
+from labcore.map_files import Detail
 from labcore.stages import StageCache
 from labcore.store import Claim, RunRecord, Store
 from labcore.tasks import TaskError
@@ -40,18 +41,21 @@ def run_claim(
     shut_down: Callable[[], bool] = lambda: False,
     tell: Callable[[Event], None] = lambda event: None,
     train: Train | None = None,
+    maps: Detail = "all",
 ) -> RunRecord:
     """Train a claimed run to its end and write down what happens; whatever goes wrong is the run's, not the worker's.
 
     When `shut_down` turns true the run is put back in the queue, to go on elsewhere from its checkpoint. `tell` sees
-    every event once it is written.
+    every event once it is written. `maps` says how much is recorded of the network's inside.
     """
     if train is None:
         from labcore import trainer
 
         train = trainer.train
+    folder = None if maps == "none" else claim.folder
     with energy.metering(device) as meter:
-        return _train(claim, device, checkpoint_seconds, shut_down, tell, functools.partial(train, meter=meter))
+        train = functools.partial(train, meter=meter, maps=folder, live_maps=maps == "all")
+        return _train(claim, device, checkpoint_seconds, shut_down, tell, train)
 
 
 def _train(
@@ -109,7 +113,9 @@ def _train(
         return claim.fail(f"Training broke off: {type(error).__name__}: {reason}. The worker's log says where.")
 
 
-def work(store: Store, device: str, *, until_idle: bool = False, checkpoint_seconds: float = 20.0) -> None:
+def work(
+    store: Store, device: str, *, until_idle: bool = False, checkpoint_seconds: float = 20.0, maps: Detail = "all"
+) -> None:
     """Claim and train until told to end (SIGTERM, SIGINT), or with `until_idle` until nothing waits.
 
     Raises Busy where the device has a worker already, ConfigError for a device that is not here.
@@ -146,7 +152,7 @@ def work(store: Store, device: str, *, until_idle: bool = False, checkpoint_seco
                 continue
             log.info("Run %s begins, attempt %d", claim.run, claim.record.attempt)
             store.tell_worker(device, claim.run)
-            record = run_claim(claim, device, checkpoint_seconds=checkpoint_seconds, shut_down=ending.is_set)
+            record = run_claim(claim, device, checkpoint_seconds=checkpoint_seconds, shut_down=ending.is_set, maps=maps)
             log.info("Run %s is %s%s", record.run, record.state, f": {record.error}" if record.error else "")
             store.tell_worker(device, None)
     finally:

@@ -25,6 +25,8 @@ def loaded(module: str) -> set[str]:
         "store",
         "stages",
         "figures",
+        "map_files",
+        "map_figures",
         "tasks",
         "worker",
         "archive",

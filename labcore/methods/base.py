@@ -117,6 +117,10 @@ class Method:
         """What stands in for the trunk's tensors when this task is asked for."""
         return self.network.norm_overlay(task)
 
+    def seen(self, task: int) -> dict[str, Tensor]:
+        """Which elements of its weights the task sees, bool by trunk name, where that is not all of them."""
+        return {}
+
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Named terms, each a scalar; their sum is minimised."""
         logits = self.network.logits(batch.inputs, batch.task, self.overlay(batch.task), batch.first)

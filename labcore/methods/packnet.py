@@ -126,6 +126,16 @@ class PackNet(Method):
                 found[name] = torch.where(self._earlier(task, name), chosen, found.get(name, weight))
         return found
 
+    @torch.no_grad()
+    def seen(self, task: int) -> dict[str, Tensor]:
+        """Its own weights, and of the earlier ones those that it uses."""
+        seen = self._look(task)
+        if self.scores and task == len(self.tasks):
+            for name, score in self.scores.items():
+                dropped = self._earlier(task, name) & (score <= masks.THRESHOLD)
+                seen[name] = seen.get(name, torch.ones_like(dropped)) & ~dropped
+        return seen
+
     def _look(self, task: int) -> dict[str, Tensor]:
         """Which weights the task sees, where that is not all of them: kept, as every step asks."""
         seen = {}

@@ -92,6 +92,13 @@ class Piggyback(FixedTrunk):
                 found[name] = masks.keep(weight, self.scores[name], self.config.threshold)
         return found
 
+    @torch.no_grad()
+    def seen(self, task: int) -> dict[str, Tensor]:
+        """The weights that its mask, or while it is learnt its scores, leave on."""
+        if task in self.masks:
+            return {name: masks.unpack(bits, self.weights[name]) for name, bits in self.masks[task].items()}
+        return {name: score > self.config.threshold for name, score in self.scores.items()}
+
     # ---- what is kept -----------------------------------------------------------------------------------------------
 
     def footprint(self) -> dict[str, int]:

@@ -124,6 +124,18 @@ def laid_over(store: Store, record: RunRecord) -> list[str]:
     return chosen
 
 
+def offered(store: Store) -> dict[str, str]:
+    """The newest runs that have begun, by ID, and what they are called in a list."""
+    found: dict[str, str] = {}
+    for record in store.records():
+        with contextlib.suppress(ConfigError):
+            if record.state != "queued":
+                found[record.run] = f"{title(store.config(record.run))} · {record.run.rsplit('-', 1)[-1]}"
+        if len(found) == MOST_OFFERED:
+            break
+    return found
+
+
 def short(store: Store, run: str) -> str:
     """`Joint training, 1a2b3c`: a name that no other run has."""
     return f"{METHOD_TITLES[store.config(run).method.name]}, {run.rsplit('-', 1)[-1]}"

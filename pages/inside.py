@@ -1,0 +1,266 @@
+"""Inside: where in the network each job lives, now and at any moment before."""
+
+import html
+
+import plotly.graph_objects as go
+import streamlit as st
+
+from labcore import map_figures
+from labcore.configs import PackNetConfig
+from labcore.map_figures import Book, Overview, View
+from labcore.results import Fold
+from pages.parts import inside_layer, lab, live_plot, runs
+from pages.parts.inside_words import KINDS
+
+lab.through_the_shell()
+store = lab.store()
+head, switch = st.columns([4, 1.2], vertical_alignment="center")
+head.title("Where does each job live?", anchor=False)
+explain = switch.toggle("What am I looking at?", key="inside-explain")
+record = runs.from_url(store)
+if record is None:
+    st.write(
+        "A network keeps what it learns in its weights. Once a run has begun, this page shows which of them each job "
+        "needs, which moved, and who owns them, while it learns and at any moment before."
+    )
+    st.page_link("pages/launch.py", label="Start the story", icon=":material/play_arrow:")
+    st.stop()
+inside_layer.style()
+query = st.query_params
+offered = runs.offered(store)
+
+
+def choose(name: str) -> None:
+    """Put what was chosen into the address."""
+    value = st.session_state[f"inside-{name}"]
+    if name == "run":
+        for other in ("layer", "moment", "map", "job"):
+            query.pop(other, None)
+    if value is None or value == "":
+        query.pop(name, None)
+    else:
+        query[name] = str(value)
+
+
+def picker(name: str, label: str, options: list[str], now: str, empty: str = "") -> None:
+    """A choice that is in the address."""
+    st.session_state[f"inside-{name}"] = now if now in options else options[0]
+    names = {**offered, "": empty}
+    st.selectbox(
+        label,
+        options,
+        format_func=lambda run: names.get(run, run),
+        key=f"inside-{name}",
+        on_change=choose,
+        args=(name,),
+    )
+
+
+run = record.run
+one, two, three = st.columns([2.2, 2.2, 0.8], vertical_alignment="bottom")
+with one:
+    picker("run", "Run", list(dict.fromkeys([*offered, run])), run)
+with two:
+    picker(
+        "beside", "Beside it", ["", *(other for other in offered if other != run)], query.get("beside", ""), "no other"
+    )
+beside = st.session_state["inside-beside"]
+playing = st.session_state.get("inside-playing", False)
+
+
+def play() -> None:
+    """Go through all moments, one a second; from the start where the last is shown."""
+    st.session_state["inside-playing"] = not st.session_state.get("inside-playing", False)
+    if st.session_state["inside-playing"] and "moment" not in query:
+        query["moment"] = "first"
+
+
+with three:
+    st.button("Pause" if playing else "Play", icon=":material/pause:" if playing else ":material/play_arrow:",
+              on_click=play, width="stretch", key="inside-play")  # fmt: skip
+
+
+def book(name: str) -> Book:
+    """The run's maps, opened."""
+    books: dict[str, Book] = st.session_state.setdefault("inside-books", {})
+    books[name] = books.pop(name, None) or Book(store.folder(name))
+    while len(books) > 4:
+        books.pop(next(iter(books)))
+    return books[name]
+
+
+def moment_now(fold: Fold) -> int:
+    """The moment of the address, else the latest; while playing, the next one each second."""
+    names = [map_figures.name_of(moment) for moment in fold.maps]
+    asked = query.get("moment", "")
+    at = 0 if asked == "first" else names.index(asked) if asked in names else len(names) - 1
+    if st.session_state.get("inside-playing") and asked:
+        at = at if asked == "first" else at + 1
+        if at >= len(names) - 1:
+            st.session_state["inside-playing"] = False
+            query.pop("moment", None)
+            return len(names) - 1
+        query["moment"] = names[at]
+    return at
+
+
+def scrubber(fold: Fold, at: int) -> None:
+    """All moments of the run; the last one follows what is new."""
+    names = [map_figures.name_of(moment) for moment in fold.maps]
+    words = {name: map_figures.words_of(fold, moment) for name, moment in zip(names, fold.maps, strict=True)}
+
+    def take() -> None:
+        chosen = st.session_state["inside-moment"]
+        st.session_state["inside-playing"] = False
+        if chosen == names[-1]:
+            query.pop("moment", None)
+        else:
+            query["moment"] = chosen
+
+    if len(names) > 1:
+        st.session_state["inside-moment"] = names[at]
+        st.select_slider("Moment", names, format_func=words.__getitem__, key="inside-moment", on_change=take,
+                         label_visibility="collapsed")  # fmt: skip
+
+
+def capacity(seen: View) -> None:
+    """The gauge, and how many more jobs fit."""
+    config = store.config(run)
+    if not isinstance(config.method, PackNetConfig):
+        return
+    info = map_figures.capacity_info(seen, config.method.prune_ratio)
+    if info is None:
+        return
+    when = "" if info.pruned else "; this job holds all that was free until it is pruned"
+    more = "no more job" if not info.more else "1 more job" if info.more == 1 else f"{info.more} more jobs"
+    st.html(
+        f"{map_figures.gauge(info, seen.titles)}<div class='lab-term'>of {info.weights:,} weights · room for {more} at "
+        f"a prune ratio of {config.method.prune_ratio:g}, as the fullest layer has it{when}</div>"
+    )
+
+
+@st.fragment(run_every=1 if record.active or playing else None)
+def figures_now(was_active: bool, was_playing: bool) -> None:
+    """All that moves; what has not changed is not made again."""
+    record = store.record(run)
+    fold, shelf = runs.follow(store, run), book(run)
+    seen = None
+    if fold.maps:
+        at = moment_now(fold)
+        seen = map_figures.view(shelf, fold, fold.maps[at])
+    if seen is None:
+        nothing_yet(fold, shelf, record.active)
+    else:
+        whole_and_detail(fold, shelf, seen, at)
+    if was_active != record.active or was_playing != st.session_state.get("inside-playing", False):
+        st.rerun()
+
+
+def job(kind: str, seen: View) -> int:
+    """Which job the layer's map speaks of: the one of the address, else the latest that has one."""
+    last = seen.moment.stage if kind in ("importance", "masks") else max(1, seen.moment.stage - 1)
+    jobs = list(range(1, last + 1))
+    asked = query.get("job", "")
+    now = int(asked) if asked.isdigit() and int(asked) in jobs else 1 if kind in ("drift", "broke") else last
+    if kind in ("importance", "masks", "drift", "broke"):
+        st.session_state["inside-job"] = now
+        st.segmented_control("Job", jobs, format_func=lambda number: seen.titles[number - 1], key="inside-job",
+                             on_change=choose, args=("job",))  # fmt: skip
+    return now
+
+
+def nothing_yet(fold: Fold, shelf: Book, active: bool) -> None:
+    """Why there is no map, and what to do."""
+    if shelf.trouble:
+        st.warning(shelf.trouble, icon=":material/broken_image:")
+    elif active:
+        st.info("The first maps are drawn when the first job begins to be learnt: seconds from now.",
+                icon=":material/hourglass_empty:")  # fmt: skip
+    else:
+        st.info("No maps were recorded of this run. Run it again, and they are drawn while it learns.",
+                icon=":material/layers_clear:")  # fmt: skip
+        st.page_link("pages/launch.py", label="Run it again", icon=":material/edit:", query_params={"run": run})
+    st.caption("Maps show importance, drift, owners, masks and features of each layer, at every live point of a run.")
+
+
+def whole_and_detail(fold: Fold, shelf: Book, seen: View, at: int) -> None:
+    """The whole network, of one run or two on one scale; below it the chosen layer."""
+    kinds = map_figures.kinds_of(shelf, fold)
+    kind = query.get("map", "") if query.get("map", "") in kinds else "owners" if "owners" in kinds else kinds[0]
+    st.session_state["inside-map"] = kind
+    left, right = st.columns([1.35, 1], vertical_alignment="bottom")
+    with left:
+        st.segmented_control("Map", kinds, format_func=lambda k: KINDS[k].name, key="inside-map", on_change=choose,
+                             args=("map",), label_visibility="collapsed")  # fmt: skip
+    with right:
+        scrubber(fold, at)
+    words = KINDS[kind]
+    views = [(run, runs.short(store, run), seen)]
+    if beside:
+        other, other_shelf = runs.follow(store, beside), book(beside)
+        moment = map_figures.tied(fold, other, seen.moment)
+        other_view = map_figures.view(other_shelf, other, moment) if moment else None
+        if other_view is not None:
+            views.append((beside, runs.short(store, beside), other_view))
+    names = [layer.name for layer in seen.layers]
+    infos = [map_figures.overview_info(each, kind) for _, _, each in views]
+    scale = map_figures.span(kind, infos)
+    asked = query.get("layer", "")
+    place = names.index(asked) if asked in names else len(names) // 2
+    st.html(
+        f"<b>{words.question}</b> <span class='lab-term'>{html.escape(words.term)} · "
+        f"<b>{html.escape(map_figures.words_of(fold, seen.moment))}</b></span>"
+    )
+    for number, ((name, title, each), info) in enumerate(zip(views, infos, strict=True), 1):
+        if len(views) > 1:
+            when = map_figures.words_of(each.fold, each.moment)
+            st.html(f"<div class='lab-term'><b>{html.escape(title)}</b> · {html.escape(when)}</div>")
+        blocks = list(dict.fromkeys(layer.block for layer in each.layers))
+        framed = (
+            place if kind != "representation" else blocks.index(each.layers[min(place, len(each.layers) - 1)].block)
+        )
+        version = (kind, each.moment.path, framed, explain, scale)
+        last = number == len(views)
+
+        def make(info: Overview = info, framed: int = framed, named: bool = last) -> go.Figure:
+            return map_figures.overview(info, scale, chosen=framed, explain=explain, named=named)
+
+        height = 205 if len(views) == 1 else 185 if last else 145
+        picked = live_plot.draw(make, f"inside-{name}-{kind}", height, version=(*version, last), picks=True)
+        if picked is not None:
+            column = round(float(picked.x))
+            found = (
+                next((layer.name for layer in each.layers if layer.block == blocks[column]), None)
+                if kind == "representation" and column < len(blocks)
+                else each.layers[column].name
+                if column < len(each.layers)
+                else None
+            )
+            row = round(float(picked.y)) + 1 if kind in ("importance", "drift", "broke") else 0
+            if found is not None and (found, row) != (names[place], 0):
+                query["layer"] = found
+                if row:
+                    query["job"] = str(row)
+                st.rerun(scope="fragment")
+    left, right = st.columns([1.35, 1], vertical_alignment="bottom")
+    with left:
+        st.session_state["inside-layer"] = names[place]
+        labels = {layer.name: layer.words for layer in seen.layers}
+        st.selectbox("Layer: click one above, or choose", names, format_func=labels.__getitem__, key="inside-layer",
+                     on_change=choose, args=("layer",))  # fmt: skip
+    with right:
+        if kind == "owners":
+            capacity(seen)
+        task = job(kind, seen)
+    same = [view for view in views if [layer.name for layer in view[2].layers] == names]
+    if len(same) < len(views):
+        st.caption("The other run's network has other layers, so only this run's layer is shown.")
+    inside_layer.show(same, place, kind, task, scale, explain)
+    with st.expander("How it is computed"):
+        st.markdown(words.formula)
+    if shelf.trouble:
+        st.caption(shelf.trouble)
+
+
+figures_now(record.active, playing)
+st.page_link("pages/watch.py", label="Watch this run", icon=":material/monitoring:", query_params={"run": run})

@@ -1,0 +1,209 @@
+"""Inside: one layer, in a run or in two: its map, its numbers, what to look for."""
+
+import html
+from collections.abc import Callable, Sequence
+
+import plotly.graph_objects as go
+import streamlit as st
+
+from labcore import map_figures
+from labcore.map_figures import Picture, View
+from pages.parts import lab, live_plot
+from pages.parts.inside_words import KINDS
+
+HEIGHT = 300
+
+
+def style() -> None:
+    """The marks of this page."""
+    st.html(
+        f"""<style>
+        .lab-map {{ height: {HEIGHT}px; }}
+        .lab-map img {{ width: 100%; height: {HEIGHT - 66}px; border: 1px solid #8A8F9C55;
+                         border-radius: 3px; display: block; }}
+        .lab-map-axes {{ display: flex; justify-content: space-between; font-size: .8rem; opacity: .75; }}
+        .lab-map-key {{ display: flex; gap: 1em; font-size: .875rem; flex-wrap: wrap; align-items: center; }}
+        .lab-map-key i {{ display: inline-block; width: .85em; height: .85em; border-radius: 2px; margin-right: .35em;
+                          vertical-align: -.08em; }}
+        .lab-ramp {{ display: inline-block; width: 130px; height: .8em; border-radius: 2px; margin: 0 .4em;
+            vertical-align: -.08em;
+            background: linear-gradient(90deg, #440154, #3B528B, #21918C, #5EC962, #FDE725); }}
+        .lab-gauge {{ display: flex; height: 26px; border-radius: 4px; overflow: hidden; font-size: .875rem; }}
+        .lab-gauge div {{ white-space: nowrap; overflow: hidden; padding: 3px 7px; box-sizing: border-box; }}
+        .lab-none {{ height: {HEIGHT - 66}px; border: 1px dashed #8A8F9C88; border-radius: 6px; display: flex;
+                     padding: 1em; align-items: center; justify-content: center; text-align: center; opacity: .8;
+                     font-size: .95rem; }}
+        </style>"""
+    )
+
+
+def _drawn(picture: Picture | None, head: str, explain: bool, missing: str) -> str:
+    """HTML of a weight map with its axes, scale and what a pixel stands for, at a fixed height."""
+    if picture is None:
+        return f"<div class='lab-map'><div class='lab-none'>{html.escape(missing)}</div></div>"
+    pixels = "pixelated" if picture.rows * picture.columns < 100_000 else "auto"
+    if picture.legend[0][0] == "0":
+        low, high = (word for _, word in picture.legend)
+        key = f"<span>{low}<span class='lab-ramp'></span>{high}</span>"
+    else:
+        key = "".join(f"<span><i style='background:{c}'></i>{html.escape(word)}</span>" for c, word in picture.legend)
+    axes = f"<span>{head}</span><span>{picture.pixel}</span>"
+    if explain:
+        axes = (
+            f"<span>↓ row: a filter ({picture.rows:,}) · → column: what it looks at ({picture.columns:,})</span>"
+            f"<span>{picture.pixel}</span>"
+        )
+    return (
+        f"<div class='lab-map'><div class='lab-map-axes'>{axes}</div>"
+        f"<img src='{picture.address}' style='image-rendering:{pixels}' alt='weight map'>"
+        f"<div class='lab-map-key'>{key}</div></div>"
+    )
+
+
+def _cached(key: tuple[object, ...], make: Callable[[], str]) -> str:
+    """HTML made once for a moment and a layer; the oldest is dropped."""
+    kept: dict[tuple[object, ...], str] = st.session_state.setdefault("inside-html", {})
+    if key not in kept:
+        kept[key] = make()
+        while len(kept) > 24:
+            kept.pop(next(iter(kept)))
+    return kept[key]
+
+
+def _picture(seen: View, place: int, kind: str, task: int, scale: tuple[float, float]) -> tuple[Picture | None, str]:
+    """The weight map of a kind, and why there is none."""
+    layer = seen.layers[place]
+    if kind == "owners":
+        return map_figures.owner_picture(seen, layer), "This layer is never pruned: it is fixed after the first job."
+    if kind == "masks":
+        return (
+            map_figures.mask_picture(seen, layer, task),
+            "No mask here: this layer is used as it is, or the network itself learnt this job.",
+        )
+    return map_figures.importance_picture(seen, layer, scale, task), "No importance was measured here."
+
+
+def show(
+    views: Sequence[tuple[str, str, View]], place: int, kind: str, task: int, scale: tuple[float, float], explain: bool
+) -> None:
+    """The layer at `place` in each run (ID, name, view): map left, numbers in the middle, words right."""
+    words = KINDS[kind]
+    layer = views[0][2].layers[place]
+    first = views[0][2]
+    if kind == "importance":
+        scale = map_figures.layer_span([seen for _, _, seen in views], layer, task)
+    left, middle, right = st.columns([1.25, 1.25, 0.8])
+    version = (kind, place, task, scale, explain, *((run, seen.moment.path) for run, _, seen in views))
+    with left:
+        if kind in ("drift", "broke"):
+            _moves(views, place, kind, version)
+        elif kind == "representation":
+            st.markdown(f"**Block {layer.block}, stage by stage**")
+            block = list(dict.fromkeys(each.block for each in views[0][2].layers)).index(layer.block)
+            _chart(lambda: map_figures.similarity_over_stages(views[0][2], block), f"cka-{views[0][0]}", version)
+        else:
+            whose = "" if kind == "owners" else f": {first.titles[task - 1]}"
+            st.markdown(f"**{'Filter by input' if kind == 'importance' else 'Weight by weight'}{whose}**")
+            columns = st.columns(len(views))
+            for column, (run, name, seen) in zip(columns, views, strict=True):
+
+                def drawn(seen: View = seen, name: str = name) -> str:
+                    picture, missing = _picture(seen, place, kind, task, scale)
+                    head = html.escape(name) if len(views) > 1 else "↓ filters · → inputs"
+                    return _drawn(picture, head, explain, missing)
+
+                column.html(_cached((run, seen.moment.path, place, kind, task, scale, explain, len(views)), drawn))
+    with middle:
+        if kind in ("importance", "drift", "broke"):
+            st.markdown("**Important filters against how far they moved**")
+            later = "From the second job on: how far each filter moved, against how much it mattered."
+            _chart(lambda: _spring(views, place, task), "spring", version, later)
+        elif kind == "masks":
+            st.markdown(f"**Scores against the threshold: {first.titles[task - 1]}**")
+            _chart(
+                lambda: map_figures.histogram(first, place, task),
+                "scores",
+                version,
+                "There are no scores in this stage.",
+            )
+        elif kind == "owners":
+            st.markdown("**Whose weights they are**")
+            st.html(_owned(first, place))
+        else:
+            st.markdown("**In numbers**")
+            st.html(_similar(first, layer.block))
+    with right:
+        st.markdown("**What to look for**")
+        st.markdown(words.look)
+    if kind == "masks":
+        whole, one = st.columns(2)
+        with whole:
+            st.markdown("**Shared by two jobs: whole network**")
+            _chart(lambda: map_figures.overlaps(first, None), "overlap", version, height=190)
+        with one:
+            st.markdown(f"**Shared by two jobs: {layer.name}**")
+            _chart(lambda: map_figures.overlaps(first, place), "overlap-layer", version, height=190)
+
+
+def _moves(views: Sequence[tuple[str, str, View]], place: int, kind: str, version: object) -> None:
+    """Filter by filter; of two runs, one below the other."""
+    st.markdown("**Filter by filter**")
+    for run, name, seen in views:
+        if len(views) > 1:
+            st.html(f"<div class='lab-term'>{html.escape(name)}</div>")
+
+        def make(seen: View = seen) -> go.Figure | None:
+            return map_figures.strips(seen, seen.layers[place], kind)
+
+        height = HEIGHT if len(views) == 1 else HEIGHT // 2 + 20
+        _chart(make, f"strips-{run}", version, "The first job has nothing to compare with yet.", height=height)
+
+
+def _spring(views: Sequence[tuple[str, str, View]], place: int, task: int) -> go.Figure | None:
+    """Of an earlier job: how much each filter mattered, and how far it moved."""
+    found = []
+    for _, name, seen in views:
+        about = seen.read("drift_tasks")
+        if (
+            about is not None
+            and len(about)
+            and (info := map_figures.filters_info(seen, seen.layers[place], int(about[0])))
+        ):
+            found.append((name, info[0], info[1]))
+    return map_figures.spring(found) if found else None
+
+
+def _chart(
+    make: Callable[[], go.Figure | None], key: str, version: object, missing: str = "", height: int = HEIGHT
+) -> None:
+    """A chart, or in a frame of its height why there is none."""
+    kept: dict[str, tuple[object, bool]] = st.session_state.setdefault("inside-there", {})
+    known = kept.get(key)
+    figure = None
+    if known is None or known[0] != version:
+        figure = make()
+        kept[key] = (version, figure is not None)
+    if not kept[key][1]:
+        st.html(f"<div class='lab-none' style='height:{height}px'>{html.escape(missing or 'Not known yet.')}</div>")
+        return
+    live_plot.draw(lambda: figure or make() or go.Figure(), f"inside-{key}", height, version=version)  # type: ignore[arg-type]
+
+
+def _owned(seen: View, place: int) -> str:
+    counts = seen.read("owners")
+    if counts is None or place >= len(counts) or counts[place][0] < 0:
+        return "<div class='lab-term'>All jobs use this layer as the first one left it.</div>"
+    row = counts[place]
+    cells = {"weights": f"{int(row.sum()):,}"}
+    for owner in range(1, len(row)):
+        cells[seen.titles[owner - 1]] = f"{100 * row[owner] / max(1, row.sum()):.0f} %"
+    cells["free"] = f"{100 * row[0] / max(1, row.sum()):.0f} %"
+    return lab.figures_row(cells)
+
+
+def _similar(seen: View, block: str) -> str:
+    similar, names = seen.recent("cka"), seen.recent("block_names")
+    if similar is None or names is None or block not in list(names):
+        return "<div class='lab-term'>Measured when a stage ends.</div>"
+    column = similar[:, list(names).index(block)]
+    return lab.figures_row({title: f"{value:.3f}" for title, value in zip(seen.titles, column, strict=False)})

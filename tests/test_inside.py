@@ -1,0 +1,234 @@
+"""The page Inside in every state, and what its figures are made of."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from labcore import archive, map_figures, map_files, worker
+from labcore.events import MapSaved
+from labcore.map_figures import Book, View
+from labcore.results import fold
+from labcore.store import Store
+from pages.parts import inside_words
+from tests import stories
+from tests.conftest import tiny
+from tests.test_pages import app, nobody_trains, text, warm_server  # noqa: F401
+
+LAYERS = {
+    "layers": np.array(["a.conv", "b.conv"]),
+    "blocks": np.array(["a", "b"]),
+    "shapes": np.array([[4, 3, 3, 3], [8, 4, 1, 1]], np.int32),
+}
+
+
+def told(folder: Path) -> View:
+    """Two stages of made-up maps of a network of two layers, the second one a moment before its end."""
+    moments = [(1, 5, "live"), (1, 10, "stage"), (2, 10, "live"), (2, 15, "live")]
+    span = map_files.range_of(1.0)
+    for number, (stage, step, kind) in enumerate(moments, 1):
+        arrays = {
+            "importance": np.array([0.1 * number, 0], np.float32),
+            "importance_range": np.array(span, np.float32),
+            "importance/a.conv": map_files.encode(np.full((4, 27), 0.01 * number), span),
+            "images": np.array(32 if kind == "live" else 100, np.int32),
+            "owners": np.array([[10 * number, 108 - 10 * number, 0], [-1, -1, -1]], np.int32),
+        }
+        if number == 1:
+            arrays["owner/a.conv"] = np.array([[0, 1, 1], [2, 1, 0]], np.uint8)
+        if stage == 2:
+            arrays |= {
+                "drift_tasks": np.array([1], np.int32),
+                "drift": np.array([[0.25, 0]], np.float32),
+                "drift/a.conv": np.array([[0.1, 0.2, 0.3, 0.4]], np.float32),
+                "broke": np.array([[0.01, 0]], np.float32),
+                "broke/a.conv": np.array([[0.01, 0, 0, 0]], np.float32),
+            }
+        map_files.save(folder / map_files.path_of(stage, step, kind), LAYERS | arrays)  # type: ignore[arg-type]
+    saved = [
+        MapSaved(stage=stage, kind=kind, path=map_files.path_of(stage, step, kind), step=step)  # type: ignore[arg-type]
+        for stage, step, kind in moments
+    ]
+    events = [*stories.FIRST[:6], saved[0], *stories.FIRST[6:-1], saved[1], stories.FIRST[-1]]
+    events += [*stories.SECOND[:3], saved[2], stories.SECOND[3], saved[3]]
+    told = fold(events)
+    found = map_figures.view(Book(folder), told, told.maps[-1])
+    assert found is not None
+    return found
+
+
+def test_overview_is_what_the_files_hold(tmp_path: Path) -> None:
+    seen = told(tmp_path)
+    importance = map_figures.overview_info(seen, "importance")
+    assert importance.values[:, 0].tolist() == pytest.approx([np.log10(0.2), np.log10(0.4)], abs=1e-6)
+    assert np.isnan(importance.values[:, 1]).all(), "no importance is nothing, not very little"
+    assert importance.estimated == 32
+    drift = map_figures.overview_info(seen, "drift")
+    assert drift.values[0].tolist() == [25, 0]
+    assert np.isnan(drift.values[1]).all()
+    owners = map_figures.overview_info(seen, "owners")
+    assert owners.values[:, 0].tolist() == pytest.approx([100 * 40 / 108, 100 * 68 / 108, 0], rel=1e-5)
+    assert np.isnan(owners.values[:, 1]).all()
+    broke = map_figures.overview_info(seen, "broke")
+    assert broke.values[0, 0] == pytest.approx(-2, abs=1e-6)
+    assert map_figures.kinds_of(seen.book, seen.fold) == ["importance", "drift", "broke", "owners"]
+
+
+def test_two_runs_have_one_scale(tmp_path: Path) -> None:
+    seen = told(tmp_path)
+    info = map_figures.overview_info(seen, "drift")
+    more = map_figures.Overview("drift", [1], ["x"], np.array([[180.0]]), ["a"], ["a"], 0)
+    assert map_figures.span("drift", [info]) == (0, 50)
+    assert map_figures.span("drift", [info, more]) == (0, 200)
+    assert map_figures.span("importance", [map_figures.overview_info(seen, "importance")]) == (-1, 0)
+    assert map_figures.overview(info, (0, 200)).data[0].zmax == 200
+
+
+def test_moments_have_names_words_and_a_counterpart(tmp_path: Path) -> None:
+    seen = told(tmp_path)
+    words = [map_figures.words_of(seen.fold, moment) for moment in seen.fold.maps]
+    assert words == [
+        "learning Digits 0 to 3, 53 %",
+        "after Digits 0 to 3",
+        "learning Fashion 0 to 2, 0 %",
+        "learning Fashion 0 to 2, 0 %",
+    ]
+    assert [map_figures.name_of(moment) for moment in seen.fold.maps] == ["1.5", "1.10", "2.10", "2.15"]
+    assert map_figures.tied(seen.fold, seen.fold, seen.fold.maps[1]) == seen.fold.maps[1]
+    assert map_figures.tied(seen.fold, fold(stories.FIRST), seen.fold.maps[1]) is None
+
+
+def test_pictures_say_what_a_pixel_is_and_look_back(tmp_path: Path) -> None:
+    seen = told(tmp_path)
+    owner = map_figures.owner_picture(seen, seen.layers[0])
+    assert owner is not None
+    assert [word for _, word in owner.legend] == ["free", "Digits 0 to 3", "Fashion 0 to 2"]
+    assert owner.pixel.startswith("a pixel is the owner of most of up to")
+    assert owner.png.startswith(b"\x89PNG")
+    assert map_figures.owner_picture(seen, seen.layers[1]) is None
+    importance = map_figures.importance_picture(seen, seen.layers[0], (-3, 0), 1)
+    assert importance is not None
+    assert (importance.rows, importance.columns, importance.pixel) == (4, 27, "a pixel is one weight")
+    filters = map_figures.filters_info(seen, seen.layers[0], 1)
+    assert filters is not None
+    assert filters[0] == pytest.approx([0.02] * 4, rel=0.05)
+    assert filters[1] == pytest.approx([10, 20, 30, 40])
+
+
+def test_the_gauge_counts_whole_weights(tmp_path: Path) -> None:
+    seen = told(tmp_path)
+    info = map_figures.capacity_info(seen, 0.5)
+    assert info is not None
+    assert (info.weights, info.pruned) == (108, True)
+    assert info.shares == pytest.approx([40 / 108, 68 / 108, 0])
+    assert info.more == 6  # 40 → 20 → 10 → 5 → 2 → 1 → full
+    before = map_figures.View(seen.book, seen.fold, seen.until[:1], seen.layers)
+    assert map_figures.capacity_info(before, 0.5).more == 4  # type: ignore[union-attr]
+    assert "63 %" in map_figures.gauge(info, seen.titles)
+
+
+# ---- the page -------------------------------------------------------------------------------------------------------
+
+
+def trained(store: Store, method: str = "packnet", **changes: object) -> str:
+    run = store.submit(tiny(method, **changes)).run
+    worker.run_claim(store.claim_run(run), "cpu")
+    return run
+
+
+def kinds(test: object) -> list[str]:
+    (switch,) = [group for group in test.button_group if group.key == "inside-map"]  # type: ignore[attr-defined]
+    return list(switch.options)
+
+
+def test_inside_without_runs_teaches() -> None:
+    shown = text(app("inside"))
+    assert "Where does each job live?" in shown
+    assert "Once a run has begun" in shown
+
+
+def test_inside_waits_for_the_first_map_and_says_where_there_is_none(store: Store) -> None:
+    running = stories.written(store, stories.FIRST[:4])
+    assert "seconds from now" in text(app("inside", run=running.run))
+    done = stories.written(store, stories.COMPLETE, tiny(seed=1))
+    done.finish("complete")
+    assert "No maps were recorded" in text(app("inside", run=done.run))
+    assert "There is no run" in text(app("inside", run="../x"))
+
+
+@pytest.mark.parametrize(
+    ("method", "last"), [("packnet", "Owners"), ("piggyback", "Masks"), ("fine_tuning", "What it broke")]
+)
+def test_inside_offers_what_the_run_has(method: str, last: str, store: Store) -> None:
+    test = app("inside", run=trained(store, method))
+    names = kinds(test)
+    assert names[:3] == ["Importance", "Drift", "What it broke"]
+    assert names[-2:] == ([last, "Representation"])
+    for kind in ("importance", "drift", "broke", "representation"):
+        switch = next(group for group in test.button_group if group.key == "inside-map")
+        switch.set_value(kind).run()
+        assert not test.exception
+        assert inside_words.KINDS[kind].question in text(test)
+        assert "What to look for" in text(test)
+
+
+def test_inside_of_a_running_run_follows_and_of_an_address_stays(store: Store, home: Path) -> None:
+    run = store.submit(tiny("packnet")).run
+    claim = store.claim_run(run)
+    from labcore import trainer
+
+    events = trainer.train(tiny("packnet"), maps=claim.folder)
+    saved = 0
+    while saved < 3:
+        event = next(events)
+        claim.append(event)
+        saved += isinstance(event, MapSaved)
+    test = app("inside", run=run)
+    assert "free" in text(test)
+    slider = test.select_slider(key="inside-moment")
+    assert len(slider.options) == 3
+    assert slider.value == map_figures.name_of(store.fold(run).maps[-1])
+    while saved < 4:
+        event = next(events)
+        claim.append(event)
+        saved += isinstance(event, MapSaved)
+    test.run()
+    assert test.select_slider(key="inside-moment").value == map_figures.name_of(store.fold(run).maps[-1])
+    early = map_figures.name_of(store.fold(run).maps[1])
+    test = app("inside", run=run, moment=early, layer="block3.conv", map="importance")
+    assert test.select_slider(key="inside-moment").value == early
+    assert test.selectbox(key="inside-layer").value == "block3.conv"
+    assert test.query_params["moment"] in (early, [early])
+
+
+def test_inside_of_two_runs_and_of_an_imported_one(store: Store, tmp_path: Path) -> None:
+    ours, theirs = trained(store, "ewc"), trained(store, "fine_tuning")
+    test = app("inside", run=ours, beside=theirs, map="drift")
+    shown = text(test)
+    assert "Elastic weights" in shown
+    assert "Fine-tuning" in shown
+    archive.export_run(store, ours, tmp_path / "run.zip")
+    new = archive.import_run(store, tmp_path / "run.zip")
+    assert new != ours
+    assert "Which weights does each job hang on?" in text(app("inside", run=new, map="importance"))
+
+
+def test_inside_with_a_torn_file_is_a_sentence(store: Store) -> None:
+    run = trained(store, "ewc")
+    for path in (store.folder(run) / "maps").glob("*/*.npz"):
+        path.write_bytes(path.read_bytes()[:200])
+    shown = text(app("inside", run=run))
+    assert "cut short" in shown
+
+
+def test_inside_does_not_follow_a_path_that_is_none_of_ours(store: Store, tmp_path: Path) -> None:
+    claim = stories.written(store, stories.FIRST[:6])
+    claim.append(MapSaved(stage=1, kind="live", path="../../../etc/passwd", step=5))
+    assert "none of its own" in text(app("inside", run=claim.run))
+
+
+def test_explanations_are_drawn_on_the_map(store: Store) -> None:
+    run = trained(store, "ewc")
+    test = app("inside", run=run)
+    test.toggle(key="inside-explain").set_value(True).run()
+    assert not test.exception

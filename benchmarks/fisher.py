@@ -72,8 +72,6 @@ if __name__ == "__main__":
     print("|---|---|---|---|---|---|---|")
     for case in CASES:
         ours, loop, batch = measure(case)
-        name = f"{case.name}, {case.images} images"
-        print(
-            f"| {name} | {ours:.3f} | {loop:.3f} | {batch:.3f} | {ours / batch:.2f} | ≤ {case.aim} | {loop / batch:.1f} |",
-            flush=True,
-        )
+        name, ratio = f"{case.name}, {case.images} images", ours / batch
+        row = f"| {name} | {ours:.3f} | {loop:.3f} | {batch:.3f} | {ratio:.2f} | ≤ {case.aim} | {loop / batch:.1f} |"
+        print(row, flush=True)

@@ -1,4 +1,4 @@
-"""All eight methods on a preset, three seeds each: the table that docs/performance.md keeps, with the article's beside it.
+"""All eight methods on a preset, three seeds each: the table of docs/performance.md, with the article's beside it.
 
     python -m benchmarks.story [PRESET [SEEDS]]
 

@@ -4,14 +4,16 @@ import json
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from labcore.configs import Frozen
+from labcore.events import Event
 from labcore.network import like
 from labcore.store import atomic_path
 
@@ -20,7 +22,7 @@ class Position(Frozen):
     """Where a run stands, and what it has spent: `stage` from 1, `phase` and `phase_step` from 0, seconds of the run.
 
     `phase_step` steps of the phase are done; at phase 0, step 0 the stage has not begun. `pending` are the loss terms
-    of the steps since the last `StepLogged`.
+    of the steps since the last `StepLogged`; `told` is what the stage has said so far.
     """
 
     key: str
@@ -36,7 +38,9 @@ class Position(Frozen):
     stage_train_seconds: float = 0.0
     stage_evaluation_seconds: float = 0.0
     peak_memory: int = 0
+    reused_peak_memory: int = 0
     pending: tuple[dict[str, float], ...] = ()
+    told: tuple[Annotated[Event, Field(discriminator="event")], ...] = ()
 
 
 def save(path: Path, position: Position, tensors: Mapping[str, Tensor]) -> None:
@@ -70,6 +74,12 @@ def load(path: Path, key: str) -> tuple[Position, dict[str, Tensor]] | None:
             return position, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, ValueError, struct.error, json.JSONDecodeError):
         return None
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file. Raises OSError, SafetensorError."""
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
 def optimizer_tensors(optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, Tensor]:

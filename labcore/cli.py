@@ -6,13 +6,16 @@ that failed or was stopped, 2 bad input, told in one line on stderr with stdout 
 
 import argparse
 import contextlib
+import copy
+import itertools
 import json
 import logging
+import math
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,6 +27,7 @@ from labcore.results import RunResult
 from labcore.store import Busy, RunRecord, Store, StoreError, UnknownRun
 
 GOOD, FAILED, BAD_INPUT = 0, 1, 2
+MOST_COMBINATIONS = 1000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, command, help in (
         ("run", _run, "train a configuration here and now, and print its result"),
         ("submit", _submit, "queue a configuration for the worker, and print the run's ID"),
+        ("sweep", _sweep, "train every combination of settings here and now, and print the results"),
     ):
         sub = add(name, command, help)
         sub.add_argument("config", nargs="?", metavar="CONFIG.json", help="a configuration")
@@ -71,9 +76,17 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument(
             "--set", action="append", default=[], metavar="a.b=v", dest="settings", help="change a setting"
         )
-        sub.add_argument("--no-cache", action="store_true", help="always a new run, from the beginning")
+        sub.add_argument("--no-cache", action="store_true", help="always a new run, every stage trained anew")
         sub.add_argument("--device", default="auto", help="auto, cpu, cuda:0, …")
-        if name == "run":
+        if name == "sweep":
+            sub.add_argument(
+                "--vary",
+                action="append",
+                default=[],
+                metavar="a.b=v1,v2",
+                help="try each of these values; several --vary: every combination",
+            )
+        if name != "submit":
             _add_checkpoint_seconds(sub)
     sub = add("experiment", _experiment, "train what is missing of a named experiment here, and print its figures")
     sub.add_argument("experiment", metavar="NAME", help=", ".join(questions.NAMED))
@@ -122,6 +135,36 @@ def _checkpoint_seconds(options: argparse.Namespace) -> float:
 
 def read_config(options: argparse.Namespace) -> RunConfig:
     """Preset or file, then --method, --backbone, --tasks, --seed, --set; validated once. Raises ConfigError."""
+    config = parse(_read_data(options))
+    _print_notes([config])
+    return config
+
+
+def read_sweep(options: argparse.Namespace) -> list[tuple[dict[str, Any], RunConfig]]:
+    """What varies, and the configuration, for every combination of --vary; all validated. Raises ConfigError."""
+    varied: dict[str, list[Any]] = {}
+    for setting in options.vary:
+        path, values = _setting("--vary", setting)
+        if path in varied:
+            raise ConfigError(f"--vary {path} is given twice; give all its values in one, as in {path}=1,2.")
+        varied[path] = _values(values)
+    if not varied:
+        raise ConfigError("Say what to vary, as in --vary method.strength=10,100,1000.")
+    count = math.prod(map(len, varied.values()))
+    if count > MOST_COMBINATIONS:
+        raise ConfigError(f"These are {count:,} combinations; at most {MOST_COMBINATIONS:,} are allowed.")
+    data = _read_data(options)
+    found = []
+    for values in itertools.product(*varied.values()):
+        chosen, one = dict(zip(varied, values, strict=True)), copy.deepcopy(data)
+        for path, value in chosen.items():
+            apply_setting(one, path, value)
+        found.append((chosen, parse(one)))
+    _print_notes([config for _, config in found])
+    return found
+
+
+def _read_data(options: argparse.Namespace) -> dict[str, Any]:
     if options.config is not None and options.preset is not None:
         raise ConfigError("Give a configuration file or --preset, not both.")
     if options.method is not None and options.method not in METHODS:
@@ -142,16 +185,31 @@ def read_config(options: argparse.Namespace) -> RunConfig:
     if options.seed is not None:
         data["seed"] = _json_or_text(options.seed)
     for setting in options.settings:
-        path, equals, value = setting.partition("=")
-        if not equals or not path:
-            raise ConfigError(f"--set {setting!r} is not of the form a.b=value.")
-        if path.split(".")[0] not in RunConfig.model_fields:
-            raise ConfigError(f"--set {path}: known: {', '.join(RunConfig.model_fields)}.")
+        path, value = _setting("--set", setting)
         apply_setting(data, path, _json_or_text(value))
-    config = parse(data)
-    for warning in config.warnings():
+    return data
+
+
+def _setting(option: str, text: str) -> tuple[str, str]:
+    path, equals, value = text.partition("=")
+    if not equals or not path:
+        raise ConfigError(f"{option} {text!r} is not of the form a.b=value.")
+    if path.split(".")[0] not in RunConfig.model_fields:
+        raise ConfigError(f"{option} {path}: known: {', '.join(RunConfig.model_fields)}.")
+    return path, value
+
+
+def _values(text: str) -> list[Any]:
+    """Values between commas, each read as JSON, else as text; lists and quoted commas are one value."""
+    try:
+        return list(json.loads(f"[{text}]")) or [""]
+    except (ValueError, RecursionError):
+        return [_json_or_text(value) for value in text.split(",")]
+
+
+def _print_notes(configs: Sequence[RunConfig]) -> None:
+    for warning in dict.fromkeys(warning for config in configs for warning in config.warnings()):
         print(f"Note: {warning}", file=sys.stderr)
-    return config
 
 
 def _json_or_text(value: str) -> Any:
@@ -177,21 +235,41 @@ def _read_file(path: Path) -> dict[str, Any]:
 
 
 def _run(options: argparse.Namespace) -> int:
-    config, seconds, store = read_config(options), _checkpoint_seconds(options), Store()
+    config = read_config(options)
+    (result,) = _train_here(options, [config])
+    _print(options, result.model_dump(mode="json"), lambda: _describe(result))
+    return GOOD if result.state == "complete" else FAILED
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    found = read_sweep(options)
+    results = list(_train_here(options, [config for _, config in found]))
+    rows = [(chosen, result) for (chosen, _), result in zip(found, results, strict=False)]
+    _print(options, [result.model_dump(mode="json") for result in results], lambda: _sweep_table(rows))
+    return GOOD if len(results) == len(found) and all(r.state == "complete" for r in results) else FAILED
+
+
+def _train_here(options: argparse.Namespace, configs: Sequence[RunConfig]) -> Iterator[RunResult]:
+    """Train one after the other in this process, until all are done or the person stops."""
+    seconds, store, stop = _checkpoint_seconds(options), Store(), threading.Event()
     from labcore.trainer import pick_device, use_threads
 
     device = pick_device(options.device)
     use_threads()
-    submission = store.submit(config, device=options.device, use_cache=not options.no_cache)
-    run, stop = submission.run, threading.Event()
     with _interrupts(stop):
-        if not submission.cached:
-            _train_or_follow(store, run, device, seconds, stop)
-    result = store.result(run, cached=submission.cached)
-    if result.state == "stopped":
-        print(f"Stopped. `python -m labcore resume {run}` queues it again.", file=sys.stderr)
-    _print(options, result.model_dump(mode="json"), lambda: _describe(result))
-    return GOOD if result.state == "complete" else FAILED
+        for number, config in enumerate(configs, 1):
+            if len(configs) > 1:
+                print(f"{number} of {len(configs)}", file=sys.stderr, flush=True)
+            submission = store.submit(config, device=options.device, use_cache=not options.no_cache)
+            run = submission.run
+            if not submission.cached:
+                _train_or_follow(store, run, device, seconds, stop)
+            result = store.result(run, cached=submission.cached)
+            if result.state == "stopped":
+                print(f"Stopped. `python -m labcore resume {run}` queues it again.", file=sys.stderr)
+            yield result
+            if stop.is_set():
+                return
 
 
 def _train_or_follow(store: Store, run: str, device: str, seconds: float, stop: threading.Event) -> None:
@@ -204,9 +282,8 @@ def _train_or_follow(store: Store, run: str, device: str, seconds: float, stop: 
             if stop.is_set():
                 break
             continue
-        store_stop = threading.Thread(target=_pass_on, args=(stop, store, run), daemon=True)
-        store_stop.start()
-        worker.run_claim(claim, device, checkpoint_seconds=seconds, tell=_tell)
+        with _passing_on(stop, store, run):
+            worker.run_claim(claim, device, checkpoint_seconds=seconds, tell=_tell)
 
 
 def _experiment(options: argparse.Namespace) -> int:
@@ -263,9 +340,24 @@ def _interrupts(stop: threading.Event) -> Any:
             signal.signal(number, handler)
 
 
-def _pass_on(stop: threading.Event, store: Store, run: str) -> None:
-    stop.wait()
-    store.request_stop(run)
+@contextlib.contextmanager
+def _passing_on(stop: threading.Event, store: Store, run: str) -> Iterator[None]:
+    """While the block lasts, a stop is the run's: asked for by a thread, as no signal may interrupt the store."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.05):
+            if stop.is_set():
+                store.request_stop(run)
+                return
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _submit(options: argparse.Namespace) -> int:
@@ -440,9 +532,11 @@ def _tell(event: Event) -> None:
         case RunStarted():
             again = "" if event.resumed_from_step is None else f", going on from step {event.resumed_from_step}"
             line = f"{event.run} on {event.device} ({event.device_name}, {event.threads} threads){again}"
-        case StageStarted():
+        case StageEnded(reused=True):
+            line = f"stage {event.stage}: {event.task}, reused: learnt in {event.train_seconds:.1f} s before"
+        case StageStarted(reused=False):
             line = f"stage {event.stage}: {event.task}"
-        case Evaluated(kind="live"):
+        case Evaluated(kind="live", reused=False):
             line = f"  {event.images_seen:7} images  " + "  ".join(f"{value:4.0%}" for value in event.accuracy)
         case StageEnded():
             line = f"  learnt in {event.train_seconds:.1f} s, measured in {event.evaluation_seconds:.1f} s"
@@ -459,6 +553,24 @@ def _describe(result: RunResult) -> str:
     if result.average_accuracy is not None:
         lines.append(f"  average accuracy {result.average_accuracy:.1%}")
     return "\n".join(lines)
+
+
+def _sweep_table(rows: Sequence[tuple[dict[str, Any], RunResult]]) -> str:
+    """A line a combination: what was varied, average accuracy, mean forgetting, seconds of training, the run."""
+    table = [[*(rows[0][0] if rows else []), "accuracy", "forgotten", "training", "run"]]
+    for chosen, result in rows:
+        lost = [value for value in result.forgetting if value is not None]
+        table.append(
+            [
+                *map(str, chosen.values()),
+                result.state if result.average_accuracy is None else f"{result.average_accuracy:.1%}",
+                f"{sum(lost) / len(lost):.1%}" if lost else "–",
+                f"{sum(stage.train_seconds for stage in result.stages):.1f} s",
+                result.run,
+            ]
+        )
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in table)
 
 
 def _percents(row: Sequence[float | None]) -> str:

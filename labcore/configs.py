@@ -276,8 +276,26 @@ class TrainingConfig(Frozen):
     )
 
 
+# What a stage's outcome depends on where its method does nothing there that plain sequential fine-tuning would not.
+BASE: dict[str, Any] = {"name": "base"}
+
+
 class MethodConfig(Frozen):
     """What all methods have: a name. The docstring of each is the line that a page shows for it."""
+
+    def stage_config(self, stage: int, stages: int) -> dict[str, Any]:
+        """What of the method the training of this stage, of so many, depends on; stages count from 1.
+
+        `BASE` only where phases, data, loss, trainable and overlay are the base class's.
+        """
+        return self.model_dump(mode="json")
+
+    def addition_config(self, stage: int, stages: int) -> dict[str, Any] | None:
+        """What the method's `end_stage` depends on beside training, where it can be computed from the trained network.
+
+        Nothing that is measured may depend on it. None: what it adds comes with the training and only with it.
+        """
+        return {} if self.stage_config(stage, stages) == BASE else None
 
 
 class FineTuningConfig(MethodConfig):
@@ -288,6 +306,11 @@ class FineTuningConfig(MethodConfig):
     frozen_blocks: Whole = Field(
         0, ge=0, le=64, description="First blocks that stay as they are.", json_schema_extra=_unit("blocks")
     )
+
+    def stage_config(self, stage: int, stages: int) -> dict[str, Any]:
+        """The base class's for every stage, as long as the trunk moves whole and at full speed."""
+        plain = self.trunk_lr_scale == 1 and self.frozen_blocks == 0
+        return BASE if plain else super().stage_config(stage, stages)
 
 
 class FeatureExtractionConfig(MethodConfig):
@@ -335,6 +358,10 @@ class LwFConfig(MethodConfig):
         False, description="Whether the old jobs' last layers learn on, too, as in the paper."
     )
 
+    def stage_config(self, stage: int, stages: int) -> dict[str, Any]:
+        """There is nothing to remember in stage 1."""
+        return BASE if stage == 1 else super().stage_config(stage, stages)
+
 
 class EWCConfig(MethodConfig):
     """Ties down the weights that old jobs depend on, each by a spring as stiff as it is important."""
@@ -366,6 +393,14 @@ class EWCConfig(MethodConfig):
         json_schema_extra=_unit("images"),
     )
 
+    def stage_config(self, stage: int, stages: int) -> dict[str, Any]:
+        """There is no spring in stage 1."""
+        return BASE if stage == 1 else super().stage_config(stage, stages)
+
+    def addition_config(self, stage: int, stages: int) -> dict[str, Any] | None:
+        """Importance depends on how it is measured, not on how strongly it holds."""
+        return {"name": self.name, "labels": self.labels, "fisher_images": self.fisher_images}
+
 
 class PackNetConfig(MethodConfig):
     """Gives each job a share of the weights and freezes it; what it does not need is left to the next."""
@@ -391,6 +426,14 @@ class PackNetConfig(MethodConfig):
     depthwise: Switch = Field(
         False, description="Whether layers with a handful of weights a channel are pruned too; many channels then die."
     )
+
+    def prunes(self, stage: int, stages: int) -> bool:
+        """Whether the stage leaves something to later ones; the last need not."""
+        return self.prune_last or stage < stages
+
+    def stage_config(self, stage: int, stages: int) -> dict[str, Any]:
+        """Whether a stage prunes may hang on its being the last."""
+        return self.model_dump(mode="json", exclude={"prune_last"}) | {"prunes": self.prunes(stage, stages)}
 
 
 class PiggybackConfig(MethodConfig):
@@ -447,7 +490,7 @@ METHOD_TITLES: dict[str, str] = {
     "fine_tuning": "Fine-tuning",
     "separate_copies": "Separate copies",
     "joint": "Joint training",
-    "lwf": "Learning without forgetting",
+    "lwf": "Distillation (LwF)",
     "ewc": "Elastic weights (EWC)",
     "packnet": "PackNet",
     "piggyback": "Piggyback",

@@ -17,13 +17,17 @@ from labcore.configs import Frozen, RunConfig
 
 
 class EventBase(Frozen):
-    """Every event: run, attempt and place in the run (`seq` from 0), stamped by the store, and Unix seconds."""
+    """Every event: run, attempt and place in the run (`seq` from 0), stamped by the store, and Unix seconds.
+
+    `reused`: it happened when another run trained this stage, and is told again; seconds are those measured then.
+    """
 
     run: str = ""
     attempt: int = 0
     seq: int = 0
     time: float = Field(default_factory=time.time)
     step: int = 0
+    reused: bool = False
 
 
 class Downloading(EventBase):
@@ -167,7 +171,6 @@ class StageEnded(EventBase):
     evaluation_seconds: float
     images_seen: int
     steps: int
-    reused: bool = False
 
 
 class RunEnded(EventBase):

@@ -48,12 +48,16 @@ class AccuracyLine:
 
 @dataclass(frozen=True, slots=True)
 class StageSpan:
-    """Where a stage lies on the axis of images seen; the last one to begin ends where it is planned to."""
+    """Where a stage lies on the axis of images seen; the last one to begin ends where it is planned to.
+
+    `reused`: another run had trained it.
+    """
 
     position: int
     title: str
     first: int
     last: int
+    reused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,13 @@ def accuracy_curves_info(fold: Fold) -> AccuracyCurves:
             seen = [point.images_seen for point in points]
             lines.append(AccuracyLine(position, task.title, seen, [100 * p.accuracy[position - 1] for p in points]))
     spans = [
-        StageSpan(number, fold.tasks[number - 1].title, stage.first_image, stage.first_image + stage.images)
+        StageSpan(
+            number,
+            fold.tasks[number - 1].title,
+            stage.first_image,
+            stage.first_image + stage.images,
+            reused=bool(stage.ended and stage.ended.reused),
+        )
         for number, stage in enumerate(fold.stages, 1)
     ]
     live = max((count for point in fold.accuracy for count in point.images), default=0)
@@ -93,7 +103,7 @@ def accuracy_curves(info: AccuracyCurves) -> go.Figure:
         has_room = span.last - span.first > 0.25 * info.total_images
         figure.add_annotation(
             x=(span.first + span.last) / 2, y=1.0, yref="paper", yanchor="bottom", showarrow=False,
-            text=f"learns {span.title}" if has_room else span.title,
+            text=(f"learns {span.title}" if has_room else span.title) + (" · reused" if span.reused else ""),
             font={"size": 13, "color": task_colour(span.position)},
         )  # fmt: skip
     ends = _apart([line.percent[-1] for line in info.lines], gap=7)

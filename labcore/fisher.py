@@ -16,6 +16,7 @@ except inside the call of a layer known here: whatever gradient remains tells of
 and for a layer used twice, the whole network is measured one image at a time.
 """
 
+import functools
 import logging
 import math
 from collections.abc import Callable, Collection, Iterator
@@ -242,7 +243,7 @@ def _by_layer(model: nn.Module, wanted: dict[str, nn.Parameter], question: _Ques
 class _Watch:
     """The layers that own wanted parameters, hooked. They add up squares in `sums` while gradients pass.
 
-    A backward pass has to reach `entries`, the outputs of the first such layers: below, nothing needs a gradient.
+    A backward pass has to reach `entries`, which the first such layers' outputs hang on: nothing else needs one.
     """
 
     def __init__(self, model: nn.Module, wanted: dict[str, nn.Parameter], hooks: ExitStack) -> None:
@@ -276,6 +277,19 @@ class _Watch:
             for name, gradient in zip(self.wanted, gradients, strict=False):
                 if gradient is not None:
                     raise _NotByLayerError(f"there is no rule for the layer that uses {name}")
+
+
+class _Entry(torch.autograd.Function):
+    """Makes a tensor require its gradient from here on, without a copy: unlike a leaf it may be written to."""
+
+    @staticmethod
+    def forward(ctx: Any, entry: Tensor, z: Tensor) -> Tensor:
+        ctx.mark_dirty(z)
+        return z
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[None, None]:
+        return None, None
 
 
 class _Layer:
@@ -337,11 +351,11 @@ class _Layer:
         live, sums = self.live, self.watch.sums
         for weight in self._weights():
             weight.requires_grad_(True)
-        if not z.requires_grad:
-            self.watch.entries.append(z.detach().requires_grad_())
-            z = self.watch.entries[-1].clone()
-        elif z._is_view():  # an activation in place would cut our hook off
+        if z._is_view():  # an activation in place would cut our hook off
             z = z.clone()
+        if not z.requires_grad:
+            self.watch.entries.append(torch.zeros((), requires_grad=True))
+            z = _Entry.apply(self.watch.entries[-1], z)  # type: ignore[no-untyped-call]
 
         def add(g: Tensor) -> None:
             for part, name in live.items():
@@ -385,7 +399,9 @@ def _linear(layer: nn.Linear, x: Tensor) -> _Squares:
 
     def squares(part: str, g: Tensor) -> Tensor:
         g = g.reshape(len(g), -1, g.shape[-1])
-        return _squared_products(g, x) if part == "weight" else g.sum(1).square().sum(0)
+        if part == "bias":
+            return g.sum(1).square().sum(0)
+        return _add_slices(_squared_products, g.shape[2] * x.shape[2] if x.shape[1] > 1 else 1, SLICE_NUMBERS, g, x)
 
     return squares
 
@@ -393,14 +409,13 @@ def _linear(layer: nn.Linear, x: Tensor) -> _Squares:
 def _norm(layer: _BatchNorm, x: Tensor) -> _Squares:
     """x and g [N, C] or [N, C, …]; x̂ = (x − μ) / √(σ² + ε), with the statistics of this call."""
     assert layer.running_mean is not None and layer.running_var is not None
-    mean = layer.running_mean.view(-1, *[1] * (x.ndim - 2))
-    scale = (layer.running_var + layer.eps).rsqrt()
+    mean, scale = layer.running_mean, (layer.running_var + layer.eps).rsqrt()
 
     def squares(part: str, g: Tensor) -> Tensor:
-        if part == "weight":
-            g = (x - mean).mul_(g)
         sums = g.reshape(*g.shape[:2], -1).sum(2)
-        return (sums * scale if part == "weight" else sums).square().sum(0)
+        if part == "weight":
+            sums = ((g * x).reshape(*g.shape[:2], -1).sum(2) - sums * mean) * scale
+        return sums.square().sum(0)
 
     return squares
 
@@ -435,55 +450,52 @@ def _pad(layer: nn.Conv2d, x: Tensor, g: Tensor) -> Tensor:
     return F.pad(x, edges) if any(edges) else x
 
 
-def _taps(layer: nn.Conv2d, x: Tensor, g: Tensor) -> list[Tensor]:
-    """For each weight of the kernel, row by row, the part of the padded x that it meets: views [N, C, H', W']."""
-    (rows, columns), (down, right) = g.shape[2:], layer.stride
-    return [
-        x[:, :, top : top + down * (rows - 1) + 1 : down, left : left + right * (columns - 1) + 1 : right]
-        for top in range(0, layer.kernel_size[0] * layer.dilation[0], layer.dilation[0])
-        for left in range(0, layer.kernel_size[1] * layer.dilation[1], layer.dilation[1])
-    ]
-
-
 def _squared_patches(layer: nn.Conv2d, g: Tensor, x: Tensor) -> Tensor:
     """A dense convolution's squares [O, C, K] (K taps), from g and the padded x: a linear layer on patches."""
-    channels, outputs, taps = x.shape[1], g.shape[1], math.prod(layer.kernel_size)
-    total = g.new_zeros(outputs, taps * channels)
-    for some_g, some_x in _slices(taps * channels * max(outputs, g[0, 0].numel()), SLICE_NUMBERS, g, x):
-        met = _taps(layer, some_x, some_g)
-        if taps == 1:
-            patches = met[0].flatten(2).transpose(1, 2)  # [N, T, C]
-        else:
-            patches = torch.stack([tap.permute(0, 2, 3, 1) for tap in met], 3).flatten(3).flatten(1, 2)  # [N, T, K·C]
-        total += _squared_products(some_g.flatten(2).transpose(1, 2), patches)
-    return total.view(outputs, taps, channels).transpose(1, 2)
+    (height, width), channels, taps = g.shape[2:], x.shape[1], math.prod(layer.kernel_size)
+
+    def squares(g: Tensor, x: Tensor) -> Tensor:
+        # [N, T, K·C] by strides alone, then one copy: for 1 × 1 not even that
+        x = x.permute(0, 2, 3, 1)
+        image, down, right, channel = x.stride()
+        steps = (down * layer.stride[0], right * layer.stride[1], down * layer.dilation[0], right * layer.dilation[1])
+        patches = x.as_strided((len(x), height, width, *layer.kernel_size, channels), (image, *steps, channel))
+        return _squared_products(g.flatten(2).transpose(1, 2), patches.reshape(len(x), height * width, -1))
+
+    numbers = taps * channels * max(g.shape[1], height * width)
+    return _add_slices(squares, numbers, SLICE_NUMBERS, g, x).view(-1, taps, channels).transpose(1, 2)
 
 
 def _squared_by_channel(layer: nn.Conv2d, g: Tensor, x: Tensor) -> Tensor:
-    """The squares [O, K] of a convolution that keeps channels apart, from g and the padded x."""
+    """The squares [O, K] of a convolution that keeps channels apart, from g and the padded x, tap by tap."""
     if g.shape[1] > x.shape[1]:
         x = x.repeat_interleave(g.shape[1] // x.shape[1], 1)
     # Channels last, so that sums over places run along rows of channels.
     g, x = (tensor.contiguous(memory_format=torch.channels_last) for tensor in (g, x))
-    total = g.new_zeros(math.prod(layer.kernel_size), g.shape[1])
-    for some_g, some_x in _slices(g[0].numel(), TAP_NUMBERS, g, x):
-        product = torch.empty_like(some_g)
-        for squares, tap in zip(total, _taps(layer, some_x, some_g), strict=True):
-            squares += torch.mul(some_g, tap, out=product).sum((2, 3)).square_().sum(0)
-    return total.T
+    (height, width), (down, right) = g.shape[2:], layer.stride
+    taps = [
+        (slice(top, top + down * (height - 1) + 1, down), slice(left, left + right * (width - 1) + 1, right))
+        for top in range(0, layer.kernel_size[0] * layer.dilation[0], layer.dilation[0])
+        for left in range(0, layer.kernel_size[1] * layer.dilation[1], layer.dilation[1])
+    ]
+
+    def squares(g: Tensor, x: Tensor) -> Tensor:
+        product = torch.empty_like(g)
+        sums = [torch.mul(g, x[:, :, rows, columns], out=product).sum((2, 3)) for rows, columns in taps]
+        return torch.stack(sums).square_().sum(1)
+
+    return _add_slices(squares, g[0].numel(), TAP_NUMBERS, g, x).T
 
 
 def _squared_products(g: Tensor, x: Tensor) -> Tensor:
     """Σ_n (Σ_t g_nto x_nti)², [O, I], from g [N, T, O] and x [N, T, I]."""
     if g.shape[1] == 1:
         return g[:, 0].square().T @ x[:, 0].square()
-    total = g.new_zeros(g.shape[2], x.shape[2])
-    for some_g, some_x in _slices(total.numel(), SLICE_NUMBERS, g, x):
-        total += torch.bmm(some_g.transpose(1, 2), some_x).square_().sum(0)
-    return total
+    return torch.bmm(g.transpose(1, 2), x).square_().sum(0)
 
 
-def _slices(numbers: int, limit: int, g: Tensor, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Both tensors, a few images at a time: so many that temporaries of `numbers` an image stay within the limit."""
+def _add_slices(squares: Callable[[Tensor, Tensor], Tensor], numbers: int, limit: int, g: Tensor, x: Tensor) -> Tensor:
+    """The sum of squares(g, x) over slices of a few images, so that `numbers` an image stay within the limit."""
     count = max(1, limit // numbers)
-    return zip(torch.split(g, count), torch.split(x, count), strict=True)
+    slices = zip(torch.split(g, count), torch.split(x, count), strict=True)
+    return functools.reduce(Tensor.add_, (squares(some_g, some_x) for some_g, some_x in slices))

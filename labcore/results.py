@@ -170,8 +170,9 @@ class Fold:
         self.events = 0
         self.last_time = 0.0
         self.attempts = 0
-        # Seconds before this attempt began are not its own: speed is measured from here.
-        self.attempt_start = (0, 0.0)
+        # What came before this attempt, or was reused in it, is not its own: speed is measured from here, in images,
+        # seconds of training, and the time of day.
+        self.attempt_start = (0, 0.0, 0.0)
 
     @property
     def tasks(self) -> Sequence[TaskFacts]:
@@ -183,6 +184,11 @@ class Fold:
         """Training speed of this attempt, evaluation apart; None before anything was trained."""
         images, seconds = self.images_seen - self.attempt_start[0], self.train_seconds - self.attempt_start[1]
         return images / seconds if images > 0 and seconds > 0 else None
+
+    @property
+    def reused_seconds(self) -> float:
+        """Seconds of training in stages that other runs had trained already, as measured then."""
+        return sum(stage.ended.train_seconds for stage in self.stages if stage.ended and stage.ended.reused)
 
     @property
     def progress(self) -> float:
@@ -203,7 +209,7 @@ class Fold:
         seen = self.images_seen - self.attempt_start[0]
         if seen <= 0:
             return None
-        passed = self.last_time - self.started.time
+        passed = self.last_time - self.attempt_start[2]
         return passed / seen * (self.started.total_images - self.images_seen)
 
     def add(self, event: Event) -> None:
@@ -244,6 +250,9 @@ class Fold:
                 self.stages[event.stage - 1].footprint = event
             case StageEnded():
                 self.stages[event.stage - 1].ended = event
+                if event.reused:
+                    self.train_seconds = sum(stage.ended.train_seconds for stage in self.stages if stage.ended)
+                    self.attempt_start = (self.images_seen, self.train_seconds, event.time)
             case RunEnded():
                 self.downloading, self.ended = None, event
 
@@ -263,7 +272,7 @@ class Fold:
                 self.stages[-1].validation = self.stages[-1].footprint = None
         self.images_seen = event.images_seen
         self.train_seconds, self.evaluation_seconds = event.train_seconds, event.evaluation_seconds
-        self.attempt_start = (self.images_seen, self.train_seconds)
+        self.attempt_start = (self.images_seen, self.train_seconds, event.time)
 
     # -----------------------------------------------------------------------------------------------------------------
 

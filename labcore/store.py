@@ -13,6 +13,7 @@ Laws that hold whoever comes and goes, `kill -9` included:
     HOME/records/            states and queue (diskcache, JSON text only, never evicted)
     HOME/runs/ID/            config.json  events.jsonl  checkpoint.safetensors  stop  stages/K/*.safetensors
     HOME/cache/pictures/     decoded pictures, by fingerprint
+    HOME/cache/stages/       trained stages (labcore/stages.py), by what they depend on; the arrays are the runs' own
     HOME/weights/, datasets/ what was downloaded, or put there by hand; never evicted
     HOME/workers/            a lock and a log for each device
 """
@@ -91,6 +92,8 @@ class RunRecord(Frozen):
     owner: Process | None = None
     error: str | None = None
     imported: bool = False
+    fresh: bool = False  # it reads no stored stage
+    pinned: bool = False  # its stages' arrays are never evicted
     # Kept here so that a table of runs reads no events.
     average_accuracy: float | None = None
     forgetting: float | None = None
@@ -221,8 +224,9 @@ class Store:
         return record
 
     def _change(self, run: str, **changes: Any) -> RunRecord:
-        """Overwrite fields of a record. The caller is in a transaction, or is the run's writer."""
-        return self._put(self.record(run).model_copy(update=changes))
+        """Overwrite fields of a record, and leave the others as they are now. Raises UnknownRun."""
+        with self._transaction():
+            return self._put(self.record(run).model_copy(update=changes))
 
     def _transaction(self) -> contextlib.AbstractContextManager[None]:
         return self._records.transact(retry=True)  # type: ignore[no-any-return]
@@ -233,8 +237,8 @@ class Store:
         """Queue a configuration, or find the run that it already is.
 
         The same key as a complete, queued or running run is that run. A stopped or failed one is queued again and goes
-        on from its last checkpoint. `use_cache=False` always makes a new run. Raises StoreError where nothing can be
-        written.
+        on from its last checkpoint. `use_cache=False` always makes a new run, which reads no stored stage. Raises
+        StoreError where nothing can be written.
         """
         key = config.key()
         try:
@@ -244,7 +248,7 @@ class Store:
                     with contextlib.suppress(UnknownRun):
                         self.folder(known)
                         return self._submit_again(self.record(known), device)
-                run = self._create(config, key, device)
+                run = self._create(config, key, device, fresh=not use_cache)
                 if use_cache:
                     self._records.set(f"key/{key}", run, retry=True)
                 return Submission(run, "queued", cached=False)
@@ -257,12 +261,12 @@ class Store:
             return Submission(record.run, "queued", cached=False)
         return Submission(record.run, record.state, cached=record.state == "complete")
 
-    def _create(self, config: RunConfig, key: str, device: str) -> str:
+    def _create(self, config: RunConfig, key: str, device: str, *, fresh: bool) -> str:
         run = _new_id(key[:6])
         folder = self.root / "runs" / run
         folder.mkdir(mode=0o700)
         write_atomically(folder / "config.json", config.model_dump_json(indent=2).encode())
-        self._put(RunRecord(run=run, key=key, state="queued", device=device, submitted=time.time()))
+        self._put(RunRecord(run=run, key=key, state="queued", device=device, submitted=time.time(), fresh=fresh))
         return run
 
     def claim(self, device: str) -> "Claim | None":
@@ -335,6 +339,10 @@ class Store:
     def _requeue(self, run: str, device: str) -> None:
         (self.folder(run) / "stop").unlink(missing_ok=True)
         self._change(run, state="queued", device=device, owner=None, error=None, ended=None)
+
+    def pin(self, run: str, pinned: bool) -> RunRecord:
+        """Keep the arrays of a run's stages whatever room they take, or no longer. Raises UnknownRun."""
+        return self._change(run, pinned=pinned)
 
     def delete(self, run: str) -> None:
         """Remove a run for good. Raises Busy while someone writes it, UnknownRun."""
@@ -416,9 +424,29 @@ class Store:
         folders = (self.folder(run) / "stages").glob("*/network.safetensors")
         return sorted(int(path.parent.name) for path in folders if path.parent.name.isdigit())
 
+    def usage(self) -> dict[str, int]:
+        """Bytes of `runs`, `stages` (their arrays), `pictures`, `downloads`, `other`; a file of two names is one."""
+        places = {"weights": "downloads", "datasets": "downloads", "runs": "runs"}
+        found = dict.fromkeys(("runs", "stages", "pictures", "downloads", "other"), 0)
+        seen: set[tuple[int, int]] = set()
+        for folder, _, names in os.walk(self.root):
+            parts = Path(folder).relative_to(self.root).parts
+            what = places.get(parts[0] if parts else "", "other")
+            if "stages" in parts[1:]:
+                what = "stages"
+            elif parts[:2] == ("cache", "pictures"):
+                what = "pictures"
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):
+                    status = os.lstat(os.path.join(folder, name))
+                    if (place := (status.st_dev, status.st_ino)) not in seen:
+                        seen.add(place)
+                        found[what] += status.st_size
+        return found
+
     def bytes_used(self) -> int:
         """Bytes of all runs, records and caches."""
-        return sum(path.stat().st_size for path in self.root.rglob("*") if path.is_file() and not path.is_symlink())
+        return sum(self.usage().values())
 
     # ---- workers ----------------------------------------------------------------------------------------------------
 
@@ -594,6 +622,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to, which takes its place when the block ends well, and else vanishes."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)  # a dead process's of our number; perhaps a link to what must not change
     try:
         yield temporary
         with temporary.open("rb") as file:

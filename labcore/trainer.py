@@ -53,6 +53,7 @@ from labcore.events import (
 from labcore.methods import METHODS
 from labcore.methods.base import Mask, Phase
 from labcore.network import Network, Overlay
+from labcore.stages import Addition, StageCache, StageKey, StoredStage, stage_keys
 from labcore.store import atomic_path, home
 
 # Live accuracy is measured on this many validation images of each task, at this many even intervals of a stage.
@@ -103,6 +104,8 @@ def train(
     checkpoint_seconds: float = 20.0,
     stages: Callable[[int], Path] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
+    stage_cache: StageCache | None = None,
+    fresh: bool = False,
 ) -> Iterator[Event]:
     """Train a configuration and tell what happens.
 
@@ -111,6 +114,9 @@ def train(
     it is written at stage ends, every `checkpoint_seconds` and on stopping. `stages(k)` is the folder that takes the
     arrays of stage k before its `StageEnded`. `should_stop` is asked before every step, every chunk of measuring and
     every piece of a download.
+
+    With a `stage_cache` (and `stages`) every stage is kept there, and a run without a checkpoint starts from the
+    longest prefix of its stages that is, unless it is to be `fresh`.
 
     The last event is a `RunEnded`: complete, stopped, or failed where the loss is not finite or a file that must be
     downloaded cannot be. Raises ConfigError, tasks.TaskError, and OSError where something cannot be written.
@@ -131,6 +137,8 @@ def train(
         yield RunEnded(state="failed", step=step, error=str(error))
         return
     try:
+        if stage_cache and stages:
+            run.use_stages(stage_cache, threads, read=not fresh)
         yield from run.events(threads, saved, checkpoint, checkpoint_seconds)
     except Stopped:
         yield RunEnded(state="stopped", step=run.step)
@@ -198,7 +206,7 @@ class _Run:
         self.config, self.device, self.stages, self.should_stop = config, device, stages, should_stop
         self.process = psutil.Process()
         self.memory_at_start = self.process.memory_info().rss
-        self.peak_memory = 0
+        self.peak_memory = self.reused_peak_memory = 0
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         size = config.backbone.image_size
@@ -214,6 +222,10 @@ class _Run:
         self.pending: list[dict[str, float]] = []
         self.feature_bytes: dict[int, int] = {}
         self.optimizers: list[torch.optim.Optimizer] = []
+        self.told: list[Event] = []  # of this stage so far
+        self.stage_cache: StageCache | None = None
+        self.stage_keys: list[StageKey] = []
+        self.reads_stages = False
 
     # ---- the run ----------------------------------------------------------------------------------------------------
 
@@ -244,8 +256,15 @@ class _Run:
             evaluation_seconds=self.clock.evaluation,
             versions={"engine": ENGINE_VERSION, "torch": torch.__version__},
         )
-        for stage in range(position.stage, len(self.all_tasks) + 1):
-            yield from self._stage(stage, position if stage == position.stage else None, saved[1] if saved else {})
+        first = position.stage
+        if self.reads_stages and not saved:
+            yield from self._stored_stages()
+            first = len(self.tasks) + 1
+        for stage in range(first, len(self.all_tasks) + 1):
+            goes_on = saved is not None and stage == first
+            for event in self._stage(stage, position if goes_on else None, saved[1] if saved and goes_on else {}):
+                self._note(event)
+                yield event
         yield RunEnded(
             state="complete",
             step=self.step,
@@ -280,16 +299,14 @@ class _Run:
                 continue
             first_step = position.phase_step if position is not None and begun and number == position.phase else 0
             yield from self._phase(stage, number, phase, first_step, tensors if first_step else {})
-        working = self.method.working_footprint()
-        self.clock.start()
-        self.method.end_stage(stage)
-        self.clock.trained()
         yield from self._warnings(stage)
+        working = self.method.working_footprint()
+        added = self._end_stage(stage)
+        for text in added.warnings:
+            yield Warned(stage=stage, text=text, step=self.step)
         yield from self._measure(stage)
         yield FootprintMeasured(stage=stage, kept=self.method.footprint(), working=working, step=self.step)
-        if self.stages:
-            self._save_stage(self.stages(stage))
-        yield StageEnded(
+        ended = StageEnded(
             stage=stage,
             task=self.tasks[stage - 1].info.name,
             step=self.step,
@@ -298,7 +315,21 @@ class _Run:
             images_seen=self.stage_images,
             steps=self.stage_step,
         )
+        if self.stages:
+            self._save_stage(self.stages(stage))
+            self._keep_stage(ended, added)
+        yield ended
         self._save_checkpoint(stage + 1, 0, 0)
+
+    def _end_stage(self, stage: int) -> Addition:
+        """Let the method add what it adds, from a network that stands still."""
+        before = self.clock.train
+        self.clock.start()
+        self.network.let_statistics_move([])
+        self.method.end_stage(stage)
+        self.clock.trained()
+        warnings, self.method.warnings = tuple(self.method.warnings), []
+        return Addition(seconds=self.clock.train - before, warnings=warnings)
 
     def _phase(
         self, stage: int, number: int, phase: Phase, first_step: int, tensors: dict[str, Tensor]
@@ -380,6 +411,93 @@ class _Run:
         self.clock.start()
         method.end_phase(stage, phase)
         self.clock.trained()
+
+    # ---- stages that are stored already -----------------------------------------------------------------------------
+
+    def use_stages(self, cache: StageCache, threads: int, *, read: bool) -> None:
+        """Keep every stage in the cache, and with `read` take from there what is."""
+        machine: dict[str, str | int] = {
+            "engine": ENGINE_VERSION,
+            "torch": str(torch.__version__),
+            "device": self.device.type,
+            "card": _device_name(self.device) if self.device.type == "cuda" else "",
+            "cpu": torch.backends.cpu.get_cpu_capability(),
+            "threads": threads,
+        }
+        stages = range(1, len(self.all_tasks) + 1)
+        trained = [self.method.stage_config(stage) for stage in stages]
+        added = [self.method.addition_config(stage) for stage in stages]
+        self.stage_cache, self.reads_stages = cache, read
+        self.stage_keys = stage_keys(self.config, machine, trained, added)
+
+    def _stored_stages(self) -> Iterator[Event]:
+        """Take over the longest prefix of stages that is stored, and tell again what was said in each."""
+        assert self.stage_cache and self.stages
+        for task, key in zip(self.all_tasks, self.stage_keys, strict=True):
+            if self.should_stop():
+                raise Stopped
+            folder = self.stages(task.position)
+            comes_with_training = self.method.addition_config(task.position) is None
+            stored = self.stage_cache.take(key, folder, needs_addition=comes_with_training)
+            if stored is None:
+                return
+            self.tasks.append(task)
+            self.network.add_task(task.position, len(task.info.classes))
+            added = self._take_stage(task.position, stored, folder)
+            if stored.addition is None:
+                self.stage_cache.put_addition(key, folder, added)
+            yield from self._told_again(stored, added)
+
+    def _take_stage(self, stage: int, stored: StoredStage, folder: Path) -> Addition:
+        """Put network and method where the stage left them; what its end added is computed where it is not stored."""
+        tensors = checkpoints.read_tensors(folder / "network.safetensors")
+        self.network.load_tensors(tensors)
+        self.step, self.images_seen = stored.ended.step, stored.measured[-1].images_seen
+        if stored.addition is None:
+            self._let_learn(self.method.trainable(stage, self.method.phases(stage)[-1]))
+            added = self._end_stage(stage)
+            self._save_method(folder)
+            return added
+        own = {name: value for name, value in tensors.items() if name.startswith("copies/")}
+        if stored.addition.file:
+            own |= checkpoints.read_tensors(folder / "method.safetensors")
+        self.method.load_state_dict(own)
+        self.clock.train += stored.addition.seconds
+        return stored.addition
+
+    def _told_again(self, stored: StoredStage, added: Addition) -> Iterator[Event]:
+        """A stored stage's events as if it were trained now, but marked; seconds go on from what the run has spent."""
+        begun = self.clock.train - added.seconds, self.clock.evaluation
+        warned = [Warned(stage=stored.ended.stage, text=text, step=self.step) for text in added.warnings]
+        footprint = stored.footprint.model_copy(update={"kept": self.method.footprint()})
+        spent = stored.ended.train_seconds + added.seconds
+        ended = stored.ended.model_copy(update={"train_seconds": spent})
+        for event in [*stored.told, *warned, *stored.measured, footprint, ended]:
+            yield _moved(event, *begun).model_copy(update={"time": time.time(), "reused": True})
+        self.clock.train += stored.ended.train_seconds
+        self.clock.evaluation += stored.ended.evaluation_seconds
+        self.reused_peak_memory = max(self.reused_peak_memory, stored.peak_memory)
+
+    def _note(self, event: Event) -> None:
+        """Remember what this stage has said; a phase that goes on from a checkpoint opens once."""
+        if isinstance(event, StageStarted):
+            self.told = []
+        if not (isinstance(event, PhaseStarted) and any(_same_phase(event, known) for known in self.told)):
+            self.told.append(event)
+
+    def _keep_stage(self, ended: StageEnded, added: Addition) -> None:
+        """Put a stage whose arrays are saved into the cache; what its end said and took is the addition's."""
+        if self.stage_cache is None or self.stages is None or not isinstance(self.told[0], StageStarted):
+            return
+        *told, live, validation, test, footprint = self.told
+        ended = ended.model_copy(update={"train_seconds": ended.train_seconds - added.seconds})
+        begun = self.clock.train - self.clock.stage_train, self.clock.evaluation - self.clock.stage_evaluation
+        events = [
+            _moved(event, -begun[0], -begun[1])
+            for event in [*told[: len(told) - len(added.warnings)], live, validation, test, footprint, ended]
+        ]
+        key, folder = self.stage_keys[ended.stage - 1], self.stages(ended.stage)
+        self.stage_cache.put(key, folder, events, added, peak_memory=self._peak_memory_bytes())
 
     # ---- what a phase trains, and on what ---------------------------------------------------------------------------
 
@@ -531,7 +649,8 @@ class _Run:
 
     def _peak_memory_bytes(self) -> int:
         """What the run needed at its peak, over what the process held before it."""
-        return torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else self.peak_memory
+        peak = torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else self.peak_memory
+        return max(peak, self.reused_peak_memory)
 
     # ---- telling ----------------------------------------------------------------------------------------------------
 
@@ -584,15 +703,16 @@ class _Run:
 
     def _save_stage(self, folder: Path) -> None:
         """`network.safetensors`, and `method.safetensors` where the method keeps something of its own."""
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        state = self.method.state_dict()
-        copies = {name: value for name, value in state.items() if name.startswith("copies/")}
-        others = {name: value for name, value in state.items() if name not in copies}
+        self._save_method(folder)
+        copies = {name: value for name, value in self.method.state_dict().items() if name.startswith("copies/")}
+        with atomic_path(folder / "network.safetensors") as temporary:
+            checkpoints.write_tensors(temporary, self.network.tensors() | copies)
+
+    def _save_method(self, folder: Path) -> None:
+        others = {name: value for name, value in self.method.state_dict().items() if not name.startswith("copies/")}
         if others:
             with atomic_path(folder / "method.safetensors") as temporary:
                 checkpoints.write_tensors(temporary, others)
-        with atomic_path(folder / "network.safetensors") as temporary:
-            checkpoints.write_tensors(temporary, self.network.tensors() | copies)
 
     def _save_checkpoint(self, stage: int, phase: int, phase_step: int) -> None:
         """Everything that the rest of the run depends on."""
@@ -613,7 +733,9 @@ class _Run:
             stage_train_seconds=self.clock.stage_train,
             stage_evaluation_seconds=self.clock.stage_evaluation,
             peak_memory=self.peak_memory,
+            reused_peak_memory=self.reused_peak_memory,
             pending=tuple(self.pending),
+            told=tuple(self.told) if (phase, phase_step) != (0, 0) else (),
         )
         tensors = dict(self.network.tensors())
         tensors |= {f"method/{name}": value for name, value in self.method.checkpoint_tensors().items()}
@@ -638,8 +760,8 @@ class _Run:
             position.stage_train_seconds,
             position.stage_evaluation_seconds,
         )
-        self.peak_memory = position.peak_memory
-        self.pending = list(position.pending)
+        self.peak_memory, self.reused_peak_memory = position.peak_memory, position.reused_peak_memory
+        self.pending, self.told = list(position.pending), list(position.told)
 
 
 def rate_at(step: int, steps: int, warmup_fraction: float, schedule: str) -> float:
@@ -653,6 +775,18 @@ def rate_at(step: int, steps: int, warmup_fraction: float, schedule: str) -> flo
     if schedule == "constant":
         return 1.0
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+def _moved(event: Event, train: float, evaluation: float) -> Event:
+    """The event with what the run has spent counted from elsewhere."""
+    if not isinstance(event, StepLogged):
+        return event
+    seconds = event.train_seconds + train, event.evaluation_seconds + evaluation
+    return event.model_copy(update={"train_seconds": seconds[0], "evaluation_seconds": seconds[1]})
+
+
+def _same_phase(event: PhaseStarted, other: Event) -> bool:
+    return isinstance(other, PhaseStarted) and other.phase == event.phase
 
 
 def _mean(answers: Tensor) -> float:

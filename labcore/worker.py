@@ -18,6 +18,7 @@ from types import FrameType
 from labcore import estimates
 from labcore.configs import ConfigError
 from labcore.events import Event, RunEnded, StageEnded
+from labcore.stages import StageCache
 from labcore.store import Claim, RunRecord, Store
 from labcore.tasks import TaskError
 
@@ -49,6 +50,7 @@ def run_claim(
 
         train = trainer.train
     store = claim.store
+    stage_cache = StageCache(store)
     ended: RunEnded | None = None
     try:
         events = train(
@@ -60,6 +62,8 @@ def run_claim(
             checkpoint_seconds=checkpoint_seconds,
             stages=lambda stage: store.stage_folder(claim.run, stage),
             should_stop=lambda: shut_down() or claim.stop_requested(),
+            stage_cache=stage_cache,
+            fresh=claim.record.fresh,
         )
         for event in events:
             if isinstance(event, RunEnded) and event.state == "stopped" and not claim.stop_requested() and shut_down():
@@ -75,6 +79,7 @@ def run_claim(
         record = claim.finish(ended.state, ended.error)
         if ended.state == "complete":
             (claim.folder / "checkpoint.safetensors").unlink(missing_ok=True)
+        stage_cache.keep_to_limit()
         return record
     except (ConfigError, TaskError) as error:
         return claim.fail(str(error))

@@ -8,7 +8,7 @@ from labcore import estimates, figures, tasks, worker
 from labcore.configs import BACKBONES, ConfigError, RunConfig, parse
 from labcore.presets import PRESETS
 from labcore.store import StoreError
-from pages.parts import config_form, lab, method_cards
+from pages.parts import config_form, lab, method_cards, stages
 
 PICTURES = 10  # two rows of five
 STARTS = {
@@ -123,6 +123,7 @@ if not lab.store().records():
         "fans. It took a minute on two processor cores; everything below can be changed first.",
         icon=":material/lightbulb:",
     )
+stages.fork_note(lab.store(), config)
 if problem:
     st.error(problem, icon=":material/error:")
 for warning in config.warnings() if config else []:

@@ -9,7 +9,7 @@ import streamlit as st
 from labcore import archive
 from labcore.configs import BACKBONES, METHOD_TITLES, ConfigError
 from labcore.store import Busy, RunRecord, Store
-from pages.parts import lab, runs
+from pages.parts import lab, runs, stages
 
 
 @st.dialog("Delete this run?")
@@ -160,6 +160,9 @@ if (
 if delete_place.button("Delete", icon=":material/delete:", width="stretch", disabled=run is None) and run:
     ask_to_delete(store, run, runs.title(store.config(run)))
 
+if record is not None:
+    stages.keep_weights(store, record)
+
 take_away, bring_back = st.columns(2)
 with take_away.container(border=True):
     st.markdown("**Take a run away**")
@@ -185,4 +188,4 @@ with bring_back.container(border=True):
             st.rerun()
         except ConfigError as error:
             st.error(str(error).replace(Path(file.name).name, upload.name), icon=":material/error:")
-st.caption(f"{everything} run{'s' * (everything > 1)}, {lab.size(store.bytes_used())} on disk in {store.root}")
+stages.storage(store, everything)

@@ -9,7 +9,7 @@ import streamlit as st
 from labcore import figures, tasks, worker
 from labcore.results import Fold
 from labcore.store import RunRecord
-from pages.parts import lab, live_plot, runs
+from pages.parts import lab, live_plot, runs, stages
 
 lab.through_the_shell()
 store = lab.store()
@@ -61,6 +61,7 @@ def costs(record: RunRecord, fold: Fold) -> dict[str, str]:
     kept = result.footprint_bytes["total"]
     return {
         "training": lab.seconds(fold.train_seconds),
+        **({"of it reused": lab.seconds(fold.reused_seconds)} if fold.reused_seconds else {}),
         "measuring": lab.seconds(fold.evaluation_seconds),
         "speed": f"{speed:,.0f} images/s" if speed else "–",
         "images seen": f"{fold.images_seen:,}",
@@ -148,7 +149,17 @@ others = runs.laid_over(store, record)
 with moving:
     figures_now(record.active)
 
-st.page_link("pages/launch.py", label="Run it again with changes", icon=":material/edit:", query_params={"run": run})
+record, fold = store.record(run), runs.follow(store, run)
+stages.missing(store, record, fold)
+again, fork, keep = st.columns([1.2, 1.2, 2], vertical_alignment="center")
+with again:
+    st.page_link(
+        "pages/launch.py", label="Run it again with changes", icon=":material/edit:", query_params={"run": run}
+    )
+with fork:
+    stages.go_on(record, fold)
+with keep:
+    stages.keep_weights(store, record)
 with st.expander("How it is computed"):
     result = store.result(run)
     lost = [value for value in result.forgetting if value is not None]

@@ -123,7 +123,70 @@ def test_settings_apply_in_order(config: str) -> None:
     assert read(config, "--method", "joint").method.name == "joint"
 
 
+def test_a_sweep_trains_every_combination_and_shares_what_comes_out_the_same(
+    config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vary = ("--vary", "method.strength=1,100", "--vary", "seed=0,1")
+    results = good(capsys, "sweep", config, "--method", "ewc", *vary)
+    assert [(r["config"]["method"]["strength"], r["config"]["seed"]) for r in results] == [
+        (1, 0), (1, 1), (100, 0), (100, 1),
+    ]  # fmt: skip
+    assert [[stage["reused"] for stage in r["stages"]] for r in results] == [[False] * 2] * 2 + [[True, False]] * 2
+    status, out, _ = call(capsys, "sweep", config, "--method", "ewc", *vary)
+    assert status == 0
+    head, *lines = out.splitlines()
+    assert head.split() == ["method.strength", "seed", "accuracy", "forgotten", "training", "run"]
+    assert [line.split()[-1] for line in lines] == [result["run"] for result in results]
+    fresh = good(capsys, "sweep", config, "--method", "ewc", "--vary", "method.strength=100", "--no-cache")
+    assert fresh[0]["run"] not in {result["run"] for result in results}
+    assert [stage["reused"] for stage in fresh[0]["stages"]] == [False, False]
+    assert fresh[0]["accuracy_matrix"] == results[2]["accuracy_matrix"]
+
+
+def test_values_to_vary_are_json_or_text(config: str) -> None:
+    def read(*vary: str) -> list[Any]:
+        options = cli._parser().parse_args(["sweep", config, *(part for v in vary for part in ("--vary", v))])
+        return [list(chosen.values()) for chosen, _ in cli.read_sweep(options)]
+
+    assert read("training.optimizer=sgd,adam") == [["sgd"], ["adam"]]
+    assert read("training.epochs=1,2", "tasks.0.images_per_class=3,null") == [[1, 3], [1, None], [2, 3], [2, None]]
+    assert read('tasks=[{"name":"digits"}],[{"name":"faces"},{"name":"fans"}]') == [
+        [[{"name": "digits"}]], [[{"name": "faces"}, {"name": "fans"}]],
+    ]  # fmt: skip
+
+
+def test_a_sweep_in_which_one_fails_is_status_one(
+    config: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(config: Any, **options: Any) -> Any:
+        yield RunEnded(state="failed" if config.seed == 1 else "complete", error="It broke." if config.seed else None)
+
+    monkeypatch.setattr("labcore.trainer.train", train)
+    status, out, _ = call(capsys, "sweep", config, "--vary", "seed=1,0", "--json")
+    assert status == 1
+    assert [row["state"] for row in json.loads(out)] == ["failed", "complete"]
+
+
+def test_a_sweep_is_read_whole_before_anything_is_trained(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = call(capsys, "sweep", config, "--vary", "training.epochs=1,many", "--json")
+    assert (status, out, len(err.splitlines())) == (2, "", 1)
+    assert Store().records() == []
+
+
 BAD = [
+    ["sweep"],
+    ["sweep", "--vary", ""],
+    ["sweep", "--vary", "training.epochs"],
+    ["sweep", "--vary", "training.epochs="],
+    ["sweep", "--vary", "training.epochs=1,2,"],
+    ["sweep", "--vary", "nope=1"],
+    ["sweep", "--vary", "training.nope=1"],
+    ["sweep", "--vary", "tasks.9.name=digits"],
+    ["sweep", "--vary", "seed=1", "--vary", "seed=2"],
+    ["sweep", "--vary", "training.learning_rate=NaN"],
+    ["sweep", "--vary", "seed=" + ",".join(map(str, range(1001)))],
+    ["sweep", "--vary", "seed=1", "--checkpoint-seconds", "soon"],
+    ["submit", "--vary", "seed=1"],
     ["run", "absent.json"],
     ["run", "."],
     ["run", "--preset", "nope"],
@@ -166,7 +229,7 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize("arguments", BAD, ids=" ".join)
+@pytest.mark.parametrize("arguments", BAD, ids=lambda words: " ".join(words)[:60])
 def test_bad_input_is_one_line_and_status_two(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     status, out, err = call(capsys, *arguments, *(["--json"] if arguments else []))
     assert status == 2

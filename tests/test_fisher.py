@@ -544,9 +544,9 @@ def test_the_model_is_left_as_it_was(network: str, failing: str) -> None:
     counting.breaks = failing == "model"
     labels = torch.tensor([0, 1, 7 if failing == "labels" else 2])
     if failing in ("model", "labels"):
-        with pytest.raises((RuntimeError, ValueError), match="broken|a label is none"):
+        with pytest.raises((RuntimeError, ValueError), match=r"broken|a label is none"):
             fisher_diagonal(model, images, labels, "empirical")
-        with pytest.raises((RuntimeError, ValueError), match="broken|a label is none"):
+        with pytest.raises((RuntimeError, ValueError), match=r"broken|a label is none"):
             fisher_diagonal_by_image(model, images, labels, "empirical")
     else:
         with torch.no_grad():

@@ -11,9 +11,10 @@ import streamlit as st
 from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest
 
-from labcore import cli, presets, tasks
-from labcore.configs import METHODS, parse
+from labcore import cli, figures, presets, tasks, worker
+from labcore.configs import METHODS, RunConfig, parse
 from labcore.events import Downloading
+from labcore.stages import StageCache
 from labcore.store import Process, Store
 from pages.parts import config_form
 from tests import stories
@@ -252,3 +253,83 @@ def test_a_store_that_cannot_be_used_is_one_sentence(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("REUSE_LAB_HOME", str(tmp_path / "file" / "home"))
     test = app()
     assert "REUSE_LAB_HOME" in test.error[0].value
+
+
+def trained(store: Store, config: RunConfig, **options: Any) -> str:
+    run = store.submit(config, **options).run
+    assert worker.run_claim(store.claim_run(run), "cpu").state == "complete"
+    return run
+
+
+def test_watch_says_what_was_reused(store: Store) -> None:
+    trained(store, tiny(tasks=[{"name": "digits:0-3", "images_per_class": 10}]))
+    run = trained(store, tiny())
+    shown = watched(store, run)
+    assert "of it reused" in shown
+    assert "of it reused" not in watched(store, trained(store, tiny(seed=1)))
+    spans = figures.accuracy_curves_info(store.fold(run)).spans
+    assert [span.reused for span in spans] == [True, False]
+    assert "reused" in str(figures.accuracy_curves(figures.accuracy_curves_info(store.fold(run))).layout.annotations)
+
+
+def test_watch_offers_to_train_again_what_is_no_longer_stored(store: Store) -> None:
+    run = trained(store, tiny())
+    assert "no longer stored" not in watched(store, run)
+    StageCache(store).empty()
+    test = app("watch", run=run)
+    assert "after stages 1, 2 are no longer stored" in text(test)
+    button(test, "Train it again").click().run()  # type: ignore[attr-defined]
+    assert not test.exception
+    (fresh,) = [record for record in store.records() if record.state == "queued"]
+    assert fresh.fresh
+    assert store.config(fresh.run) == tiny()
+
+
+def test_a_run_whose_weights_are_to_be_kept_keeps_them(store: Store) -> None:
+    run = trained(store, tiny())
+    test = app("watch", run=run)
+    test.toggle(key=f"pin-{run}").set_value(True).run()
+    assert store.record(run).pinned
+    StageCache(store).empty()
+    assert store.stages_stored(run) == [1, 2]
+    test.toggle(key=f"pin-{run}").set_value(False).run()
+    assert not store.record(run).pinned
+
+
+def test_runs_says_what_is_stored_and_asks_before_it_empties(store: Store) -> None:
+    run = trained(store, tiny())
+    test = app("runs")
+    assert "weights of 2 stages" in text(test)
+    button(test, "Empty the stage store").click().run()  # type: ignore[attr-defined]
+    assert "Curves, figures and settings stay" in text(test)
+    assert store.stages_stored(run) == [1, 2]
+    button(test, "Empty").click().run()  # type: ignore[attr-defined]
+    assert not test.exception
+    assert store.stages_stored(run) == []
+    assert store.result(run).average_accuracy is not None
+
+
+def test_a_fork_says_how_many_stages_are_reused(store: Store) -> None:
+    run = trained(store, tiny("ewc"))
+    test = app(run=run, fork="1")
+    assert parse(test.session_state["draft"]) == tiny("ewc")
+    assert "You go on from stage 1 (Digits 0 to 3)" in text(test)
+    assert "The first 2 stages come out the same" in text(test)
+    test.session_state["draft"]["method"]["strength"] = 7.0
+    assert "The first stage comes out the same" in text(test.run())
+    test.button(key="method/lwf").click().run()
+    assert "The first stage comes out the same" in text(test)
+    test.session_state["draft"]["training"]["epochs"] = 3
+    assert "no stage comes out the same" in text(test.run())
+    test.session_state["draft"]["training"]["epochs"] = 2
+    StageCache(store).empty()
+    assert "their weights are no longer stored" in text(test.run())
+    button(test, "Forget that").click().run()  # type: ignore[attr-defined]
+    assert "You go on from" not in text(test)
+
+
+@pytest.mark.parametrize("fork", ["0", "3", "x", "", "²"])
+def test_a_fork_that_cannot_be_is_none(fork: str, store: Store) -> None:
+    test = app(run=store.submit(tiny()).run, fork=fork)
+    assert parse(test.session_state["draft"]) == tiny()
+    assert "You go on from" not in text(test)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from labcore import backbones
+from labcore import backbones, masks
 from labcore.backbones import Trunk
 from labcore.configs import BACKBONES, ConfigError
 from labcore.network import Network
@@ -59,6 +59,9 @@ def test_is_what_configurations_say(name: str, trunk: Trunk) -> None:
     info = BACKBONES[name]
     assert trunk.block_names == info.blocks
     assert sum(parameter.numel() for parameter in trunk.parameters()) == info.weights
+    smallest = {d: [w.numel() for w in masks.layers(trunk, d).values()] for d in (False, True)}
+    assert min(smallest[False]) == info.smallest_layer
+    assert min(smallest[True]) == min(info.smallest_layer, info.smallest_depthwise or info.smallest_layer)
     assert any(isinstance(module, nn.BatchNorm2d) for module in trunk.modules()) == info.has_norm
     assert not any(module.training for module in trunk.modules())
 

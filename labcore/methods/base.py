@@ -9,11 +9,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from labcore.batches import Batch, LoadedTask
+from labcore.configs import BASE as BASE
 from labcore.configs import RunConfig
 from labcore.network import Network, Overlay, count_bytes
-
-# What stage 1's outcome depends on where a method does nothing there that sequential fine-tuning would not.
-BASE: dict[str, Any] = {"name": "base"}
 
 # Which elements of a tensor may change: all of them (None), or where a bool tensor of its shape is true.
 Mask = Tensor | None
@@ -146,11 +144,15 @@ class Method:
         return {}
 
     def stage_config(self, stage: int) -> dict[str, Any]:
-        """The part of the method's configuration that this stage's outcome depends on."""
-        return self.run.method.model_dump(mode="json")
+        """The part of the method's configuration that this stage's training depends on: see configs.MethodConfig."""
+        return self.run.method.stage_config(stage, len(self.run.tasks))
+
+    def addition_config(self, stage: int) -> dict[str, Any] | None:
+        """What `end_stage` depends on beside training, where the trained network is all it needs: see there too."""
+        return self.run.method.addition_config(stage, len(self.run.tasks))
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What the method keeps beside the network, by export name."""
+        """What the method keeps beside the network, by export name: after a stage, all that the next one needs."""
         return {}
 
     @torch.no_grad()

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from labcore.batches import Batch, LoadedTask, Stopped
 from labcore.configs import EWCConfig, RunConfig
 from labcore.fisher import fisher_diagonal
-from labcore.methods.base import BASE, Method
+from labcore.methods.base import Method
 from labcore.network import Network, count_bytes, like
 from labcore.streams import stream
 
@@ -122,14 +122,6 @@ class EWC(Method):
         if self.spring is not None:
             kept |= {"fisher": count_bytes(self.spring.stiffness), "anchors": count_bytes(self.spring.rest)}
         return kept
-
-    def stage_config(self, stage: int) -> dict[str, Any]:
-        """There is no spring in stage 1."""
-        return BASE if stage == 1 else super().stage_config(stage)
-
-    def addition_config(self, stage: int) -> dict[str, Any] | None:
-        """Importance depends on how it is measured, not on how strongly it holds."""
-        return {"name": "ewc", "labels": self.config.labels, "fisher_images": self.config.fisher_images}
 
     def state_dict(self) -> dict[str, Tensor]:
         """`fisher/T/NAME` and `anchor/T/NAME` for every task that is learnt."""

@@ -10,7 +10,6 @@ Source   Li & Hoiem 2016, arXiv 1606.09282, eq. 1 to 4. Its distillation is this
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +17,7 @@ from torch.nn import functional
 
 from labcore.batches import CHUNK, Batch, LoadedTask, run_first_blocks
 from labcore.configs import LwFConfig, RunConfig
-from labcore.methods.base import BASE, Method, Phase
+from labcore.methods.base import Method, Phase
 from labcore.network import Network, count_bytes
 
 
@@ -74,10 +73,6 @@ class LwF(Method):
     def working_footprint(self) -> dict[str, int]:
         """The recorded outputs."""
         return {"recorded outputs": count_bytes(self.recorded.values())} if self.recorded else {}
-
-    def stage_config(self, stage: int) -> dict[str, Any]:
-        """There is nothing to remember in stage 1."""
-        return BASE if stage == 1 else super().stage_config(stage)
 
     def checkpoint_tensors(self) -> dict[str, Tensor]:
         """`recorded/T`."""

@@ -48,7 +48,7 @@ class PackNet(Method):
 
     def prunes(self, stage: int) -> bool:
         """Whether the stage leaves something to later ones; the last need not."""
-        return self.config.prune_last or stage < len(self.run.tasks)
+        return self.config.prunes(stage, len(self.run.tasks))
 
     # ---- train → prune → retrain → freeze ---------------------------------------------------------------------------
 
@@ -158,10 +158,6 @@ class PackNet(Method):
     def own_tensors(self) -> dict[str, Tensor]:
         """`scores/NAME`."""
         return {f"scores/{name}": score for name, score in self.scores.items()}
-
-    def stage_config(self, stage: int) -> dict[str, object]:
-        """Whether a stage prunes may hang on its being the last."""
-        return super().stage_config(stage) | {"prunes": self.prunes(stage)}
 
     def state_dict(self) -> dict[str, Tensor]:
         """`owner/NAME`, and with learned reuse `choice/T/NAME`, packed bits."""

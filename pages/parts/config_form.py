@@ -19,7 +19,7 @@ from labcore.configs import (
 )
 from labcore.presets import DEFAULT_METHOD, PRESETS, preset, preset_data, with_backbone
 from labcore.store import Store
-from pages.parts import lab
+from pages.parts import lab, stages
 
 
 def draft(store: Store) -> dict[str, Any]:
@@ -28,10 +28,12 @@ def draft(store: Store) -> dict[str, Any]:
     At first that of the run in the address, to be run again with changes; else the address's preset and method, or the
     story.
     """
-    again = st.query_params.pop("run", None)
+    again, fork = st.query_params.pop("run", None), st.query_params.pop("fork", None)
     if again is not None:
         with contextlib.suppress(ConfigError):
-            take_config(store.config(again))
+            config = store.config(again)
+            take_config(config)
+            st.session_state["fork"] = stages.asked_fork(config, again, fork)
     if "draft" not in st.session_state:
         asked, method = st.query_params.get("preset", ""), st.query_params.get("method", "")
         take_preset(asked if asked in PRESETS else "story", method if method in METHODS else DEFAULT_METHOD)
@@ -58,7 +60,10 @@ def take_config(config: RunConfig) -> None:
 
 
 def take_method(method: str) -> None:
-    """The preset's settings for another method; the tasks, the backbone's name and the seed stay as they are."""
+    """The preset's settings for another method; the tasks, the backbone's name and the seed stay as they are.
+
+    Where the draft goes on from a stage of a run, so do backbone and training: stages are shared by no others.
+    """
     old = st.session_state["draft"]
     take_preset(st.session_state["preset"], method)
     new = st.session_state["draft"]
@@ -66,6 +71,8 @@ def take_method(method: str) -> None:
         with_backbone(new, old["backbone"]["name"])
     new["backbone"]["start"] = old["backbone"]["start"]
     new["tasks"], new["seed"] = old["tasks"], old["seed"]
+    if st.session_state.get("fork"):
+        new["backbone"], new["training"] = old["backbone"], old["training"]
 
 
 def take_backbone(name: str) -> None:

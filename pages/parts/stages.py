@@ -1,0 +1,153 @@
+"""Trained stages on a page: how much room they take, keeping them, missing them, going on from them."""
+
+import streamlit as st
+
+from labcore import tasks, worker
+from labcore.configs import ConfigError, RunConfig
+from labcore.results import Fold
+from labcore.stages import StageCache, shared_stages
+from labcore.store import RunRecord, Store, UnknownRun
+from pages.parts import lab, runs
+
+# ---- room ------------------------------------------------------------------------------------------------------------
+
+
+def storage(store: Store, count: int) -> None:
+    """What lies on the disk, and the button that empties the stage store; `count` runs there are."""
+    usage, (stages, held) = store.usage(), StageCache(store).usage()
+    with st.container(border=True):
+        words, action = st.columns([4, 1], vertical_alignment="center")
+        with words:
+            st.markdown("**What is stored**")
+            st.html(
+                lab.figures_row(
+                    {
+                        f"{count} run{'s' * (count > 1)}": lab.size(usage["runs"]),
+                        f"weights of {stages} stage{'s' * (stages != 1)}": lab.size(usage["stages"]),
+                        "pictures": lab.size(usage["pictures"]),
+                        "downloads": lab.size(usage["downloads"]),
+                    }
+                )
+            )
+        if action.button("Empty the stage store", icon=":material/delete_sweep:", width="stretch", disabled=not stages):
+            _ask_to_empty(store, held)
+        st.caption(
+            f"Weights after each stage let a new run start where an old one was. Above "
+            f"{lab.size(StageCache(store).limit_bytes)} the least used ones go. "
+            f"{lab.size(sum(usage.values()))} on disk in {store.root}, records and logs included."
+        )
+
+
+@st.dialog("Empty the stage store?")
+def _ask_to_empty(store: Store, held: int) -> None:
+    """Weights cannot be brought back but by training, so it asks."""
+    st.write(
+        f"Up to {lab.size(held)} of weights go for good: new runs train all their stages, and finished runs can no "
+        "longer be gone on from. Curves, figures and settings stay. So do the weights of runs that are running, or "
+        "that you chose to keep."
+    )
+    keep, empty = st.columns(2)
+    if keep.button("Keep them", width="stretch"):
+        st.rerun()
+    if empty.button("Empty", type="primary", width="stretch", on_click=StageCache(store).empty):
+        st.rerun()
+
+
+def keep_weights(store: Store, record: RunRecord) -> None:
+    """Whether the run's weights stay whatever room they take."""
+    key = f"pin-{record.run}"
+    st.toggle(
+        "Keep its weights",
+        record.pinned,
+        key=key,
+        help="They stay until the run is deleted, whatever room they take.",
+        on_change=lambda: store.pin(record.run, st.session_state[key]),
+    )
+
+
+# ---- missing ---------------------------------------------------------------------------------------------------------
+
+
+def missing(store: Store, record: RunRecord, fold: Fold) -> None:
+    """Say which stages' weights are gone, and offer to train the run again."""
+    stored = store.stages_stored(record.run)
+    gone = [str(number) for number, stage in enumerate(fold.stages, 1) if stage.ended and number not in stored]
+    if record.active or not gone:
+        return
+    words, action = st.columns([4, 1], vertical_alignment="center")
+    words.caption(
+        f"The weights after stage{'s' * (len(gone) > 1)} {', '.join(gone)} are no longer stored, to make room. "
+        "All curves and figures are."
+    )
+    if action.button("Train it again", icon=":material/replay:", width="stretch", key="again"):
+        submission = store.submit(store.config(record.run), device=record.device, use_cache=False)
+        worker.ensure(store)
+        st.switch_page("pages/watch.py", query_params={"run": submission.run})
+
+
+# ---- going on from a stage -------------------------------------------------------------------------------------------
+
+
+def go_on(record: RunRecord, fold: Fold) -> None:
+    """Choose a stage of a run that is over, to go on from with other settings or jobs."""
+    ended = [number for number, stage in enumerate(fold.stages, 1) if stage.ended]
+    if record.active or not ended:
+        return
+    with st.popover("Go on from here with…", icon=":material/fork_right:", help="Fork: other settings or jobs"):
+        stage = st.radio(
+            "What stays",
+            ended,
+            len(ended) - 1,
+            format_func=lambda number: f"stages up to {number} · {fold.tasks[number - 1].title}",
+            key=f"fork-{record.run}",
+        )
+        st.page_link(
+            "pages/launch.py",
+            label="Choose what comes after",
+            icon=":material/edit:",
+            query_params={"run": record.run, "fork": str(stage)},
+        )
+
+
+def asked_fork(config: RunConfig, run: str, text: str | None) -> dict[str, object] | None:
+    """The fork that an address asks for: a run, and the last of its stages that stays; None where it asks for none."""
+    if text is None or not (text.isascii() and text.isdigit() and 1 <= int(text) <= len(config.tasks)):
+        return None
+    return {"run": run, "stage": int(text)}
+
+
+def fork_note(store: Store, draft: RunConfig | None) -> None:
+    """On Launch: what the draft goes on from, and how many of its first stages need not be trained."""
+    fork = st.session_state.get("fork")
+    if fork is None:
+        return
+    try:
+        record, old = store.record(fork["run"]), store.config(fork["run"])
+    except (UnknownRun, ConfigError):
+        del st.session_state["fork"]
+        return
+    stage = fork["stage"]
+    words, action = st.columns([5, 1], vertical_alignment="center")
+    words.info(
+        f"**You go on from stage {stage} ({tasks.describe(old.task_names[stage - 1]).title}) of {runs.title(old)}.** "
+        f"Change the method, its settings, or the jobs after it. {_reused(store, record, old, draft, stage)}",
+        icon=":material/fork_right:",
+    )
+    if action.button("Forget that", width="stretch", key="forget-fork"):
+        del st.session_state["fork"]
+        st.rerun()
+
+
+def _reused(store: Store, record: RunRecord, old: RunConfig, draft: RunConfig | None, stage: int) -> str:
+    if draft is None:
+        return ""
+    same, stored = shared_stages(draft, old), store.stages_stored(record.run)
+    here = next((number for number in range(same) if number + 1 not in stored), same)
+    if record.imported or (same and not here):
+        why = "that run was trained elsewhere" if record.imported else "their weights are no longer stored"
+        return f"All stages will be trained: {why}."
+    if not same:
+        return "As it stands no stage comes out the same, so all will be trained."
+    many = f"The first {here} stages come" if here > 1 else "The first stage comes"
+    short = "" if here >= stage else " A change before that stage, or in how its stages are trained, costs the others."
+    return f"{many} out the same and will be reused.{short}"

@@ -13,6 +13,7 @@ import contextlib
 import math
 import os
 import statistics
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -627,6 +628,7 @@ class Reader:
         self._wanted: OrderedDict[Experiment, list[tuple[Arm, int, RunConfig, str]]] = OrderedDict()
         self._findings: OrderedDict[Experiment, tuple[Any, Findings]] = OrderedDict()
         self._versions = 0
+        self._lock = threading.Lock()
 
     # ---- one run
 
@@ -666,6 +668,10 @@ class Reader:
 
     def look(self, experiment: Experiment) -> Findings:
         """How it stands. The same object as before where nothing changed."""
+        with self._lock:
+            return self._look(experiment)
+
+    def _look(self, experiment: Experiment) -> Findings:
         here = set(os.listdir(self.store.root / "runs"))
         wanted = self._wanted.get(experiment)
         if wanted is None:

@@ -12,6 +12,7 @@ from PIL import Image
 from streamlit.runtime.pages_manager import PagesManager
 
 from labcore import tasks, worker
+from labcore.experiments import Reader
 from labcore.store import Store, StoreError, home
 
 WORKER_WAITS = 3.0  # seconds
@@ -28,6 +29,16 @@ def _open(folder: str) -> Store:
 def store() -> Store:
     """The store of this server. Raises StoreError where it cannot be used."""
     return _open(str(home()))
+
+
+@st.cache_resource
+def _reader(folder: str) -> Reader:
+    return Reader(store())
+
+
+def reader() -> Reader:
+    """Reads finished runs, each once for all sessions of this server."""
+    return _reader(str(home()))
 
 
 def chosen_device() -> str:

@@ -107,9 +107,9 @@ def test_a_lost_worker_is_seen_and_its_run_still_counts_as_coming(store: Store) 
 
 def test_another_engine_version_is_shown_and_never_counted(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment = two_arms(1)
-    monkeypatch.setattr("labcore.configs.ENGINE_VERSION", "0")
-    old = stories.told(store, seeded(experiment.arms[0], 0), [[0.9], [0.1, 0.1]])
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr("labcore.configs.ENGINE_VERSION", "0")
+        old = stories.told(store, seeded(experiment.arms[0], 0), [[0.9], [0.1, 0.1]])
     reader = Reader(store)
     findings = reader.look(experiment)
     assert findings.cells[0].older == (old,) and findings.cells[0].finished is None

@@ -104,6 +104,26 @@ def style() -> None:
         .lab-figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(118px, 1fr)); gap: .6rem .9rem; }
         .lab-figures b { display: block; font-size: 1.25rem; line-height: 1.2; font-weight: 600; }
         .lab-figures span { font-size: .875rem; opacity: .75; }
+        .lab-table { width: 100%; border-collapse: collapse; table-layout: fixed; }
+        .lab-table th { text-align: left; font-weight: 600; padding: .35rem .6rem; vertical-align: top; }
+        .lab-table thead th { font-size: .9rem; opacity: .75; }
+        .lab-table tbody tr { border-top: 1px solid #8A8F9C44; height: 5.1rem; }
+        .lab-table td { padding: .35rem .6rem; vertical-align: top; cursor: help; }
+        .lab-table i { display: block; font-style: normal; font-size: .875rem; }
+        .lab-table small { display: block; font-size: .8rem; opacity: .65; }
+        .lab-note { display: block; font-weight: 400; font-size: .8rem; opacity: .7; }
+        .lab-table .lab-bar { margin-top: .5rem; max-width: 9rem; }
+        .lab-word { font-size: 1.05rem; font-weight: 600; }
+        .lab-word::before { content: ""; display: inline-block; width: .6em; height: .6em; border-radius: 50%;
+                            margin-right: .4em; border: 1.5px solid #5B78BF; }
+        .lab-word-good::before { background: #5B78BF; }
+        .lab-word-medium::before { background: linear-gradient(90deg, #5B78BF 50%, transparent 50%); }
+        .lab-none { opacity: .35; } .lab-none::before { display: none; }
+        .lab-yes { color: #1E8A5A; } .lab-no { color: #B7791F; } .lab-bad { color: #C8372D; font-weight: 600; }
+        .lab-legend { display: flex; flex-wrap: wrap; gap: 1.4rem; font-size: .95rem; }
+        .lab-advice { padding: .55rem .8rem; border-left: 4px solid #5B78BF; margin-bottom: .55rem; }
+        .lab-advice b { display: block; font-size: 1.05rem; }
+        .lab-out { border-color: #8A8F9C66; opacity: .65; }
         </style>"""
     )
 

@@ -317,7 +317,7 @@ def _describe_findings(findings: experiments.Findings) -> str:
     lines = [findings.experiment.title]
     for arm in findings.experiment.arms:
         accuracy = experiments.percents(findings.spread(arm.label, "accuracy"))
-        took = questions.with_sd(findings.spread(arm.label, "train_seconds"), "s")
+        took = experiments.with_sd(findings.spread(arm.label, "train_seconds"), "s")
         lines.append(f"  {arm.label:36} average accuracy {accuracy:14} training {took}")
     return "\n".join([*lines, *findings.told()])
 

@@ -7,7 +7,7 @@ colour; colours are the tasks' own. No torch, no Streamlit.
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import plotly.graph_objects as go
 
@@ -183,10 +183,10 @@ def plane(points: Sequence[PlanePoint]) -> go.Figure:
         )
     )  # fmt: skip
     low_x, low_y = _floor(p.new for p in points), _floor(p.old for p in points)
-    for point, height, side in _labels(points, low_x, low_y):
+    for point, x, y, side in labels_apart(points, low_x, low_y):
         figure.add_annotation(
-            x=point.new, y=height, text=point.name, showarrow=False, xanchor=side, xshift=10 if side == "left" else -10,
-            font={"size": 12}, yanchor="middle",
+            x=point.new, y=point.old, text=point.name, showarrow=True, arrowhead=0, arrowwidth=1, arrowcolor=GREY,
+            standoff=7, ax=x, ay=y, xanchor=side, yanchor="middle", font={"size": 13},
         )  # fmt: skip
     figure.update_xaxes(
         range=[low_x, 102], ticksuffix=" %", title={"text": "new job, right after it is learnt →", "font": {"size": 13}}
@@ -197,22 +197,40 @@ def plane(points: Sequence[PlanePoint]) -> go.Figure:
 
 
 def _floor(values: Iterable[float]) -> float:
-    """Half the scale, or all of it where something lies below: an axis that seldom moves."""
-    return 50.0 if min(values, default=100.0) >= 52 else 0.0
+    """Ten, twenty, … below all values: an axis that seldom moves."""
+    return max(0.0, 10 * ((min(values, default=60.0) - 4) // 10))
 
 
-def _labels(points: Sequence[PlanePoint], low_x: float, low_y: float) -> list[tuple[PlanePoint, float, str]]:
-    """Each name beside its point, left of those far to the right, and moved down where it would cover another."""
-    gap = (102 - low_y) / 17
-    placed: list[tuple[PlanePoint, float, str]] = []
-    for point in sorted(points, key=lambda point: -point.old):
-        side = "right" if point.new > low_x + 0.6 * (102 - low_x) else "left"
-        height = point.old
-        for _, other, other_side in placed:
-            if other_side == side and abs(other - height) < gap:
-                height = other - gap
-        placed.append((point, height, side))
-    return placed
+# About how large the chart's area and a letter are, px: names need not be placed exactly, only apart.
+_AREA, _LETTER, _LINE = (900, 320), 7, 17
+
+
+def labels_apart(
+    points: Sequence[PlanePoint], low_x: float, low_y: float
+) -> list[tuple[PlanePoint, int, int, Literal["left", "right"]]]:
+    """For each point where its name goes, px right of it and below it, so that no name covers another or a point."""
+    places = [((p.new - low_x) / (102 - low_x) * _AREA[0], (102 - p.old) / (102 - low_y) * _AREA[1]) for p in points]
+    taken = [(x - 8, y - 8, x + 8, y + 8) for x, y in places]
+    found: list[tuple[PlanePoint, int, int, Literal["left", "right"]]] = []
+    tries = sorted(
+        ((dx, dy) for dy in range(-9 * _LINE, 10 * _LINE, _LINE) for dx in (12, -12, 60, -60)),
+        key=lambda offset: (abs(offset[1]) + abs(offset[0]), offset),
+    )
+    for point, (x, y) in zip(points, places, strict=True):
+        width = _LETTER * len(point.name)
+        for dx, dy in tries:
+            left = x + dx if dx > 0 else x + dx - width
+            box = (left, y + dy - _LINE / 2, left + width, y + dy + _LINE / 2)
+            inside = box[0] > 0 and box[2] < _AREA[0] and box[1] > 0 and box[3] < _AREA[1]
+            if inside and not any(_overlap(box, other) for other in taken):
+                break
+        taken.append(box)
+        found.append((point, dx, dy, "left" if dx > 0 else "right"))
+    return found
+
+
+def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
 # ---- matrices and the way there -------------------------------------------------------------------------------------
@@ -260,8 +278,12 @@ def _panel(figure: go.Figure, number: int, count: int, title: str) -> tuple[str,
     suffix = "" if number == 0 else str(number + 1)
     left, top = column * width, 1 - row * height
     figure.update_layout({
-        f"xaxis{suffix}": {"domain": [left + 0.012, left + width - 0.018], "anchor": f"y{suffix}"},
-        f"yaxis{suffix}": {"domain": [top - height + 0.16 * height, top - 0.14 * height], "anchor": f"x{suffix}"},
+        f"xaxis{suffix}": {
+            "domain": [left + 0.012, left + width - 0.018], "anchor": f"y{suffix}", "zeroline": False,
+        },
+        f"yaxis{suffix}": {
+            "domain": [top - height + 0.16 * height, top - 0.14 * height], "anchor": f"x{suffix}", "zeroline": False,
+        },
     })  # fmt: skip
     figure.add_annotation(
         x=left + 0.012, xref="paper", xanchor="left", y=top - 0.12 * height, yref="paper", yanchor="bottom",
@@ -429,7 +451,7 @@ def _line_axes(figure: go.Figure, info: Lines, margin: int = 190) -> None:
                 "zerolinecolor": GREY, "nticks": 5,
             },
             f"yaxis{suffix}": {
-                "range": [len(info.names) - 0.4, -0.6], "tickvals": list(range(len(info.names))), "showgrid": True,
+                "range": [len(info.names) - 0.4, -0.6], "tickvals": list(range(len(info.names))), "zeroline": False,
                 "ticktext": info.names if number == 0 else [""] * len(info.names), "anchor": f"x{suffix}",
             },
         })  # fmt: skip
@@ -577,11 +599,11 @@ def learning_curves(found: Sequence[LearningCurve], panels: Sequence[str], axis:
         mine = [curve for curve in found if curve.panel == panel]
         figure.update_layout({
             f"xaxis{suffix}": {
-                "domain": [number / count + 0.005, (number + 0.95) / count - 0.12 / count], "anchor": f"y{suffix}",
-                "range": [0, furthest], "title": {"text": axis, "font": {"size": 13}},
+                "domain": [number / count + 0.005, (number + 1) / count - 0.11], "anchor": f"y{suffix}",
+                "range": [0, furthest], "zeroline": False, "title": {"text": axis, "font": {"size": 13}},
             },
             f"yaxis{suffix}": {
-                "range": [0, 102], "tickvals": [0, 25, 50, 75, 100], "anchor": f"x{suffix}",
+                "range": [0, 102], "tickvals": [0, 25, 50, 75, 100], "anchor": f"x{suffix}", "zeroline": False,
                 "ticktext": [f"{v} %" for v in (0, 25, 50, 75, 100)] if number == 0 else [""] * 5,
             },
         })  # fmt: skip
@@ -615,5 +637,5 @@ def learning_curves(found: Sequence[LearningCurve], panels: Sequence[str], axis:
                 x=curve.x[-1], y=height, xref=f"x{suffix}", yref=f"y{suffix}", xanchor="left", xshift=8,
                 showarrow=False, text=curve.name.split(",")[0], font={"size": 12},
             )  # fmt: skip
-    figure.update_layout(margin={"l": 52, "r": 60, "t": 28, "b": 48}, showlegend=False)
+    figure.update_layout(margin={"l": 52, "r": 8, "t": 28, "b": 48}, showlegend=False)
     return figure

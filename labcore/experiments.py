@@ -431,25 +431,17 @@ class Difference:
     def sentence(self, a: str, b: str) -> str:
         """What the difference is and how sure, in a line."""
         measure, mean = MEASURES[self.measure], self.spread.mean
+        title = measure.title[0].upper() + measure.title[1:]
         if mean is None:
-            return f"{a} and {b} have no seed in common yet."
-        size = amount(measure.unit, abs(mean), points=True)
-        over = f"± {amount(measure.unit, self.spread.sd, points=True)}" if self.spread.sd is not None else ""
+            return f"{title}: {a} and {b} have no seed in common yet."
         seeds = f"{self.spread.n} seed{'s' * (self.spread.n > 1)}"
-        way = "more" if mean > 0 else "less"
-        match self.sure:
-            case "one seed":
-                how = "one seed says nothing of chance"
-            case "none seen":
-                return (
-                    f"{measure.title}: no difference seen between {a} and {b} "
-                    f"({'+' if mean > 0 else '−' if mean < 0 else ''}{size} {over}, {seeds})."
-                )
-            case "likely":
-                how = "likely: more than twice its standard error, but within Student's 95 % interval for so few seeds"
-            case _:
-                how = "clear: beyond Student's 95 % interval"
-        return f"{measure.title}: {a} has {size} {over} {way} than {b} over {seeds} ({how}).".replace("  ", " ")
+        if self.sure == "none seen":
+            sign = "+" if mean > 0 else "−" if mean < 0 else ""
+            size = with_sd(self.spread, measure.unit, points=True, positive=True)
+            return f"{title}: no difference seen between {a} and {b} ({sign}{size} over {seeds})."
+        size = with_sd(self.spread, measure.unit, points=True, positive=True)
+        how = "which says nothing of chance" if self.sure == "one seed" else self.sure
+        return f"{title}: {a} is {size} {'above' if mean > 0 else 'below'} {b} over {seeds} ({how})."
 
 
 def amount(unit: Unit, value: float, *, points: bool = False) -> str:
@@ -466,6 +458,18 @@ def amount(unit: Unit, value: float, *, points: bool = False) -> str:
             return f"{value:.0f} steps"
         case _:
             return f"{value:.1f} {unit}" if abs(value) < 9.95 else f"{value:.0f} {unit}"
+
+
+def with_sd(spread: Spread, unit: Unit, *, points: bool = False, positive: bool = False) -> str:
+    """`42 ± 1.2 s`; `positive` leaves out the mean's sign."""
+    if spread.mean is None:
+        return "–"
+    mean = amount(unit, abs(spread.mean) if positive else spread.mean, points=points)
+    if not spread.sd:
+        return mean
+    number, _, name = mean.rpartition(" ")
+    spare, _, other = amount(unit, spread.sd, points=points).rpartition(" ")
+    return f"{number} ± {spare} {name}" if name == other else f"{mean} ± {spare} {other}"
 
 
 def percents(spread: Spread) -> str:

@@ -4,7 +4,7 @@ Each is a function that makes its arms, and one that says in sentences what they
 "slow", …) come from the figures by rules that stand here once, and are shown beside them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -17,10 +17,10 @@ from labcore.experiments import (
     Experiment,
     Findings,
     Spread,
-    amount,
     arm_of,
     percents,
     take_seeds,
+    with_sd,
 )
 from labcore.presets import PRESETS, preset, preset_data
 from labcore.verdicts import CRITERIA, VERDICTS, Mark
@@ -149,13 +149,6 @@ def _figure(findings: Findings, label: str, rule: Rule) -> str:
     return with_sd(spread, MEASURES[rule.measure].unit)
 
 
-def with_sd(spread: Spread, unit: Any) -> str:
-    """`42 s ± 1.2 s`."""
-    if spread.mean is None:
-        return "–"
-    return amount(unit, spread.mean) + (f" ± {amount(unit, spread.sd)}" if spread.sd else "")
-
-
 def _tell_table(findings: Findings) -> list[str]:
     rows = [(arm, table_row(findings, arm)) for arm in findings.experiment.arms]
     compared = [
@@ -223,10 +216,12 @@ def q3(preset_name: str, seeds: int) -> Experiment:
 
 
 def _tell_pairs(*pairs: str) -> Callable[[Findings], list[str]]:
-    """A sentence an arm, then the differences of the pairs named."""
+    """The short answer from the first pair, a level an arm, then the differences of the pairs named."""
 
     def tell(findings: Findings) -> list[str]:
-        said = [_levels(findings)]
+        a, b = pairs[:2]
+        said = [_short(findings.difference(a, b, "accuracy"), f"“{a}”", f"“{b}”")]
+        said.append(_levels(findings, findings.experiment.arms))
         for a, b in zip(pairs[::2], pairs[1::2], strict=True):
             said += [findings.difference(a, b, measure).sentence(a, b) for measure in ("accuracy", "new")]
         return said
@@ -234,18 +229,41 @@ def _tell_pairs(*pairs: str) -> Callable[[Findings], list[str]]:
     return tell
 
 
-def _levels(findings: Findings) -> str:
-    parts = [f"{arm.label} {percents(findings.spread(arm.label, 'accuracy'))}" for arm in findings.experiment.arms]
+def _short(difference: Difference, a: str, b: str) -> str:
+    """One sentence in bold: whether the one does better than the other, as far as the seeds can show."""
+    mean, count = difference.spread.mean, difference.spread.n
+    match difference.sure:
+        case "nothing":
+            return "**Not known yet**: no seed is finished on both sides."
+        case "none seen":
+            return f"**No difference seen** over {count} seeds between {a} and {b}."
+        case sure:
+            way = "better" if mean is not None and mean > 0 else "worse"
+            how = {"clear": "clearly", "likely": "probably"}.get(sure, "in the one seed so far")
+            a = a[0].upper() + a[1:]
+            return f"**{a} does {how} {way}** than {b}."
+
+
+def _levels(findings: Findings, arms: Sequence[Arm], *, drop: str = "") -> str:
+    parts = [f"{arm.label.removesuffix(drop)} {percents(findings.spread(arm.label, 'accuracy'))}" for arm in arms]
     return f"Average accuracy over all jobs at the end: {', '.join(parts)}."
 
 
 def _tell_q3(findings: Findings) -> list[str]:
-    said = [_levels(findings)]
+    said = []
     for words in ("trained weights", "random weights"):
-        mask = f"Piggyback, {words}"
-        for other in ("Fine-tuning", "Separate copies"):
-            name = f"{other}, {words}"
-            said += [findings.difference(mask, name, measure).sentence(mask, name) for measure in ("new", "accuracy")]
+        drop = f", {words}"
+        mask, training, copies = (f"{name}{drop}" for name in ("Piggyback", "Fine-tuning", "Separate copies"))
+        short = _short(findings.difference(mask, training, "new"), "the mask", "fine-tuning on new jobs")
+        said.append(f"From {words}: {short}")
+        said.append(
+            _levels(findings, [findings.experiment.arm(label) for label in (mask, training, copies)], drop=drop)
+        )
+        for other in (training, copies):
+            said += [
+                findings.difference(mask, other, measure).sentence("Piggyback", other.removesuffix(drop))
+                for measure in ("new", "accuracy")
+            ]
     return said
 
 
@@ -255,7 +273,7 @@ def _tell_q3(findings: Findings) -> list[str]:
 
 # Ordinary training of all weights, normalisation included, at one rate; no head warms up, as that would help one start.
 _PLAIN_TRAINING = {
-    "optimizer": "adam", "learning_rate": 1e-3, "head_learning_rate": 1e-3, "epochs": 10, "batch_size": 32,
+    "optimizer": "adam", "learning_rate": 1e-3, "head_learning_rate": 1e-3, "epochs": 6, "batch_size": 32,
     "head_warmup_epochs": 0,
 }  # fmt: skip
 STARTS_LEVEL, RECYCLE_LEVEL = 0.8, 0.9
@@ -298,7 +316,7 @@ def _tell_starts(findings: Findings) -> list[str]:
             if arm.values[0][1] == network:
                 parts.append(f"{_FROM[str(arm.values[1][1])]} {_reach(findings, arm.label, STARTS_LEVEL, 0, 'steps')}")
         name = "Without normalisation" if kind == "plain" else "With batch normalisation"
-        said.append(f"{name}, steps to {STARTS_LEVEL:.0%} on digits: {'; '.join(parts)}.")
+        said.append(f"{name}, steps to {100 * STARTS_LEVEL:.0f} % on digits: {'; '.join(parts)}.")
     return said
 
 
@@ -317,9 +335,9 @@ def _reach(findings: Findings, label: str, level: float, which: int, unit: Any) 
 def recycle(seeds: int) -> Experiment:
     """Digits to an equal accuracy, on one network that has seen photographs and on one that has seen nothing."""
     arms = []
-    for start, label, epochs in (("pretrained", "recycled", 3), ("kaiming", "from nothing", 16)):
+    for start, label, epochs in (("pretrained", "recycled", 6), ("kaiming", "from nothing", 16)):
         data = {
-            "backbone": {"name": "efficientnet_lite0", "start": start, "image_size": 64, "norm": "frozen"},
+            "backbone": {"name": "efficientnet_lite0", "start": start, "image_size": 32, "norm": "frozen"},
             "tasks": [{"name": "digits"}],
             "training": {**_PLAIN_TRAINING, "epochs": epochs},
             "method": {"name": "fine_tuning"},
@@ -362,9 +380,10 @@ FIVE_CARS = (
 
 
 def _tell_recycle(findings: Findings) -> list[str]:
+    level = f"{100 * RECYCLE_LEVEL:.0f} %"
     used, new = (spent(findings, label, RECYCLE_LEVEL) for label in ("recycled", "from nothing"))
     said = [
-        f"To {RECYCLE_LEVEL:.0%} of digits: {label} {_reach(findings, label, RECYCLE_LEVEL, 1, 's')} of training"
+        f"To {level} of digits: {label} {_reach(findings, label, RECYCLE_LEVEL, 1, 's')} of training"
         + _power(found)
         + "."
         for label, found in (("recycled", used), ("from nothing", new))

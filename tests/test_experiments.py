@@ -141,7 +141,7 @@ def test_how_sure_a_difference_is() -> None:
     assert sure(0.05, 0.02, 0.07) == "likely"
     assert sure(0.05, 0.051, 0.049) == "clear"
     said = Difference("accuracy", Spread((0.1, -0.1, 0.02))).sentence("a", "b")
-    assert said == "average accuracy: no difference seen between a and b (+0.7 points ± 10.1 points, 3 seeds)."
+    assert said == "Average accuracy: no difference seen between a and b (+0.7 ± 10.1 points over 3 seeds)."
 
 
 def test_intransigence_is_against_joint_and_the_gap_against_copies(store: Store) -> None:
@@ -208,9 +208,9 @@ def test_every_question_is_answered_from_its_first_run_on(store: Store, name: st
     said = " ".join(Reader(store).look(experiment).told())
     assert "nan" not in said and "None" not in said
     if name == "q1":
-        assert "no difference seen between kept and set to zero" in said
+        assert "No difference seen** over 3 seeds between “kept” and “set to zero”" in said
     if name == "starts":
-        assert "Without normalisation, steps to 80%" in said
+        assert "Without normalisation, steps to 80 %" in said
     if name == "recycle":
         assert "times as long, over 3 seeds" in said
 

@@ -349,7 +349,7 @@ def measured(store: Store, *methods: str, seeds: int = 1) -> None:
 def test_compare_without_runs_teaches_and_one_button_queues_all_eight(store: Store) -> None:
     test = app("compare")
     assert "0 of 8 runs measured" in text(test)
-    assert "the article: bad" in text(test)
+    assert "“bad”" in text(test)
     button(test, "Measure all eight").click().run()  # type: ignore[attr-defined]
     assert not test.exception
     assert [store.config(record.run).method.name for record in store.active()] == list(METHODS)

@@ -18,20 +18,13 @@ def charts(groups: Sequence[Group], key: str, version: Hashable) -> None:
     """Stability against plasticity and cost, then task by task; heights follow the number of groups."""
     names = tuple((group.name, len(group.runs)) for group in groups)
     version = (version, names)
-    left, right = st.columns([1, 1])
-    with left:
-        st.markdown("**Learning the new against keeping the old** (plasticity, stability)")
-        points = comparisons.plane_info(groups)
-        if points:
-            live_plot.draw(lambda: comparisons.plane(points), f"plane-{key}", 380, version=version)
-            st.caption("Upper right is best. Filled: no other is better in both (the Pareto front, dotted).")
-        else:
-            st.caption("Needs runs of two jobs or more.")
-    with right:
-        st.markdown("**What it costs**")
-        costs = comparisons.costs_info(groups)
-        height = max(380, comparisons.lines_height(len(groups)))
-        live_plot.draw(lambda: comparisons.costs(costs), f"costs-{key}", height, version=version)
+    st.markdown("**Learning the new against keeping the old** (plasticity against stability)")
+    points = comparisons.plane_info(groups)
+    if points:
+        live_plot.draw(lambda: comparisons.plane(points), f"plane-{key}", 380, version=version)
+        st.caption("Upper right is best. Filled: no other is better in both (the Pareto front, dotted).")
+    else:
+        st.caption("Needs runs of two jobs or more.")
     jobs = list(groups[0].config.task_names)
     if all(group.config.task_names == jobs for group in groups):
         st.html(_legend(jobs))
@@ -50,6 +43,9 @@ def charts(groups: Sequence[Group], key: str, version: Hashable) -> None:
             st.caption(
                 f"{column.title[0].upper()}{column.title[1:]} needs {what} on the same jobs and seeds among these."
             )
+    st.markdown("**What it costs** (shorter is cheaper)")
+    costs = comparisons.costs_info(groups)
+    live_plot.draw(lambda: comparisons.costs(costs), f"costs-{key}", height, version=version)
     with st.expander("How these are computed"):
         st.markdown(
             """

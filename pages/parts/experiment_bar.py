@@ -50,7 +50,7 @@ def line(findings: Findings) -> None:
     progress = progress_of(findings)
     total = len(findings.cells)
     done = sum(cell.finished is not None for cell in findings.cells)
-    with st.container(height=56, border=False):
+    with st.container(height=44, border=False):
         if findings.complete:
             st.html(
                 f'<div class="lab-term">{_runs(total)}, measured on this machine or taken from what was here.</div>'

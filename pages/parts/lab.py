@@ -105,10 +105,11 @@ def style() -> None:
         .lab-figures b { display: block; font-size: 1.25rem; line-height: 1.2; font-weight: 600; }
         .lab-figures span { font-size: .875rem; opacity: .75; }
         .lab-table { width: 100%; border-collapse: collapse; table-layout: fixed; }
-        .lab-table th { text-align: left; font-weight: 600; padding: .35rem .6rem; vertical-align: top; }
+        .lab-table th { text-align: left; font-weight: 600; padding: .3rem .6rem .3rem 0; vertical-align: top;
+                        line-height: 1.3; }
         .lab-table thead th { font-size: .9rem; opacity: .75; }
-        .lab-table tbody tr { border-top: 1px solid #8A8F9C44; height: 5.1rem; }
-        .lab-table td { padding: .35rem .6rem; vertical-align: top; cursor: help; }
+        .lab-table tbody tr { border-top: 1px solid #8A8F9C44; height: 4.5rem; }
+        .lab-table td { padding: .3rem .6rem; vertical-align: top; cursor: help; line-height: 1.3; }
         .lab-table i { display: block; font-style: normal; font-size: .875rem; }
         .lab-table small { display: block; font-size: .8rem; opacity: .65; }
         .lab-note { display: block; font-weight: 400; font-size: .8rem; opacity: .7; }

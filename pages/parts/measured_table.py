@@ -24,7 +24,8 @@ def chosen() -> tuple[str, int]:
         "Jobs (preset)",
         list(PRESETS),
         default=asked if asked in PRESETS else "story",
-        format_func=lambda name: f"{PRESETS[name].title}: {' → '.join(t['name'] for t in PRESETS[name].base['tasks'])}",
+        format_func=lambda name: PRESETS[name].title,
+        help=" ".join(f"**{preset.title}**: {preset.description}" for preset in PRESETS.values()),
         key="table-preset",
     )
     seeds = right.segmented_control(
@@ -80,6 +81,10 @@ def moving(experiment: Experiment, live: bool) -> None:
         findings = lab.reader().look(experiment)
         experiment_bar.line(findings)
         st.html(table_html(findings, experiment_bar.progress_of(findings)))
+        st.caption(
+            "Large: the word for what was measured here, and the figure; rest on it for the rule. Small: “the "
+            "article's word”, or that of the method's own paper, with ✓ where they agree and ≠ where they differ."
+        )
         for sentence in findings.told():
             st.markdown(sentence)
         experiment_bar.earlier_versions(findings)
@@ -94,7 +99,8 @@ def moving(experiment: Experiment, live: bool) -> None:
 
 def table_html(findings: Findings, progress: dict[str, float]) -> str:
     """The table at its full size from the start; what is not measured yet stands faint, in the article's word."""
-    heads = "".join(f"<th>{title}</th>" for title in COLUMNS)
+    widths = (14, 18, 13, 13, 14, 13)
+    heads = "".join(f'<th style="width:{w}%">{t}</th>' for t, w in zip(COLUMNS, widths, strict=True))
     rows = "".join(
         f"<tr><th>{_name(findings, arm, progress)}</th>"
         + "".join(_cell(cell) for cell in questions.table_row(findings, arm))
@@ -131,12 +137,10 @@ def _name(findings: Findings, arm: Arm, progress: dict[str, float]) -> str:
 
 def _cell(cell: TableCell) -> str:
     rule = html.escape(cell.rule)
-    by = html.escape(f"{cell.source}: {cell.literature}")
     sign = "" if cell.agrees is None else ' <b class="lab-yes">✓</b>' if cell.agrees else ' <b class="lab-no">≠</b>'
-    if cell.word is None:
-        figure = f"<i>{html.escape(cell.figure)}</i>" if cell.figure else "<i>&nbsp;</i>"
-        return f'<td title="{rule}"><span class="lab-word lab-none">·</span>{figure}<small>{by}</small></td>'
-    return (
-        f'<td title="{rule}"><span class="lab-word lab-word-{cell.mark}">{html.escape(cell.word)}</span>'
-        f"<i>{html.escape(cell.figure)}</i><small>{by}{sign}</small></td>"
-    )
+    source = "" if cell.source == "the article" else "paper: "
+    by = f'<small title="{cell.source} says so">{source}“{html.escape(cell.literature)}”{sign}</small>'
+    word = '<span class="lab-word lab-none">·</span>'
+    if cell.word is not None:
+        word = f'<span class="lab-word lab-word-{cell.mark}">{html.escape(cell.word)}</span>'
+    return f'<td title="{rule}">{word}<i>{html.escape(cell.figure) or "&nbsp;"}</i>{by}</td>'

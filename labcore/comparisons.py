@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import plotly.graph_objects as go
 
-from labcore.configs import METHOD_TITLES, RunConfig
+from labcore.configs import BACKBONES, METHOD_TITLES, RunConfig
 from labcore.experiments import (
     MEASURES,
     CurvePoint,
@@ -107,6 +107,8 @@ def differences_line(configs: Sequence[RunConfig]) -> str:
             parts.append("jobs")
         elif path == "method.name":
             parts.append("method")
+        elif path == "backbone.name":
+            parts.append(f"network ({', '.join(BACKBONES[value].title for value in values)})")
         else:
             parts.append(f"{name} ({', '.join(values[:4])}{', …' * (len(values) > 4)})")
     return f"They differ in {', '.join(parts)}; all else that they share is the same."
@@ -118,13 +120,16 @@ def names_of(configs: Sequence[RunConfig], *, seeds: bool = False) -> list[str]:
     for config in configs:
         same = [other for other in configs if other.method.name == config.method.name]
         mine = _flat(config)
-        more = [
-            "jobs " + "+".join(config.task_names) if path == "tasks" else f"{path.split('.')[-1]} {_word(mine[path])}"
-            for path in differences(same)
-        ]
+        more = [_told_apart(config, path, mine[path]) for path in differences(same)]
         parts = [METHOD_TITLES[config.method.name], *(part.replace("_", " ") for part in more[:3])]
         names.append(", ".join([*parts, f"seed {config.seed}"] if seeds else parts))
     return names
+
+
+def _told_apart(config: RunConfig, path: str, value: Any) -> str:
+    if path == "tasks":
+        return "jobs " + "+".join(config.task_names)
+    return BACKBONES[value].title if path == "backbone.name" else f"{path.split('.')[-1]} {_word(value)}"
 
 
 # ---- stability against plasticity -----------------------------------------------------------------------------------
@@ -211,6 +216,9 @@ def labels_apart(
     """For each point where its name goes, px right of it and below it, so that no name covers another or a point."""
     places = [((p.new - low_x) / (102 - low_x) * _AREA[0], (102 - p.old) / (102 - low_y) * _AREA[1]) for p in points]
     taken = [(x - 8, y - 8, x + 8, y + 8) for x, y in places]
+    for p, (x, y) in zip(points, places, strict=True):
+        wide, high = p.new_sd / (102 - low_x) * _AREA[0], p.old_sd / (102 - low_y) * _AREA[1]
+        taken += [(x - wide, y - 2, x + wide, y + 2), (x - 2, y - high, x + 2, y + high)]
     found: list[tuple[PlanePoint, int, int, Literal["left", "right"]]] = []
     tries = sorted(
         ((dx, dy) for dy in range(-9 * _LINE, 10 * _LINE, _LINE) for dx in (12, -12, 60, -60)),

@@ -250,21 +250,23 @@ def _levels(findings: Findings, arms: Sequence[Arm], *, drop: str = "") -> str:
 
 
 def _tell_q3(findings: Findings) -> list[str]:
-    said = []
+    short, details = [], []
     for words in ("trained weights", "random weights"):
         drop = f", {words}"
         mask, training, copies = (f"{name}{drop}" for name in ("Piggyback", "Fine-tuning", "Separate copies"))
-        short = _short(findings.difference(mask, training, "new"), "the mask", "fine-tuning on new jobs")
-        said.append(f"From {words}: {short}")
-        said.append(
-            _levels(findings, [findings.experiment.arm(label) for label in (mask, training, copies)], drop=drop)
-        )
-        for other in (training, copies):
-            said += [
+        answer = _short(findings.difference(mask, training, "new"), "the mask", "fine-tuning on new jobs")
+        short.append(f"From {words}: {answer}")
+        levels = _levels(findings, [findings.experiment.arm(label) for label in (mask, training, copies)], drop=drop)
+        said = [
+            levels,
+            *(
                 findings.difference(mask, other, measure).sentence("Piggyback", other.removesuffix(drop))
+                for other in (training, copies)
                 for measure in ("new", "accuracy")
-            ]
-    return said
+            ),
+        ]
+        details += [f"From {words}: {sentence[0].lower()}{sentence[1:]}" for sentence in said]
+    return [*short, *details]
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -109,7 +109,7 @@ def style() -> None:
                         line-height: 1.3; }
         .lab-table thead th { font-size: .9rem; opacity: .75; }
         .lab-table tbody tr { border-top: 1px solid #8A8F9C44; height: 4.5rem; }
-        .lab-table td { padding: .3rem .6rem; vertical-align: top; cursor: help; line-height: 1.3; }
+        .lab-table td { padding: .3rem .6rem .3rem 0; vertical-align: top; cursor: help; line-height: 1.3; }
         .lab-table i { display: block; font-style: normal; font-size: .875rem; }
         .lab-table small { display: block; font-size: .8rem; opacity: .65; }
         .lab-note { display: block; font-weight: 400; font-size: .8rem; opacity: .7; }
@@ -119,7 +119,7 @@ def style() -> None:
                             margin-right: .4em; border: 1.5px solid #5B78BF; }
         .lab-word-good::before { background: #5B78BF; }
         .lab-word-medium::before { background: linear-gradient(90deg, #5B78BF 50%, transparent 50%); }
-        .lab-none { opacity: .35; } .lab-none::before { display: none; }
+        .lab-paper { font-style: italic; } .lab-none { opacity: .35; } .lab-none::before { display: none; }
         .lab-yes { color: #1E8A5A; } .lab-no { color: #B7791F; } .lab-bad { color: #C8372D; font-weight: 600; }
         .lab-legend { display: flex; flex-wrap: wrap; gap: 1.4rem; font-size: .95rem; }
         .lab-advice { padding: .55rem .8rem; border-left: 4px solid #5B78BF; margin-bottom: .55rem; }

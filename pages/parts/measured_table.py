@@ -9,7 +9,7 @@ from labcore.comparisons import groups_of
 from labcore.configs import METHOD_TITLES
 from labcore.experiments import MOST_SEEDS, Arm, Experiment, Findings
 from labcore.presets import PRESETS
-from labcore.questions import TableCell
+from labcore.questions import NAMED, TableCell
 from pages.parts import comparison, experiment_bar, lab, runs
 
 COLUMNS = ("new job", "old jobs", "time to learn", "time to answer", "memory", "old pictures")
@@ -44,6 +44,7 @@ def show() -> None:
     """The whole view: head, table, and the same methods as charts."""
     head, action = st.columns([4, 1], vertical_alignment="center")
     head.title("Which way keeps what it knew?", anchor=False)
+    st.write(f"{NAMED['table'].question} Press the button, and it fills in as they learn; leave whenever you like.")
     preset, seeds = chosen()
     experiment = questions.named("table", preset, seeds)
     live = lab.reader().look(experiment).live
@@ -83,7 +84,7 @@ def moving(experiment: Experiment, live: bool) -> None:
         st.html(table_html(findings, experiment_bar.progress_of(findings)))
         st.caption(
             "Large: the word for what was measured here, and the figure; rest on it for the rule. Small: “the "
-            "article's word”, or that of the method's own paper, with ✓ where they agree and ≠ where they differ."
+            "article's word”, in italics that of the method's own paper; ✓ where they agree, ≠ where they differ."
         )
         for sentence in findings.told():
             st.markdown(sentence)
@@ -99,7 +100,7 @@ def moving(experiment: Experiment, live: bool) -> None:
 
 def table_html(findings: Findings, progress: dict[str, float]) -> str:
     """The table at its full size from the start; what is not measured yet stands faint, in the article's word."""
-    widths = (14, 18, 13, 13, 14, 13)
+    widths = (12, 18, 12, 13, 14, 14)
     heads = "".join(f'<th style="width:{w}%">{t}</th>' for t, w in zip(COLUMNS, widths, strict=True))
     rows = "".join(
         f"<tr><th>{_name(findings, arm, progress)}</th>"
@@ -138,8 +139,8 @@ def _name(findings: Findings, arm: Arm, progress: dict[str, float]) -> str:
 def _cell(cell: TableCell) -> str:
     rule = html.escape(cell.rule)
     sign = "" if cell.agrees is None else ' <b class="lab-yes">✓</b>' if cell.agrees else ' <b class="lab-no">≠</b>'
-    source = "" if cell.source == "the article" else "paper: "
-    by = f'<small title="{cell.source} says so">{source}“{html.escape(cell.literature)}”{sign}</small>'
+    paper = "" if cell.source == "the article" else ' class="lab-paper"'
+    by = f'<small{paper} title="{cell.source} says so">“{html.escape(cell.literature)}”{sign}</small>'
     word = '<span class="lab-word lab-none">·</span>'
     if cell.word is not None:
         word = f'<span class="lab-word lab-word-{cell.mark}">{html.escape(cell.word)}</span>'

@@ -139,6 +139,7 @@ def _take_in(store: Store, here: Path) -> str:
         average_accuracy=result.average_accuracy,
         forgetting=sum(lost) / len(lost) if lost else None,
         train_seconds=sum(stage.train_seconds for stage in result.stages),
+        energy_wh=result.energy_wh,
     )
     for folder, _, _ in os.walk(here):
         with contextlib.suppress(OSError):
@@ -166,7 +167,7 @@ def _check_result(here: Path, config: RunConfig, ended: RunEnded, folded: Fold) 
         raise ConfigError("The import's result.json is not a result of this lab.") from None
     if folded.started is None or folded.started.config != config:
         raise ConfigError("The import's events are of another configuration than its config.json.")
-    same = {"cached", "stages", "run"}
-    if stored.model_dump(exclude=same) != mine.model_dump(exclude=same):
+    theirs = {"cached", "stages", "run", "carbon_g", "carbon_country"}  # of the lab that it comes from
+    if stored.model_dump(exclude=theirs) != mine.model_dump(exclude=theirs):
         raise ConfigError("The import's result.json does not agree with its events.")
     return stored

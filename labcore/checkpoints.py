@@ -22,7 +22,8 @@ class Position(Frozen):
     """Where a run stands, and what it has spent: `stage` from 1, `phase` and `phase_step` from 0, seconds of the run.
 
     `phase_step` steps of the phase are done; at phase 0, step 0 the stage has not begun. `pending` are the loss terms
-    of the steps since the last `StepLogged`; `told` is what the stage has said so far.
+    of the steps since the last `StepLogged`; `told` is what the stage has said so far. `energy_wh` is None where not
+    all of it was measured.
     """
 
     key: str
@@ -37,6 +38,8 @@ class Position(Frozen):
     stage_images: int = 0
     stage_train_seconds: float = 0.0
     stage_evaluation_seconds: float = 0.0
+    energy_wh: float | None = None
+    stage_energy_wh: float | None = None
     peak_memory: int = 0
     reused_peak_memory: int = 0
     pending: tuple[dict[str, float], ...] = ()

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from labcore import archive, experiments, questions, tasks, worker
+from labcore import archive, energy, experiments, questions, tasks, worker
 from labcore.configs import BACKBONES, METHOD_TITLES, METHODS, ConfigError, RunConfig, apply_setting, parse
 from labcore.events import Downloading, Evaluated, Event, RunEnded, RunStarted, StageEnded, StageStarted, to_line
 from labcore.presets import DEFAULT_METHOD, PRESETS, preset_data, with_backbone
@@ -144,10 +144,10 @@ def read_sweep(options: argparse.Namespace) -> list[tuple[dict[str, Any], RunCon
     """What varies, and the configuration, for every combination of --vary; all validated. Raises ConfigError."""
     varied: dict[str, list[Any]] = {}
     for setting in options.vary:
-        path, values = _setting("--vary", setting)
+        path, text = _setting("--vary", setting)
         if path in varied:
             raise ConfigError(f"--vary {path} is given twice; give all its values in one, as in {path}=1,2.")
-        varied[path] = _values(values)
+        varied[path] = _values(text)
     if not varied:
         raise ConfigError("Say what to vary, as in --vary method.strength=10,100,1000.")
     count = math.prod(map(len, varied.values()))
@@ -252,6 +252,7 @@ def _sweep(options: argparse.Namespace) -> int:
 def _train_here(options: argparse.Namespace, configs: Sequence[RunConfig]) -> Iterator[RunResult]:
     """Train one after the other in this process, until all are done or the person stops."""
     seconds, store, stop = _checkpoint_seconds(options), Store(), threading.Event()
+    energy.warm_up()
     from labcore.trainer import pick_device, use_threads
 
     device = pick_device(options.device)
@@ -552,6 +553,9 @@ def _describe(result: RunResult) -> str:
     lines += [f"  after {result.tasks[k]:16}" + _percents(row) for k, row in enumerate(result.accuracy_matrix)]
     if result.average_accuracy is not None:
         lines.append(f"  average accuracy {result.average_accuracy:.1%}")
+    if result.energy_wh is not None:
+        carbon, country = energy.grams(result.carbon_g), energy.country(result.carbon_country).text
+        lines.append(f"  ≈ {energy.watt_hours(result.energy_wh)}, {carbon} CO₂e ({country}), estimated by codecarbon")
     return "\n".join(lines)
 
 

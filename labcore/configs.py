@@ -642,12 +642,15 @@ def _position(node: list[Any], part: str, path: str) -> int:
     raise ConfigError(f"{path}: {part!r} is not a position from 0 to {len(node) - 1}.")
 
 
-def explain(error: ValidationError) -> str:
-    """One plain sentence for the first thing that is wrong, and how many more there are."""
+def explain(error: ValidationError, whole: type[BaseModel] | None = None) -> str:
+    """One plain sentence for the first thing that is wrong in `whole` (None: a run), and how many more there are."""
     first, *rest = error.errors(include_url=False)
     location = [str(part) for part in first["loc"]]
     if location[:1] == ["method"] and len(location) > 1 and location[1] in METHODS:
+        model: type[BaseModel] | None = METHODS[location[1]]
         del location[1]  # pydantic names the member of the union that it tried
+    else:
+        model = _model_at(location, whole or RunConfig)
     if location[:1] == ["tasks"] and len(location) > 1 and location[1].isdigit():
         location[1] = str(int(location[1]) + 1)  # people count from 1
     field = ".".join(location)
@@ -659,7 +662,7 @@ def explain(error: ValidationError) -> str:
         case "missing":
             sentence = f"{field} is missing"
         case "extra_forbidden":
-            sentence = f"{field} is not a known field{_siblings(location)}"
+            sentence = f"{field} is not a known field{_siblings(model)}"
         case "literal_error":
             sentence = f"{field} is {value}; allowed: {context['expected'].replace(chr(39), '')}"
         case "union_tag_invalid":
@@ -673,7 +676,7 @@ def explain(error: ValidationError) -> str:
         case "finite_number":
             sentence = f"{field} is {value}; it must be a finite number"
         case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal":
-            sentence = f"{field} is {value}; it must be {_bounds(location)}"
+            sentence = f"{field} is {value}; it must be {_bounds(model, location[-1])}"
         case _:
             sentence = f"{field or 'The configuration'} is {value}; {_plain(first['msg'])}"
     more = f" (and {len(rest)} more)" if rest else ""
@@ -691,10 +694,10 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "…"
 
 
-def _model_at(location: list[str]) -> type[BaseModel] | None:
+def _model_at(location: list[str], whole: type[BaseModel]) -> type[BaseModel] | None:
     match location:
         case [_]:
-            return RunConfig
+            return whole
         case ["backbone", _]:
             return BackboneConfig
         case ["training", _]:
@@ -704,18 +707,13 @@ def _model_at(location: list[str]) -> type[BaseModel] | None:
     return None
 
 
-def _siblings(location: list[str]) -> str:
-    model = _model_at(location)
+def _siblings(model: type[BaseModel] | None) -> str:
     return f"; known: {', '.join(model.model_fields)}" if model else ""
 
 
-def _bounds(location: list[str]) -> str:
-    models: list[type[BaseModel]] = [model for model in [_model_at(location)] if model] or list(METHODS.values())
-    for model in models:
-        if location[-1] in model.model_fields:
-            spec = _spec("", model, location[-1])
-            return spec.bounds
-    return "within its bounds"
+def _bounds(model: type[BaseModel] | None, name: str) -> str:
+    known = model is not None and name in model.model_fields
+    return _spec("", model, name).bounds if model is not None and known else "within its bounds"
 
 
 # ---------------------------------------------------------------------------------------------------------------------

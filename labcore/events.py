@@ -64,7 +64,8 @@ class TaskFacts(Frozen):
 class RunStarted(EventBase):
     """Opens an attempt, at 0 or at the step it resumes from, with what the run had spent by then.
 
-    `total_images` is what all stages together will train on, counted with repetition.
+    `total_images` is what all stages together will train on, counted with repetition. `energy_method` says in words how
+    energy is measured, None where it is not.
     """
 
     event: Literal["run_started"] = "run_started"
@@ -78,6 +79,8 @@ class RunStarted(EventBase):
     images_seen: int = 0
     train_seconds: float = 0.0
     evaluation_seconds: float = 0.0
+    energy_wh: float | None = None
+    energy_method: str | None = None
     versions: dict[str, str] = {}
 
 
@@ -108,7 +111,10 @@ class PhaseStarted(EventBase):
 
 
 class StepLogged(EventBase):
-    """Mean loss terms since the last such event; seconds are the run's so far, training and evaluation apart."""
+    """Mean loss terms since the last such event; seconds are the run's so far, training and evaluation apart.
+
+    `energy_wh` too is the run's so far, all that it did counted, as of at most a second ago; None: not measured.
+    """
 
     event: Literal["step_logged"] = "step_logged"
     stage: int
@@ -119,6 +125,7 @@ class StepLogged(EventBase):
     learning_rate: float
     train_seconds: float
     evaluation_seconds: float
+    energy_wh: float | None = None
 
 
 class Evaluated(EventBase):
@@ -162,7 +169,7 @@ class FootprintMeasured(EventBase):
 
 
 class StageEnded(EventBase):
-    """A task is learnt. Seconds, steps and images are those of this stage alone."""
+    """A task is learnt. Seconds, steps, images and watt-hours (measuring included) are those of this stage alone."""
 
     event: Literal["stage_ended"] = "stage_ended"
     stage: int
@@ -171,16 +178,21 @@ class StageEnded(EventBase):
     evaluation_seconds: float
     images_seen: int
     steps: int
+    energy_wh: float | None = None
 
 
 class RunEnded(EventBase):
-    """Closes an attempt. `error` says why it failed and what to try; the measures are of a complete run."""
+    """Closes an attempt. `error` says why it failed and what to try; the measures are of a complete run.
+
+    `energy_wh` is the run's at this point, of an attempt that ended in any way that it could tell.
+    """
 
     event: Literal["run_ended"] = "run_ended"
     state: Literal["complete", "stopped", "failed"]
     error: str | None = None
     test_ms_per_image: float | None = None
     peak_memory_bytes: int | None = None
+    energy_wh: float | None = None
 
 
 Event = (

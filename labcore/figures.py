@@ -390,3 +390,54 @@ def summary(fold: Fold) -> str:
         f"It learnt {first} to {_percent(learnt)}. After learning {last} as well it gets {_percent(now)} of the same "
         f"{tasks[0].test_images} pictures right: {verdict}"
     )
+
+
+# ---- what is kept ---------------------------------------------------------------------------------------------------
+
+# Purposes in plain words, in the order in which they are shown; methods name them in `footprint()`.
+_PURPOSES = {
+    "trunk": "weights",
+    "copies": "copies of the network",
+    "heads": "heads",
+    "norm": "normalisation a job",
+    "fisher": "importance (Fisher)",
+    "anchors": "old weights (anchors)",
+    "owners": "owners of weights",
+    "choices": "choices of old weights",
+    "masks": "masks",
+    "old images": "old pictures",
+}
+
+
+_WORKING = {"scores": "mask scores"}
+
+
+@dataclass(frozen=True, slots=True)
+class FootprintPart:
+    """Bytes for one purpose, and their share of all that is kept."""
+
+    purpose: str
+    count: int
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What is kept to answer all jobs and learn another, by purpose, and `working`: what is gone after each stage."""
+
+    kept: list[FootprintPart]
+    working: list[FootprintPart]
+
+
+def footprint_info(fold: Fold) -> Footprint:
+    """What the latest stage told, parts of no bytes left out; a purpose without plain words keeps its name."""
+    told = next((stage.footprint for stage in reversed(fold.stages) if stage.footprint), None)
+    if told is None:
+        return Footprint([], [])
+    total = sum(told.kept.values())
+
+    def parts(counts: Mapping[str, int], words: Mapping[str, str]) -> list[FootprintPart]:
+        order = [name for name in words if counts.get(name)] + [n for n in counts if n not in words and counts[n]]
+        return [FootprintPart(words.get(name, name), counts[name], counts[name] / total) for name in order]
+
+    return Footprint(parts(told.kept, _PURPOSES), parts(told.working, _WORKING))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from labcore.configs import Frozen
+from labcore.energy import WORLD, Country
 from labcore.events import (
     Downloading,
     Evaluated,
@@ -32,7 +33,10 @@ Matrix = tuple[tuple[float | None, ...], ...]
 
 
 class StageResult(Frozen):
-    """One stage: seconds of training alone, as measured when it was trained; `weights`: still stored."""
+    """One stage: seconds of training alone, as measured when it was trained; `weights`: still stored.
+
+    `energy_wh` counts the measuring too; null where it was not measured.
+    """
 
     task: str
     train_seconds: float
@@ -41,6 +45,7 @@ class StageResult(Frozen):
     images_seen: int
     steps: int
     weights: bool
+    energy_wh: float | None = None
 
 
 class RunResult(Frozen):
@@ -48,6 +53,10 @@ class RunResult(Frozen):
 
     `average_accuracy` is the mean of the last row of a complete run, null before. `footprint_bytes` holds what is kept
     by purpose, its `total`, and outside it `working`: what existed during a stage only.
+
+    `energy_wh` is codecarbon's estimate for all that was done for the run, work that was lost included (null: not
+    measured); `carbon_g` is that in the electricity of `carbon_country` (ISO code, null: the world's average), as set
+    when the result was read.
     """
 
     run: str
@@ -68,6 +77,9 @@ class RunResult(Frozen):
     needs_old_data: bool
     test_ms_per_image: float | None
     peak_memory_bytes: int | None
+    energy_wh: float | None = None
+    carbon_g: float | None = None
+    carbon_country: str | None = None
 
 
 def average_accuracy(matrix: Matrix, tasks: int) -> float | None:
@@ -101,6 +113,10 @@ def forgetting(matrix: Matrix, tasks: int) -> tuple[float | None, ...]:
 
 def _difference(a: float | None, b: float | None) -> float | None:
     return None if a is None or b is None else a - b
+
+
+def _sum(a: float | None, b: float | None) -> float | None:
+    return None if a is None or b is None else a + b
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -167,6 +183,9 @@ class Fold:
         self.step = 0
         self.train_seconds = 0.0
         self.evaluation_seconds = 0.0
+        # Told by this attempt and its forerunners, and beside it what was spent on work that an attempt then lost.
+        self._energy_told: float | None = None
+        self._energy_lost: float | None = 0.0
         self.events = 0
         self.last_time = 0.0
         self.attempts = 0
@@ -212,6 +231,11 @@ class Fold:
         passed = self.last_time - self.attempt_start[2]
         return passed / seen * (self.started.total_images - self.images_seen)
 
+    @property
+    def energy_wh(self) -> float | None:
+        """What was spent so far, by every attempt; None where a part was not measured."""
+        return _sum(self._energy_told, self._energy_lost)
+
     def add(self, event: Event) -> None:
         """Take the next event. An attempt that goes on from a step takes back what was said after it."""
         self.events += 1
@@ -233,6 +257,7 @@ class Fold:
             case StepLogged():
                 self.images_seen = event.images_seen
                 self.train_seconds, self.evaluation_seconds = event.train_seconds, event.evaluation_seconds
+                self._energy_told = event.energy_wh
                 _append(self.losses, LossPoint(event.stage, event.step, event.images_seen, event.phase, event.loss))
             case Evaluated(kind="live"):
                 _append(
@@ -255,8 +280,14 @@ class Fold:
                     self.attempt_start = (self.images_seen, self.train_seconds, event.time)
             case RunEnded():
                 self.downloading, self.ended = None, event
+                if event.energy_wh is not None:
+                    self._energy_told = event.energy_wh
 
     def _open(self, event: RunStarted) -> None:
+        if self.attempts:
+            lost = None if event.energy_wh is None else _difference(self._energy_told, event.energy_wh)
+            self._energy_lost = _sum(self._energy_lost, None if lost is None else max(0.0, lost))
+        self._energy_told = event.energy_wh
         self.attempts += 1
         self.first_started_at = self.first_started_at or event.time
         self.downloading, self.started, self.ended = None, event, None
@@ -295,8 +326,9 @@ class Fold:
         error: str | None = None,
         cached: bool = False,
         weights: Sequence[int] = (),
+        country: Country = WORLD,
     ) -> RunResult:
-        """The figures so far. `weights`: the stages (from 1) whose arrays are still stored."""
+        """The figures so far. `weights`: the stages (from 1) whose arrays are still stored; `country`: whose power."""
         test, validation, tasks = self.matrix("test"), self.matrix("validation"), len(config["tasks"])
         footprint = next((stage.footprint for stage in reversed(self.stages) if stage.footprint), None)
         kept = dict(footprint.kept) if footprint else {}
@@ -323,6 +355,7 @@ class Fold:
                     images_seen=stage.ended.images_seen,
                     steps=stage.ended.steps,
                     weights=number in weights,
+                    energy_wh=stage.ended.energy_wh,
                 )
                 for number, stage in enumerate(self.stages, 1)
                 if stage.ended
@@ -335,6 +368,9 @@ class Fold:
             needs_old_data=any(stage.old_images > 0 for stage in self.stages[1:]),
             test_ms_per_image=self.ended.test_ms_per_image if self.ended else None,
             peak_memory_bytes=self.ended.peak_memory_bytes if self.ended else None,
+            energy_wh=self.energy_wh,
+            carbon_g=country.grams(self.energy_wh),
+            carbon_country=country.code,
         )
 
 

@@ -41,7 +41,6 @@ from labcore.store import Store, atomic_path, write_atomically
 
 log = logging.getLogger("labcore.stages")
 
-DEFAULT_LIMIT = 10 * 10**9  # bytes
 _NAME = re.compile(r"[0-9a-f]{64}")
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -145,10 +144,11 @@ class _Entry:
 
 
 class StageCache:
-    """The folder of trained stages of a store, held to `limit_bytes`."""
+    """The folder of trained stages of a store, held to `limit_bytes` (None: what the store's settings say)."""
 
-    def __init__(self, store: Store, limit_bytes: int = DEFAULT_LIMIT) -> None:
-        self.store, self.limit_bytes = store, limit_bytes
+    def __init__(self, store: Store, limit_bytes: int | None = None) -> None:
+        self.store = store
+        self.limit_bytes = int(1e9 * store.settings().stage_cache_gb) if limit_bytes is None else limit_bytes
         self.root = store.cache / "stages"
 
     # ---- taking -----------------------------------------------------------------------------------------------------

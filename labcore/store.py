@@ -16,6 +16,7 @@ Laws that hold whoever comes and goes, `kill -9` included:
     HOME/cache/stages/       trained stages (labcore/stages.py), by what they depend on; the arrays are the runs' own
     HOME/weights/, datasets/ what was downloaded, or put there by hand; never evicted
     HOME/workers/            a lock and a log for each device
+    HOME/settings.json       what a person has set for the lab as a whole
 """
 
 import contextlib
@@ -37,8 +38,10 @@ import psutil
 from diskcache.core import MODE_PICKLE
 
 from labcore.configs import ConfigError, Frozen, RunConfig, parse_json
+from labcore.energy import Country, country
 from labcore.events import Event, RunEnded, from_line, to_line
 from labcore.results import Fold, RunResult, State
+from labcore.settings import Settings, parse_settings, read_settings
 
 RUN_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _RESERVE_BYTES = 1 << 20
@@ -98,6 +101,7 @@ class RunRecord(Frozen):
     average_accuracy: float | None = None
     forgetting: float | None = None
     train_seconds: float | None = None
+    energy_wh: float | None = None
 
     @property
     def lost(self) -> bool:
@@ -413,6 +417,7 @@ class Store:
             error=record.error,
             cached=cached,
             weights=self.stages_stored(run),
+            country=self.country(),
         )
 
     def stage_folder(self, run: str, stage: int) -> Path:
@@ -508,6 +513,29 @@ class Store:
         """The workers that are alive, by device."""
         return sorted((worker for worker in self._workers() if worker.process.alive), key=lambda worker: worker.device)
 
+    # ---- settings ---------------------------------------------------------------------------------------------------
+
+    def settings(self) -> Settings:
+        """What a person has set; the defaults where the file is not there, or not right."""
+        return read_settings(self.root / "settings.json")[0]
+
+    def settings_problem(self) -> str | None:
+        """What is wrong with the file of settings, in a sentence; None when it is right or not there."""
+        return read_settings(self.root / "settings.json")[1]
+
+    def change_settings(self, **changes: Any) -> Settings:
+        """Overwrite some settings. Raises ConfigError for a value that cannot be, StoreError where it cannot write."""
+        changed = parse_settings({**self.settings().model_dump(), **changes})
+        try:
+            write_atomically(self.root / "settings.json", changed.model_dump_json(indent=2).encode())
+        except OSError as error:
+            raise _unusable(self.root, error) from None
+        return changed
+
+    def country(self) -> Country:
+        """Whose electricity carbon is counted by."""
+        return country(self.settings().country)
+
     # ---- care -------------------------------------------------------------------------------------------------------
 
     def check(self) -> list[str]:
@@ -591,6 +619,7 @@ class Claim:
                 average_accuracy=result.average_accuracy,
                 forgetting=sum(lost) / len(lost) if lost else None,
                 train_seconds=sum(stage.train_seconds for stage in result.stages),
+                energy_wh=result.energy_wh,
             )
         finally:
             self.release()

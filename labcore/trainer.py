@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import psutil
 import torch
@@ -36,6 +36,7 @@ from labcore.batches import (
 from labcore.checkpoints import Position
 from labcore.configs import ConfigError, RunConfig
 from labcore.downloads import DownloadError, File, fetch
+from labcore.energy import Meter
 from labcore.events import (
     Downloading,
     Evaluated,
@@ -62,6 +63,8 @@ LIVE_INTERVALS = 8
 # Loss terms are told this often: about a hundred times a phase, and at least every ten steps.
 LOGS_A_PHASE = 100
 LONGEST_LOG_INTERVAL = 10
+# Between two stage ends the meter is read at most this often: a reading takes some milliseconds.
+METER_SECONDS = 1.0
 
 
 class NotFinite(Exception):
@@ -106,6 +109,7 @@ def train(
     should_stop: Callable[[], bool] = lambda: False,
     stage_cache: StageCache | None = None,
     fresh: bool = False,
+    meter: Meter | None = None,
 ) -> Iterator[Event]:
     """Train a configuration and tell what happens.
 
@@ -113,7 +117,7 @@ def train(
     `downloads` (None: the store's folder), and fetched into it. Where `checkpoint` is a file, the run goes on from it;
     it is written at stage ends, every `checkpoint_seconds` and on stopping. `stages(k)` is the folder that takes the
     arrays of stage k before its `StageEnded`. `should_stop` is asked before every step, every chunk of measuring and
-    every piece of a download.
+    every piece of a download. `meter` tells the energy spent since this attempt began; without one it is not told.
 
     With a `stage_cache` (and `stages`) every stage is kept there, and a run without a checkpoint starts from the
     longest prefix of its stages that is, unless it is to be `fresh`.
@@ -129,7 +133,7 @@ def train(
     step = saved[0].step if saved else 0
     try:
         yield from _fetch_files(config, downloads, step, should_stop)
-        run = _Run(config, torch_device, cache, stages, should_stop, downloads)
+        run = _Run(config, torch_device, cache, stages, should_stop, downloads, meter)
     except Stopped:
         yield RunEnded(state="stopped", step=step)
         return
@@ -141,9 +145,9 @@ def train(
             run.use_stages(stage_cache, threads, read=not fresh)
         yield from run.events(threads, saved, checkpoint, checkpoint_seconds)
     except Stopped:
-        yield RunEnded(state="stopped", step=run.step)
+        yield RunEnded(state="stopped", step=run.step, energy_wh=run.energy.read())
     except NotFinite as error:
-        yield RunEnded(state="failed", step=run.step, error=str(error))
+        yield RunEnded(state="failed", step=run.step, error=str(error), energy_wh=run.energy.read())
 
 
 def _fetch_files(config: RunConfig, root: Path, step: int, should_stop: Callable[[], bool]) -> Iterator[Event]:
@@ -191,6 +195,39 @@ class _Clock:
         return passed
 
 
+class _Energy:
+    """Watt-hours of the run and of the stage, as a meter tells them; None where a part of them was not measured."""
+
+    def __init__(self, meter: Meter | None) -> None:
+        self.meter = meter
+        self.run: float | None = None if meter is None else 0.0
+        self.stage: float | None = None
+        self._reading: float | None = 0.0
+        self._read_at = -math.inf
+
+    def read(self, seconds: float = 0.0) -> float | None:
+        """The run's so far, as of at most so many seconds ago."""
+        now = time.monotonic()
+        if now - self._read_at < seconds:
+            return self.run
+        self._read_at = now
+        reading = self.meter.read() if self.meter else None
+        passed = None if reading is None or self._reading is None else reading - self._reading
+        self._reading = reading
+        self.run = None if self.run is None or passed is None else self.run + passed
+        self.stage = None if self.stage is None or passed is None else self.stage + passed
+        return self.run
+
+    def take_over(self, stage: float | None) -> None:
+        """Count a stage that was trained before, at what it took then."""
+        self.run = None if self.run is None or stage is None else self.run + stage
+
+    def go_on(self, stage: float | None) -> None:
+        """From here on the stage spends; it has spent so much. What came before counts for the run alone."""
+        self.read()
+        self.stage = stage
+
+
 class _Run:
     """The state of a run in training. `step` and `images_seen` count over the whole run."""
 
@@ -202,6 +239,7 @@ class _Run:
         stages: Callable[[int], Path] | None,
         should_stop: Callable[[], bool],
         downloads: Path | None = None,
+        meter: Meter | None = None,
     ) -> None:
         self.config, self.device, self.stages, self.should_stop = config, device, stages, should_stop
         self.process = psutil.Process()
@@ -218,6 +256,7 @@ class _Run:
         self.method = METHODS[config.method.name](self.network, config, self.tasks)
         self.method.should_stop = should_stop
         self.clock = _Clock()
+        self.energy = _Energy(meter)
         self.step = self.images_seen = self.stage_step = self.stage_images = 0
         self.pending: list[dict[str, float]] = []
         self.feature_bytes: dict[int, int] = {}
@@ -254,8 +293,11 @@ class _Run:
             images_seen=self.images_seen,
             train_seconds=self.clock.train,
             evaluation_seconds=self.clock.evaluation,
+            energy_wh=self.energy.run,
+            energy_method=self.energy.meter.method if self.energy.meter else None,
             versions={"engine": ENGINE_VERSION, "torch": torch.__version__},
         )
+        self.energy.go_on(position.stage_energy_wh)
         first = position.stage
         if self.reads_stages and not saved:
             yield from self._stored_stages()
@@ -270,6 +312,7 @@ class _Run:
             step=self.step,
             test_ms_per_image=self._test_ms_per_image(),
             peak_memory_bytes=self._peak_memory_bytes(),
+            energy_wh=self.energy.read(),
         )
 
     def _stage(self, stage: int, position: Position | None, tensors: dict[str, Tensor]) -> Iterator[Event]:
@@ -278,6 +321,7 @@ class _Run:
         phases = self.method.phases(stage)
         if not begun:
             self.clock.stage_train = self.clock.stage_evaluation = 0.0
+            self.energy.go_on(0.0)
             self.stage_step = self.stage_images = 0
             task = self.all_tasks[stage - 1]
             self.tasks.append(task)
@@ -306,6 +350,7 @@ class _Run:
             yield Warned(stage=stage, text=text, step=self.step)
         yield from self._measure(stage)
         yield FootprintMeasured(stage=stage, kept=self.method.footprint(), working=working, step=self.step)
+        self.energy.read()
         ended = StageEnded(
             stage=stage,
             task=self.tasks[stage - 1].info.name,
@@ -314,6 +359,7 @@ class _Run:
             evaluation_seconds=self.clock.stage_evaluation,
             images_seen=self.stage_images,
             steps=self.stage_step,
+            energy_wh=self.energy.stage,
         )
         if self.stages:
             self._save_stage(self.stages(stage))
@@ -473,7 +519,11 @@ class _Run:
         spent = stored.ended.train_seconds + added.seconds
         ended = stored.ended.model_copy(update={"train_seconds": spent})
         for event in [*stored.told, *warned, *stored.measured, footprint, ended]:
-            yield _moved(event, *begun).model_copy(update={"time": time.time(), "reused": True})
+            marked: dict[str, Any] = {"time": time.time(), "reused": True}
+            if isinstance(event, StepLogged):
+                marked["energy_wh"] = self.energy.run
+            yield _moved(event, *begun).model_copy(update=marked)
+        self.energy.take_over(ended.energy_wh)
         self.clock.train += stored.ended.train_seconds
         self.clock.evaluation += stored.ended.evaluation_seconds
         self.reused_peak_memory = max(self.reused_peak_memory, stored.peak_memory)
@@ -685,6 +735,7 @@ class _Run:
             learning_rate=rate,
             train_seconds=self.clock.train,
             evaluation_seconds=self.clock.evaluation,
+            energy_wh=self.energy.read(METER_SECONDS),
             step=self.step,
         )
 
@@ -719,6 +770,7 @@ class _Run:
         self.last_checkpoint = time.monotonic()
         if self.checkpoint is None:
             return
+        self.energy.read()
         position = Position(
             key=self.config.key(),
             stage=stage,
@@ -732,6 +784,8 @@ class _Run:
             stage_images=self.stage_images,
             stage_train_seconds=self.clock.stage_train,
             stage_evaluation_seconds=self.clock.stage_evaluation,
+            energy_wh=self.energy.run,
+            stage_energy_wh=self.energy.stage,
             peak_memory=self.peak_memory,
             reused_peak_memory=self.reused_peak_memory,
             pending=tuple(self.pending),
@@ -760,6 +814,8 @@ class _Run:
             position.stage_train_seconds,
             position.stage_evaluation_seconds,
         )
+        if self.energy.meter is not None:
+            self.energy.run = position.energy_wh
         self.peak_memory, self.reused_peak_memory = position.peak_memory, position.reused_peak_memory
         self.pending, self.told = list(position.pending), list(position.told)
 

@@ -5,6 +5,7 @@ where a run's events become lines in the store. No torch until a worker starts: 
 """
 
 import errno
+import functools
 import logging
 import os
 import signal
@@ -15,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-from labcore import estimates
+from labcore import energy, estimates
 from labcore.configs import ConfigError
 from labcore.events import Event, RunEnded, StageEnded
 from labcore.stages import StageCache
@@ -49,6 +50,18 @@ def run_claim(
         from labcore import trainer
 
         train = trainer.train
+    with energy.metering(device) as meter:
+        return _train(claim, device, checkpoint_seconds, shut_down, tell, functools.partial(train, meter=meter))
+
+
+def _train(
+    claim: Claim,
+    device: str,
+    checkpoint_seconds: float,
+    shut_down: Callable[[], bool],
+    tell: Callable[[Event], None],
+    train: Train,
+) -> RunRecord:
     store = claim.store
     stage_cache = StageCache(store)
     ended: RunEnded | None = None
@@ -101,6 +114,7 @@ def work(store: Store, device: str, *, until_idle: bool = False, checkpoint_seco
 
     Raises Busy where the device has a worker already, ConfigError for a device that is not here.
     """
+    energy.warm_up()
     from labcore import speed, trainer  # torch is loaded here, before anyone waits for it
 
     device = trainer.pick_device(device)

@@ -8,8 +8,9 @@ import streamlit as st
 
 from labcore import archive
 from labcore.configs import BACKBONES, METHOD_TITLES, ConfigError
+from labcore.energy import Country
 from labcore.store import Busy, RunRecord, Store
-from pages.parts import lab, runs, stages
+from pages.parts import lab, runs, settings, stages
 
 
 @st.dialog("Delete this run?")
@@ -28,7 +29,7 @@ def ask_to_delete(store: Store, run: str, name: str) -> None:
         st.rerun()
 
 
-def row(store: Store, record: RunRecord, place: int | None) -> dict[str, object] | None:
+def row(store: Store, record: RunRecord, place: int | None, country: Country) -> dict[str, object] | None:
     """A line of the table; None for a run that this version cannot read. `place` in the queue counts from 1."""
     try:
         config = store.config(record.run)
@@ -48,6 +49,8 @@ def row(store: Store, record: RunRecord, place: int | None) -> dict[str, object]
         "accuracy": percent(record.average_accuracy),
         "forgotten": percent(record.forgetting),
         "training": record.train_seconds,
+        "energy": record.energy_wh,
+        "carbon": country.grams(record.energy_wh),
         "from": "elsewhere" if record.imported else "here",
         "started": pd.to_datetime(record.submitted, unit="s", utc=True),
     }
@@ -57,13 +60,19 @@ def lines(store: Store) -> pd.DataFrame:
     """All runs, the newest first."""
     waiting = [record.run for record in store.active() if record.state == "queued"]
     places = {run: place for place, run in enumerate(waiting, 1)}
-    found = (row(store, record, places.get(record.run)) for record in store.records())
+    country = store.country()
+    found = (row(store, record, places.get(record.run), country) for record in store.records())
     return pd.DataFrame([line for line in found if line is not None])
 
 
 def shown(table: pd.DataFrame, column: str) -> bool:
-    """Whether a column has something to say: somebody waits, something came from elsewhere."""
-    return bool((table[column] == "elsewhere").any() if column == "from" else table[column].notna().any())
+    """Whether a column has something to say: somebody waits, something is half done, or came from elsewhere."""
+    match column:
+        case "from":
+            return bool((table[column] == "elsewhere").any())
+        case "progress":
+            return bool((table[column] < 100).any())
+    return bool(table[column].notna().any())
 
 
 def narrowed(table: pd.DataFrame) -> pd.DataFrame:
@@ -93,6 +102,7 @@ if table.empty:
     st.title("No runs yet", anchor=False)
     st.write("Every run you start is kept here, finished or not: its curves, its figures, its weights.")
     st.page_link("pages/launch.py", label="Start the story", icon=":material/play_arrow:")
+    settings.show(store)
     st.stop()
 
 head, open_place, cancel_place, delete_place = st.columns([5, 1, 1, 1], vertical_alignment="center")
@@ -111,7 +121,7 @@ def table_now(was_active: bool) -> None:
         st.rerun()  # a run came or went, or all are over
     now = now[now["run"].isin(table["run"])]
     choice = st.dataframe(
-        now.drop(columns=["run", *(name for name in ("queue", "from") if not shown(now, name))]),
+        now.drop(columns=["run", *(name for name in ("progress", "queue", "from") if not shown(now, name))]),
         hide_index=True,
         width="stretch",
         height=min(520, 38 + 35 * max(1, len(now))),
@@ -134,6 +144,10 @@ def table_now(was_active: bool) -> None:
                 "forgotten", help="Mean forgetting of the earlier jobs", format="%d %%"
             ),
             "training": st.column_config.NumberColumn("training", help="Seconds of training", format="%.0f s"),
+            "energy": st.column_config.NumberColumn("energy", help="Estimated by codecarbon", format="%.2g Wh"),
+            "carbon": st.column_config.NumberColumn(
+                "carbon", help=f"Grams of CO₂e, estimated: {store.country().text}", format="%.2g g"
+            ),
             "started": st.column_config.DatetimeColumn("started", format="distance"),
         },
     )
@@ -189,3 +203,4 @@ with bring_back.container(border=True):
         except ConfigError as error:
             st.error(str(error).replace(Path(file.name).name, upload.name), icon=":material/error:")
 stages.storage(store, everything)
+settings.show(store)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import plotly.graph_objects as go
 import streamlit as st
 
-from labcore import figures, tasks, worker
+from labcore import energy, figures, tasks, worker
 from labcore.results import Fold
 from labcore.store import RunRecord
 from pages.parts import lab, live_plot, runs, stages
@@ -54,22 +54,29 @@ def explain(record: RunRecord, state: str, fold: Fold) -> None:
                 st.markdown(figures.summary(fold))
 
 
-def costs(record: RunRecord, fold: Fold) -> dict[str, str]:
-    """What the run cost so far."""
-    speed = fold.images_per_second
-    result = fold.result(run, record.state, config.model_dump(mode="json"))
+def show_costs(record: RunRecord, fold: Fold) -> None:
+    """What the run cost so far, and what of it must be kept."""
+    speed, country = fold.images_per_second, store.country()
+    result = fold.result(run, record.state, config.model_dump(mode="json"), country=country)
     kept = result.footprint_bytes["total"]
-    return {
+    shown = {
         "training": lab.seconds(fold.train_seconds),
         **({"of it reused": lab.seconds(fold.reused_seconds)} if fold.reused_seconds else {}),
         "measuring": lab.seconds(fold.evaluation_seconds),
         "speed": f"{speed:,.0f} images/s" if speed else "–",
-        "images seen": f"{fold.images_seen:,}",
-        "kept for all jobs": lab.size(kept) if kept else "–",
-        "memory at its peak": lab.size(result.peak_memory_bytes) if result.peak_memory_bytes else "–",
-        "answering": f"{result.test_ms_per_image:.1f} ms/image" if result.test_ms_per_image else "–",
+        "energy": f"≈ {energy.watt_hours(result.energy_wh)}" if result.energy_wh else "–",
+        "carbon (CO₂e)": f"≈ {energy.grams(result.carbon_g)}" if result.energy_wh else "–",
+        "peak memory": lab.size(result.peak_memory_bytes) if result.peak_memory_bytes else "–",
+        "an answer takes": f"{result.test_ms_per_image:.1f} ms" if result.test_ms_per_image else "–",
         "old pictures": "needed" if result.needs_old_data else "not needed",
+        "kept for all jobs": lab.size(kept) if kept else "–",
     }
+    how = fold.started.energy_method if fold.started else None
+    notes = {
+        "energy": f"Estimated by codecarbon {how}." if how else "It was not measured.",
+        "carbon (CO₂e)": f"Estimated: energy × {country.text}. The country is chosen at the foot of Runs.",
+    }
+    st.html(lab.figures_row(shown, notes) + lab.parts_bar(figures.footprint_info(fold)))
 
 
 def resume() -> None:
@@ -138,7 +145,7 @@ def figures_now(was_active: bool) -> None:
         draw(lambda: figures.loss_terms(figures.loss_terms_info(fold)), "loss", 220)
     with right:
         st.markdown("**Cost so far**" if record.active else "**What it cost**")
-        st.html(lab.figures_row(costs(record, fold)))
+        show_costs(record, fold)
         st.caption(worker_line(record))
     if was_active != record.active:
         st.rerun()  # once: from here on nothing ticks, or everything does again
@@ -164,7 +171,9 @@ with st.expander("How it is computed"):
     result = store.result(run)
     lost = [value for value in result.forgetting if value is not None]
     forgetting = sum(lost) / len(lost) if lost else None
-    images = figures.accuracy_curves_info(runs.follow(store, run)).live_images or "a fixed number of"
+    fold = runs.follow(store, run)
+    images = figures.accuracy_curves_info(fold).live_images or "a fixed number of"
+    how = fold.started.energy_method if fold.started else None
     st.markdown(
         f"""
 The curves show accuracy on {images} validation images of each job, which are never trained on. The matrix shows all
@@ -175,5 +184,8 @@ test images: `R[i, j]` is the accuracy on task *j* after stage *i*.
   tasks (Lopez-Paz & Ranzato 2017).
 - **Forgetting**: {lab.percent(forgetting)}, the mean over earlier tasks of the best accuracy so far less the last
   (Chaudhry et al. 2018).
+- **Energy**: {energy.watt_hours(result.energy_wh)}, estimated by codecarbon{f" {how}" if how else ""}; loading and
+  measuring count too, and work that was lost when a worker died. **Carbon**: {energy.grams(result.carbon_g)} CO₂e, the
+  energy times what a kilowatt-hour emits ({store.country().text}).
 """
     )

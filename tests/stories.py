@@ -36,7 +36,10 @@ FACTS = (
 )
 
 
-def opened(resumed: int | None = None, images: int = 0, time: float = 100.0) -> Event:
+METHOD = "from a processor's rated power (10 W)"
+
+
+def opened(resumed: int | None = None, images: int = 0, time: float = 100.0, energy_wh: float = 0.0) -> Event:
     return RunStarted(
         config=tiny(),
         device="cpu",
@@ -48,6 +51,8 @@ def opened(resumed: int | None = None, images: int = 0, time: float = 100.0) -> 
         images_seen=images,
         step=resumed or 0,
         time=time,
+        energy_wh=energy_wh,
+        energy_method=METHOD,
     )
 
 
@@ -75,6 +80,7 @@ def logged(number: int, seen: int, step: int, **loss: float) -> Event:
         learning_rate=1e-3,
         train_seconds=step / 10,
         evaluation_seconds=0.5,
+        energy_wh=step / 100,
         step=step,
         time=100 + step,
     )
@@ -93,6 +99,7 @@ def measured(number: int, name: str, seen: int, step: int, *accuracy: float) -> 
             evaluation_seconds=0.5,
             images_seen=76,
             steps=10,
+            energy_wh=0.125,
             step=step,
             time=100 + step,
         ),
@@ -116,7 +123,8 @@ SECOND = [
     live(2, 152, 20, 0.4, 0.8),
     *measured(2, "fashion:0-2", 152, 20, 0.4, 0.8),
 ]
-COMPLETE = [*FIRST, *SECOND, RunEnded(state="complete", step=20, test_ms_per_image=0.5, peak_memory_bytes=2_000_000)]
+END = RunEnded(state="complete", step=20, test_ms_per_image=0.5, peak_memory_bytes=2_000_000, energy_wh=0.25)
+COMPLETE = [*FIRST, *SECOND, END]
 
 
 def written(store: Store, events: list[Event], config: RunConfig | None = None) -> Claim:

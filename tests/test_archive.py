@@ -162,3 +162,33 @@ def test_what_is_no_zip(content: bytes, store: Store, tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=r"file\.zip"):
         archive.import_run(store, path)
+
+
+def test_grams_are_counted_where_they_are_read(store: Store, exported: Path, tmp_path: Path) -> None:
+    run = store.records()[0].run
+    store.change_settings(country="FRA")
+    assert archive.export_run(store, run, tmp_path / "french.zip") == []
+    elsewhere = Store(tmp_path / "elsewhere")
+    assert archive.import_run(elsewhere, tmp_path / "french.zip") == run
+    result, energy_wh = elsewhere.result(run), store.result(run).energy_wh
+    assert energy_wh is not None and elsewhere.record(run).energy_wh == energy_wh
+    assert (result.energy_wh, result.carbon_country) == (energy_wh, None)
+    assert result.carbon_g == pytest.approx(energy_wh * 0.475)
+
+
+def test_an_export_from_before_energy_was_measured_comes_in(store: Store, exported: Path, tmp_path: Path) -> None:
+    def forget(members: dict[str, bytes]) -> None:
+        told = {"energy_wh", "energy_method", "carbon_g", "carbon_country"}
+
+        def without(text: bytes) -> dict[str, object]:
+            return {name: value for name, value in json.loads(text).items() if name not in told}
+
+        result = without(members["result.json"])
+        for stage in result["stages"]:  # type: ignore[attr-defined]
+            del stage["energy_wh"]
+        members["result.json"] = json.dumps(result).encode()
+        lines = members["events.jsonl"].splitlines()
+        members["events.jsonl"] = b"".join(json.dumps(without(line)).encode() + b"\n" for line in lines)
+
+    elsewhere = Store(tmp_path / "elsewhere")
+    assert elsewhere.result(archive.import_run(elsewhere, changed(exported, forget))).energy_wh is None

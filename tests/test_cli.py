@@ -12,6 +12,7 @@ from labcore.configs import METHODS
 from labcore.events import RunEnded
 from labcore.presets import PRESETS, preset
 from labcore.store import Store
+from tests import stories
 from tests.conftest import tiny
 
 ROOT = Path(__file__).parent.parent
@@ -59,6 +60,9 @@ def test_run_prints_the_contracts_result_and_the_second_time_at_once(
         "needs_old_data",
         "test_ms_per_image",
         "peak_memory_bytes",
+        "energy_wh",
+        "carbon_g",
+        "carbon_country",
     } <= result.keys()
     assert (result["state"], result["cached"], result["device"], result["error"]) == ("complete", False, "cpu", None)
     assert result["tasks"] == ["digits:0-3", "fashion:0-2"]
@@ -303,3 +307,10 @@ def test_as_a_program_it_keeps_stdout_clean_and_survives_a_closed_pipe(config: s
         env=environment,
     )
     assert "Traceback" not in piped.stderr
+
+
+def test_show_tells_energy_and_carbon_as_estimates(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    run = stories.written(store, stories.COMPLETE).finish("complete").run
+    store.change_settings(country="FRA")
+    assert cli.main(["show", run]) == 0
+    assert "≈ 0.25 Wh, 0.014 g CO₂e (France, 56 g CO₂e/kWh (2023)), estimated by codecarbon" in capsys.readouterr().out

@@ -1,6 +1,7 @@
 from itertools import pairwise
 
 from labcore import figures
+from labcore.events import FootprintMeasured
 from labcore.results import fold
 from tests import stories
 
@@ -84,3 +85,17 @@ def test_runs_laid_over_each_other_are_aligned_by_stage() -> None:
     ]
     drawn = figures.accuracy_overlay(info)
     assert [trace.xaxis for trace in drawn.data] == ["x", "x", "x2"]
+
+
+def test_what_is_kept_is_told_by_purpose_in_plain_words() -> None:
+    told = FootprintMeasured(
+        stage=1, kept={"fisher": 30, "trunk": 60, "owners": 0, "odd": 10}, working={"recorded outputs": 5, "scores": 0}
+    )
+    print_ = figures.footprint_info(fold([*stories.FIRST[:-1], told]))
+    assert [(part.purpose, part.count, part.share) for part in print_.kept] == [
+        ("weights", 60, 0.6),
+        ("importance (Fisher)", 30, 0.3),
+        ("odd", 10, 0.1),
+    ]
+    assert [(part.purpose, part.count) for part in print_.working] == [("recorded outputs", 5)]
+    assert figures.footprint_info(fold(stories.FIRST[:3])) == figures.Footprint([], [])

@@ -16,10 +16,29 @@ def loaded(module: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "module", ["configs", "presets", "events", "results", "store", "figures", "tasks", "worker", "archive", "cli"]
+    "module",
+    [
+        "configs",
+        "presets",
+        "events",
+        "results",
+        "store",
+        "figures",
+        "tasks",
+        "worker",
+        "archive",
+        "cli",
+        "energy",
+        "settings",
+    ],
 )
 def test_what_pages_use_loads_no_torch(module: str) -> None:
-    assert not {"torch", "torchvision", "sklearn", "streamlit"} & loaded(f"labcore.{module}")
+    assert not {"torch", "torchvision", "sklearn", "streamlit", "codecarbon"} & loaded(f"labcore.{module}")
+
+
+def test_pages_read_countries_without_loading_what_measures() -> None:
+    used = "labcore.energy; assert len(labcore.energy.countries()) > 200; import labcore.store"
+    assert not {"torch", "codecarbon", "pandas"} & loaded(used)
 
 
 def test_engine_loads_no_streamlit() -> None:

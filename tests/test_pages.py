@@ -442,3 +442,30 @@ def test_a_strange_address_is_no_error(store: Store) -> None:
         {"view": "which", "preset": "x", "seeds": "x", "more": "-3", "memory": "x", "change": "x"},
     ):
         app("compare", **query)
+
+
+def test_energy_carbon_and_what_is_kept_are_on_watch(store: Store) -> None:
+    run = stories.written(store, stories.COMPLETE).finish("complete").run
+    shown = watched(store, run)
+    assert "≈ 0.25 Wh" in shown and "≈ 0.12 g" in shown
+    assert stories.METHOD in shown and "world average" in shown
+    assert "weights 1.0 kB" in shown and "heads 20 B" in shown and "during a stage: outputs 5 B" in shown
+    store.change_settings(country="FRA")
+    assert "≈ 0.014 g" in watched(store, run) and "France" in watched(store, run)
+
+
+def test_watch_of_a_run_that_was_not_measured(store: Store) -> None:
+    claim = stories.written(store, [])
+    assert "It was not measured" in watched(store, claim.run)
+
+
+def test_runs_counts_carbon_by_the_country_in_the_settings(store: Store) -> None:
+    stories.written(store, stories.COMPLETE).finish("complete")
+    test = app("runs")
+    assert test.dataframe[0].value[["energy", "carbon"]].iloc[0].tolist() == pytest.approx([0.25, 0.11875])
+    test.selectbox(key="country").select("FRA").run()
+    assert not test.exception
+    assert store.settings().country == "FRA"
+    assert test.dataframe[0].value["carbon"].iloc[0] == pytest.approx(0.25 / 1000 * 56.039)
+    (store.root / "settings.json").write_text("{")
+    assert "defaults hold" in text(app("runs"))

@@ -11,7 +11,7 @@ import streamlit as st
 from PIL import Image
 from streamlit.runtime.pages_manager import PagesManager
 
-from labcore import tasks, worker
+from labcore import figures, tasks, worker
 from labcore.experiments import Reader
 from labcore.store import Store, StoreError, home
 
@@ -101,7 +101,7 @@ def style() -> None:
         .lab-marks-key i { margin-left: .5em; }
         .lab-good { background: #5B78BF; }
         .lab-medium { background: linear-gradient(90deg, #5B78BF 50%, transparent 50%); }
-        .lab-figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(118px, 1fr)); gap: .6rem .9rem; }
+        .lab-figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(104px, 1fr)); gap: .6rem .9rem; }
         .lab-figures b { display: block; font-size: 1.25rem; line-height: 1.2; font-weight: 600; }
         .lab-figures span { font-size: .875rem; opacity: .75; }
         .lab-table { width: 100%; border-collapse: collapse; table-layout: fixed; }
@@ -125,6 +125,11 @@ def style() -> None:
         .lab-advice { padding: .55rem .8rem; border-left: 4px solid #5B78BF; margin-bottom: .55rem; }
         .lab-advice b { display: block; font-size: 1.05rem; }
         .lab-out { border-color: #8A8F9C66; opacity: .65; }
+        .lab-figures [title] { cursor: help; }
+        .lab-parts { display: flex; gap: 1px; height: 10px; margin: .8rem 0 .4rem; }
+        .lab-parts > div { min-width: 4px; border-radius: 2px; }
+        .lab-parts-key { display: flex; flex-wrap: wrap; gap: 0 .9rem; font-size: .875rem; min-height: 3em; }
+        .lab-parts-key i { display: inline-block; width: .7em; height: .7em; border-radius: 2px; margin-right: .4em; }
         </style>"""
     )
 
@@ -155,10 +160,33 @@ def _png(image: np.ndarray) -> str:
     return "data:image/png;base64," + base64.b64encode(data.getvalue()).decode()
 
 
-def figures_row(figures: dict[str, str]) -> str:
-    """HTML of a row of figures: what it is, and how much."""
-    cells = (f"<div><span>{html.escape(what)}</span><b>{html.escape(much)}</b></div>" for what, much in figures.items())
+def figures_row(figures: dict[str, str], notes: dict[str, str] | None = None) -> str:
+    """HTML of a row of figures: what it is, and how much. A note is shown while the pointer is on its figure."""
+    cells = []
+    for what, much in figures.items():
+        note = f' title="{html.escape(notes[what])}"' if notes and what in notes else ""
+        cells.append(f"<div{note}><span>{html.escape(what)}</span><b>{html.escape(much)}</b></div>")
     return f'<div class="lab-figures">{"".join(cells)}</div>'
+
+
+# Light and dark in turn, so that neighbours differ in more than hue; none is a task's colour.
+_SHADES = ("#5B78BF", "#A9B4CC", "#7C5FA3", "#C3B1DC", "#5B6C94", "#8FA3D9")
+
+
+def parts_bar(footprint: figures.Footprint) -> str:
+    """HTML of what is kept, by purpose: a bar, and in the same order what its parts are and how large."""
+    bar, key = [], []
+    if not footprint.kept:
+        bar, key = (
+            ['<div style="flex:1;background:#8A8F9C33"></div>'],
+            ["What is kept, and what for, is measured after the first job."],
+        )
+    for number, part in enumerate(footprint.kept):
+        colour, name = _SHADES[number % len(_SHADES)], html.escape(f"{part.purpose} {size(part.count)}")
+        bar.append(f'<div style="flex:{part.share:.4f} 0 0;background:{colour}" title="{name}"></div>')
+        key.append(f'<span><i style="background:{colour}"></i>{name}</span>')
+    key += [f"<span>during a stage: {html.escape(f'{p.purpose} {size(p.count)}')}</span>" for p in footprint.working]
+    return f'<div class="lab-parts">{"".join(bar)}</div><div class="lab-parts-key">{"".join(key)}</div>'
 
 
 def percent(share: float | None) -> str:

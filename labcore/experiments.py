@@ -32,6 +32,7 @@ from labcore.configs import (
     fields,
     parse,
 )
+from labcore.energy import Country
 from labcore.results import Fold, Matrix, RunResult
 from labcore.store import RunRecord, Store, UnknownRun, write_atomically
 
@@ -358,10 +359,10 @@ MEASURES: dict[str, Measure] = {
         lambda run: run.result.footprint_bytes.get("total") or None,
     ),
     "energy_wh": Measure(
-        "energy", "Wh", False, "estimated", lambda run: getattr(run.result, "energy_wh", None)
+        "energy", "Wh", False, "estimated", lambda run: run.result.energy_wh
     ),
     "carbon_g": Measure(
-        "carbon", "g", False, "g CO₂e, estimated", lambda run: getattr(run.result, "carbon_g", None)
+        "carbon", "g", False, "g CO₂e, estimated", lambda run: run.result.carbon_g
     ),
     "old_data": Measure(
         "needs old pictures", "%", False, "1 where some stage read earlier jobs' pictures",
@@ -625,7 +626,7 @@ class Reader:
     def __init__(self, store: Store) -> None:
         self.store = store
         self._keys: dict[str, str] = {}
-        self._finished: OrderedDict[tuple[str, bool], Finished] = OrderedDict()
+        self._finished: OrderedDict[tuple[str, bool, str | None], Finished] = OrderedDict()
         self._complete: dict[str, RunRecord] = {}
         self._configs: dict[str, RunConfig] = {}
         self._seconds: dict[tuple[str, str], float | None] = {}
@@ -651,13 +652,14 @@ class Reader:
 
     def finished(self, record: RunRecord, *, curve: bool = False) -> Finished:
         """What a complete run showed. Raises UnknownRun."""
-        known = self._finished.get((record.run, curve))
+        country = self.store.country()
+        known = self._finished.get((record.run, curve, country.code))
         if known is None:
-            known = self._read(record, curve)
-            _remember(self._finished, (record.run, curve), known, MOST_REMEMBERED)
+            known = self._read(record, curve, country)
+            _remember(self._finished, (record.run, curve, country.code), known, MOST_REMEMBERED)
         return known
 
-    def _read(self, record: RunRecord, curve: bool) -> Finished:
+    def _read(self, record: RunRecord, curve: bool, country: Country) -> Finished:
         path = self.store.cache / "results" / f"{record.run}-{record.attempt}.json"
         result = None
         with contextlib.suppress(OSError, ValueError):  # not there yet, or of another version
@@ -666,6 +668,8 @@ class Reader:
             result = self.store.result(record.run)
             with contextlib.suppress(OSError):
                 write_atomically(path, result.model_dump_json().encode())
+        grams = {"carbon_g": country.grams(result.energy_wh), "carbon_country": country.code}
+        result = result.model_copy(update=grams)
         return Finished(record.run, result, last_stage_curve(self.store.fold(record.run)) if curve else ())
 
     # ---- an experiment
@@ -682,7 +686,8 @@ class Reader:
             wanted = [(arm, seed, config, self.key(config)) for arm, seed, config in experiment.configs()]
             _remember(self._wanted, experiment, wanted)
         records = [self._record(key, here) for *_, key in wanted]
-        state = tuple(None if r is None else (r.run, r.state, r.attempt, r.lost) for r in records)
+        runs = tuple(None if r is None else (r.run, r.state, r.attempt, r.lost) for r in records)
+        state = (self.store.country().code, runs)
         known = self._findings.get(experiment)
         if known is not None and known[0] == state:
             return known[1]

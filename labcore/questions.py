@@ -319,6 +319,10 @@ def _tell_starts(findings: Findings) -> list[str]:
                 parts.append(f"{_FROM[str(arm.values[1][1])]} {_reach(findings, arm.label, STARTS_LEVEL, 0, 'steps')}")
         name = "Without normalisation" if kind == "plain" else "With batch normalisation"
         said.append(f"{name}, steps to {100 * STARTS_LEVEL:.0f} % on digits: {'; '.join(parts)}.")
+        ends = (f"{words} {percents(findings.spread(f'{words}, {kind}', 'new'))}" for words in _FROM.values())
+        said.append(f"{name}, digits right at the end, test images: {'; '.join(ends)}.")
+        a, b = f"after clothes, {kind}", f"Kaiming, {kind}"
+        said.append(f"{name}. {findings.difference(a, b, 'new').sentence('after clothes', 'Kaiming')}")
     return said
 
 

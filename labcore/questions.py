@@ -278,7 +278,7 @@ _PLAIN_TRAINING = {
     "optimizer": "adam", "learning_rate": 1e-3, "head_learning_rate": 1e-3, "epochs": 6, "batch_size": 32,
     "head_warmup_epochs": 0,
 }  # fmt: skip
-STARTS_LEVEL, RECYCLE_LEVEL = 0.8, 0.9
+STARTS_LEVEL, RECYCLE_LEVEL = 0.8, 0.75
 _FROM = {
     "far": "far-off random",
     "xavier": "Xavier",
@@ -389,7 +389,7 @@ def _tell_recycle(findings: Findings) -> list[str]:
     level = f"{100 * RECYCLE_LEVEL:.0f} %"
     used, new = (spent(findings, label, RECYCLE_LEVEL) for label in ("recycled", "from nothing"))
     said = [
-        f"To {level} of digits: {label} {_reach(findings, label, RECYCLE_LEVEL, 1, 's')} of training"
+        f"To {level} of digits: {label} seconds of training, {_reach(findings, label, RECYCLE_LEVEL, 1, 's')}"
         + _power(found)
         + "."
         for label, found in (("recycled", used), ("from nothing", new))

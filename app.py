@@ -12,6 +12,7 @@ page = st.navigation(
         st.Page("pages/launch.py", title="Launch", icon=":material/rocket_launch:", default=True),
         st.Page("pages/watch.py", title="Watch", icon=":material/monitoring:"),
         st.Page("pages/inside.py", title="Inside", icon=":material/layers:"),
+        st.Page("pages/compare.py", title="Compare", icon=":material/compare_arrows:"),
         st.Page("pages/runs.py", title="Runs", icon=":material/list:"),
     ]
 )

@@ -20,6 +20,7 @@ from pathlib import Path
 import psutil
 from playwright.sync_api import sync_playwright
 
+from benchmarks import compare
 from labcore import figures, presets
 from labcore.events import Evaluated
 from labcore.store import Store
@@ -172,6 +173,7 @@ def main() -> None:
     short, long = tick(SHORT), tick(LONG)
     print(f"| idle tick of Watch, the lab's own part, run of {SHORT} events | {short:.1f} ms | |")
     print(f"| the same, run of {LONG:,} events | {long:.1f} ms | |", flush=True)
+    compare.report()
     if shutil.which(str(CHROMIUM)):
         cold, memory, short, long = browser()
         print(f"| cold server to first page in a browser | {cold:.2f} s | ≤ 2.5 s |")

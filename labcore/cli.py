@@ -19,13 +19,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from labcore import archive, energy, tasks, worker
+from labcore import archive, energy, experiments, questions, tasks, worker
 from labcore.configs import BACKBONES, METHOD_TITLES, METHODS, ConfigError, RunConfig, apply_setting, parse
 from labcore.events import Downloading, Evaluated, Event, RunEnded, RunStarted, StageEnded, StageStarted, to_line
-from labcore.map_files import DETAILS
+from labcore.map_files import DETAILS, Detail
 from labcore.presets import DEFAULT_METHOD, PRESETS, preset_data, with_backbone
 from labcore.results import RunResult
-from labcore.store import Busy, RunRecord, Store, StoreError
+from labcore.store import Busy, RunRecord, Store, StoreError, UnknownRun
 
 GOOD, FAILED, BAD_INPUT = 0, 1, 2
 MOST_COMBINATIONS = 1000
@@ -90,6 +90,12 @@ def _parser() -> argparse.ArgumentParser:
         if name != "submit":
             _add_checkpoint_seconds(sub)
             _add_maps(sub, default="none" if name == "sweep" else "all")
+    sub = add("experiment", _experiment, "train what is missing of a named experiment here, and print its figures")
+    sub.add_argument("experiment", metavar="NAME", help=", ".join(questions.NAMED))
+    sub.add_argument("--preset", help=f"the jobs: {', '.join(PRESETS)}")
+    sub.add_argument("--seeds", metavar="N", help=f"how many seeds, 1 to {experiments.MOST_SEEDS}")
+    sub.add_argument("--device", default="auto", help="auto, cpu, cuda:0, …")
+    _add_checkpoint_seconds(sub)
     add("list", _list, "all runs, the newest first")
     for name, command, help in (
         ("show", _show, "a run's result"),
@@ -265,22 +271,66 @@ def _train_here(options: argparse.Namespace, configs: Sequence[RunConfig]) -> It
                 print(f"{number} of {len(configs)}", file=sys.stderr, flush=True)
             submission = store.submit(config, device=options.device, use_cache=not options.no_cache)
             run = submission.run
-            while not submission.cached and store.record(run).active:
-                try:
-                    claim = store.claim_run(run)
-                except Busy:  # a worker, or another command, has it: follow it
-                    worker.wait_for(store, run, _tell, until=stop.is_set)
-                    if stop.is_set():
-                        break
-                    continue
-                with _passing_on(stop, store, run):
-                    worker.run_claim(claim, device, checkpoint_seconds=seconds, tell=_tell, maps=options.maps)
+            if not submission.cached:
+                _train_or_follow(store, run, device, seconds, stop, options.maps)
             result = store.result(run, cached=submission.cached)
             if result.state == "stopped":
                 print(f"Stopped. `python -m labcore resume {run}` queues it again.", file=sys.stderr)
             yield result
             if stop.is_set():
                 return
+
+
+def _train_or_follow(
+    store: Store, run: str, device: str, seconds: float, stop: threading.Event, maps: Detail = "none"
+) -> None:
+    """See a queued run to its end: train it here, or follow whoever has it."""
+    while store.record(run).active:
+        try:
+            claim = store.claim_run(run)
+        except Busy:  # a worker, or another command, has it: follow it
+            worker.wait_for(store, run, _tell, until=stop.is_set)
+            if stop.is_set():
+                break
+            continue
+        with _passing_on(stop, store, run):
+            worker.run_claim(claim, device, checkpoint_seconds=seconds, tell=_tell, maps=maps)
+
+
+def _experiment(options: argparse.Namespace) -> int:
+    if options.seeds is not None and not options.seeds.isdigit():
+        raise ConfigError(f"--seeds is {options.seeds!r}; it must be from 1 to {experiments.MOST_SEEDS}.")
+    count = None if options.seeds is None else int(options.seeds)
+    experiment = questions.named(options.experiment, options.preset, count)
+    seconds, store = _checkpoint_seconds(options), Store()
+    reader, stop = experiments.Reader(store), threading.Event()
+    from labcore.trainer import pick_device, use_threads
+
+    device = pick_device(options.device)
+    use_threads()
+    cells = reader.look(experiment).cells
+    with _interrupts(stop):
+        for number, cell in enumerate(cells, 1):
+            if cell.finished or stop.is_set():
+                continue
+            print(f"{number} of {len(cells)}: {cell.arm.label}, seed {cell.seed}", file=sys.stderr, flush=True)
+            submission = store.submit(cell.config, device=options.device)
+            with contextlib.suppress(UnknownRun):  # deleted meanwhile: missing, and told so
+                _train_or_follow(store, submission.run, device, seconds, stop)
+    findings = reader.look(experiment)
+    _print(options, findings.document(), lambda: _describe_findings(findings))
+    if stop.is_set():
+        print("Stopped; the same command goes on.", file=sys.stderr)
+    return GOOD if findings.complete else FAILED
+
+
+def _describe_findings(findings: experiments.Findings) -> str:
+    lines = [findings.experiment.title]
+    for arm in findings.experiment.arms:
+        accuracy = experiments.percents(findings.spread(arm.label, "accuracy"))
+        took = experiments.with_sd(findings.spread(arm.label, "train_seconds"), "s")
+        lines.append(f"  {arm.label:36} average accuracy {accuracy:14} training {took}")
+    return "\n".join([*lines, *findings.told()])
 
 
 @contextlib.contextmanager

@@ -94,7 +94,7 @@ def accuracy_curves_info(fold: Fold) -> AccuracyCurves:
 
 def accuracy_curves(info: AccuracyCurves) -> go.Figure:
     """A line a task, labelled at its end; stages named above, every second one shaded."""
-    figure = _figure()
+    figure = figure_base()
     for span in info.spans:
         if span.position % 2 == 0:
             figure.add_vrect(x0=span.first, x1=span.last, fillcolor=GREY, opacity=0.10, line_width=0, layer="below")
@@ -182,7 +182,7 @@ def _stages_learnt(fold: Fold, point: AccuracyPoint) -> float:
 
 def accuracy_overlay(info: AccuracyOverlay) -> go.Figure:
     """Panels side by side on one scale; in each, runs by letter and by line: A is the run of the page."""
-    figure = _figure()
+    figure = figure_base()
     count = len(info.titles)
     width = 1 / count
     for position in range(1, count + 1):
@@ -254,7 +254,7 @@ def loss_terms_info(fold: Fold) -> LossTerms:
 
 def loss_terms(info: LossTerms) -> go.Figure:
     """The terms stacked: their sum is what training makes small."""
-    figure = _figure()
+    figure = figure_base()
     for number, (name, values) in enumerate(info.terms.items()):
         colour = TERM_COLOURS[number % len(TERM_COLOURS)]
         figure.add_trace(
@@ -307,7 +307,7 @@ def accuracy_matrix_info(fold: Fold, titles: list[str]) -> AccuracyMatrix:
 
 def accuracy_matrix(info: AccuracyMatrix) -> go.Figure:
     """Rows: after learning …; columns: how well it does …; what is still to come is a grey place."""
-    figure = _figure()
+    figure = figure_base()
     count = len(info.titles)
     places = list(range(count))
     figure.add_trace(
@@ -348,7 +348,7 @@ def _axis_of_images(figure: go.Figure, total: int) -> None:
     )
 
 
-def _figure() -> go.Figure:
+def figure_base() -> go.Figure:
     """No colours of its own where light and dark differ: text, grid and paper are the page's."""
     return go.Figure(
         layout={

@@ -19,7 +19,7 @@ from plotly.colors import sample_colorscale
 
 from labcore import capacity, map_files
 from labcore.events import MapSaved
-from labcore.figures import GREY, TASK_COLOURS, _figure, task_colour, task_dash
+from labcore.figures import GREY, TASK_COLOURS, figure_base, task_colour, task_dash
 from labcore.map_files import Layer, MapError, MapFile
 from labcore.results import Fold
 
@@ -259,7 +259,7 @@ def overview(
 
     Not `named`: the blocks are named by a figure below this one.
     """
-    figure = _figure()
+    figure = figure_base()
     count = len(info.columns)
     if info.kind in ("importance", "drift", "broke"):
         _heat(figure, info, scale)
@@ -562,7 +562,7 @@ def filters_info(seen: View, layer: Layer, task: int) -> tuple[np.ndarray, np.nd
 
 def spring(groups: Sequence[tuple[str, np.ndarray, np.ndarray]], most: float | None = None) -> go.Figure:
     """Importance against drift, a point a filter; each run its own sign, as methods have no colours."""
-    figure = _figure()
+    figure = figure_base()
     for number, (name, importance, moved) in enumerate(groups):
         there = importance > 0
         figure.add_trace(
@@ -589,7 +589,7 @@ def strips(seen: View, layer: Layer, kind: str, task: int | None = None) -> go.F
     about, rows = seen.read("drift_tasks"), seen.read(f"{kind}/{layer.name}")
     if about is None or rows is None or rows.ndim != 2 or len(rows) != len(about):
         return None
-    figure = _figure()
+    figure = figure_base()
     unit = "%" if kind == "drift" else "nats"
     for position, row in zip(about.tolist(), rows, strict=True):
         if 1 <= position <= len(seen.titles):
@@ -616,7 +616,7 @@ def histogram(seen: View, place: int, task: int) -> go.Figure | None:
     counts, edges, threshold = (seen.recent(name, task) for name in ("scores", "score_edges", "threshold"))
     if counts is None or edges is None or threshold is None or place >= len(counts):
         return None
-    figure, middles = _figure(), (edges[1:] + edges[:-1]) / 2
+    figure, middles = figure_base(), (edges[1:] + edges[:-1]) / 2
     for on in (False, True):
         there = (middles > float(threshold)) == on
         figure.add_trace(
@@ -644,7 +644,7 @@ def overlaps(seen: View, place: int | None) -> go.Figure | None:
     if values is None:
         return None
     table = values if place is None else values[place]
-    figure, count = _figure(), len(seen.titles)
+    figure, count = figure_base(), len(seen.titles)
     whole = np.full((count, count), np.nan)
     whole[: len(table), : len(table)] = 100 * table
     places = list(range(count))
@@ -683,7 +683,7 @@ def similarity_over_stages(seen: View, block: int) -> go.Figure | None:
     known = [(stage, row) for stage, row in rows if row is not None and block < row.shape[1]]
     if not known:
         return None
-    figure, count = _figure(), len(seen.titles)
+    figure, count = figure_base(), len(seen.titles)
     for position in range(1, count + 1):
         points = [(stage, float(row[position - 1, block])) for stage, row in known if position <= len(row)]
         if points:

@@ -480,7 +480,11 @@ class Store:
 
     def known(self, config: RunConfig) -> RunRecord | None:
         """The run that this configuration already is, finished or not; what `submit` would find."""
-        run = self._records.get(f"key/{config.key()}", retry=True)
+        return self.known_by_key(config.key())
+
+    def known_by_key(self, key: str) -> RunRecord | None:
+        """The run that `submit` would find for a configuration of this key."""
+        run = self._records.get(f"key/{key}", retry=True)
         try:
             return None if run is None else self.record(run)
         except UnknownRun:  # it was deleted

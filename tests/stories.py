@@ -159,3 +159,62 @@ def long_claim(store: Store, events: int) -> Claim:
     for event in [live(2, 152, events + 10, 0.4, 0.8), *measured(2, "fashion:0-2", 152, events + 10, 0.4, 0.8)]:
         claim.append(event)
     return claim
+
+
+def told(
+    store: Store,
+    config: RunConfig,
+    rows: list[list[float]],
+    *,
+    seconds: float = 1.0,
+    kept: int = 1000,
+    milliseconds: float = 0.5,
+    old_images: int = 0,
+) -> str:
+    """A complete run of this configuration with this accuracy matrix, on test and validation images; its ID."""
+    claim = store.claim_run(store.submit(config).run)
+    facts = tuple(
+        TaskFacts(
+            name=task.name,
+            title=task.name,
+            classes=("a", "b"),
+            train_images=38,
+            validation_images=50,
+            test_images=100,
+        )
+        for task in config.tasks
+    )
+    claim.append(
+        RunStarted(
+            config=config, device="cpu", device_name="A processor", threads=1, tasks=facts, total_images=76 * len(rows)
+        )
+    )
+    for number, row in enumerate(rows, 1):
+        first = 10 * (number - 1)
+        name = config.tasks[number - 1].name
+        images = (100,) * number
+        seen = 76 * (number - 1)
+        claim.append(
+            StageStarted(
+                stage=number, task=name, images=76, images_seen=seen, old_images=old_images * (number > 1), step=first
+            )
+        )
+        for share in (0.0, 0.5, 1.0):
+            accuracy = (*row[:-1], row[-1] * share)
+            claim.append(live(number, seen + round(76 * share), first + round(10 * share), *accuracy))
+        for kind in ("validation", "test"):
+            claim.append(
+                Evaluated(
+                    stage=number, kind=kind, images_seen=seen + 76, accuracy=tuple(row), images=images, step=first
+                )
+            )
+        claim.append(FootprintMeasured(stage=number, kept={"trunk": kept}, working={}, step=first + 10))
+        claim.append(
+            StageEnded(
+                stage=number, task=name, train_seconds=seconds, evaluation_seconds=0.1, images_seen=76, steps=10,
+                step=first + 10,
+            )
+        )  # fmt: skip
+    claim.append(RunEnded(state="complete", step=10 * len(rows), test_ms_per_image=milliseconds))
+    claim.finish("complete")
+    return claim.run

@@ -11,7 +11,7 @@ import streamlit as st
 from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest
 
-from labcore import cli, figures, presets, tasks, worker
+from labcore import cli, figures, presets, questions, tasks, worker
 from labcore.configs import METHODS, RunConfig, parse
 from labcore.events import Downloading
 from labcore.stages import StageCache
@@ -343,6 +343,115 @@ def test_a_fork_that_cannot_be_is_none(fork: str, store: Store) -> None:
     test = app(run=store.submit(tiny()).run, fork=fork)
     assert parse(test.session_state["draft"]) == tiny()
     assert "You go on from" not in text(test)
+
+
+# ---- Compare --------------------------------------------------------------------------------------------------------
+
+
+def measured(store: Store, *methods: str, seeds: int = 1) -> None:
+    for seed in range(seeds):
+        for place, method in enumerate(methods):
+            config = presets.preset("quick", method).model_copy(update={"seed": seed})
+            kept = 0.5 + place / 20
+            stories.told(store, config, [[0.9], [kept, 0.8], [kept, 0.6, 0.85 + seed / 100]], seconds=2.0 + place)
+
+
+def test_compare_without_runs_teaches_and_one_button_queues_all_eight(store: Store) -> None:
+    test = app("compare")
+    assert "0 of 8 runs measured" in text(test)
+    assert "“bad”" in text(test)
+    button(test, "Measure all eight").click().run()  # type: ignore[attr-defined]
+    assert not test.exception
+    assert [store.config(record.run).method.name for record in store.active()] == list(METHODS)
+    assert "waiting" in text(test)
+    button(test, "Stop").click().run()  # type: ignore[attr-defined]
+    assert not test.exception and not store.active()
+
+
+def test_the_table_fills_and_goes_on(store: Store) -> None:
+    measured(store, "fine_tuning", "joint", seeds=2)
+    test = app("compare", preset="quick", seeds="2")
+    shown = text(test)
+    assert "4 of 16 runs measured" in shown
+    assert "80.5" not in shown and "82.8 ± 0.4 %" in shown
+    assert "≠" in shown and "✓" in shown
+    button(test, "Go on").click().run()  # type: ignore[attr-defined]
+    assert len(store.active()) == 12
+
+
+def test_a_failed_method_is_named_and_the_others_stay(store: Store) -> None:
+    measured(store, "fine_tuning")
+    claim = store.claim_run(store.submit(presets.preset("quick", "ewc")).run)
+    claim.fail("The loss became nan.")
+    shown = text(app("compare", preset="quick", seeds="1"))
+    assert "Failed, and so not counted" in shown and "The loss became nan." in shown
+    assert "1 of 8 runs measured" in shown
+
+
+def test_runs_of_an_earlier_version_are_marked(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("labcore.configs.ENGINE_VERSION", "0")
+        measured(store, "fine_tuning")
+    test = app("compare", preset="quick", seeds="1")
+    assert "0 of 8 runs measured" in text(test)
+    assert [e.label for e in test.expander if "earlier version" in e.label]
+    test = app("compare", view="runs")
+    assert "earlier version" in str(test.multiselect[0].options)
+
+
+def test_runs_side_by_side_fold_unfold_and_survive_deletion(store: Store) -> None:
+    assert "Nothing to compare yet" in text(app("compare", view="runs"))
+    measured(store, "fine_tuning", "joint", "separate_copies", seeds=2)
+    test = app("compare", view="runs")
+    assert "They differ in method" in text(test)
+    assert len(test.multiselect[0].value) == 6
+    test.toggle(key="compare-unfold").set_value(True).run()
+    assert not test.exception
+    gone = store.records()[0].run
+    asked = ",".join(record.run for record in store.records())
+    store.delete(gone)
+    test = app("compare", view="runs", runs=asked)
+    assert "no longer here" in test.warning[0].value
+    assert len(test.multiselect[0].value) == 5
+
+
+def test_which_to_use_ranks_what_was_measured(store: Store) -> None:
+    assert "Nothing is measured" in text(app("compare", view="which", preset="quick"))
+    measured(store, "fine_tuning", "joint")
+    test = app("compare", view="which", preset="quick", change="freely", memory="any")
+    assert "1. Joint training" in text(test)
+    test = app("compare", view="which", preset="quick", change="not at all")
+    assert "None that was measured does all of that" in text(test)
+
+
+@pytest.mark.parametrize("name", ["q1", "q2", "q3", "starts", "recycle"])
+def test_a_question_is_explained_asked_and_answered(store: Store, name: str) -> None:
+    test = app("compare", view="ask", ask=name)
+    assert "Nobody knows yet" in text(test)
+    button(test, "Find out").click().run()  # type: ignore[attr-defined]
+    assert not test.exception
+    experiment = questions.named(name)
+    assert len(store.active()) == len(experiment.configs())
+    for record in store.active():
+        store.request_stop(record.run)
+    for record in store.records():
+        store.delete(record.run)
+    for _, _, config in experiment.configs():
+        stories.told(store, config, [[0.9 + config.seed / 100] * (k + 1) for k in range(len(config.tasks))])
+    test = app("compare", view="ask", ask=name)
+    assert [b for b in test.button if b.label == "All measured"]
+    assert "Nobody knows yet" not in text(test)
+
+
+def test_a_strange_address_is_no_error(store: Store) -> None:
+    for query in (
+        {"view": "x"},
+        {"preset": "x", "seeds": "99"},
+        {"view": "ask", "ask": "x"},
+        {"view": "runs", "runs": "x"},
+        {"view": "which", "preset": "x", "seeds": "x", "more": "-3", "memory": "x", "change": "x"},
+    ):
+        app("compare", **query)
 
 
 def test_energy_carbon_and_what_is_kept_are_on_watch(store: Store) -> None:

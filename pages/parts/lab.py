@@ -13,6 +13,7 @@ from PIL import Image
 from streamlit.runtime.pages_manager import PagesManager
 
 from labcore import figures, tasks, worker
+from labcore.experiments import Reader
 from labcore.presets import preset
 from labcore.store import Store, StoreError, home
 
@@ -30,6 +31,16 @@ def _open(folder: str) -> Store:
 def store() -> Store:
     """The store of this server. Raises StoreError where it cannot be used."""
     return _open(str(home()))
+
+
+@st.cache_resource
+def _reader(folder: str) -> Reader:
+    return Reader(store())
+
+
+def reader() -> Reader:
+    """Reads finished runs, each once for all sessions of this server."""
+    return _reader(str(home()))
 
 
 def chosen_device() -> str:
@@ -103,6 +114,27 @@ def style() -> None:
         .lab-figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(104px, 1fr)); gap: .6rem .9rem; }
         .lab-figures b { display: block; font-size: 1.25rem; line-height: 1.2; font-weight: 600; }
         .lab-figures span { font-size: .875rem; opacity: .75; }
+        .lab-table { width: 100%; border-collapse: collapse; table-layout: fixed; }
+        .lab-table th { text-align: left; font-weight: 600; padding: .3rem .6rem .3rem 0; vertical-align: top;
+                        line-height: 1.3; }
+        .lab-table thead th { font-size: .9rem; opacity: .75; }
+        .lab-table tbody tr { border-top: 1px solid #8A8F9C44; height: 4.5rem; }
+        .lab-table td { padding: .3rem .6rem .3rem 0; vertical-align: top; cursor: help; line-height: 1.3; }
+        .lab-table i { display: block; font-style: normal; font-size: .875rem; }
+        .lab-table small { display: block; font-size: .8rem; opacity: .65; }
+        .lab-note { display: block; font-weight: 400; font-size: .8rem; opacity: .7; }
+        .lab-table .lab-bar { margin-top: .5rem; max-width: 9rem; }
+        .lab-word { font-size: 1.05rem; font-weight: 600; }
+        .lab-word::before { content: ""; display: inline-block; width: .6em; height: .6em; border-radius: 50%;
+                            margin-right: .4em; border: 1.5px solid #5B78BF; }
+        .lab-word-good::before { background: #5B78BF; }
+        .lab-word-medium::before { background: linear-gradient(90deg, #5B78BF 50%, transparent 50%); }
+        .lab-paper { font-style: italic; } .lab-none { opacity: .35; } .lab-none::before { display: none; }
+        .lab-yes { color: #1E8A5A; } .lab-no { color: #B7791F; } .lab-bad { color: #C8372D; font-weight: 600; }
+        .lab-legend { display: flex; flex-wrap: wrap; gap: 1.4rem; font-size: .95rem; }
+        .lab-advice { padding: .55rem .8rem; border-left: 4px solid #5B78BF; margin-bottom: .55rem; }
+        .lab-advice b { display: block; font-size: 1.05rem; }
+        .lab-out { border-color: #8A8F9C66; opacity: .65; }
         .lab-figures [title] { cursor: help; }
         .lab-parts { display: flex; gap: 1px; height: 10px; margin: .8rem 0 .4rem; }
         .lab-parts > div { min-width: 4px; border-radius: 2px; }

@@ -1,0 +1,154 @@
+"""Any runs beside each other: chosen by a person or by an experiment, folded over seeds, drawn on one scale."""
+
+import contextlib
+from collections.abc import Hashable, Sequence
+
+import streamlit as st
+
+from labcore import comparisons, figures, tasks
+from labcore.comparisons import Group
+from labcore.configs import METHOD_TITLES, ConfigError, RunConfig
+from labcore.store import RunRecord, UnknownRun
+from pages.parts import lab, live_plot
+
+MOST_COMPARED, MOST_OFFERED = 40, 500
+
+
+def charts(groups: Sequence[Group], key: str, version: Hashable) -> None:
+    """Stability against plasticity and cost, then task by task; heights follow the number of groups."""
+    names = tuple((group.name, len(group.runs)) for group in groups)
+    version = (version, names)
+    st.markdown("**Learning the new against keeping the old** (plasticity against stability)")
+    points = comparisons.plane_info(groups)
+    if points:
+        live_plot.draw(lambda: comparisons.plane(points), f"plane-{key}", 380, version=version)
+        st.caption("Upper right is best. Filled: no other is better in both (the Pareto front, dotted).")
+    else:
+        st.caption("Needs runs of two jobs or more.")
+    jobs = list(groups[0].config.task_names)
+    if all(group.config.task_names == jobs for group in groups):
+        st.html(_legend(jobs))
+    rows = comparisons.panel_rows(len(groups))
+    found = comparisons.matrices_info(groups)
+    st.markdown("**How well it does each job as the jobs go by** (accuracy over the sequence)")
+    live_plot.draw(lambda: comparisons.sequences(found), f"sequence-{key}", 40 + 170 * rows, version=version)
+    st.markdown("**What it remembers** (accuracy matrix: rows after learning …, columns how well it does …)")
+    live_plot.draw(lambda: comparisons.matrices(found), f"matrices-{key}", 20 + 210 * rows, version=version)
+    st.markdown("**What it lost, and what it never reached, in points** (further right is worse)")
+    by_task = comparisons.by_task_info(groups)
+    height = comparisons.lines_height(len(groups))
+    live_plot.draw(lambda: comparisons.by_task(by_task), f"by-task-{key}", height, version=version)
+    for column, what in zip(by_task.columns[1:], ("joint training", "separate copies"), strict=True):
+        if not any(value is not None for row in column.values for value in row):
+            st.caption(
+                f"{column.title[0].upper()}{column.title[1:]} needs {what} on the same jobs and seeds among these."
+            )
+    st.markdown("**What it costs** (shorter is cheaper)")
+    costs = comparisons.costs_info(groups)
+    live_plot.draw(lambda: comparisons.costs(costs), f"costs-{key}", height, version=version)
+    with st.expander("How these are computed"):
+        st.markdown(
+            """
+`R[i, j]` is the accuracy on job *j* after stage *i*, on all its test images; means and sample standard deviations are
+over runs that differ by seed alone.
+
+- **Forgetting** of job *j*: the best of earlier rows less the last (Chaudhry et al. 2018).
+- **Intransigence** of job *k*: joint training's `R[k, k]` on the same sequence less this method's (Chaudhry et al.
+  2018), seed by seed.
+- **Gap to separate copies**: the same against a network of its own for job *k*, which saw no other job.
+"""
+        )
+
+
+def _legend(jobs: list[str]) -> str:
+    cells = []
+    for number, name in enumerate(jobs, 1):
+        with contextlib.suppress(tasks.TaskError):
+            name = tasks.describe(name).title
+        cells.append(f'<span><b style="color:{figures.task_colour(number)}">■</b> {number} {name}</span>')
+    return f'<div class="lab-legend">{"".join(cells)}</div>'
+
+
+def offered() -> dict[str, tuple[RunRecord, RunConfig]]:
+    """Complete runs that this version can read, the newest first."""
+    reader = lab.reader()
+    found = {}
+    for record in lab.store().records():
+        if record.state == "complete":
+            with contextlib.suppress(ConfigError, OSError):
+                found[record.run] = (record, reader.config(record.run))
+        if len(found) == MOST_OFFERED:
+            break
+    return found
+
+
+def choose_and_show() -> None:
+    """Choose runs, fold them over seeds or not, and see what differs."""
+    st.title("Runs side by side", anchor=False)
+    here = offered()
+    if not here:
+        st.info(
+            "**Nothing to compare yet.** A comparison needs finished runs: measure the article's table, or start "
+            "some on "
+            "Launch.",
+            icon=":material/lightbulb:",
+        )
+        st.page_link("pages/launch.py", label="Start a run", icon=":material/play_arrow:")
+        return
+    asked = [run for run in st.query_params.get("runs", "").split(",") if run]
+    gone = [run for run in asked if run not in here]
+    default = [run for run in asked if run in here] or _alike(here)
+    names = (
+        dict(zip(here, comparisons.names_of([config for _, config in here.values()]), strict=True))
+        if len(here) <= 60
+        else {}
+    )
+    place, switch = st.columns([5, 1], vertical_alignment="bottom")
+    chosen = place.multiselect(
+        "Finished runs",
+        list(here),
+        default[:MOST_COMPARED],
+        format_func=lambda run: _label(run, here, names),
+        max_selections=MOST_COMPARED,
+        key="compare-runs",
+    )
+    unfold = switch.toggle("Every seed by itself", st.query_params.get("unfold") == "1", key="compare-unfold")
+    st.query_params["runs"] = ",".join(chosen)
+    st.query_params["unfold"] = "1" if unfold else "0"
+    if gone:
+        st.warning(f"{len(gone)} of the runs in the address are no longer here.", icon=":material/search_off:")
+    members = []
+    for run in chosen:
+        with contextlib.suppress(UnknownRun):  # deleted just now
+            members.append((here[run][1], lab.reader().finished(here[run][0]), _note(here[run][0])))
+    if not members:
+        st.caption("Choose runs above; those that differ by seed alone are folded into mean ± sd.")
+        return
+    groups = comparisons.fold_seeds(members, unfold=unfold)
+    st.markdown(comparisons.differences_line(list({group.name: group.config for group in groups}.values())))
+    charts(groups, "chosen", (tuple(chosen), unfold))
+
+
+def _note(record: RunRecord) -> str:
+    if record.imported:
+        return "imported"
+    return "" if lab.reader().is_current(record) else "earlier version"
+
+
+def _alike(here: dict[str, tuple[RunRecord, RunConfig]]) -> list[str]:
+    """The newest run's companions: those on the same jobs, one or more a method."""
+    first = next(iter(here.values()))[1].tasks
+    return [run for run, (_, config) in here.items() if config.tasks == first][:12]
+
+
+def _label(run: str, here: dict[str, tuple[RunRecord, RunConfig]], names: dict[str, str]) -> str:
+    record, config = here[run]
+    note = _note(record)
+    parts = [
+        names.get(run) or METHOD_TITLES[config.method.name],
+        "→".join(config.task_names),
+        f"seed {config.seed}",
+        f"{100 * record.average_accuracy:.0f} %" if record.average_accuracy is not None else "",
+        note,
+    ]
+    return " · ".join(part for part in parts if part)

@@ -1,0 +1,90 @@
+"""An experiment's head: one button that queues or stops it, how far it is, and how long it still takes."""
+
+import contextlib
+
+import streamlit as st
+
+from labcore import experiments, worker
+from labcore.experiments import Experiment, Findings
+from labcore.store import StoreError, UnknownRun
+from pages.parts import lab, runs
+
+
+def progress_of(findings: Findings) -> dict[str, float]:
+    """How far each run that trains now is, by run, 0 to 1."""
+    found = {}
+    for cell in findings.having("running"):
+        if cell.record is not None:
+            with contextlib.suppress(UnknownRun):
+                found[cell.record.run] = runs.follow(lab.store(), cell.record.run).progress
+    return found
+
+
+def queue(findings: Findings) -> None:
+    """Queue what is missing, and see to it that somebody takes it."""
+    device = st.session_state.get("device", "auto")
+    try:
+        experiments.queue(lab.store(), findings, device)
+        worker.ensure(lab.store(), device)
+    except StoreError as error:
+        st.session_state["queue-problem"] = str(error)
+
+
+def button(experiment: Experiment, findings: Findings, label: str) -> None:
+    """The one button: start, go on, or stop; nothing where all is done."""
+    if findings.live:
+        stop = {"on_click": experiments.stop, "args": (lab.store(), findings)}
+        st.button("Stop", icon=":material/stop:", width="stretch", key=f"stop-{experiment.name}", **stop)
+    elif findings.complete:
+        st.button("All measured", icon=":material/check:", width="stretch", disabled=True, key=f"all-{experiment.name}")
+    else:
+        word = "Go on" if any(cell.finished for cell in findings.cells) else label
+        act = {"on_click": queue, "args": (findings,), "key": f"queue-{experiment.name}"}
+        st.button(word, type="primary", icon=":material/play_arrow:", width="stretch", **act)
+
+
+def line(findings: Findings) -> None:
+    """How far and how long, in a line of constant height."""
+    if problem := st.session_state.pop("queue-problem", None):
+        st.error(problem, icon=":material/error:")
+    progress = progress_of(findings)
+    total = len(findings.cells)
+    done = sum(cell.finished is not None for cell in findings.cells)
+    with st.container(height=44, border=False):
+        if findings.complete:
+            st.html(
+                f'<div class="lab-term">{_runs(total)}, measured on this machine or taken from what was here.</div>'
+            )
+            return
+        left = lab.reader().seconds_left(findings, lab.chosen_device(), progress)
+        if left is None:
+            time = "how long it takes is being measured"
+        elif findings.live:
+            time = f"≈ {lab.seconds(left)} left, estimated"
+        else:
+            time = f"≈ {lab.seconds(left)}, estimated; less where runs share a beginning"
+        failed = len(findings.having("failed"))
+        parts = [f"{done} of {_runs(total)} measured", time, f"{failed} failed" if failed else ""]
+        words = " · ".join(part for part in parts if part)
+        share = (done + sum(progress.values())) / total
+        st.html(f"{runs.bar(share)}<div class='lab-term'>{words}</div>")
+    if findings.having("lost"):
+        worker.ensure(lab.store())
+        st.caption("A worker is gone; its run goes on by itself when another is there.")
+
+
+def earlier_versions(findings: Findings) -> None:
+    """Runs of an earlier engine: shown, marked, in no mean."""
+    older = [(cell, run) for cell in findings.cells for run in cell.older]
+    if not older:
+        return
+    with st.expander(f"{_runs(len(older))} of an earlier version of the lab, not counted above"):
+        for cell, run in older:
+            found = lab.reader().finished(lab.store().record(run)).result
+            accuracy = lab.percent(found.average_accuracy)
+            label = f"{cell.arm.label}, seed {cell.seed}: {accuracy} then"
+            st.page_link("pages/watch.py", label=label, query_params={"run": run})
+
+
+def _runs(count: int) -> str:
+    return f"{count} run{'s' * (count != 1)}"

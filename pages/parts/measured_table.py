@@ -1,0 +1,147 @@
+"""The article's table: every method on one sequence, a figure and a word in each cell, filling as runs finish."""
+
+import html
+
+import streamlit as st
+
+from labcore import questions
+from labcore.comparisons import groups_of
+from labcore.configs import METHOD_TITLES
+from labcore.experiments import MOST_SEEDS, Arm, Experiment, Findings
+from labcore.presets import PRESETS
+from labcore.questions import NAMED, TableCell
+from pages.parts import comparison, experiment_bar, lab, runs
+
+COLUMNS = ("new job", "old jobs", "time to learn", "time to answer", "memory", "old pictures")
+
+
+def chosen() -> tuple[str, int]:
+    """The preset and the number of seeds, from the address; widgets change both."""
+    asked = st.query_params.get("preset", "story")
+    count = st.query_params.get("seeds", "1")
+    left, right = st.columns([3, 1])
+    preset = left.segmented_control(
+        "Jobs (preset)",
+        list(PRESETS),
+        default=asked if asked in PRESETS else "story",
+        format_func=lambda name: PRESETS[name].title,
+        help=" ".join(f"**{preset.title}**: {preset.description}" for preset in PRESETS.values()),
+        key="table-preset",
+    )
+    seeds = right.segmented_control(
+        "Seeds",
+        list(range(1, MOST_SEEDS + 1)),
+        default=int(count) if count in "12345" and count else 1,
+        key="table-seeds",
+        help="Each run again with other random numbers: what differs between them is chance.",
+    )
+    preset, seeds = preset or "story", seeds or 1
+    st.query_params.update(preset=preset, seeds=str(seeds))
+    return preset, seeds
+
+
+def show() -> None:
+    """The whole view: head, table, and the same methods as charts."""
+    head, action = st.columns([4, 1], vertical_alignment="center")
+    head.title("Which way keeps what it knew?", anchor=False)
+    st.write(f"{NAMED['table'].question} Press the button, and it fills in as they learn; leave whenever you like.")
+    preset, seeds = chosen()
+    experiment = questions.named("table", preset, seeds)
+    live = lab.reader().look(experiment).live
+    with action:
+        button(experiment, live)
+    moving(experiment, live)
+    with st.expander("How it is computed"):
+        st.markdown(
+            "The words come from the measured figures, means over seeds, by these rules:\n\n"
+            + "\n".join(f"- **{title}**: {rule.text}." for title, rule in zip(COLUMNS, questions.RULES, strict=True))
+            + "\n\nThe small word below is the article's, or for methods that it does not rate that of the method's "
+            "own "
+            "paper. ✓ means that both are good, medium or poor alike; ≠ that they are not. *New job* is the mean of "
+            "`R[k, k]` over the jobs after the first, *old jobs* the mean of the last row over the earlier jobs, and "
+            "what it was is the mean of their `R[k, k]`. Times of stages that several runs share are those measured "
+            "when they were trained."
+        )
+
+
+def button(experiment: Experiment, live: bool) -> None:
+    """The one button, looked at each second while something runs."""
+
+    @st.fragment(run_every=1 if live else None)
+    def now() -> None:
+        experiment_bar.button(experiment, lab.reader().look(experiment), "Measure all eight")
+
+    now()
+
+
+def moving(experiment: Experiment, live: bool) -> None:
+    """All that moves."""
+
+    @st.fragment(run_every=1 if live else None)
+    def now() -> None:
+        findings = lab.reader().look(experiment)
+        experiment_bar.line(findings)
+        st.html(table_html(findings, experiment_bar.progress_of(findings)))
+        st.caption(
+            "Large: the word for what was measured here, and the figure; rest on it for the rule. Small: “the "
+            "article's word”, in italics that of the method's own paper; ✓ where they agree, ≠ where they differ."
+        )
+        for sentence in findings.told():
+            st.markdown(sentence)
+        experiment_bar.earlier_versions(findings)
+        groups = groups_of(findings)
+        if groups:
+            comparison.charts(groups, f"table-{experiment.arms[0].config.task_names}", findings.version)
+        if findings.live != live:
+            st.rerun()
+
+    now()
+
+
+def table_html(findings: Findings, progress: dict[str, float]) -> str:
+    """The table at its full size from the start; what is not measured yet stands faint, in the article's word."""
+    widths = (12, 18, 12, 13, 14, 14)
+    heads = "".join(f'<th style="width:{w}%">{t}</th>' for t, w in zip(COLUMNS, widths, strict=True))
+    rows = "".join(
+        f"<tr><th>{_name(findings, arm, progress)}</th>"
+        + "".join(_cell(cell) for cell in questions.table_row(findings, arm))
+        + "</tr>"
+        for arm in findings.experiment.arms
+    )
+    return f'<table class="lab-table"><thead><tr><th></th>{heads}</tr></thead><tbody>{rows}</tbody></table>'
+
+
+def _name(findings: Findings, arm: Arm, progress: dict[str, float]) -> str:
+    title = html.escape(METHOD_TITLES[arm.config.method.name])
+    states = [cell.state for cell in findings.of(arm.label)]
+    running = [cell for cell in findings.of(arm.label) if cell.state == "running" and cell.record]
+    if running and running[0].record:
+        return f"{title}{runs.bar(max(0.02, progress.get(running[0].record.run, 0.0)))}"
+    done = states.count("complete")
+    waits = "queued" in states
+    if "failed" in states:
+        reason = next((c.record.error for c in findings.of(arm.label) if c.state == "failed" and c.record), "")
+        note = f'<span class="lab-bad" title="{html.escape(reason or "")}">failed</span>'
+    elif done == len(states):
+        links = [
+            f'<a href="watch?run={c.record.run}" target="_self">{c.seed}</a>'
+            for c in findings.of(arm.label)
+            if c.record
+        ]
+        note = f"run {' '.join(links)}" if len(links) == 1 else f"seeds {' '.join(links)}"
+    elif waits:
+        note = f"waiting, {done} of {len(states)} done" if done else "waiting"
+    else:
+        note = f"{done} of {len(states)} done" if done else "not measured"
+    return f'{title}<span class="lab-note">{note}</span>'
+
+
+def _cell(cell: TableCell) -> str:
+    rule = html.escape(cell.rule)
+    sign = "" if cell.agrees is None else ' <b class="lab-yes">✓</b>' if cell.agrees else ' <b class="lab-no">≠</b>'
+    paper = "" if cell.source == "the article" else ' class="lab-paper"'
+    by = f'<small{paper} title="{cell.source} says so">“{html.escape(cell.literature)}”{sign}</small>'
+    word = '<span class="lab-word lab-none">·</span>'
+    if cell.word is not None:
+        word = f'<span class="lab-word lab-word-{cell.mark}">{html.escape(cell.word)}</span>'
+    return f'<td title="{rule}">{word}<i>{html.escape(cell.figure) or "&nbsp;"}</i>{by}</td>'

@@ -1,0 +1,141 @@
+"""The article's questions and its opening: why it is asked, one button, and the answer with its spread."""
+
+import streamlit as st
+
+from labcore import comparisons, questions
+from labcore.experiments import Experiment, Findings
+from labcore.questions import NAMED, RECYCLE_LEVEL, STARTS_LEVEL
+from pages.parts import experiment_bar, lab, live_plot
+
+SHORT = {
+    "q1": "Zero or keep?",
+    "q2": "All, none, some?",
+    "q3": "Mask or train?",
+    "starts": "Where to start",
+    "recycle": "Recycling",
+}
+# In the article's spirit: what stands behind the question, and how it is asked here.
+WHY = {
+    "q1": "PackNet shares one suitcase among many travellers. The first packs, throws out what it hardly needs, and "
+    "the "
+    "next one packs into the room. The article asks why what is thrown out is wiped clean first: it had learnt a "
+    "little, "
+    "after all. Here the next job finds the freed weights at zero, or as they were; everything else is the same.",
+    "q2": "The second traveller may use everything that the first one packed, and must: its answers go through all "
+    "of it. "
+    "The article asks why not through a chosen part. Here a job uses all earlier weights, none of them, or those "
+    "that it "
+    "chooses by a mask that it learns.",
+    "q3": "A hand fan becomes a fly swatter by covering some of its holes, without bending a single slat. Piggyback "
+    "works "
+    "so: a 0/1 mask over weights that never change. The article cannot believe that this beats training all of them. "
+    "Here "
+    "it stands beside fine-tuning, which forgets, and a separate copy for each job, which cannot.",
+    "starts": "To find the lowest valley it matters where you set out. The article begins far off, comes nearer with "
+    "Xavier "
+    "Glorot's rule, and ends where another network has been already. Here one small network learns digits from each, "
+    "once "
+    "bare and once with batch normalisation, which forgives a bad start.",
+    "recycle": "The article opens with a number: training a network costs as much carbon as five cars in their lives. "
+    "Reduce, reuse, recycle, it says. Here the same network learns digits from what it knows of photographs, and from "
+    "nothing, until both do equally well.",
+}
+
+
+def show() -> None:
+    """A question's card: chosen in the address."""
+    asked = st.query_params.get("ask", "q1")
+    name = st.segmented_control(
+        "Question",
+        list(SHORT),
+        default=asked if asked in SHORT else "q1",
+        format_func=SHORT.__getitem__,
+        label_visibility="collapsed",
+        key="compare-ask",
+    )
+    name = name or "q1"
+    st.query_params["ask"] = name
+    experiment = questions.named(name)
+    live = lab.reader().look(experiment).live
+    head, action = st.columns([4, 1], vertical_alignment="center")
+    head.title(NAMED[name].title, anchor=False)
+    st.write(WHY[name])
+    moving(name, experiment, live, action)
+    with st.expander("How it is computed"):
+        st.markdown(
+            f"""
+{len(experiment.arms)} settings with the same {len(experiment.seeds)} seeds:
+{", ".join(arm.label for arm in experiment.arms)}
+Runs that are here already are used; docs/questions.md has the answers found on another machine. A difference is taken
+seed by seed; it is called *clear* beyond Student's 95 % interval, *likely* beyond twice its standard error only, else
+*no difference seen*. On the command line:
+"""
+        )
+        st.code(f"python -m labcore experiment {name} --seeds {len(experiment.seeds)}", language="bash")
+
+
+def moving(name: str, experiment: Experiment, live: bool, action: st.delta_generator.DeltaGenerator) -> None:
+    """All that moves: the button, how far it is, the answer."""
+
+    @st.fragment(run_every=1 if live else None)
+    def press() -> None:
+        experiment_bar.button(experiment, lab.reader().look(experiment), "Find out")
+
+    @st.fragment(run_every=1 if live else None)
+    def now() -> None:
+        findings = lab.reader().look(experiment)
+        experiment_bar.line(findings)
+        answer(findings)
+        draw(name, findings)
+        experiment_bar.earlier_versions(findings)
+        if findings.live != live:
+            st.rerun()
+
+    with action:
+        press()
+    now()
+
+
+def answer(findings: Findings) -> None:
+    """The sentences, or what will stand here."""
+    if not any(cell.finished for cell in findings.cells):
+        st.info("Nobody knows yet: press the button. The answer fills in here as runs finish.", icon=":material/help:")
+        return
+    st.markdown("\n".join(f"- {sentence}" for sentence in findings.told()))
+
+
+def draw(name: str, findings: Findings) -> None:
+    """The question's own chart, and for several jobs the matrices."""
+    version = findings.version
+    if name == "starts":
+        kinds = {"plain": "Without normalisation", "normalised": "With batch normalisation"}
+        panels = {arm.label: kinds[arm.label.split(", ")[1]] for arm in findings.experiment.arms}
+        curves = comparisons.learning_curves_info(findings, "steps", panels)
+        st.markdown("**Digits right, step by step** (validation images)")
+        live_plot.draw(
+            lambda: comparisons.learning_curves(curves, list(kinds.values()), "steps", STARTS_LEVEL),
+            "ask-starts",
+            380,
+            version=version,
+        )
+        return
+    if name == "recycle":
+        curves = comparisons.learning_curves_info(findings, "seconds", {})
+        st.markdown("**Digits right, second by second of training** (validation images)")
+        live_plot.draw(
+            lambda: comparisons.learning_curves(curves, [""], "seconds of training", RECYCLE_LEVEL),
+            "ask-recycle",
+            380,
+            version=version,
+        )
+        return
+    dots = comparisons.seed_dots_info(findings)
+    st.markdown("**Accuracy, a dot a seed, a bar at the mean** (test images)")
+    height = 80 + 42 * len(dots.names)
+    live_plot.draw(lambda: comparisons.seed_dots(dots), f"ask-{name}", height, version=version)
+    groups = comparisons.groups_of(findings)
+    if groups:
+        st.markdown("**What it remembers** (accuracy matrix, mean over seeds)")
+        found = comparisons.matrices_info(groups)
+        height = 20 + 210 * comparisons.panel_rows(len(findings.experiment.arms))
+        live_plot.draw(lambda: comparisons.matrices(found), f"ask-matrices-{name}", height, version=version)

@@ -1,0 +1,98 @@
+"""Which should I use? Three questions, and the measured methods in the order of the answers."""
+
+import html
+
+import streamlit as st
+
+from labcore import advice, questions
+from labcore.advice import Wish
+from labcore.comparisons import groups_of
+from labcore.presets import PRESETS
+from pages.parts import lab
+
+PICTURES = {"no": "No, they are gone", "yes": "Yes"}
+CHANGE = {"not at all": "Not at all", "a little": "A little", "freely": "Freely"}
+MEMORY = {"1.5": "About one network", "4": "A few networks", "any": "As much as it takes"}
+
+
+def show() -> None:
+    """Questions left, ranking right."""
+    st.title("Which should I use?", anchor=False)
+    asked = st.query_params
+    preset = asked.get("preset", "story") if asked.get("preset", "story") in PRESETS else "story"
+    preset = (
+        st.segmented_control(
+            "Measured on",
+            list(PRESETS),
+            default=preset,
+            format_func=lambda name: PRESETS[name].title,
+            key="which-preset",
+        )
+        or preset
+    )
+    seeds = asked.get("seeds", "1")
+    experiment = questions.named("table", preset, int(seeds) if seeds in ("1", "2", "3", "4", "5") else 1)
+    st.query_params.update(preset=preset)
+    groups = groups_of(lab.reader().look(experiment))
+    left, right = st.columns([1, 1.4], gap="large")
+    with left:
+        pictures = _ask("1. May I keep the old jobs' pictures?", "pictures", PICTURES, "no")
+        change = _ask("2. May the old skills change?", "change", CHANGE, "a little")
+        memory = _ask("3. How much memory is there?", "memory", MEMORY, "4")
+        given = asked.get("more", "2")
+        more = st.slider("… and how many more jobs will come?", 0, 20, min(20, int(given)) if given.isdigit() else 2)
+        st.query_params["more"] = str(more)
+    wish = Wish(pictures == "yes", change, None if memory == "any" else float(memory), more)  # type: ignore[arg-type]
+    with right:
+        if not groups:
+            st.info(
+                "**Nothing is measured on these jobs yet.** The answer ranks what was measured on this machine, not "
+                "opinions: measure the article's table first.",
+                icon=":material/lightbulb:",
+            )
+            return
+        found = advice.rank(groups, wish)
+        fits = [entry for entry in found if entry.fits]
+        if not fits:
+            st.warning(
+                "None that was measured does all of that. Give way in one of the answers.", icon=":material/info:"
+            )
+        cells = []
+        for number, entry in enumerate(fits, 1):
+            cells.append(
+                f'<div class="lab-advice"><b>{number}. {html.escape(entry.name)}</b>{html.escape(entry.reason)}</div>'
+            )
+        for entry in found[len(fits) :]:
+            cells.append(
+                f'<div class="lab-advice lab-out"><b>{html.escape(entry.name)}</b>not, as '
+                f"{html.escape(entry.reason)}</div>"
+            )
+        st.html("".join(cells))
+        unmeasured = len(experiment.arms) - len(groups)
+        st.caption(
+            f"Ranked by measured average accuracy, {len(groups)} of {len(experiment.arms)} methods"
+            + (f"; {unmeasured} are not measured yet." if unmeasured else ".")
+        )
+    with st.expander("How it is computed"):
+        st.markdown(
+            "*Not at all* allows 0.05 points of mean forgetting, *a little* 5. Memory after more jobs is what is "
+            "kept now, "
+            "and for each more job as much as each has added so far (heads, normalisation, copies, masks, pictures); "
+            "it is "
+            "held against 1.5 or 4 times the network's own bytes. PackNet's room is counted for the network's "
+            "smallest "
+            "layer at its prune ratio."
+        )
+
+
+def _ask(question: str, name: str, options: dict[str, str], default: str) -> str:
+    given = st.query_params.get(name, default)
+    chosen = st.radio(
+        question,
+        list(options),
+        list(options).index(given if given in options else default),
+        format_func=options.__getitem__,
+        key=f"which-{name}",
+    )
+    st.query_params[name] = chosen
+    return str(chosen)

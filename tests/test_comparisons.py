@@ -1,0 +1,141 @@
+"""Runs beside each other: numbers first, figures second; and the advice that follows from them."""
+
+import pytest
+
+from labcore import advice, comparisons, questions
+from labcore.advice import Wish
+from labcore.comparisons import Group, PlanePoint
+from labcore.configs import METHOD_TITLES, RunConfig
+from labcore.experiments import CurvePoint, Finished, Reader
+from labcore.store import Store
+from tests import stories
+from tests.conftest import tiny
+
+ROWS = {
+    "fine_tuning": [[0.9], [0.4, 0.8]],
+    "joint": [[0.9], [0.9, 0.85]],
+    "piggyback": [[0.9], [0.9, 0.7]],
+    "packnet": [[0.9], [0.9, 0.6]],
+}
+
+
+def finished(store: Store, config: RunConfig, rows: list[list[float]], **told: int) -> Finished:
+    return Finished("", store.result(stories.told(store, config, rows, **told)))  # type: ignore[arg-type]
+
+
+def shifted(rows: list[list[float]], by: float) -> list[list[float]]:
+    return [[value + by for value in row] for row in rows]
+
+
+def all_groups(store: Store) -> list[Group]:
+    runs = [
+        (config, finished(store, config, shifted(rows, seed / 50), old_images=method == "joint"), "")
+        for method, rows in ROWS.items()
+        for seed in (0, 1)
+        for config in [tiny(method, seed=seed)]
+    ]  # fmt: skip
+    return comparisons.fold_seeds(runs)
+
+
+def test_runs_that_differ_by_seed_alone_are_one_group(store: Store) -> None:
+    groups = all_groups(store)
+    assert [group.name for group in groups] == [METHOD_TITLES[method] for method in ROWS]
+    assert [len(group.runs) for group in groups] == [2] * 4
+    assert groups[0].spread("old").mean == pytest.approx(0.41)
+
+
+def test_unfolded_each_seed_is_itself_and_marked_runs_stay_apart(store: Store) -> None:
+    made = [(config, finished(store, config, ROWS["joint"])) for config in (tiny("joint"), tiny("joint", seed=1))]
+    runs = [(*made[0], ""), (*made[1], "")]
+    assert [g.name for g in comparisons.fold_seeds(runs, unfold=True)] == [
+        "Joint training, seed 0",
+        "Joint training, seed 1",
+    ]
+    marked = [runs[0], (*made[1], "earlier version")]
+    names = [group.name for group in comparisons.fold_seeds(marked)]
+    assert names == ["Joint training", "Joint training (earlier version)"]
+
+
+def test_what_differs_is_named_in_a_line() -> None:
+    soft, stiff = tiny("ewc", method__strength=1.0), tiny("ewc", method__strength=1e4)
+    line = comparisons.differences_line([soft, stiff])
+    assert line == "They differ in strength (1, 10000); all else that they share is the same."
+    assert comparisons.names_of([soft, stiff])[1] == "Elastic weights (EWC), strength 10000"
+    assert "method" in comparisons.differences_line([soft, tiny()])
+    plain = tiny("ewc", method__strength=1.0, backbone__name="small_cnn_plain")
+    assert "network (Small CNN, Small CNN without normalisation)" in comparisons.differences_line([soft, plain])
+    assert comparisons.differences_line([soft, soft]) == "They have the same settings."
+    assert comparisons.differences_line([soft]).startswith("One configuration")
+
+
+def test_the_front_is_what_no_other_beats_in_both(store: Store) -> None:
+    points = {point.name: point for point in comparisons.plane_info(all_groups(store))}
+    assert [name for name, point in points.items() if point.front] == ["Joint training"]
+    assert points["Fine-tuning"].new == pytest.approx(81) and points["Fine-tuning"].old == pytest.approx(41)
+    assert comparisons.plane(list(points.values())).data
+
+
+def test_names_in_the_plane_do_not_cover_each_other() -> None:
+    points = [PlanePoint(f"method {i}", 90 + i / 10, 90 - i / 10, 0, 0, False) for i in range(8)]
+    places = comparisons.labels_apart(points, 80, 80)
+    assert len({(x, y, side) for _, x, y, side in places}) > 1
+
+
+def test_matrices_are_means_over_seeds(store: Store) -> None:
+    matrix = comparisons.matrices_info(all_groups(store))[0]
+    assert matrix.percent[0] == [pytest.approx(91), None]
+    assert matrix.percent[1] == [pytest.approx(41), pytest.approx(81)]
+    assert matrix.sd[1][0] == pytest.approx(2 / 2**0.5)
+    assert comparisons.matrices([matrix]).data and comparisons.sequences([matrix]).data
+
+
+def test_by_task_shows_intransigence_only_where_joint_is(store: Store) -> None:
+    groups = all_groups(store)
+    info = comparisons.by_task_info(groups)
+    forgetting, against_joint, gap = info.columns
+    assert forgetting.values[0] == [pytest.approx(50), None]
+    assert against_joint.values[2] == [pytest.approx(0), pytest.approx(15)]
+    assert against_joint.values[1] == [None, None]  # joint against itself says nothing
+    assert all(value is None for row in gap.values for value in row)  # there are no separate copies
+    without = comparisons.by_task_info([group for group in groups if "Joint" not in group.name])
+    assert all(value is None for row in without.columns[1].values for value in row)
+    assert comparisons.by_task(info).data
+    assert comparisons.costs_info(groups).columns[0].title == "training, s"
+    assert comparisons.costs(comparisons.costs_info(groups)).data
+
+
+def test_learning_curves_are_means_over_seeds(store: Store) -> None:
+    experiment = questions.named("starts", seeds=2)
+    arm = experiment.arms[0]
+    for seed in (0, 1):
+        stories.told(store, arm.seeded(seed), [[0.8 + seed / 10]])
+    findings = Reader(store).look(experiment)
+    (curve,) = comparisons.learning_curves_info(findings, "steps", {arm.label: "plain"})
+    assert curve.x == [0, 5, 10] and curve.percent == pytest.approx([0, 42.5, 85])
+    cell = findings.of(arm.label)[0]
+    assert cell.finished is not None and cell.finished.curve[1] == CurvePoint(5, 0.5, 0.4)
+    assert comparisons.learning_curves([curve], ["plain"], "steps", 0.8).data
+
+
+def test_advice_rules_out_and_ranks_with_reasons(store: Store) -> None:
+    groups = all_groups(store)
+    anything = advice.rank(groups, Wish(True, "freely", None, 0))
+    assert [entry.name for entry in anything] == ["Joint training", "Piggyback", "PackNet", "Fine-tuning"]
+    assert all(entry.fits for entry in anything)
+    strict = advice.rank(groups, Wish(False, "not at all", None, 0))
+    assert [entry.name for entry in strict if entry.fits] == ["Piggyback", "PackNet"]
+    reasons = {entry.name: entry.reason for entry in strict}
+    assert "reads old pictures" in reasons["Joint training"] and "lost 50.0 points" in reasons["Fine-tuning"]
+    assert "forgets nothing" in reasons["Piggyback"]
+    crowded = {entry.name: entry for entry in advice.rank(groups, Wish(True, "freely", None, 20))}
+    assert not crowded["PackNet"].fits and "room for" in crowded["PackNet"].reason
+
+
+def test_advice_counts_what_each_job_adds(store: Store) -> None:
+    group = comparisons.fold_seeds([(tiny("joint"), finished(store, tiny("joint"), ROWS["joint"]), "")])[0]
+    kept = {"trunk": 1000, "old images": 400, "total": 1400, "working": 0}
+    result = group.runs[0].result.model_copy(update={"footprint_bytes": kept})
+    grown = Group("Joint", group.config, (Finished("", result),))
+    assert advice.bytes_ahead(grown, 3) == 1400 + 3 * 200
+    (entry,) = advice.rank([grown], Wish(True, "freely", 1.5, 3))
+    assert not entry.fits and "2.0 times the network" in entry.reason

@@ -1,0 +1,309 @@
+"""Experiments: what they want, what there is, what it shows, and what goes wrong under them."""
+
+import json
+
+import pytest
+
+from labcore import cli, experiments, presets, questions
+from labcore.configs import ConfigError, RunConfig, parse
+from labcore.experiments import Arm, Choice, CurvePoint, Difference, Experiment, Reader, Spread
+from labcore.store import Process, Store
+from tests import stories
+from tests.conftest import tiny
+
+BASE = tiny("ewc").model_dump(mode="json")
+
+
+def two_arms(seeds: int = 2) -> Experiment:
+    arms = (Arm("soft", tiny("ewc", method__strength=1.0)), Arm("stiff", tiny("ewc", method__strength=1e6)))
+    return Experiment("two", "Two springs", arms, tuple(range(seeds)), experiments.best_on_validation)
+
+
+def seeded(arm: Arm, seed: int) -> RunConfig:
+    return arm.seeded(seed)
+
+
+def tell_both(store: Store, experiment: Experiment, seeds: int = 2) -> None:
+    soft, stiff = experiment.arms
+    for seed in range(seeds):
+        stories.told(store, seeded(soft, seed), [[0.9], [0.5 + seed / 100, 0.8]])
+        stories.told(store, seeded(stiff, seed), [[0.9], [0.9 + seed / 100, 0.6]])
+
+
+# ---- what is there, what is missing ---------------------------------------------------------------------------------
+
+
+def test_runs_that_exist_are_used_and_missing_ones_are_queued(store: Store) -> None:
+    experiment, reader = two_arms(), Reader(store)
+    stories.told(store, seeded(experiment.arms[0], 1), [[0.9], [0.5, 0.8]])
+    findings = reader.look(experiment)
+    assert [cell.state for cell in findings.cells] == ["missing", "missing", "complete", "missing"]
+    assert len(experiments.queue(store, findings)) == 3
+    findings = reader.look(experiment)
+    assert findings.live and not findings.missing
+    experiments.stop(store, findings)
+    findings = reader.look(experiment)
+    assert sorted(cell.state for cell in findings.cells) == ["complete", "stopped", "stopped", "stopped"]
+    assert len(experiments.queue(store, findings)) == 3
+    assert len(store.records()) == 4  # it went on; nothing was made twice
+
+
+def test_means_spreads_and_pairs_by_seed(store: Store) -> None:
+    experiment = two_arms()
+    tell_both(store, experiment)
+    findings = Reader(store).look(experiment)
+    assert findings.complete
+    assert findings.spread("soft", "accuracy").mean == pytest.approx((0.65 + 0.655) / 2)
+    assert findings.spread("soft", "new").values == pytest.approx((0.8, 0.8))
+    assert findings.spread("stiff", "old").mean == pytest.approx(0.905)
+    difference = findings.difference("stiff", "soft", "old")
+    assert difference.spread.values == pytest.approx((0.4, 0.4))
+    assert difference.sure == "clear"
+    best = findings.best()
+    assert best is not None and best.label == "stiff"
+    assert "on test images it reaches 75.2 ± 0.4 %" in findings.told()[0]
+
+
+def test_looking_again_reads_nothing_new(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment, reader = two_arms(), Reader(store)
+    tell_both(store, experiment)
+    findings = reader.look(experiment)
+    monkeypatch.setattr(Store, "tail", lambda *_: pytest.fail("events were read"))
+    assert reader.look(experiment) is findings
+    assert Reader(store).look(experiment).complete  # another process finds the folded results on disk
+
+
+def test_a_run_deleted_under_it_is_missing_again(store: Store) -> None:
+    experiment, reader = two_arms(), Reader(store)
+    tell_both(store, experiment)
+    findings = reader.look(experiment)
+    record = findings.cells[0].record
+    assert record is not None
+    store.delete(record.run)
+    findings = reader.look(experiment)
+    assert [cell.state for cell in findings.cells] == ["missing", "complete", "complete", "complete"]
+    assert findings.difference("stiff", "soft", "old").spread.n == 1
+
+
+def test_what_failed_is_named_and_the_rest_is_shown(store: Store) -> None:
+    experiment = two_arms()
+    stories.told(store, seeded(experiment.arms[0], 0), [[0.9], [0.5, 0.8]])
+    claim = store.claim_run(store.submit(seeded(experiment.arms[1], 0)).run)
+    claim.fail("The loss became nan.")
+    said = " ".join(Reader(store).look(experiment).told())
+    assert "soft" in said
+    assert "Failed, and so not counted: stiff (seed 0). The loss became nan." in said
+
+
+def test_a_lost_worker_is_seen_and_its_run_still_counts_as_coming(store: Store) -> None:
+    experiment = two_arms(1)
+    claim = stories.written(store, stories.FIRST, seeded(experiment.arms[0], 0))
+    store._change(claim.run, owner=Process(pid=2**22 + 5, created=1.0))
+    claim.release()
+    findings = Reader(store).look(experiment)
+    assert findings.cells[0].state == "lost" and findings.live
+    assert experiments.queue(store, findings) == [record.run for record in store.active()][1:]
+
+
+def test_another_engine_version_is_shown_and_never_counted(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = two_arms(1)
+    with monkeypatch.context() as patch:
+        patch.setattr("labcore.configs.ENGINE_VERSION", "0")
+        old = stories.told(store, seeded(experiment.arms[0], 0), [[0.9], [0.1, 0.1]])
+    reader = Reader(store)
+    findings = reader.look(experiment)
+    assert findings.cells[0].older == (old,) and findings.cells[0].finished is None
+    assert findings.spread("soft", "accuracy").n == 0
+    assert not reader.is_current(store.record(old))
+
+
+def test_an_imported_run_is_not_used(store: Store) -> None:
+    experiment = two_arms(1)
+    run = stories.told(store, seeded(experiment.arms[0], 0), [[0.9], [0.5, 0.8]])
+    record = store.record(run)
+    store._records.delete(f"key/{record.key}")
+    store._change(run, imported=True)
+    cell = Reader(store).look(experiment).cells[0]
+    assert cell.record is None and cell.older == ()
+
+
+# ---- figures --------------------------------------------------------------------------------------------------------
+
+
+def test_how_sure_a_difference_is() -> None:
+    def sure(*values: float) -> str:
+        return Difference("accuracy", Spread(values)).sure
+
+    assert sure() == "nothing"
+    assert sure(0.1) == "one seed"
+    assert sure(0.0, 0.0, 0.0) == "none seen"
+    assert sure(0.1, -0.1, 0.02) == "none seen"
+    assert sure(0.05, 0.02, 0.07) == "likely"
+    assert sure(0.05, 0.051, 0.049) == "clear"
+    said = Difference("accuracy", Spread((0.1, -0.1, 0.02))).sentence("a", "b")
+    assert said == "Average accuracy: no difference seen between a and b (+0.7 ± 10.1 points over 3 seeds)."
+
+
+def test_intransigence_is_against_joint_and_the_gap_against_copies(store: Store) -> None:
+    def result(method: str, rows: list[list[float]]) -> experiments.RunResult:
+        return store.result(stories.told(store, tiny(method), rows))
+
+    ewc = result("ewc", [[0.9], [0.8, 0.6]])
+    joint = result("joint", [[0.95], [0.9, 0.85]])
+    copies = result("separate_copies", [[0.9], [0.9, 0.9]])
+    assert experiments.intransigence(ewc, joint) == pytest.approx((0.05, 0.25))
+    assert experiments.gap_to_copies(ewc, copies) == pytest.approx((0.0, 0.3))
+
+
+def test_a_curve_crosses_a_level_between_its_points() -> None:
+    curve = [CurvePoint(0, 0, 0.1), CurvePoint(10, 2, 0.7), CurvePoint(20, 4, 0.9)]
+    assert experiments.crossing(curve, 0.8) == pytest.approx((15, 3))
+    assert experiments.crossing(curve, 0.95) is None
+    assert experiments.crossing([], 0.5) is None
+    assert experiments.crossing(curve, 0.0) == (0, 0)
+
+
+def test_the_words_of_the_table_come_from_the_figures(store: Store) -> None:
+    experiment = questions.named("table", "quick", 1)
+    rows = {
+        "fine_tuning": [[0.9], [0.5, 0.8], [0.4, 0.5, 0.9]],
+        "ewc": [[0.9], [0.88, 0.7], [0.87, 0.68, 0.8]],
+        "joint": [[0.9], [0.9, 0.85], [0.9, 0.85, 0.9]],
+    }
+    for method, matrix in rows.items():
+        stories.told(
+            store,
+            presets.preset("quick", method),
+            matrix,
+            seconds=2.1 if method == "joint" else 1.0,
+            kept=3000 if method == "ewc" else 1000,
+            old_images=5 if method == "joint" else 0,
+        )
+    findings = Reader(store).look(experiment)
+    cells = {arm.config.method.name: questions.table_row(findings, arm) for arm in experiment.arms}
+    words = {method: [cell.word for cell in row] for method, row in cells.items()}
+    assert words["fine_tuning"] == ["good", "bad", "fast", "fast", "medium", "not needed"]
+    assert words["ewc"] == ["medium", "medium", "fast", "fast", "large", "not needed"]
+    assert words["joint"] == ["best", "good", "slow", "fast", "medium", "needed"]
+    assert words["lwf"] == [None] * 6
+    assert [cell.agrees for cell in cells["joint"]] == [True, True, True, True, False, True]
+    assert [cell.agrees for cell in cells["lwf"]] == [None] * 6
+
+
+def test_every_named_experiment_can_be_made_and_told_of_nothing(store: Store) -> None:
+    for name, named in questions.NAMED.items():
+        experiment = questions.named(name)
+        assert len(experiment.seeds) == named.seeds
+        assert len({arm.label for arm in experiment.arms}) == len(experiment.arms)
+        assert Reader(store).look(experiment).told() == ["Nothing is finished yet."]
+
+
+@pytest.mark.parametrize("name", ["q1", "q2", "q3", "starts", "recycle"])
+def test_every_question_is_answered_from_its_first_run_on(store: Store, name: str) -> None:
+    experiment = questions.named(name, seeds=3)
+    for count, (_, _, config) in enumerate(experiment.configs()):
+        stories.told(store, config, [[0.9 + config.seed / 100] * (k + 1) for k in range(len(config.tasks))])
+        if count in (0, len(experiment.arms)):
+            assert Reader(store).look(experiment).told()
+    said = " ".join(Reader(store).look(experiment).told())
+    assert "nan" not in said and "None" not in said
+    if name == "q1":
+        assert "No difference seen** over 3 seeds between “kept” and “set to zero”" in said
+    if name == "starts":
+        assert "Without normalisation, steps to 80 %" in said
+    if name == "recycle":
+        assert "times as long, over 3 seeds" in said
+
+
+# ---- sweeps, and bad input ------------------------------------------------------------------------------------------
+
+
+def test_a_sweep_is_every_combination() -> None:
+    choices = [Choice("method.strength", (1.0, 10.0)), Choice("training.epochs", (1, 2, 3))]
+    made = experiments.sweep(BASE, choices, (0, 1))
+    assert len(made.configs()) == experiments.combinations(choices, 2) == 12
+    assert made.arms[-1].label == "strength 10, epochs 3"
+    assert dict(made.arms[-1].values) == {"method.strength": 10.0, "training.epochs": 3}
+
+
+@pytest.mark.parametrize(
+    ("choices", "sentence"),
+    [
+        ([Choice("method.temperature", (1.0,))], "method.temperature is not a setting of ewc"),
+        ([Choice("method.strength", ())], "has no value to take"),
+        ([], "choose 1 to 3"),
+        ([Choice("method.strength", (-1.0,))], "it must be from 0"),
+        ([Choice("method.strength", tuple(map(float, range(30))))], "That is 30 runs, and the budget is 20"),
+        ([Choice("method.strength", (1.0,)), Choice("method.strength", (2.0,))], "vary twice"),
+    ],
+)
+def test_a_sweep_that_cannot_be_is_one_sentence(choices: list[Choice], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        experiments.sweep(BASE, choices, (0,), most_runs=20)
+
+
+def test_values_of_a_range() -> None:
+    strength = experiments.spec_of("method.strength", "ewc")
+    epochs = experiments.spec_of("training.epochs", "ewc")
+    assert experiments.spread_values(strength, 1, 1e4, 5, log=True) == (1, 10, 100, 1000, 10000)
+    assert experiments.spread_values(epochs, 1, 3, 5, log=False) == (1, 2, 3)
+    for low, high, count, log, sentence in (
+        (0.0, 10.0, 3, True, "cannot pass zero"),
+        (5.0, 1.0, 3, False, "empty range"),
+        (1.0, 1.0, 3, False, "empty range"),
+        (1.0, float("inf"), 3, False, "empty range"),
+    ):
+        with pytest.raises(ConfigError, match=sentence):
+            experiments.spread_values(strength, low, high, count, log=log)
+    with pytest.raises(ConfigError, match="not a number"):
+        experiments.spread_values(experiments.spec_of("method.variant", "ewc"), 0, 1, 2, log=False)
+
+
+# ---- the command ----------------------------------------------------------------------------------------------------
+
+
+def test_an_unknown_experiment_is_bad_input_with_the_list(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, sentence in (
+        (["nope"], "table, q1, q2, q3, starts, recycle"),
+        (["q1", "--preset", "nope"], "allowed: story"),
+        (["q1", "--seeds", "9"], "from 1 to 5"),
+        (["q1", "--seeds", "two"], "from 1 to 5"),
+        (["starts", "--preset", "quick"], "takes no preset"),
+    ):
+        assert cli.main(["experiment", *arguments, "--json"]) == 2
+        out, err = capsys.readouterr()
+        assert out == "" and sentence in err and err.count("\n") == 1
+
+
+def tiny_experiment(monkeypatch: pytest.MonkeyPatch, *arms: Arm) -> None:
+    made = Experiment("q1", "Tiny", arms, (0,))
+    monkeypatch.setattr("labcore.questions.named", lambda *_: made)
+
+
+def test_the_command_trains_what_is_missing(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    short = {"training": {**BASE["training"], "epochs": 1}}
+    arms = [Arm(name, parse({**BASE, **short, "method": {"name": name}})) for name in ("fine_tuning", "joint")]
+    done = stories.told(store, arms[0].seeded(0), [[0.9], [0.5, 0.8]])
+    tiny_experiment(monkeypatch, *arms)
+    assert cli.main(["experiment", "q1", "--json"]) == 0
+    out, err = capsys.readouterr()
+    document = json.loads(out)
+    assert document["complete"] and document["arms"][0]["runs"][0]["run"] == done
+    assert document["arms"][1]["measures"]["accuracy"]["n"] == 1
+    assert "2 of 2: joint, seed 0" in err and "1 of 2" not in err
+
+
+def test_the_command_shows_what_it_has_and_fails_where_a_run_failed(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    blows_up = parse({**BASE, "training": {**BASE["training"], "optimizer": "sgd", "learning_rate": 10.0}})
+    good = tiny()
+    stories.told(store, good, [[0.9], [0.5, 0.8]])
+    monkeypatch.setattr("labcore.worker.run_claim", lambda claim, *_, **__: claim.fail("The loss became nan."))
+    tiny_experiment(monkeypatch, Arm("good", good), Arm("bad", blows_up))
+    assert cli.main(["experiment", "q1", "--json"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert [arm["runs"][0]["state"] for arm in document["arms"]] == ["complete", "failed"]
+    assert "Failed, and so not counted: bad (seed 0). The loss became nan." in document["findings"]

@@ -146,13 +146,13 @@ def test_launch_watch_stop_resume_lay_over_delete(address: str, page: "sync_api.
 
     page.keyboard.press("Escape")  # the list of runs closes
     page.get_by_role("link", name="Runs").click()
-    page.get_by_text("2 runs,").wait_for()
+    page.get_by_text("2 runs", exact=True).wait_for()
     table = page.get_by_test_id("stDataFrame").bounding_box()
     assert table is not None
     page.mouse.click(table["x"] + 18, table["y"] + 38 + 17)  # the newest: the other
     page.get_by_role("button", name="Delete").click()
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
-    page.get_by_text("1 run,").wait_for()
+    page.get_by_text("1 run", exact=True).wait_for()
     assert [found.run for found in store.records()] == [run] != [other]
 
 

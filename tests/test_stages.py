@@ -253,7 +253,8 @@ def test_one_more_task_continues_the_finished_run_and_the_arrays_are_one_file(st
     # Trained again on purpose, the bytes are the same, and so is the file.
     again = run(store, first(whole, 2), use_cache=False)
     assert (store.stage_folder(again, 2) / "network.safetensors").samefile(one)
-    assert store.usage()["stages"] == StageCache(store).usage()[1]
+    note = (store.cache / "stages" / "room").stat().st_size
+    assert store.usage()["stages"] == StageCache(store).usage()[1] + note
 
 
 def test_a_run_all_of_whose_stages_are_stored_trains_nothing(store: Store) -> None:
@@ -655,5 +656,5 @@ def test_the_limit_is_the_persons(store: Store) -> None:
     assert StageCache(store).limit_bytes == 10_000_000_000
     store.change_settings(stage_cache_gb=0)
     assert weights(store, run(store, tiny())) == [False, False]
-    with pytest.raises(ConfigError, match=r"-1.*from 0 to"):
+    with pytest.raises(ConfigError, match=r"-1.*from 0"):
         store.change_settings(stage_cache_gb=-1)

@@ -32,10 +32,6 @@ def spread(values: list[float], scale: float = 1.0, digits: int = 1) -> str:
     return f"{mean:.{digits}f} ± {scale * statistics.stdev(values):.{digits}f}"
 
 
-def mean_forgetting(result: RunResult) -> float:
-    return statistics.fmean(value for value in result.forgetting if value is not None)
-
-
 def main(preset: str, seeds: int) -> None:
     tasks = presets.preset(preset).task_names
     heads = ["method", *(f"{task} (%)" for task in tasks), "ACC (%)", "forgetting (points)"]
@@ -47,8 +43,8 @@ def main(preset: str, seeds: int) -> None:
         cells = [METHOD_TITLES[method]]
         cells += [spread([row[k] or 0.0 for row in last], 100) for k in range(len(tasks))]
         cells.append(spread([result.average_accuracy or 0.0 for result in results], 100))
-        cells.append(spread([mean_forgetting(result) for result in results], 100))
-        cells.append(spread([sum(stage.train_seconds for stage in result.stages) for result in results], digits=0))
+        cells.append(spread([result.mean_forgetting or 0.0 for result in results], 100))
+        cells.append(spread([result.train_seconds for result in results], digits=0))
         cells.append(spread([result.test_ms_per_image or 0.0 for result in results]))
         cells.append(spread([result.footprint_bytes["total"] for result in results][:1], 1e-6))
         print(f"| {' | '.join([*cells, *VERDICTS[method].words])} |", flush=True)

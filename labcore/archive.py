@@ -26,7 +26,7 @@ from labcore.configs import ConfigError, RunConfig, parse_json
 from labcore.events import RunEnded, from_line, to_line
 from labcore.map_files import MapError
 from labcore.results import Fold, RunResult
-from labcore.store import RunRecord, Store, atomic_path
+from labcore.store import RunRecord, Store, atomic_path, summary
 
 _MEMBERS = re.compile(
     r"config\.json|result\.json|events\.jsonl|stages/[1-9][0-9]?/(network|method)\.safetensors|"
@@ -138,7 +138,6 @@ def _take_in(store: Store, here: Path) -> str:
     run = store.free_id(result.run)
     (here / "events.jsonl").write_bytes(b"".join(to_line(event.model_copy(update={"run": run})) for event in events))
     (here / "result.json").unlink()
-    lost = [value for value in result.forgetting if value is not None]
     record = RunRecord(
         run=run,
         key=config.key(),
@@ -150,10 +149,7 @@ def _take_in(store: Store, here: Path) -> str:
         attempt=events[-1].attempt,
         error=result.error,
         imported=True,
-        average_accuracy=result.average_accuracy,
-        forgetting=sum(lost) / len(lost) if lost else None,
-        train_seconds=sum(stage.train_seconds for stage in result.stages),
-        energy_wh=result.energy_wh,
+        **summary(result),
     )
     for folder, _, _ in os.walk(here):
         with contextlib.suppress(OSError):

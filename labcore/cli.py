@@ -574,13 +574,12 @@ def _sweep_table(rows: Sequence[tuple[dict[str, Any], RunResult]]) -> str:
     """A line a combination: what was varied, average accuracy, mean forgetting, seconds of training, the run."""
     table = [[*(rows[0][0] if rows else []), "accuracy", "forgotten", "training", "run"]]
     for chosen, result in rows:
-        lost = [value for value in result.forgetting if value is not None]
         table.append(
             [
                 *map(str, chosen.values()),
                 result.state if result.average_accuracy is None else f"{result.average_accuracy:.1%}",
-                f"{sum(lost) / len(lost):.1%}" if lost else "–",
-                f"{sum(stage.train_seconds for stage in result.stages):.1f} s",
+                "–" if result.mean_forgetting is None else f"{result.mean_forgetting:.1%}",
+                f"{result.train_seconds:.1f} s",
                 result.run,
             ]
         )

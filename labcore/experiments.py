@@ -265,11 +265,6 @@ def old_learnt(matrix: Matrix) -> float | None:
     return _mean(diagonal(matrix)[:-1]) if len(matrix) > 1 else None
 
 
-def mean_forgetting(result: RunResult) -> float | None:
-    """Mean forgetting over the earlier tasks; None for a single task."""
-    return _mean(result.forgetting[:-1])
-
-
 def intransigence(result: RunResult, joint: RunResult) -> tuple[float | None, ...]:
     """I_k = a*_k − R[k, k] with a*_k the accuracy of joint training on tasks 1…k: Chaudhry et al. 2018, eq. 4."""
     return _gap(joint, result)
@@ -345,11 +340,11 @@ MEASURES: dict[str, Measure] = {
     ),
     "forgetting": Measure(
         "forgetting", "%", False, "mean over earlier jobs of the best accuracy so far less the last",
-        lambda run: mean_forgetting(run.result),
+        lambda run: run.result.mean_forgetting,
     ),
     "train_seconds": Measure(
         "training time", "s", False, "seconds of training in all stages, as measured when they were trained",
-        lambda run: sum(stage.train_seconds for stage in run.result.stages) or None,
+        lambda run: run.result.train_seconds or None,
     ),
     "test_ms": Measure(
         "time to answer", "ms", False, "median of single pictures, job known", lambda run: run.result.test_ms_per_image

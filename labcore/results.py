@@ -82,6 +82,17 @@ class RunResult(Frozen):
     carbon_g: float | None = None
     carbon_country: str | None = None
 
+    @property
+    def mean_forgetting(self) -> float | None:
+        """The mean of `forgetting` over the earlier tasks; None for a single task, and before all are learnt."""
+        lost = [value for value in self.forgetting if value is not None]
+        return sum(lost) / len(lost) if lost else None
+
+    @property
+    def train_seconds(self) -> float:
+        """Seconds of training in all stages, as measured when they were trained."""
+        return sum(stage.train_seconds for stage in self.stages)
+
 
 def average_accuracy(matrix: Matrix, tasks: int) -> float | None:
     """Mean of the last row, once all `tasks` are learnt: ACC of Lopez-Paz & Ranzato 2017, eq. 2."""
@@ -95,7 +106,7 @@ def backward_transfer(matrix: Matrix, tasks: int) -> float | None:
     """Mean over the first K − 1 tasks of R[K, k] − R[k, k]: BWT, Lopez-Paz & Ranzato 2017, eq. 3. Null for one task."""
     if tasks < 2 or len(matrix) < tasks:
         return None
-    changes = [_difference(matrix[-1][k], matrix[k][k]) for k in range(tasks - 1)]
+    changes = [difference(matrix[-1][k], matrix[k][k]) for k in range(tasks - 1)]
     known = [change for change in changes if change is not None]
     return sum(known) / len(known) if len(known) == tasks - 1 else None
 
@@ -108,11 +119,12 @@ def forgetting(matrix: Matrix, tasks: int) -> tuple[float | None, ...]:
     for k in range(tasks):
         earlier = [row[k] for row in matrix[:-1]]
         best = max((value for value in earlier if value is not None), default=None)
-        lost.append(_difference(best, matrix[-1][k]))
+        lost.append(difference(best, matrix[-1][k]))
     return tuple(lost)
 
 
-def _difference(a: float | None, b: float | None) -> float | None:
+def difference(a: float | None, b: float | None) -> float | None:
+    """a less b; None where either is not known."""
     return None if a is None or b is None else a - b
 
 
@@ -298,7 +310,7 @@ class Fold:
 
     def _open(self, event: RunStarted) -> None:
         if self.attempts:
-            lost = None if event.energy_wh is None else _difference(self._energy_told, event.energy_wh)
+            lost = None if event.energy_wh is None else difference(self._energy_told, event.energy_wh)
             self._energy_lost = _sum(self._energy_lost, None if lost is None else max(0.0, lost))
         self._energy_told = event.energy_wh
         self.attempts += 1

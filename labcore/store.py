@@ -97,7 +97,7 @@ class RunRecord(Frozen):
     imported: bool = False
     fresh: bool = False  # it reads no stored stage
     pinned: bool = False  # its stages' arrays are never evicted
-    # Kept here so that a table of runs reads no events.
+    # Of the result: see `summary`.
     average_accuracy: float | None = None
     forgetting: float | None = None
     train_seconds: float | None = None
@@ -112,6 +112,16 @@ class RunRecord(Frozen):
     def active(self) -> bool:
         """Queued or running, lost or not."""
         return self.state in ("queued", "running")
+
+
+def summary(result: RunResult) -> dict[str, float | None]:
+    """What a record keeps of a result, so that a table of runs reads no events."""
+    return {
+        "average_accuracy": result.average_accuracy,
+        "forgetting": result.mean_forgetting,
+        "train_seconds": result.train_seconds,
+        "energy_wh": result.energy_wh,
+    }
 
 
 class WorkerRecord(Frozen):
@@ -608,7 +618,6 @@ class Claim:
     def finish(self, state: Literal["complete", "stopped", "failed"], error: str | None = None) -> RunRecord:
         """Write the run's state and summary, and give up the claim."""
         result = self.store.result(self.run)
-        lost = [value for value in result.forgetting if value is not None]
         try:
             with contextlib.suppress(OSError):
                 self.sync()
@@ -618,10 +627,7 @@ class Claim:
                 owner=None,
                 ended=time.time(),
                 error=error,
-                average_accuracy=result.average_accuracy,
-                forgetting=sum(lost) / len(lost) if lost else None,
-                train_seconds=sum(stage.train_seconds for stage in result.stages),
-                energy_wh=result.energy_wh,
+                **summary(result),
             )
         finally:
             self.release()

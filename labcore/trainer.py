@@ -57,6 +57,7 @@ from labcore.maps import MapMaker
 from labcore.methods import METHODS
 from labcore.methods.base import Mask, Phase
 from labcore.network import Network, Overlay
+from labcore.results import difference
 from labcore.stages import Addition, StageCache, StageKey, StoredStage, stage_keys
 from labcore.store import atomic_path, home
 
@@ -402,7 +403,7 @@ class _Run:
         self.method.end_stage(stage)
         self.clock.trained()
         warnings, self.method.warnings = tuple(self.method.warnings), []
-        spent = _less(self.energy.read(), energy)
+        spent = difference(self.energy.read(), energy)
         return Addition(seconds=self.clock.train - before, energy_wh=spent, warnings=warnings)
 
     def _phase(
@@ -576,7 +577,7 @@ class _Run:
         if self.stage_cache is None or self.stages is None or not isinstance(self.told[0], StageStarted):
             return
         *told, live, validation, test, footprint = self.told
-        seconds, energy = ended.train_seconds - added.seconds, _less(ended.energy_wh, added.energy_wh)
+        seconds, energy = ended.train_seconds - added.seconds, difference(ended.energy_wh, added.energy_wh)
         ended = ended.model_copy(update={"train_seconds": seconds, "energy_wh": energy})
         begun = self.clock.train - self.clock.stage_train, self.clock.evaluation - self.clock.stage_evaluation
         events = [
@@ -883,10 +884,6 @@ def _moved(event: Event, train: float, evaluation: float) -> Event:
         return event
     seconds = event.train_seconds + train, event.evaluation_seconds + evaluation
     return event.model_copy(update={"train_seconds": seconds[0], "evaluation_seconds": seconds[1]})
-
-
-def _less(whole: float | None, part: float | None) -> float | None:
-    return None if whole is None or part is None else whole - part
 
 
 def _same_phase(event: PhaseStarted, other: Event) -> bool:

@@ -171,8 +171,6 @@ with keep:
     stages.keep_weights(store, record)
 with st.expander("How it is computed"):
     result = store.result(run)
-    lost = [value for value in result.forgetting if value is not None]
-    forgetting = sum(lost) / len(lost) if lost else None
     fold = runs.follow(store, run)
     images = figures.accuracy_curves_info(fold).live_images or "a fixed number of"
     how = fold.started.energy_method if fold.started else None
@@ -184,8 +182,8 @@ test images: `R[i, j]` is the accuracy on task *j* after stage *i*.
 - **Average accuracy** (ACC): {lab.percent(result.average_accuracy)}, the mean of the last row.
 - **Backward transfer** (BWT): {lab.percent(result.backward_transfer)}, the mean of `R[K, k] − R[k, k]` over the earlier
   tasks (Lopez-Paz & Ranzato 2017).
-- **Forgetting**: {lab.percent(forgetting)}, the mean over earlier tasks of the best accuracy so far less the last
-  (Chaudhry et al. 2018).
+- **Forgetting**: {lab.percent(result.mean_forgetting)}, the mean over earlier tasks of the best accuracy so far
+  less the last (Chaudhry et al. 2018).
 - **Energy**: {energy.watt_hours(result.energy_wh)}, estimated by codecarbon{f" {how}" if how else ""}; loading and
   measuring count too, and work that was lost when a worker died. **Carbon**: {energy.grams(result.carbon_g)} CO₂e, the
   energy times what a kilowatt-hour emits ({store.country().text}).

@@ -19,7 +19,7 @@ import math
 import re
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -381,6 +381,13 @@ def imagenet_head() -> nn.Linear:
 def _kaiming(weight: Tensor, groups: int, generator: torch.Generator) -> None:
     """N(0, 2 / fan in), which keeps the size of activations through ReLUs (He et al. 2015, arXiv 1502.01852)."""
     nn.init.kaiming_normal_(weight, nonlinearity="relu", generator=generator)
+
+
+def kaiming(shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Fresh values for the weights of one layer, as a `kaiming` start draws them: float32, on the CPU."""
+    weight = torch.empty(tuple(shape))
+    _kaiming(weight, 1, generator)
+    return weight
 
 
 def _xavier(weight: Tensor, groups: int, generator: torch.Generator) -> None:

@@ -6,7 +6,6 @@ Bengio et al. 2013, arXiv 1308.3432), ∂L/∂score = ∂L/∂(w·m) · w. Used 
 1801.06519, §3) and by PackNet's learned reuse, which takes the constants below.
 """
 
-import math
 from typing import Any
 
 import numpy as np
@@ -66,10 +65,3 @@ def unpack(bits: Tensor, template: Tensor) -> Tensor:
     flat = np.unpackbits(bits.cpu().numpy(), count=template.numel()).astype(bool)
     mask = torch.empty_like(template, dtype=torch.bool, requires_grad=False)
     return mask.copy_(torch.from_numpy(flat).view(template.shape))
-
-
-def kaiming(weight: Tensor, generator: torch.Generator) -> Tensor:
-    """Fresh values for a layer's weights: N(0, 2 / fan-in), He et al. 2015, arXiv 1502.01852, eq. 10."""
-    fan_in = weight[0].numel()
-    draw = torch.randn(weight.shape, generator=generator) * math.sqrt(2 / fan_in)
-    return draw.to(weight.device)

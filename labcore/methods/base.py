@@ -1,6 +1,6 @@
 """The base class *is* sequential fine-tuning; each method overrides a few hooks, and its file reads like its paper."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -170,3 +170,21 @@ class Method:
     def load_checkpoint_tensors(self, state: dict[str, Tensor]) -> None:
         """Take back what `checkpoint_tensors` gave."""
         self.load_state_dict(state)
+
+
+# ---- tensors of every task, by export name --------------------------------------------------------------------------
+
+
+def named(kind: str, kept: Mapping[int, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """What is kept for each task T by trunk name, as `KIND/T/NAME`."""
+    return {f"{kind}/{task}/{name}": value for task, row in kept.items() for name, value in row.items()}
+
+
+def by_task(kind: str, state: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+    """What `named` made, out of a state that may hold more."""
+    found: dict[int, dict[str, Tensor]] = {}
+    for path, value in state.items():
+        if path.startswith(f"{kind}/"):
+            _, task, name = path.split("/", 2)
+            found.setdefault(int(task), {})[name] = value
+    return found

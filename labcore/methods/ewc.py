@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from labcore.batches import Batch, LoadedTask, Stopped
 from labcore.configs import EWCConfig, RunConfig
 from labcore.fisher import fisher_diagonal
-from labcore.methods.base import Method
+from labcore.methods.base import Method, by_task, named
 from labcore.network import Network, count_bytes, like
 from labcore.streams import stream
 
@@ -79,7 +79,6 @@ class EWC(Method):
         config, task = self.config, self.tasks[stage - 1]
         generator = stream(self.run.seed, stage, "fisher")
         chosen = torch.randperm(len(task.train), generator=generator)[: config.fisher_images].to(self.network.device)
-        self.network.let_statistics_move([])
         classifier = _Classifier(self, stage)
         diagonal = fisher_diagonal(
             classifier,
@@ -125,20 +124,17 @@ class EWC(Method):
 
     def state_dict(self) -> dict[str, Tensor]:
         """`fisher/T/NAME` and `anchor/T/NAME` for every task that is learnt."""
-        return {
-            f"{kind}/{task}/{name}": value
-            for kind, kept in (("fisher", self.fisher), ("anchor", self.anchors))
-            for task, tensors in kept.items()
-            for name, value in tensors.items()
-        }
+        return named("fisher", self.fisher) | named("anchor", self.anchors)
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take back importance and anchors, in the weights' memory format."""
-        self.fisher, self.anchors = {}, {}
-        for path, value in state.items():
-            kind, task, name = path.split("/", 2)
-            kept = self.fisher if kind == "fisher" else self.anchors
-            kept.setdefault(int(task), {})[name] = like(self.weights[name], value)
+        self.fisher, self.anchors = (
+            {
+                t: {n: like(self.weights[n], value) for n, value in row.items()}
+                for t, row in by_task(kind, state).items()
+            }
+            for kind in ("fisher", "anchor")
+        )
         self._tie()
 
 

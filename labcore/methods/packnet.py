@@ -17,15 +17,17 @@ import torch
 from torch import Tensor
 
 from labcore import masks
+from labcore.backbones import kaiming
 from labcore.batches import LoadedTask
 from labcore.capacity import freed_of
 from labcore.configs import PackNetConfig, RunConfig
-from labcore.methods.base import Mask, Method, Phase
+from labcore.methods.base import Mask, Phase, by_task, named
+from labcore.methods.scored import Scored
 from labcore.network import Network, Overlay, count_bytes, like
 from labcore.streams import stream
 
 
-class PackNet(Method):
+class PackNet(Scored):
     """`owners[NAME]`, uint8 in the weight's shape: the task that a weight belongs to, 0 while it is free.
 
     `scores[NAME]` and `choices[T][NAME]` exist with `reuse = learned`: while task T is learnt, what tells which earlier
@@ -34,9 +36,7 @@ class PackNet(Method):
 
     def __init__(self, network: Network, config: RunConfig, tasks: Sequence[LoadedTask]) -> None:
         super().__init__(network, config, tasks)
-        self.weights = masks.layers(network.trunk, self.config.depthwise)
         self.owners = {name: torch.zeros_like(weight, dtype=torch.uint8) for name, weight in self.weights.items()}
-        self.scores: dict[str, Tensor] = {}
         self.choices: dict[int, dict[str, Tensor]] = {}
         self._seen: dict[int, dict[str, Tensor]] = {}  # by task: which weights it sees; made again when owners change
 
@@ -62,12 +62,12 @@ class PackNet(Method):
         """All free weights are the new task's, until it is pruned."""
         generator = stream(self.run.seed, "freed", stage)
         for name, owner in self.owners.items():
-            free = owner == 0
+            free, weight = owner == 0, self.weights[name]
             if stage > 1 and self.config.freed_weights == "zero":
-                # Where a task sees no other's weights, zeros above zeros would never learn: it starts like a net does.
-                fresh = self.config.reuse == "none"
-                start = masks.kaiming(self.weights[name], generator) if fresh else self.weights[name].new_zeros(())
-                self.weights[name].copy_(torch.where(free, start, self.weights[name]))
+                start = weight.new_zeros(())
+                if self.config.reuse == "none":  # zeros above zeros would never learn: it starts like a net does
+                    start = kaiming(weight.shape, generator).to(weight.device)
+                weight.copy_(torch.where(free, start, weight))
             owner[free] = stage
         if self.config.reuse == "learned" and stage > 1:
             self.scores = {name: masks.new_scores(weight) for name, weight in self.weights.items()}
@@ -106,10 +106,6 @@ class PackNet(Method):
             elif stage > 1 and name not in self.network.norm_weights:
                 del found[path]
         return found | {f"scores/{name}": self._earlier(stage, name) for name in self.scores}
-
-    def learning_rate(self, name: str) -> float:
-        """Scores have their own."""
-        return masks.LEARNING_RATE if name.startswith("scores/") else super().learning_rate(name)
 
     # ---- what a task sees -------------------------------------------------------------------------------------------
 
@@ -161,43 +157,18 @@ class PackNet(Method):
             kept["choices"] = sum(count_bytes(choice.values()) for choice in self.choices.values())
         return kept
 
-    def working_footprint(self) -> dict[str, int]:
-        """The scores of a choice that is being learnt."""
-        return {"scores": count_bytes(self.scores.values())} if self.scores else {}
-
-    def own_tensors(self) -> dict[str, Tensor]:
-        """`scores/NAME`."""
-        return {f"scores/{name}": score for name, score in self.scores.items()}
-
     def state_dict(self) -> dict[str, Tensor]:
         """`owner/NAME`, and with learned reuse `choice/T/NAME`, packed bits."""
-        choices = {f"choice/{task}/{name}": bits for task, row in self.choices.items() for name, bits in row.items()}
-        return {f"owner/{name}": owner for name, owner in self.owners.items()} | choices
+        return {f"owner/{name}": owner for name, owner in self.owners.items()} | named("choice", self.choices)
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take back owners and choices."""
-        self.choices, self.scores, self._seen = {}, {}, {}
-        for path, value in state.items():
-            kind, rest = path.split("/", 1)
-            if kind == "owner":
-                self.owners[rest] = like(self.owners[rest], value)
-            elif kind == "choice":
-                task, name = rest.split("/", 1)
-                self.choices.setdefault(int(task), {})[name] = value.to(self.network.device)
-
-    def checkpoint_tensors(self) -> dict[str, Tensor]:
-        """The scores, too."""
-        return self.state_dict() | self.own_tensors()
-
-    @torch.no_grad()
-    def load_checkpoint_tensors(self, state: dict[str, Tensor]) -> None:
-        """Take back the scores, too."""
-        self.load_state_dict(state)
-        for path, value in state.items():
-            if path.startswith("scores/"):
-                name = path.removeprefix("scores/")
-                self.scores[name] = like(self.weights[name], value)
+        device = self.network.device
+        self.owners = {name: like(owner, state[f"owner/{name}"]) for name, owner in self.owners.items()}
+        choices = by_task("choice", state)
+        self.choices = {t: {n: bits.to(device) for n, bits in row.items()} for t, row in choices.items()}
+        self.scores, self._seen = {}, {}
 
 
 def smallest(weight: Tensor, own: Tensor, ratio: float) -> Tensor:

@@ -15,12 +15,13 @@ from torch import Tensor
 from labcore import masks
 from labcore.batches import LoadedTask
 from labcore.configs import PiggybackConfig, RunConfig
-from labcore.methods.base import Mask, Phase
+from labcore.methods.base import Mask, Phase, by_task, named
 from labcore.methods.fixed_trunk import FixedTrunk
-from labcore.network import Network, Overlay, count_bytes, like
+from labcore.methods.scored import Scored
+from labcore.network import Network, Overlay, count_bytes
 
 
-class Piggyback(FixedTrunk):
+class Piggyback(Scored, FixedTrunk):
     """`scores[NAME]` while a task is learnt; `masks[T][NAME]`, packed bits, afterwards.
 
     Where the trunk itself learns task 1 (`first_task`), that task's mask is all ones.
@@ -28,8 +29,6 @@ class Piggyback(FixedTrunk):
 
     def __init__(self, network: Network, config: RunConfig, tasks: Sequence[LoadedTask]) -> None:
         super().__init__(network, config, tasks)
-        self.weights = masks.layers(network.trunk, self.config.depthwise)
-        self.scores: dict[str, Tensor] = {}
         self.masks: dict[int, dict[str, Tensor]] = {}
 
     @property
@@ -77,9 +76,9 @@ class Piggyback(FixedTrunk):
             return range(len(self.network.trunk.block_names))
         return super().moving_statistics(stage, phase)
 
-    def learning_rate(self, name: str) -> float:
-        """Scores have their own."""
-        return self.config.score_learning_rate if name.startswith("scores/") else super().learning_rate(name)
+    def score_learning_rate(self) -> float:
+        """As set."""
+        return self.config.score_learning_rate
 
     def overlay(self, task: int) -> Overlay:
         """The weights that the task's mask leaves on."""
@@ -105,35 +104,12 @@ class Piggyback(FixedTrunk):
         """A bit a weight a task."""
         return super().footprint() | {"masks": sum(count_bytes(mask.values()) for mask in self.masks.values())}
 
-    def working_footprint(self) -> dict[str, int]:
-        """The scores."""
-        return {"scores": count_bytes(self.scores.values())} if self.scores else {}
-
-    def own_tensors(self) -> dict[str, Tensor]:
-        """`scores/NAME`."""
-        return {f"scores/{name}": score for name, score in self.scores.items()}
-
     def state_dict(self) -> dict[str, Tensor]:
         """`mask/T/NAME` for every task that is learnt."""
-        return {f"mask/{task}/{name}": bits for task, row in self.masks.items() for name, bits in row.items()}
+        return named("mask", self.masks)
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take back the masks."""
-        self.masks, self.scores = {}, {}
-        for path, value in state.items():
-            kind, rest = path.split("/", 1)
-            if kind == "mask":
-                task, name = rest.split("/", 1)
-                self.masks.setdefault(int(task), {})[name] = value.to(self.network.device)
-
-    def checkpoint_tensors(self) -> dict[str, Tensor]:
-        """The scores, too."""
-        return self.state_dict() | self.own_tensors()
-
-    def load_checkpoint_tensors(self, state: dict[str, Tensor]) -> None:
-        """Take back the scores, too."""
-        self.load_state_dict(state)
-        for path, value in state.items():
-            if path.startswith("scores/"):
-                name = path.removeprefix("scores/")
-                self.scores[name] = like(self.weights[name], value)
+        device = self.network.device
+        self.masks = {t: {n: bits.to(device) for n, bits in row.items()} for t, row in by_task("mask", state).items()}
+        self.scores = {}

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from labcore.batches import LoadedTask
 from labcore.configs import RunConfig
+from labcore.methods.base import by_task, named
 from labcore.methods.fine_tuning import FineTuning
 from labcore.network import Network, Overlay, count_bytes, like
 
@@ -54,13 +55,10 @@ class SeparateCopies(FineTuning):
 
     def state_dict(self) -> dict[str, Tensor]:
         """`copies/T/NAME` for every task that is learnt."""
-        return {f"copies/{task}/{name}": value for task, copy in self.copies.items() for name, value in copy.items()}
+        return named("copies", self.copies)
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take back the copies, in the live trunk's memory format."""
-        live = self.network.trunk.state_dict()
-        self.copies = {}
-        for path, value in state.items():
-            _, task, name = path.split("/", 2)
-            self.copies.setdefault(int(task), {})[name] = like(live[name], value)
+        live, saved = self.network.trunk.state_dict(), by_task("copies", state)
+        self.copies = {t: {name: like(live[name], value) for name, value in copy.items()} for t, copy in saved.items()}

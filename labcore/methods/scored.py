@@ -1,0 +1,50 @@
+"""What PackNet and Piggyback share: layers that may be masked, and the scores through which a mask is learnt."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from labcore import masks
+from labcore.batches import LoadedTask
+from labcore.configs import PackNetConfig, PiggybackConfig, RunConfig
+from labcore.methods.base import Method
+from labcore.network import Network, count_bytes, like
+
+
+class Scored(Method):
+    """`weights[NAME]` are those of layers that may be masked; `scores[NAME]` are there while a mask is being learnt."""
+
+    def __init__(self, network: Network, config: RunConfig, tasks: Sequence[LoadedTask]) -> None:
+        super().__init__(network, config, tasks)
+        assert isinstance(config.method, PackNetConfig | PiggybackConfig)
+        self.weights = masks.layers(network.trunk, config.method.depthwise)
+        self.scores: dict[str, Tensor] = {}
+
+    def score_learning_rate(self) -> float:
+        """The scores' step size, before the schedule."""
+        return masks.LEARNING_RATE
+
+    def learning_rate(self, name: str) -> float:
+        """Scores have their own."""
+        return self.score_learning_rate() if name.startswith("scores/") else super().learning_rate(name)
+
+    def working_footprint(self) -> dict[str, int]:
+        """The scores."""
+        return {"scores": count_bytes(self.scores.values())} if self.scores else {}
+
+    def own_tensors(self) -> dict[str, Tensor]:
+        """`scores/NAME`."""
+        return {f"scores/{name}": score for name, score in self.scores.items()}
+
+    def checkpoint_tensors(self) -> dict[str, Tensor]:
+        """The scores, too."""
+        return self.state_dict() | self.own_tensors()
+
+    @torch.no_grad()
+    def load_checkpoint_tensors(self, state: dict[str, Tensor]) -> None:
+        """Take back the scores, too."""
+        self.load_state_dict(state)
+        paths = [path for path in state if path.startswith("scores/")]
+        names = [path.removeprefix("scores/") for path in paths]
+        self.scores = {name: like(self.weights[name], state[path]) for name, path in zip(names, paths, strict=True)}

@@ -86,7 +86,8 @@ def _against(group: Group, wish: Wish, network: float | None) -> list[str]:
         found.append(f"it would keep {amount('bytes', ahead)}, {ahead / network:.1f} times the network")
     method = group.config.method
     if isinstance(method, PackNetConfig):
-        room = capacity.tasks_that_fit(BACKBONES[group.config.backbone.name].smallest_layer, method.prune_ratio)
+        info = BACKBONES[group.config.backbone.name]
+        room = capacity.tasks_that_fit(info.smallest_prunable(method.depthwise), method.prune_ratio)
         if len(group.config.tasks) + wish.more_jobs > room:
             found.append(f"it has room for {room} jobs in all")
     return found

@@ -6,7 +6,6 @@ that failed or was stopped, 2 bad input, told in one line on stderr with stdout 
 
 import argparse
 import contextlib
-import copy
 import itertools
 import json
 import logging
@@ -20,7 +19,16 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from labcore import archive, energy, experiments, questions, tasks, worker
-from labcore.configs import BACKBONES, METHOD_TITLES, METHODS, ConfigError, RunConfig, apply_setting, parse
+from labcore.configs import (
+    BACKBONES,
+    METHOD_TITLES,
+    METHODS,
+    ConfigError,
+    RunConfig,
+    apply_setting,
+    parse,
+    with_settings,
+)
 from labcore.events import Downloading, Evaluated, Event, RunEnded, RunStarted, StageEnded, StageStarted, to_line
 from labcore.map_files import DETAILS, Detail
 from labcore.presets import DEFAULT_METHOD, PRESETS, preset_data, with_backbone
@@ -164,10 +172,8 @@ def read_sweep(options: argparse.Namespace) -> list[tuple[dict[str, Any], RunCon
     data = _read_data(options)
     found = []
     for values in itertools.product(*varied.values()):
-        chosen, one = dict(zip(varied, values, strict=True)), copy.deepcopy(data)
-        for path, value in chosen.items():
-            apply_setting(one, path, value)
-        found.append((chosen, parse(one)))
+        chosen = dict(zip(varied, values, strict=True))
+        found.append((chosen, parse(with_settings(data, chosen))))
     _print_notes([config for _, config in found])
     return found
 

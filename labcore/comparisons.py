@@ -278,12 +278,17 @@ def panel_rows(count: int) -> int:
     return max(1, -(-count // PANELS_A_ROW))
 
 
+def _suffix(number: int) -> str:
+    """What plotly puts behind `x`, `y` of panel `number` (from 0)."""
+    return "" if number == 0 else str(number + 1)
+
+
 def _panel(figure: go.Figure, number: int, count: int, title: str) -> tuple[str, str]:
     """Lay out a panel of a grid; the suffixes of its axes."""
     rows = panel_rows(count)
     column, row = number % PANELS_A_ROW, number // PANELS_A_ROW
     width, height = 1 / PANELS_A_ROW, 1 / rows
-    suffix = "" if number == 0 else str(number + 1)
+    suffix = _suffix(number)
     left, top = column * width, 1 - row * height
     figure.update_layout({
         f"xaxis{suffix}": {
@@ -452,7 +457,7 @@ def lines_height(groups: int) -> int:
 def _line_axes(figure: go.Figure, info: Lines, margin: int = 190) -> None:
     count = max(1, len(info.columns))
     for number, column in enumerate(info.columns):
-        suffix = "" if number == 0 else str(number + 1)
+        suffix = _suffix(number)
         figure.update_layout({
             f"xaxis{suffix}": {
                 "domain": [number / count, (number + 0.9) / count], "anchor": f"y{suffix}", "zeroline": True,
@@ -474,7 +479,7 @@ def by_task(info: Lines) -> go.Figure:
     """A mark a task in its colour and shape; right is worse."""
     figure = figure_base()
     for number, column in enumerate(info.columns):
-        suffix = "" if number == 0 else str(number + 1)
+        suffix = _suffix(number)
         most = max(map(len, column.values), default=0)
         for task in range(most):
             rows = [i for i, values in enumerate(column.values) if task < len(values) and values[task] is not None]
@@ -492,7 +497,7 @@ def by_task(info: Lines) -> go.Figure:
             )  # fmt: skip
     _line_axes(figure, info)
     for number in range(len(info.columns)):
-        figure.update_layout({f"xaxis{'' if number == 0 else number + 1}": {"ticksuffix": "", "rangemode": "tozero"}})
+        figure.update_layout({f"xaxis{_suffix(number)}": {"ticksuffix": "", "rangemode": "tozero"}})
     return figure
 
 
@@ -500,7 +505,7 @@ def costs(info: Lines) -> go.Figure:
     """A bar a group; shorter is cheaper."""
     figure = figure_base()
     for number, column in enumerate(info.columns):
-        suffix = "" if number == 0 else str(number + 1)
+        suffix = _suffix(number)
         known = [i for i, values in enumerate(column.values) if values[0] is not None]
         sds = [column.sds[i][0] or 0.0 for i in known]
         figure.add_trace(
@@ -547,7 +552,7 @@ def seed_dots(info: SeedDots) -> go.Figure:
     every = [value for panel in info.panels.values() for row in panel for value in row]
     low = max(0.0, 10 * (min(every, default=0.0) // 10) - 5)
     for number, panel in enumerate(info.panels.values()):
-        suffix = "" if number == 0 else str(number + 1)
+        suffix = _suffix(number)
         axes = {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}"}
         dots = [(value, row) for row, values in enumerate(panel) for value in values]
         means = [(sum(values) / len(values), row) for row, values in enumerate(panel) if values]
@@ -566,7 +571,7 @@ def seed_dots(info: SeedDots) -> go.Figure:
         )  # fmt: skip
     _line_axes(figure, lines, margin=240 if any(len(name) > 22 for name in info.names) else 150)
     for number in range(len(info.panels)):
-        figure.update_layout({f"xaxis{'' if number == 0 else number + 1}": {"range": [low, 101], "ticksuffix": " %"}})
+        figure.update_layout({f"xaxis{_suffix(number)}": {"range": [low, 101], "ticksuffix": " %"}})
     return figure
 
 
@@ -603,7 +608,7 @@ def learning_curves(found: Sequence[LearningCurve], panels: Sequence[str], axis:
     count = len(panels)
     furthest = max((curve.x[-1] for curve in found), default=1.0)
     for number, panel in enumerate(panels):
-        suffix = "" if number == 0 else str(number + 1)
+        suffix = _suffix(number)
         mine = [curve for curve in found if curve.panel == panel]
         figure.update_layout({
             f"xaxis{suffix}": {

@@ -4,6 +4,7 @@ The one source of the command line's options, the form's widgets, the validation
 field carries its bounds, its unit and a sentence of help; `fields` lists them. No torch here: pages read this module.
 """
 
+import copy
 import hashlib
 import json
 import types
@@ -66,6 +67,14 @@ class BackboneInfo:
     def pretrained(self) -> bool:
         """Whether there are trained weights to start from."""
         return self.start == "pretrained"
+
+    def smallest_prunable(self, depthwise: bool) -> int:
+        """Weights of the smallest layer that may be pruned or masked, `depthwise` ones included or not."""
+        return (
+            min(self.smallest_layer, self.smallest_depthwise or self.smallest_layer)
+            if depthwise
+            else self.smallest_layer
+        )
 
 
 def _zoo(
@@ -550,8 +559,7 @@ class RunConfig(Frozen):
 
     def _refuse_a_full_network(self, method: PackNetConfig, info: BackboneInfo) -> None:
         """PackNet's every task must find a free weight in every layer; the smallest one is full first."""
-        smallest = min(info.smallest_layer, info.smallest_depthwise or info.smallest_layer)
-        weights = smallest if method.depthwise else info.smallest_layer
+        weights = info.smallest_prunable(method.depthwise)
         fits, count = capacity.tasks_that_fit(weights, method.prune_ratio), len(self.tasks)
         if fits >= count:
             return
@@ -566,6 +574,12 @@ class RunConfig(Frozen):
     def task_names(self) -> list[str]:
         """Names by position; a task that appears twice is there twice."""
         return [task.name for task in self.tasks]
+
+    @property
+    def kept_trunk(self) -> Literal["start", "first_task"]:
+        """Which trunk a method that keeps one keeps; not said: the start where it is pretrained, else task 1's."""
+        chosen: Literal["start", "first_task"] | None = getattr(self.method, "trunk", None)
+        return chosen or ("start" if self.backbone.start == "pretrained" else "first_task")
 
     def canonical_json(self) -> str:
         """The same text for equal configurations, whatever order or spelling they were written in."""
@@ -611,6 +625,14 @@ def parse_json(text: str | bytes) -> RunConfig:
     if not isinstance(data, dict):
         raise ConfigError("The configuration must be a JSON object with backbone, tasks, training, method and seed.")
     return parse(data)
+
+
+def with_settings(data: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of plain data with some dotted settings changed. Raises ConfigError for an unknown path."""
+    changed = copy.deepcopy(dict(data))
+    for path, value in settings.items():
+        apply_setting(changed, path, value)
+    return changed
 
 
 def apply_setting(data: dict[str, Any], path: str, value: Any) -> None:

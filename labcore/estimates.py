@@ -113,7 +113,7 @@ def _stage_ms(config: RunConfig, speed: Speed, counts: list[tuple[int, int, int]
     held = _still_share(config, stage)
     read = sum(count[0] for count in counts[:stage]) if method.name == "joint" else images
     epochs = [training.epochs]
-    if isinstance(method, PackNetConfig) and (method.prune_last or stage < len(counts)) and method.retrain_epochs:
+    if isinstance(method, PackNetConfig) and method.prunes(stage, len(counts)) and method.retrain_epochs:
         epochs.append(method.retrain_epochs)
     # By-task normalisation takes the pictures through the trunk once for every old head, too.
     passes = stage if method.name == "lwf" and _norm_by_task(config) else 1
@@ -160,11 +160,6 @@ def _norm_by_task(config: RunConfig) -> bool:
     return BACKBONES[config.backbone.name].has_norm and config.backbone.norm in ("affine_per_task", "per_task")
 
 
-def _kept_trunk(config: RunConfig) -> str:
-    trunk = getattr(config.method, "trunk", None)
-    return trunk or ("start" if config.backbone.start == "pretrained" else "first_task")
-
-
 def _starts_fresh(config: RunConfig, stage: int) -> bool:
     """Whether a stage begins on a trunk that knows nothing, so that no head warms up."""
     if config.backbone.start == "pretrained":
@@ -173,7 +168,7 @@ def _starts_fresh(config: RunConfig, stage: int) -> bool:
         case "separate_copies":
             return True
         case "feature_extraction" | "piggyback":
-            return stage == 1 and _kept_trunk(config) == "first_task"
+            return stage == 1 and config.kept_trunk == "first_task"
         case _:
             return stage == 1
 
@@ -184,7 +179,7 @@ def _still_share(config: RunConfig, stage: int) -> float:
     if _norm_by_task(config):
         return 0.0
     if method.name == "feature_extraction":
-        return 0.0 if stage == 1 and _kept_trunk(config) == "first_task" else 1.0
+        return 0.0 if stage == 1 and config.kept_trunk == "first_task" else 1.0
     if method.name in ("fine_tuning", "separate_copies"):
         blocks = len(BACKBONES[config.backbone.name].blocks)
         return method.frozen_blocks / blocks if method.trunk_lr_scale else 1.0

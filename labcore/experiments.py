@@ -28,13 +28,14 @@ from labcore.configs import (
     FieldSpec,
     RunConfig,
     TrainingConfig,
-    apply_setting,
     fields,
     parse,
+    with_settings,
 )
 from labcore.energy import Country
 from labcore.results import Fold, Matrix, RunResult
 from labcore.store import RunRecord, Store, UnknownRun, write_atomically
+from labcore.units import size
 
 MOST_SEEDS = 5
 MOST_CHOICES = 3
@@ -169,13 +170,8 @@ def sweep(
 
 def arm_of(base: Mapping[str, Any], values: Mapping[str, Any], label: str | None = None) -> Arm:
     """A configuration (plain data) with some dotted settings changed. Raises ConfigError."""
-    import copy
-
-    data = copy.deepcopy(dict(base))
-    for path, value in values.items():
-        apply_setting(data, path, value)
     named = ", ".join(f"{path.split('.')[-1].replace('_', ' ')} {_short(value)}" for path, value in values.items())
-    return Arm(label or named, parse({**data, "seed": 0}), tuple(values.items()))
+    return Arm(label or named, parse({**with_settings(base, values), "seed": 0}), tuple(values.items()))
 
 
 def _short(value: Any) -> str:
@@ -446,10 +442,7 @@ def amount(unit: Unit, value: float, *, points: bool = False) -> str:
         case "%":
             return f"{100 * value:.1f} points" if points else f"{100 * value:.1f} %"
         case "bytes":
-            for name, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-                if abs(value) >= scale:
-                    return f"{value / scale:.1f} {name}" if abs(value) < 10 * scale else f"{value / scale:.0f} {name}"
-            return f"{value:.0f} B"
+            return size(value)
         case "steps":
             return f"{value:.0f} steps"
         case _:

@@ -6,11 +6,10 @@ batch size and norm. What is a method's own was searched for validation accuracy
 budget for each (docs/performance.md says how).
 """
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
-from labcore.configs import BACKBONES, METHODS, ConfigError, RunConfig, apply_setting, parse
+from labcore.configs import BACKBONES, METHODS, ConfigError, RunConfig, parse, with_settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +99,8 @@ def preset_data(name: str, method: str = DEFAULT_METHOD) -> dict[str, Any]:
         raise ConfigError(f"preset is {name!r}; allowed: {', '.join(PRESETS)}.")
     if method not in METHODS:
         raise ConfigError(f"method is {method!r}; allowed: {', '.join(METHODS)}.")
-    data = copy.deepcopy(PRESETS[name].base)
-    data["method"] = {"name": method}
-    data["seed"] = 0
-    for path, value in PRESETS[name].by_method.get(method, {}).items():
-        apply_setting(data, path, value)
-    return data
+    data = {**PRESETS[name].base, "method": {"name": method}, "seed": 0}
+    return with_settings(data, PRESETS[name].by_method.get(method, {}))
 
 
 def preset(name: str, method: str = DEFAULT_METHOD) -> RunConfig:

@@ -3,22 +3,15 @@
 import torch
 
 from labcore.batches import CHUNK
-from labcore.configs import FeatureExtractionConfig, PiggybackConfig
 from labcore.methods.base import Method
 
 
 class FixedTrunk(Method):
     """`trunk = start` keeps the trunk that the run starts with, `first_task` the one after task 1 was learnt."""
 
-    @property
-    def kept_trunk(self) -> str:
-        """`start` or `first_task`; not said: `start` where the weights are trained already."""
-        assert isinstance(self.run.method, FeatureExtractionConfig | PiggybackConfig)
-        return self.run.method.trunk or ("start" if self.pretrained else "first_task")
-
     def trunk_learns(self, stage: int) -> bool:
         """Whether the stage is learnt as by fine-tuning."""
-        return stage == 1 and self.kept_trunk == "first_task"
+        return stage == 1 and self.run.kept_trunk == "first_task"
 
     def is_fresh(self, stage: int) -> bool:
         """With `start`, even a random trunk is as good as it will get."""
@@ -32,7 +25,7 @@ class FixedTrunk(Method):
     def start_stage(self, stage: int) -> None:
         """Measure a random trunk's statistics in one pass over task 1, as nothing will learn them later."""
         network = self.network
-        if stage > 1 or self.pretrained or self.kept_trunk == "first_task" or not network.norm_layers:
+        if stage > 1 or self.pretrained or self.run.kept_trunk == "first_task" or not network.norm_layers:
             return
         for layer in network.norm_layers.values():
             layer.reset_running_stats()

@@ -4,6 +4,7 @@ import base64
 import html
 import io
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -16,6 +17,7 @@ from labcore import figures, tasks, worker
 from labcore.experiments import Reader
 from labcore.presets import preset
 from labcore.store import Store, StoreError, home
+from labcore.units import size as size  # pages say lab.size, as they say lab.seconds
 
 WORKER_WAITS = 3.0  # seconds
 
@@ -187,6 +189,22 @@ def nothing_yet(title: str, sentence: str) -> NoReturn:
     st.stop()
 
 
+def view_of(name: str, label: str, views: Mapping[str, str]) -> str:
+    """One of several views by its key, chosen in a row of buttons; the address keeps it under `name`."""
+    first = next(iter(views))
+    asked = st.query_params.get(name, first)
+    chosen = st.segmented_control(
+        label,
+        list(views),
+        default=asked if asked in views else first,
+        format_func=views.__getitem__,
+        label_visibility="collapsed",
+        key=f"compare-{name}",
+    )
+    st.query_params[name] = chosen or first
+    return chosen or first
+
+
 def task_head(position: int, title: str) -> None:
     """The name of the job at a position from 1, under a bar of its colour."""
     colour = figures.task_colour(position)
@@ -234,11 +252,3 @@ def seconds(value: float) -> str:
     if value < 100:
         return f"{value:.0f} s"
     return f"{value / 60:.1f} min" if value < 6000 else f"{value / 3600:.1f} h"
-
-
-def size(count: float) -> str:
-    """`310 MB`."""
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= scale:
-            return f"{count / scale:.1f} {unit}" if count < 10 * scale else f"{count / scale:.0f} {unit}"
-    return f"{count:.0f} B"

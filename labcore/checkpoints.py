@@ -79,12 +79,6 @@ def load(path: Path, key: str) -> tuple[Position, dict[str, Tensor]] | None:
         return None
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file. Raises OSError, SafetensorError."""
-    with safe_open(path, framework="pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-
-
 def optimizer_tensors(optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, Tensor]:
     """The optimizers' memory as `optimizer/OPTIMIZER/GROUP/POSITION/NAME`."""
     return {

@@ -27,7 +27,7 @@ What did not change since the moment before is left out (`owner/…`, `mask/…`
 import re
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -102,10 +102,6 @@ class MapFile:
                 return _plain(file, name, self.path.name)
         except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
             raise MapError(f"The map {self.path.name} cannot be read, or is cut short ({error}).") from None
-
-    def many(self, names: Iterable[str]) -> dict[str, np.ndarray]:
-        """Those of the arrays that there are."""
-        return {name: self.read(name) for name in names if name in self.names}
 
 
 def _plain(file: zipfile.ZipFile, name: str, where: str) -> np.ndarray:

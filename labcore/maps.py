@@ -187,7 +187,6 @@ class MapMaker:
         self.network, self.method, self.config, self.tasks = network, method, config, tasks
         self.folder, self.stages, self.should_stop = folder, stages, should_stop
         self.layers = layers_of(network.trunk)
-        self.fisher_seconds = 0.0  # for the benchmark: importance is counted apart
         self._anchors: dict[int, ByName | None] = {}  # task → its weights when it was learnt; None: not known
         self._fisher: dict[int, ByName] = {}
         self._grams: tuple[int, dict[int, list[Tensor]]] | None = None  # stage and, by task, those before it

@@ -17,6 +17,7 @@ from typing import Literal
 
 import psutil
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from labcore import ENGINE_VERSION, backbones, checkpoints, tasks
@@ -531,7 +532,7 @@ class _Run:
 
     def _take_stage(self, stage: int, stored: StoredStage, folder: Path) -> Addition:
         """Put network and method where the stage left them; what its end added is computed where it is not stored."""
-        tensors = checkpoints.read_tensors(folder / "network.safetensors")
+        tensors = load_file(folder / "network.safetensors")
         self.network.load_tensors(tensors)
         self.step, self.images_seen = stored.ended.step, stored.measured[-1].images_seen
         if stored.addition is None:
@@ -541,7 +542,7 @@ class _Run:
             return added
         own = {name: value for name, value in tensors.items() if name.startswith("copies/")}
         if stored.addition.file:
-            own |= checkpoints.read_tensors(folder / "method.safetensors")
+            own |= load_file(folder / "method.safetensors")
         self.method.load_state_dict(own)
         self.clock.train += stored.addition.seconds
         return stored.addition

@@ -14,17 +14,17 @@ from pages.parts.inside_words import KINDS
 
 lab.through_the_shell()
 store = lab.store()
-head, switch = st.columns([4, 1.2], vertical_alignment="center")
-head.title("Where does each job live?", anchor=False)
-explain = switch.toggle("What am I looking at?", key="inside-explain")
+TITLE = "Where does each job live?"
 record = runs.from_url(store)
 if record is None:
-    st.write(
+    lab.nothing_yet(
+        TITLE,
         "A network keeps what it learns in its weights. Once a run has begun, this page shows which of them each job "
-        "needs, which moved, and who owns them, while it learns and at any moment before."
+        "needs, which moved, and who owns them, while it learns and at any moment before.",
     )
-    st.page_link("pages/launch.py", label="Start the story", icon=":material/play_arrow:")
-    st.stop()
+head, switch = st.columns([4, 1.2], vertical_alignment="center")
+head.title(TITLE, anchor=False)
+explain = switch.toggle("What am I looking at?", key="inside-explain")
 inside_layer.style()
 query = st.query_params
 offered = runs.offered(store)

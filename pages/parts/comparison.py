@@ -88,9 +88,8 @@ def choose_and_show() -> None:
     here = offered()
     if not here:
         st.info(
-            "**Nothing to compare yet.** A comparison needs finished runs: measure the article's table, or start "
-            "some on "
-            "Launch.",
+            "**Nothing to compare yet.** A comparison needs finished runs: measure the article's table, or start some "
+            "on Launch.",
             icon=":material/lightbulb:",
         )
         st.page_link("pages/launch.py", label="Start a run", icon=":material/play_arrow:")

@@ -15,15 +15,21 @@ from pages.parts import comparison, experiment_bar, lab, runs
 COLUMNS = ("new job", "old jobs", "time to learn", "time to answer", "memory", "old pictures")
 
 
+def asked() -> tuple[str, int]:
+    """The preset and the number of seeds of the address, where it names such; else the story and one."""
+    preset, seeds = st.query_params.get("preset", "story"), st.query_params.get("seeds", "1")
+    counts = {str(count): count for count in range(1, MOST_SEEDS + 1)}
+    return preset if preset in PRESETS else "story", counts.get(seeds, 1)
+
+
 def chosen() -> tuple[str, int]:
     """The preset and the number of seeds, from the address; widgets change both."""
-    asked = st.query_params.get("preset", "story")
-    count = st.query_params.get("seeds", "1")
+    first, count = asked()
     left, right = st.columns([3, 1])
     preset = left.segmented_control(
         "Jobs (preset)",
         list(PRESETS),
-        default=asked if asked in PRESETS else "story",
+        default=first,
         format_func=lambda name: PRESETS[name].title,
         help=" ".join(f"**{preset.title}**: {preset.description}" for preset in PRESETS.values()),
         key="table-preset",
@@ -31,11 +37,11 @@ def chosen() -> tuple[str, int]:
     seeds = right.segmented_control(
         "Seeds",
         list(range(1, MOST_SEEDS + 1)),
-        default=int(count) if count in "12345" and count else 1,
+        default=count,
         key="table-seeds",
         help="Each run again with other random numbers: what differs between them is chance.",
     )
-    preset, seeds = preset or "story", seeds or 1
+    preset, seeds = preset or first, seeds or count
     st.query_params.update(preset=preset, seeds=str(seeds))
     return preset, seeds
 

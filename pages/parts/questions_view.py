@@ -17,25 +17,18 @@ SHORT = {
 # In the article's spirit: what stands behind the question, and how it is asked here.
 WHY = {
     "q1": "PackNet shares one suitcase among many travellers. The first packs, throws out what it hardly needs, and "
-    "the "
-    "next one packs into the room. The article asks why what is thrown out is wiped clean first: it had learnt a "
-    "little, "
-    "after all. Here the next job finds the freed weights at zero, or as they were; everything else is the same.",
-    "q2": "The second traveller may use everything that the first one packed, and must: its answers go through all "
-    "of it. "
-    "The article asks why not through a chosen part. Here a job uses all earlier weights, none of them, or those "
-    "that it "
-    "chooses by a mask that it learns.",
+    "the next one packs into the room. The article asks why what is thrown out is wiped clean first: it had learnt a "
+    "little, after all. Here the next job finds the freed weights at zero, or as they were; everything else is the "
+    "same.",
+    "q2": "The second traveller may use everything that the first one packed, and must: its answers go through all of "
+    "it. The article asks why not through a chosen part. Here a job uses all earlier weights, none of them, or those "
+    "that it chooses by a mask that it learns.",
     "q3": "A hand fan becomes a fly swatter by covering some of its holes, without bending a single slat. Piggyback "
-    "works "
-    "so: a 0/1 mask over weights that never change. The article cannot believe that this beats training all of them. "
-    "Here "
-    "it stands beside fine-tuning, which forgets, and a separate copy for each job, which cannot.",
+    "works so: a 0/1 mask over weights that never change. The article cannot believe that this beats training all of "
+    "them. Here it stands beside fine-tuning, which forgets, and a separate copy for each job, which cannot.",
     "starts": "To find the lowest valley it matters where you set out. The article begins far off, comes nearer with "
-    "Xavier "
-    "Glorot's rule, and ends where another network has been already. Here one small network learns digits from each, "
-    "once "
-    "bare and once with batch normalisation, which forgives a bad start.",
+    "Xavier Glorot's rule, and ends where another network has been already. Here one small network learns digits from "
+    "each, once bare and once with batch normalisation, which forgives a bad start.",
     "recycle": "The article opens with a number: training a network costs as much carbon as five cars in their lives. "
     "Reduce, reuse, recycle, it says. Here the same network learns digits from what it knows of photographs, and from "
     "nothing, until both do equally well.",
@@ -44,17 +37,7 @@ WHY = {
 
 def show() -> None:
     """A question's card: chosen in the address."""
-    asked = st.query_params.get("ask", "q1")
-    name = st.segmented_control(
-        "Question",
-        list(SHORT),
-        default=asked if asked in SHORT else "q1",
-        format_func=SHORT.__getitem__,
-        label_visibility="collapsed",
-        key="compare-ask",
-    )
-    name = name or "q1"
-    st.query_params["ask"] = name
+    name = lab.view_of("ask", "Question", SHORT)
     experiment = questions.named(name)
     live = lab.reader().look(experiment).live
     head, action = st.columns([4, 1], vertical_alignment="center")

@@ -8,7 +8,7 @@ from labcore import advice, questions
 from labcore.advice import Wish
 from labcore.comparisons import groups_of
 from labcore.presets import PRESETS
-from pages.parts import lab
+from pages.parts import lab, measured_table
 
 PICTURES = {"no": "No, they are gone", "yes": "Yes"}
 CHANGE = {"not at all": "Not at all", "a little": "A little", "freely": "Freely"}
@@ -18,8 +18,7 @@ MEMORY = {"1.5": "About one network", "4": "A few networks", "any": "As much as 
 def show() -> None:
     """Questions left, ranking right."""
     st.title("Which should I use?", anchor=False)
-    asked = st.query_params
-    preset = asked.get("preset", "story") if asked.get("preset", "story") in PRESETS else "story"
+    preset, seeds = measured_table.asked()
     preset = (
         st.segmented_control(
             "Measured on",
@@ -30,8 +29,7 @@ def show() -> None:
         )
         or preset
     )
-    seeds = asked.get("seeds", "1")
-    experiment = questions.named("table", preset, int(seeds) if seeds in ("1", "2", "3", "4", "5") else 1)
+    experiment = questions.named("table", preset, seeds)
     st.query_params.update(preset=preset)
     groups = groups_of(lab.reader().look(experiment))
     left, right = st.columns([1, 1.4], gap="large")
@@ -39,7 +37,7 @@ def show() -> None:
         pictures = _ask("1. May I keep the old jobs' pictures?", "pictures", PICTURES, "no")
         change = _ask("2. May the old skills change?", "change", CHANGE, "a little")
         memory = _ask("3. How much memory is there?", "memory", MEMORY, "4")
-        given = asked.get("more", "2")
+        given = st.query_params.get("more", "2")
         more = st.slider("… and how many more jobs will come?", 0, 20, min(20, int(given)) if given.isdigit() else 2)
         st.query_params["more"] = str(more)
     wish = Wish(pictures == "yes", change, None if memory == "any" else float(memory), more)  # type: ignore[arg-type]
@@ -75,13 +73,10 @@ def show() -> None:
         )
     with st.expander("How it is computed"):
         st.markdown(
-            "*Not at all* allows 0.05 points of mean forgetting, *a little* 5. Memory after more jobs is what is "
-            "kept now, "
-            "and for each more job as much as each has added so far (heads, normalisation, copies, masks, pictures); "
-            "it is "
-            "held against 1.5 or 4 times the network's own bytes. PackNet's room is counted for the network's "
-            "smallest "
-            "layer at its prune ratio."
+            "*Not at all* allows 0.05 points of mean forgetting, *a little* 5. Memory after more jobs is what is kept "
+            "now, and for each more job as much as each has added so far (heads, normalisation, copies, masks, "
+            "pictures); it is held against 1.5 or 4 times the network's own bytes. PackNet's room is counted for the "
+            "network's smallest layer at its prune ratio."
         )
 
 

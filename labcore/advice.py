@@ -10,7 +10,7 @@ from typing import Literal
 from labcore import capacity
 from labcore.comparisons import Group
 from labcore.configs import BACKBONES, PackNetConfig
-from labcore.experiments import amount, percents
+from labcore.measures import amount, percents
 
 Change = Literal["not at all", "a little", "freely"]
 

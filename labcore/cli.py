@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from labcore import archive, energy, experiments, questions, tasks, worker
+from labcore import archive, energy, experiments, measures, questions, tasks, worker
 from labcore.configs import (
     BACKBONES,
     METHOD_TITLES,
@@ -333,8 +333,8 @@ def _experiment(options: argparse.Namespace) -> int:
 def _describe_findings(findings: experiments.Findings) -> str:
     lines = [findings.experiment.title]
     for arm in findings.experiment.arms:
-        accuracy = experiments.percents(findings.spread(arm.label, "accuracy"))
-        took = experiments.with_sd(findings.spread(arm.label, "train_seconds"), "s")
+        accuracy = measures.percents(findings.spread(arm.label, "accuracy"))
+        took = measures.with_sd(findings.spread(arm.label, "train_seconds"), "s")
         lines.append(f"  {arm.label:36} average accuracy {accuracy:14} training {took}")
     return "\n".join([*lines, *findings.told()])
 

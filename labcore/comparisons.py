@@ -12,16 +12,9 @@ from typing import Any, Literal
 import plotly.graph_objects as go
 
 from labcore.configs import BACKBONES, METHOD_TITLES, RunConfig
-from labcore.experiments import (
-    MEASURES,
-    CurvePoint,
-    Findings,
-    Finished,
-    Spread,
-    gap_to_copies,
-    intransigence,
-)
+from labcore.experiments import Findings
 from labcore.figures import ACCURACY_SCALE, GREY, TASK_COLOURS, figure_base, task_colour, task_dash
+from labcore.measures import MEASURES, CurvePoint, Finished, Spread, gap_to_copies, intransigence
 from labcore.results import RunResult
 
 INK = "#5B78BF"

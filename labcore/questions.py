@@ -10,18 +10,8 @@ from functools import lru_cache
 from typing import Any
 
 from labcore.configs import BACKBONES, METHOD_TITLES, METHODS, ConfigError, parse
-from labcore.experiments import (
-    MEASURES,
-    Arm,
-    Difference,
-    Experiment,
-    Findings,
-    Spread,
-    arm_of,
-    percents,
-    take_seeds,
-    with_sd,
-)
+from labcore.experiments import Arm, Experiment, Findings, arm_of, take_seeds
+from labcore.measures import MEASURES, Difference, Spread, percents, with_sd
 from labcore.presets import PRESETS, preset, preset_data
 from labcore.verdicts import CRITERIA, VERDICTS, Mark
 

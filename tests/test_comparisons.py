@@ -6,7 +6,8 @@ from labcore import advice, comparisons, questions
 from labcore.advice import Wish
 from labcore.comparisons import Group, PlanePoint
 from labcore.configs import METHOD_TITLES, RunConfig
-from labcore.experiments import CurvePoint, Finished, Reader
+from labcore.experiments import Reader
+from labcore.measures import CurvePoint, Finished
 from labcore.store import Store
 from tests import stories
 from tests.conftest import tiny

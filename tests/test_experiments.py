@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from labcore import cli, experiments, presets, questions
+from labcore import cli, experiments, measures, presets, questions
 from labcore.configs import ConfigError, RunConfig, parse
-from labcore.experiments import Arm, Choice, CurvePoint, Difference, Experiment, Reader, Spread
+from labcore.experiments import Arm, Choice, Experiment, Reader
+from labcore.measures import CurvePoint, Difference, Spread
 from labcore.store import Process, Store
 from tests import stories
 from tests.conftest import tiny
@@ -151,16 +152,16 @@ def test_intransigence_is_against_joint_and_the_gap_against_copies(store: Store)
     ewc = result("ewc", [[0.9], [0.8, 0.6]])
     joint = result("joint", [[0.95], [0.9, 0.85]])
     copies = result("separate_copies", [[0.9], [0.9, 0.9]])
-    assert experiments.intransigence(ewc, joint) == pytest.approx((0.05, 0.25))
-    assert experiments.gap_to_copies(ewc, copies) == pytest.approx((0.0, 0.3))
+    assert measures.intransigence(ewc, joint) == pytest.approx((0.05, 0.25))
+    assert measures.gap_to_copies(ewc, copies) == pytest.approx((0.0, 0.3))
 
 
 def test_a_curve_crosses_a_level_between_its_points() -> None:
     curve = [CurvePoint(0, 0, 0.1), CurvePoint(10, 2, 0.7), CurvePoint(20, 4, 0.9)]
-    assert experiments.crossing(curve, 0.8) == pytest.approx((15, 3))
-    assert experiments.crossing(curve, 0.95) is None
-    assert experiments.crossing([], 0.5) is None
-    assert experiments.crossing(curve, 0.0) == (0, 0)
+    assert measures.crossing(curve, 0.8) == pytest.approx((15, 3))
+    assert measures.crossing(curve, 0.95) is None
+    assert measures.crossing([], 0.5) is None
+    assert measures.crossing(curve, 0.0) == (0, 0)
 
 
 def test_the_words_of_the_table_come_from_the_figures(store: Store) -> None:

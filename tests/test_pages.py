@@ -356,6 +356,13 @@ def measured(store: Store, *methods: str, seeds: int = 1) -> None:
             stories.told(store, config, [[0.9], [kept, 0.8], [kept, 0.6, 0.85 + seed / 100]], seconds=2.0 + place)
 
 
+@pytest.mark.parametrize("seeds", ["12", "0", "9", "", "x", "²"])
+def test_compare_takes_no_number_of_seeds_that_it_does_not_offer(seeds: str, store: Store) -> None:
+    test = app("compare", preset="quick", seeds=seeds)
+    assert not test.exception
+    assert test.query_params["seeds"] in ("1", ["1"])
+
+
 def test_compare_without_runs_teaches_and_one_button_queues_all_eight(store: Store) -> None:
     test = app("compare")
     assert "0 of 8 runs measured" in text(test)

@@ -22,6 +22,7 @@ if record is None:
         "A network keeps what it learns in its weights. Once a run has begun, this page shows which of them each job "
         "needs, which moved, and who owns them, while it learns and at any moment before.",
     )
+    st.stop()
 head, switch = st.columns([4, 1.2], vertical_alignment="center")
 head.title(TITLE, anchor=False)
 explain = switch.toggle("What am I looking at?", key="inside-explain")

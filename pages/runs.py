@@ -101,6 +101,8 @@ table = lines(store)
 if table.empty:
     sentence = "Every run you start is kept here, finished or not: its curves, its figures, its weights."
     lab.nothing_yet("No runs yet", sentence)
+    settings.show(store)
+    st.stop()
 
 head, open_place, cancel_place, delete_place = st.columns([5, 1, 1, 1], vertical_alignment="center")
 head.title("Runs", anchor=False)

@@ -17,6 +17,7 @@ record = runs.from_url(store)
 if record is None:
     sentence = "A run is a network learning one job after another. Start one, and it is drawn here as it happens."
     lab.nothing_yet("Nothing to watch yet", sentence)
+    st.stop()
 run, config = record.run, store.config(record.run)
 titles = [tasks.describe(name).title for name in config.task_names]
 if note := st.session_state.pop("note", None):

@@ -6,7 +6,6 @@ import io
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 import streamlit as st
@@ -174,8 +173,8 @@ def _png(image: np.ndarray) -> str:
     return "data:image/png;base64," + base64.b64encode(data.getvalue()).decode()
 
 
-def nothing_yet(title: str, sentence: str) -> NoReturn:
-    """The face of a page without runs: what will be here, the way to it, and the story's jobs in pictures. Stops."""
+def nothing_yet(title: str, sentence: str) -> None:
+    """The face of a page without runs: what will be here, the way to it, and the story's jobs in pictures."""
     head, action = st.columns([3, 1], vertical_alignment="center")
     head.title(title, anchor=False)
     if action.button("To the story", type="primary", icon=":material/rocket_launch:", width="stretch"):
@@ -186,7 +185,6 @@ def nothing_yet(title: str, sentence: str) -> NoReturn:
         with place.container(border=True, gap="xsmall"):
             task_head(position, tasks.describe(name).title)
             st.html(pictures(name))
-    st.stop()
 
 
 def view_of(name: str, label: str, views: Mapping[str, str]) -> str:

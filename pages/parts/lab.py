@@ -112,7 +112,8 @@ def style() -> None:
         .lab-marks-key i:not(:first-child) { margin-left: .5em; }
         .lab-good { background: #5B78BF; }
         .lab-medium { background: linear-gradient(90deg, #5B78BF 50%, transparent 50%); }
-        .lab-figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(104px, 1fr)); gap: .6rem .9rem; }
+        .lab-figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(104px, 1fr)); gap: .6rem .9rem;
+                       align-items: end; }
         .lab-figures b { display: block; font-size: 1.25rem; line-height: 1.2; font-weight: 600; }
         .lab-figures span { font-size: .875rem; opacity: .75; }
         .lab-table { width: 100%; border-collapse: collapse; table-layout: fixed; }

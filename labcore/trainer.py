@@ -416,8 +416,8 @@ class _Run:
         parameters = self._let_learn(masks)
         statistics = method.moving_statistics(stage, phase)
         self.clock.start()
-        fixed = self._fixed_blocks(masks, statistics)
-        lesson, fixed = self._lesson(stage, phase, fixed)
+        images = sum(len(self.tasks[position - 1].train) for position in method.data(stage, phase))
+        fixed = self._cached_blocks(masks, statistics, images)
         self.clock.trained()
         live = self._live_inputs(stage, fixed)
         self.clock.evaluated()
@@ -428,7 +428,7 @@ class _Run:
         told_rate = method.learning_rate(next((n for n in parameters if not n.startswith("heads/")), "heads/"))
         kept = {name: parameters[name].detach().clone() for name, mask in masks.items() if mask is not None}
 
-        epoch_steps = steps_in_epoch(len(lesson), training.batch_size)
+        epoch_steps = steps_in_epoch(images, training.batch_size)
         steps = epoch_steps * phase.epochs
         interval = max(1, min(LONGEST_LOG_INTERVAL, steps // LOGS_A_PHASE))
         # Before any step, and at even intervals; a later phase begins where the one before was measured.
@@ -447,6 +447,7 @@ class _Run:
         precision = (
             torch.autocast(self.device.type, torch.bfloat16) if training.precision == "bfloat16" else nullcontext()
         )
+        lesson: Lesson | None = None
         order: Tensor | None = None
         for step in range(first_step, steps):
             if self.should_stop():
@@ -457,9 +458,11 @@ class _Run:
                 if self.maps and self.live_maps and step in map_at:
                     yield self._map_saved("live", stage, self.maps.live)
             self.clock.start()
+            if lesson is None:  # now that accuracy before training is told: a feature cache takes its time
+                lesson = self._lesson(stage, phase, fixed)
             epoch, batch_number = divmod(step, epoch_steps)
             if order is None or batch_number == 0:
-                order = epoch_order(self.config.seed, stage, phase.name, epoch, len(lesson)).to(self.device)
+                order = epoch_order(self.config.seed, stage, phase.name, epoch, images).to(self.device)
             network.let_statistics_move(statistics)
             batch = lesson.batch(network, batch_slice(order, batch_number, training.batch_size))
             scale = rate_at(step, steps, training.warmup_fraction, training.schedule)
@@ -621,15 +624,19 @@ class _Run:
                 optimizers.append((torch.optim.AdamW if rule == "adamw" else torch.optim.Adam)(rows, fused=True))
         return optimizers
 
-    def _lesson(self, stage: int, phase: Phase, fixed: int) -> tuple[Lesson, int]:
-        """What the phase trains on. Blocks that stand still are run once over it: returns how many were."""
+    def _cached_blocks(self, masks: dict[str, Mask], statistics: Sequence[int], images: int) -> int:
+        """How many first blocks are run once over so many images: those that stand still, if there is room for it."""
+        fixed = self._fixed_blocks(masks, statistics)
+        self.network.let_statistics_move([])
+        return 0 if fixed and self._feature_bytes(fixed) * images > LARGEST_FEATURE_CACHE else fixed
+
+    def _lesson(self, stage: int, phase: Phase, fixed: int) -> Lesson:
+        """What the phase trains on; the `fixed` first blocks are run once over it."""
         numbers = self.method.data(stage, phase)
         tasks = [self.tasks[number - 1] for number in numbers]
         labels = torch.cat([task.train.labels for task in tasks])
         whose = torch.cat([torch.full_like(task.train.labels, task.position) for task in tasks])
         self.network.let_statistics_move([])
-        if fixed and self._feature_bytes(fixed) * len(labels) > LARGEST_FEATURE_CACHE:
-            fixed = 0
         features = None
         if fixed:
             parts = [
@@ -638,7 +645,7 @@ class _Run:
             ]
             features = torch.cat(parts)
         pictures = [task.train.images for task in tasks]
-        return Lesson(stage, pictures, features, labels, whose, fixed, phase.head_only), fixed
+        return Lesson(stage, pictures, features, labels, whose, fixed, phase.head_only)
 
     def _feature_bytes(self, blocks: int) -> int:
         """Bytes of what these first blocks make of one image; a picture of the run is run through them once."""

@@ -13,6 +13,7 @@ page = st.navigation(
         st.Page("pages/watch.py", title="Watch", icon=":material/monitoring:"),
         st.Page("pages/inside.py", title="Inside", icon=":material/layers:"),
         st.Page("pages/compare.py", title="Compare", icon=":material/compare_arrows:"),
+        st.Page("pages/explore.py", title="Explore", icon=":material/tune:"),
         st.Page("pages/runs.py", title="Runs", icon=":material/list:"),
     ]
 )

@@ -680,7 +680,7 @@ def explain(error: ValidationError, whole: type[BaseModel] | None = None) -> str
     value = _short(first["input"])
     match first["type"]:
         case "value_error":
-            sentence = str(context["error"])
+            sentence = str(context["error"]).removesuffix(".")
         case "missing":
             sentence = f"{field} is missing"
         case "extra_forbidden":

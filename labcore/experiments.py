@@ -10,34 +10,21 @@ What is a finished run's is read once (`Reader`), so that looking again costs ne
 """
 
 import contextlib
-import math
 import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import product
 from typing import Any, TypeVar
 
 from labcore import estimates
-from labcore.configs import (
-    METHODS,
-    BackboneConfig,
-    ConfigError,
-    FieldSpec,
-    RunConfig,
-    TrainingConfig,
-    fields,
-    parse,
-    with_settings,
-)
+from labcore.configs import ConfigError, RunConfig, parse, with_settings
 from labcore.energy import Country
 from labcore.measures import MEASURES, Difference, Finished, Spread, crossing, last_stage_curve, percents
 from labcore.results import RunResult
 from labcore.store import RunRecord, Store, UnknownRun, write_atomically
 
 MOST_SEEDS = 5
-MOST_CHOICES = 3
 
 # ---------------------------------------------------------------------------------------------------------------------
 # What an experiment is
@@ -86,85 +73,6 @@ def take_seeds(count: int) -> tuple[int, ...]:
     if not 1 <= count <= MOST_SEEDS:
         raise ConfigError(f"seeds is {count}; it must be from 1 to {MOST_SEEDS}.")
     return tuple(range(count))
-
-
-# ---- sweeps ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """A setting, as a dotted path, and the values that it takes."""
-
-    path: str
-    values: tuple[Any, ...]
-
-
-def spec_of(path: str, method: str) -> FieldSpec:
-    """The setting of this dotted path for a method. Raises ConfigError where the method lacks it."""
-    specs = [
-        *fields("backbone", BackboneConfig),
-        *fields("training", TrainingConfig),
-        *fields("method", METHODS[method]),
-    ]
-    known = {spec.path: spec for spec in specs}
-    if path not in known:
-        raise ConfigError(f"{path} is not a setting of {method}; known: {', '.join(known)}.")
-    return known[path]
-
-
-def spread_values(spec: FieldSpec, low: float, high: float, count: int, *, log: bool) -> tuple[float | int, ...]:
-    """`count` values of a number from low to high, evenly or by equal factors. Raises ConfigError with one sentence."""
-    if spec.kind not in ("number", "whole"):
-        raise ConfigError(f"{spec.path} is not a number; choose among {', '.join(spec.choices) or 'on and off'}.")
-    if not (math.isfinite(low) and math.isfinite(high)) or low > high or count < 1 or (low == high and count > 1):
-        raise ConfigError(f"{spec.path}: from {low:g} to {high:g} in {count} steps is an empty range.")
-    if log and low <= 0:
-        raise ConfigError(f"{spec.path}: a range by equal factors cannot pass zero, and it begins at {low:g}.")
-    shares = [index / max(1, count - 1) for index in range(count)]
-    values = [low * (high / low) ** share if log else low + (high - low) * share for share in shares]
-    values = [float(f"{value:.6g}") for value in values]
-    if spec.kind == "whole":
-        return tuple(dict.fromkeys(round(value) for value in values))
-    return tuple(dict.fromkeys(values))
-
-
-def combinations(choices: Sequence[Choice], seeds: int) -> int:
-    """How many runs a grid is."""
-    return math.prod(len(choice.values) for choice in choices) * seeds
-
-
-def sweep(
-    base: Mapping[str, Any],
-    choices: Sequence[Choice],
-    seeds: Sequence[int],
-    *,
-    most_runs: int | None = None,
-    name: str = "sweep",
-    tell: "Callable[[Findings], list[str]] | None" = None,
-) -> Experiment:
-    """Every combination of up to three settings over a configuration (plain data).
-
-    Raises ConfigError, in one sentence, for no choice or too many, an empty one, a setting that the method lacks, a
-    value out of bounds, and more than `most_runs` runs.
-    """
-    if not 1 <= len(choices) <= MOST_CHOICES:
-        raise ConfigError(f"{len(choices)} settings are to vary; choose 1 to {MOST_CHOICES}.")
-    method = parse(base).method.name
-    for choice in choices:
-        spec_of(choice.path, method)
-        if not choice.values:
-            raise ConfigError(f"{choice.path} has no value to take; give at least one.")
-    if len({choice.path for choice in choices}) < len(choices):
-        raise ConfigError("A setting is to vary twice; name each once.")
-    count = combinations(choices, len(seeds))
-    if most_runs is not None and count > most_runs:
-        raise ConfigError(f"That is {count} runs, and the budget is {most_runs}; take fewer values or seeds, or more.")
-    arms = [
-        arm_of(base, dict(zip([choice.path for choice in choices], values, strict=True)))
-        for values in product(*(choice.values for choice in choices))
-    ]
-    title = " × ".join(choice.path.split(".")[-1].replace("_", " ") for choice in choices)
-    return Experiment(name, title, tuple(arms), tuple(seeds), tell or best_on_validation)
 
 
 def arm_of(base: Mapping[str, Any], values: Mapping[str, Any], label: str | None = None) -> Arm:

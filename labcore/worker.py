@@ -16,9 +16,10 @@ import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-from labcore import energy, estimates
+from labcore import energy, estimates, explorations
 from labcore.configs import ConfigError
 from labcore.events import Event, RunEnded, StageEnded
+from labcore.experiments import Reader
 from labcore.map_files import Detail
 from labcore.stages import StageCache
 from labcore.store import Claim, RunRecord, Store
@@ -118,6 +119,8 @@ def work(
 ) -> None:
     """Claim and train until told to end (SIGTERM, SIGINT), or with `until_idle` until nothing waits.
 
+    Where nothing waits, explorations queue what they want next, and the machine's speed is measured where it is wished.
+
     Raises Busy where the device has a worker already, ConfigError for a device that is not here.
     """
     energy.warm_up()
@@ -136,9 +139,13 @@ def work(
     log.info("Worker for %s, process %d", device, os.getpid())
     store.tell_devices(trainer.devices())
     store.tell_worker(device, None)
+    reader = Reader(store)
     try:
         while not ending.is_set():
             claim = store.claim(device)
+            if claim is None:
+                explorations.advance(store, reader)
+                claim = store.claim(device)
             if claim is None:
                 if until_idle:
                     return

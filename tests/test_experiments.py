@@ -5,8 +5,8 @@ import json
 import pytest
 
 from labcore import cli, experiments, measures, presets, questions
-from labcore.configs import ConfigError, RunConfig, parse
-from labcore.experiments import Arm, Choice, Experiment, Reader
+from labcore.configs import RunConfig, parse
+from labcore.experiments import Arm, Experiment, Reader
 from labcore.measures import CurvePoint, Difference, Spread
 from labcore.store import Process, Store
 from tests import stories
@@ -214,50 +214,6 @@ def test_every_question_is_answered_from_its_first_run_on(store: Store, name: st
         assert "Without normalisation, steps to 80 %" in said
     if name == "recycle":
         assert "times as long, over 3 seeds" in said
-
-
-# ---- sweeps, and bad input ------------------------------------------------------------------------------------------
-
-
-def test_a_sweep_is_every_combination() -> None:
-    choices = [Choice("method.strength", (1.0, 10.0)), Choice("training.epochs", (1, 2, 3))]
-    made = experiments.sweep(BASE, choices, (0, 1))
-    assert len(made.configs()) == experiments.combinations(choices, 2) == 12
-    assert made.arms[-1].label == "strength 10, epochs 3"
-    assert dict(made.arms[-1].values) == {"method.strength": 10.0, "training.epochs": 3}
-
-
-@pytest.mark.parametrize(
-    ("choices", "sentence"),
-    [
-        ([Choice("method.temperature", (1.0,))], "method.temperature is not a setting of ewc"),
-        ([Choice("method.strength", ())], "has no value to take"),
-        ([], "choose 1 to 3"),
-        ([Choice("method.strength", (-1.0,))], "it must be from 0"),
-        ([Choice("method.strength", tuple(map(float, range(30))))], "That is 30 runs, and the budget is 20"),
-        ([Choice("method.strength", (1.0,)), Choice("method.strength", (2.0,))], "vary twice"),
-    ],
-)
-def test_a_sweep_that_cannot_be_is_one_sentence(choices: list[Choice], sentence: str) -> None:
-    with pytest.raises(ConfigError, match=sentence):
-        experiments.sweep(BASE, choices, (0,), most_runs=20)
-
-
-def test_values_of_a_range() -> None:
-    strength = experiments.spec_of("method.strength", "ewc")
-    epochs = experiments.spec_of("training.epochs", "ewc")
-    assert experiments.spread_values(strength, 1, 1e4, 5, log=True) == (1, 10, 100, 1000, 10000)
-    assert experiments.spread_values(epochs, 1, 3, 5, log=False) == (1, 2, 3)
-    for low, high, count, log, sentence in (
-        (0.0, 10.0, 3, True, "cannot pass zero"),
-        (5.0, 1.0, 3, False, "empty range"),
-        (1.0, 1.0, 3, False, "empty range"),
-        (1.0, float("inf"), 3, False, "empty range"),
-    ):
-        with pytest.raises(ConfigError, match=sentence):
-            experiments.spread_values(strength, low, high, count, log=log)
-    with pytest.raises(ConfigError, match="not a number"):
-        experiments.spread_values(experiments.spec_of("method.variant", "ewc"), 0, 1, 2, log=False)
 
 
 # ---- the command ----------------------------------------------------------------------------------------------------

@@ -33,10 +33,12 @@ def loaded(module: str) -> set[str]:
         "cli",
         "energy",
         "settings",
+        "explorations",
+        "exploration_figures",
     ],
 )
 def test_what_pages_use_loads_no_torch(module: str) -> None:
-    assert not {"torch", "torchvision", "sklearn", "streamlit", "codecarbon"} & loaded(f"labcore.{module}")
+    assert not {"torch", "torchvision", "sklearn", "streamlit", "codecarbon", "optuna"} & loaded(f"labcore.{module}")
 
 
 def test_pages_read_countries_without_loading_what_measures() -> None:

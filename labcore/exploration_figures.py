@@ -1,0 +1,321 @@
+"""How explorations look: what each combination reached first, the plotly figures second. No torch, no Streamlit.
+
+Accuracy by which is chosen is on validation images; what test images say stands beside it, faint. A figure's points are
+in the order of `Tried`, so that a click on the nth one opens its run.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import plotly.graph_objects as go
+
+from labcore.comparisons import INK
+from labcore.experiments import Findings
+from labcore.explorations import Varied
+from labcore.figures import ACCURACY_SCALE, GREY, figure_base
+from labcore.measures import MEASURES, Spread
+
+# What the curve of one setting shows: measure, words, dash. The first is what the choice goes by.
+LINES = (
+    ("validation_accuracy", "all jobs", "solid"),
+    ("validation_new", "new jobs", "dash"),
+    ("validation_old", "old jobs", "dot"),
+    ("accuracy", "all jobs, test", "dashdot"),
+)
+SYMBOLS = ("circle", "diamond", "square", "x-thin-open")
+_PERCENT_AXIS = {"range": [0, 102], "tickvals": [0, 25, 50, 75, 100], "ticksuffix": " %"}
+_FIGURES = ("validation_accuracy", "validation_new", "validation_old", "accuracy", "train_seconds")
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A combination with a finished run: its values by path, its figures over the seeds, and its first run."""
+
+    values: Mapping[str, Any]
+    figures: Mapping[str, Spread]
+    run: str
+
+    def mean(self, measure: str) -> float | None:
+        """The mean of a figure, a fraction of 1 or seconds."""
+        return self.figures[measure].mean
+
+
+def tried_info(findings: Findings, varied: Sequence[Varied]) -> list[Tried]:
+    """Every combination that has a finished run, ordered by its values, as a curve needs them."""
+    found = []
+    for arm in findings.experiment.arms:
+        runs = [cell.finished for cell in findings.of(arm.label) if cell.finished]
+        if runs:
+            figures = {
+                name: Spread(tuple(v for run in runs if (v := MEASURES[name].read(run)) is not None))
+                for name in _FIGURES
+            }
+            found.append(Tried(dict(arm.values), figures, runs[0].run))
+    return sorted(found, key=lambda one: [_place(one.values[setting.path], setting) for setting in varied])
+
+
+def best_of(tried: Sequence[Tried]) -> Tried | None:
+    """The one with the highest mean accuracy on validation images; the earlier one where two are equal."""
+    scored = [one for one in tried if one.mean("validation_accuracy") is not None]
+    return max(scored, key=lambda one: one.mean("validation_accuracy") or 0.0, default=None)
+
+
+def _place(value: Any, setting: Varied) -> float:
+    """Where a value lies: a number by itself, another by its position among those that are tried."""
+    return float(value) if setting.numeric else float(setting.values.index(value))
+
+
+def word(value: Any) -> str:
+    """A value as a person reads it."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else _number(value)
+
+
+def _number(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+# ---- one setting ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One figure in per cent against the setting; None where it is not known."""
+
+    title: str
+    dash: str
+    percent: list[float | None]
+    sd: list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A setting's values, and what each reached. `names` are the words of values that are no numbers."""
+
+    setting: Varied
+    values: list[float]
+    names: list[str] | None
+    lines: list[Line]
+
+
+def curve_info(tried: Sequence[Tried], setting: Varied) -> Curve:
+    """All figures against one setting."""
+    lines = []
+    for measure, title, dash in LINES:
+        spreads = [one.figures[measure] for one in tried]
+        means = [None if spread.mean is None else 100 * spread.mean for spread in spreads]
+        if any(mean is not None for mean in means) or not tried:
+            lines.append(Line(title, dash, means, [100 * (spread.sd or 0.0) for spread in spreads]))
+    names = None if setting.numeric else [word(value) for value in setting.values]
+    return Curve(setting, [_place(one.values[setting.path], setting) for one in tried], names, lines)
+
+
+def curve(info: Curve) -> go.Figure:
+    """A line a figure, named at its end; the setting's whole range from the start, so that nothing moves."""
+    figure = figure_base()
+    _axis_of(figure, "xaxis", info.setting)
+    heights = _apart([line.percent[-1] if line.percent else None for line in info.lines])
+    for number, (line, height) in enumerate(zip(info.lines, heights, strict=True)):
+        test = line.title.endswith("test")
+        figure.add_trace(
+            go.Scatter(
+                x=info.values, y=line.percent, mode="markers" if info.names else "lines+markers", name=line.title,
+                line={"color": GREY if test else INK, "dash": line.dash, "width": 2.6 if number == 0 else 1.8},
+                marker={"size": 10 if number == 0 else 7, "symbol": SYMBOLS[number], "color": GREY if test else INK},
+                error_y={"array": line.sd, "visible": any(line.sd) and not test, "thickness": 1, "width": 3},
+                customdata=_texts(info),
+                hovertemplate=f"{line.title}: %{{y:.1f}} %<br>{info.setting.name} %{{customdata}}<extra></extra>",
+            )
+        )  # fmt: skip
+        if height is not None:
+            figure.add_annotation(
+                x=1, xref="paper", xanchor="left", xshift=8, y=height, showarrow=False, text=line.title,
+                font={"size": 13, "color": GREY if test else INK},
+            )  # fmt: skip
+    figure.update_yaxes(**_PERCENT_AXIS)
+    figure.update_layout(margin={"l": 56, "r": 112, "t": 12, "b": 48}, showlegend=False)
+    return figure
+
+
+def _texts(info: Curve) -> list[str]:
+    if info.names:
+        return [info.names[int(value)] for value in info.values]
+    return [_number(value) for value in info.values]
+
+
+def _apart(heights: Sequence[float | None], gap: float = 5.5) -> list[float | None]:
+    """The same heights, moved down until names do not cover each other."""
+    placed: list[float | None] = [None] * len(heights)
+    last = 101.0 + gap
+    for index in sorted(range(len(heights)), key=lambda i: -(heights[i] or 0.0)):
+        height = heights[index]
+        if height is not None:
+            last = placed[index] = min(height, last - gap)
+    return placed
+
+
+def _axis_of(figure: go.Figure, axis: str, setting: Varied) -> None:
+    """A setting's whole range, by equal factors where it varies so, or its words."""
+    layout: dict[str, Any] = {"title": {"text": setting.name, "font": {"size": 13}}, "zeroline": False}
+    if setting.low is None or setting.high is None:
+        count = len(setting.values)
+        layout |= {"tickvals": list(range(count)), "ticktext": [word(v) for v in setting.values]}
+        layout["range"] = [-0.5, count - 0.5]
+    else:
+        low, high = setting.low, setting.high
+        if setting.log:
+            low, high = math.log10(low), math.log10(high)
+            layout |= {"type": "log", "exponentformat": "power"}
+        margin = 0.04 * (high - low) or 0.5
+        layout["range"] = [low - margin, high + margin]
+    figure.update_layout({axis: layout})
+
+
+# ---- two settings ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """Two settings' values and the accuracy in per cent of each combination; `best` is the position of the highest."""
+
+    settings: tuple[Varied, Varied]
+    x: list[float]
+    y: list[float]
+    percent: list[float]
+    best: int | None
+
+
+def plane_info(tried: Sequence[Tried], settings: tuple[Varied, Varied]) -> Plane:
+    """Every combination as a place on the plane of its two settings."""
+    across, up = settings
+    percent = [100 * (one.mean("validation_accuracy") or 0.0) for one in tried]
+    best = percent.index(max(percent)) if percent else None
+    return Plane(
+        settings,
+        [_place(one.values[across.path], across) for one in tried],
+        [_place(one.values[up.path], up) for one in tried],
+        percent,
+        best,
+    )
+
+
+def heat_map(info: Plane) -> go.Figure:
+    """A tile a combination, dark where accuracy is high, with its figure in it; the best one is framed."""
+    figure = figure_base()
+    for axis, setting in zip(("xaxis", "yaxis"), info.settings, strict=True):
+        _axis_of(figure, axis, setting)
+    figure.add_trace(
+        go.Scatter(
+            x=info.x, y=info.y, mode="markers+text", text=[f"{value:.0f}" for value in info.percent],
+            textfont={"size": 13, "color": ["#FFFFFF" if value > 55 else "#1C2130" for value in info.percent]},
+            marker={
+                "symbol": "square", "size": 38, "color": info.percent, "cmin": 0, "cmax": 100,
+                "colorscale": ACCURACY_SCALE, "showscale": True,
+                "line": {"width": [3 if i == info.best else 0 for i in range(len(info.x))], "color": "#D0812B"},
+                "colorbar": {"ticksuffix": " %", "thickness": 12, "outlinewidth": 0, "tickvals": [0, 25, 50, 75, 100]},
+            },
+            hovertemplate=f"{info.settings[0].name} %{{x:.4g}}<br>{info.settings[1].name} %{{y:.4g}}"
+            "<br>all jobs, validation: %{text} %<extra></extra>",
+        )
+    )  # fmt: skip
+    figure.update_layout(margin={"l": 84, "r": 8, "t": 12, "b": 48}, showlegend=False)
+    return figure
+
+
+# ---- three settings -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Parallel:
+    """A line a combination across its settings and its accuracy: heights from 0 to 1 on each axis, ends in words."""
+
+    axes: list[str]
+    lows: list[str]
+    highs: list[str]
+    heights: list[list[float]]
+    percent: list[float]
+    best: int | None
+
+
+def parallel_info(tried: Sequence[Tried], settings: Sequence[Varied]) -> Parallel:
+    """Each value's place in its setting's range, by equal factors where it varies so; the last axis is 0 to 100 %."""
+    percent = [100 * (one.mean("validation_accuracy") or 0.0) for one in tried]
+    heights = [
+        [*(_share(one.values[setting.path], setting) for setting in settings), value / 100]
+        for one, value in zip(tried, percent, strict=True)
+    ]
+    ends = [_ends(setting) for setting in settings]
+    return Parallel(
+        [*(setting.name for setting in settings), "all jobs (validation)"],
+        [*(low for low, _ in ends), "0 %"],
+        [*(high for _, high in ends), "100 %"],
+        heights,
+        percent,
+        percent.index(max(percent)) if percent else None,
+    )
+
+
+def _share(value: Any, setting: Varied) -> float:
+    if setting.low is None or setting.high is None:
+        return _place(value, setting) / max(1, len(setting.values) - 1)
+    if setting.high == setting.low:
+        return 0.5
+    if setting.log:
+        return math.log(float(value) / setting.low) / math.log(setting.high / setting.low)
+    return (float(value) - setting.low) / (setting.high - setting.low)
+
+
+def _ends(setting: Varied) -> tuple[str, str]:
+    if setting.low is None or setting.high is None:
+        return word(setting.values[0]), word(setting.values[-1])
+    return f"{setting.low:g}", f"{setting.high:g}"
+
+
+def parallel(info: Parallel) -> go.Figure:
+    """Parallel coordinates: dark lines do well; the best is thick. Lines that meet at the right show what matters."""
+    figure = figure_base()
+    places = list(range(len(info.axes)))
+    for number, (heights, percent) in enumerate(zip(info.heights, info.percent, strict=True)):
+        best = number == info.best
+        figure.add_trace(
+            go.Scatter(
+                x=places, y=heights, mode="lines+markers",
+                line={"color": "#D0812B" if best else _shade(percent), "width": 4 if best else 1.8}, marker={"size": 8},
+                hovertemplate=f"{percent:.1f} % of validation images<extra></extra>",
+            )
+        )  # fmt: skip
+    for place, (axis, low, high) in enumerate(zip(info.axes, info.lows, info.highs, strict=True)):
+        figure.add_vline(x=place, line={"color": GREY, "width": 1})
+        for y, text, side in ((1.03, f"<b>{axis}</b><br>{high}", "bottom"), (-0.03, low, "top")):
+            figure.add_annotation(x=place, y=y, yanchor=side, showarrow=False, text=text, font={"size": 13})
+    figure.update_xaxes(visible=False, range=[-0.3, len(places) - 0.7])
+    figure.update_yaxes(visible=False, range=[-0.12, 1.2])
+    figure.update_layout(margin={"l": 8, "r": 8, "t": 8, "b": 8}, showlegend=False)
+    return figure
+
+
+def _shade(percent: float) -> str:
+    """A line's colour from faint to full, by accuracy: readable on light and dark paper alike."""
+    return f"rgba(91,120,191,{0.15 + 0.85 * (percent / 100) ** 2:.2f})"
+
+
+# ---- what matters ---------------------------------------------------------------------------------------------------
+
+
+def importance_bars(importance: Mapping[str, float], settings: Sequence[Varied]) -> go.Figure:
+    """A bar a setting: its share of the differences in accuracy, in per cent."""
+    figure = figure_base()
+    names = [setting.name for setting in settings]
+    shares = [100 * importance.get(setting.path, 0.0) for setting in settings]
+    figure.add_trace(
+        go.Bar(
+            x=shares, y=list(range(len(names))), orientation="h", marker={"color": INK, "opacity": 0.75}, width=0.55,
+            text=[f"{share:.0f} %" for share in shares], textposition="outside", cliponaxis=False,
+            hovertemplate="%{x:.0f} % of the differences<extra></extra>",
+        )
+    )  # fmt: skip
+    figure.update_xaxes(range=[0, 112], visible=False)
+    figure.update_yaxes(range=[len(names) - 0.4, -0.6], tickvals=list(range(len(names))), ticktext=names)
+    figure.update_layout(margin={"l": 150, "r": 8, "t": 4, "b": 4}, showlegend=False)
+    return figure

@@ -1,0 +1,580 @@
+"""Explorations: a few settings that vary over a configuration, tried one after another on a budget. No torch here.
+
+An exploration says what varies, how the next values are chosen (every combination, by chance, or by what was learnt
+from those before: Optuna's samplers, asked and told), and when to stop. What it tries are ordinary runs, found by their
+configuration, so that the store stays the only record: here is kept only which values were asked for, and in what
+order. Values are chosen by accuracy on validation images, never on test ones.
+
+Laws: one file an exploration, replaced whole and only under the lock; a marker beside it says that it goes on. A worker
+that has nothing to train calls `advance`, which queues the next runs, so that closing a page stops nothing.
+"""
+
+import contextlib
+import fcntl
+import itertools
+import logging
+import math
+import os
+import secrets
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from labcore.configs import (
+    BACKBONES,
+    METHODS,
+    BackboneConfig,
+    ConfigError,
+    FieldSpec,
+    Frozen,
+    Number,
+    RunConfig,
+    TrainingConfig,
+    Whole,
+    explain,
+    fields,
+)
+from labcore.experiments import MOST_SEEDS, Arm, Cell, Experiment, Findings, Reader, arm_of, best_on_validation
+from labcore.store import Store, StoreError, write_atomically
+
+if TYPE_CHECKING:
+    import optuna
+
+log = logging.getLogger("labcore.explorations")
+
+MOST_SETTINGS, MOST_STEPS, MOST_RUNS = 3, 50, 1000
+# The first combinations by chance, before what was learnt from them says where to look.
+FIRST_BY_CHANCE = 5
+# Random draws from a small space repeat themselves; so many new draws are tried before it counts as tried out.
+_DRAWS = 20
+_MOST_REFUSED = 50
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What varies
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def settings_of(method: str) -> dict[str, FieldSpec]:
+    """The settings that can vary for a method, by dotted path, its own first; a text or a network's name is none."""
+    specs = (
+        *fields("method", METHODS[method]),
+        *fields("training", TrainingConfig),
+        *fields("backbone", BackboneConfig),
+    )
+    return {spec.path: spec for spec in specs if spec.kind != "text" and spec.path != "backbone.name"}
+
+
+def spec_of(path: str, method: str) -> FieldSpec:
+    """The setting of this dotted path for a method. Raises ConfigError where the method lacks it."""
+    known = settings_of(method)
+    if path not in known:
+        raise ConfigError(f"{path} is not a setting of {method} that can vary; known: {', '.join(known)}.")
+    return known[path]
+
+
+class Varied(Frozen):
+    """A setting and what it takes: a number from `low` to `high`, by `steps` on a grid; else some of its `values`."""
+
+    path: str = Field(description="The setting, as in method.strength.")
+    low: Number | None = Field(None, description="The smallest value, for a number.")
+    high: Number | None = Field(None, description="The largest value, for a number.")
+    steps: Whole = Field(5, ge=1, le=MOST_STEPS, description="How many values a grid takes.")
+    log: bool = Field(False, description="By equal factors rather than equal distances.")
+    values: tuple[bool | str, ...] = Field((), description="What is tried, for a setting that is no number.")
+
+    @property
+    def name(self) -> str:
+        """Its name in words."""
+        return self.path.split(".")[-1].replace("_", " ")
+
+    @property
+    def numeric(self) -> bool:
+        """Whether it is a number with a range."""
+        return self.low is not None
+
+    def check(self, spec: FieldSpec) -> None:
+        """Raises ConfigError, in one sentence, for what the setting cannot take."""
+        if spec.kind not in ("number", "whole"):
+            allowed: tuple[bool | str, ...] = (False, True) if spec.kind == "switch" else spec.choices
+            wrong = [value for value in self.values if value not in allowed]
+            if wrong or not self.values or self.low is not None or self.high is not None:
+                given = wrong[0] if wrong else "empty"
+                raise ConfigError(
+                    f"{self.path}: what is tried is {given}; choose among {', '.join(map(str, allowed))}."
+                )
+            return
+        if self.values or self.low is None or self.high is None:
+            raise ConfigError(f"{self.path} is a number; give the smallest and the largest value to try.")
+        if self.low > self.high or (self.low == self.high and self.steps > 1):
+            raise ConfigError(
+                f"{self.path}: from {self.low:g} to {self.high:g} is an empty range; the largest must be above."
+            )
+        if self.log and self.low <= 0:
+            raise ConfigError(
+                f"{self.path}: a range by equal factors cannot pass zero, and it begins at {self.low:g}; "
+                "begin above zero, or take equal distances."
+            )
+        for end in (self.low, self.high):
+            low = spec.low is not None and (end < spec.low or (spec.low_open and end == spec.low))
+            high = spec.high is not None and (end > spec.high or (spec.high_open and end == spec.high))
+            if low or high:
+                raise ConfigError(f"{self.path}: {end:g} cannot be; allowed: {spec.bounds}.")
+            if spec.kind == "whole" and end != round(end):
+                raise ConfigError(f"{self.path}: {end:g} cannot be; it counts {spec.unit or 'in whole numbers'}.")
+
+    def grid(self, spec: FieldSpec) -> tuple[Any, ...]:
+        """The values on a grid, in order; a whole number's are rounded, and each is there once."""
+        if self.low is None or self.high is None:
+            return self.values
+        shares = [index / max(1, self.steps - 1) for index in range(self.steps)]
+        low, high = self.low, self.high
+        values = [low * (high / low) ** share if self.log else low + (high - low) * share for share in shares]
+        return tuple(dict.fromkeys(self.rounded(value, spec) for value in values))
+
+    def rounded(self, value: float, spec: FieldSpec) -> float | int:
+        """A number with at most six figures, within the range."""
+        assert self.low is not None and self.high is not None
+        if spec.kind == "whole":
+            return round(value)
+        return min(self.high, max(self.low, float(f"{value:.6g}")))
+
+
+def suggested(spec: FieldSpec, base: RunConfig) -> Varied:
+    """A range around what a configuration has, within what is allowed."""
+    part, name = spec.path.split(".")
+    now = getattr(getattr(base, part), name)
+    if spec.kind == "switch":
+        return Varied(path=spec.path, values=(False, True))
+    if spec.kind == "choice":
+        choices = [
+            choice for choice in spec.choices if choice != "pretrained" or BACKBONES[base.backbone.name].pretrained
+        ]
+        return Varied(path=spec.path, values=tuple(choices))
+    now = float(now or 0)
+    if spec.log:
+        factor = 100 if (spec.high or 0) >= 1000 else 10
+        now = now or 1.0
+        low, high = now / factor, now * factor
+    elif spec.high == 1:
+        low, high = now / 2, (now + 1) / 2
+    elif spec.path.endswith("frozen_blocks"):
+        low, high = 0, len(BACKBONES[base.backbone.name].blocks)
+    else:
+        low, high = now // 2, 2 * now or 10
+    low, high = max(low, spec.low or 0), min(high, math.inf if spec.high is None else spec.high)
+    steps = 5 if spec.kind == "number" else int(min(5, high - low + 1))
+    return Varied(path=spec.path, low=low, high=high, steps=steps, log=spec.log)
+
+
+class Exploration(Frozen):
+    """A configuration, what varies over it, how the next values are chosen, and the budget."""
+
+    base: RunConfig = Field(description="All that does not vary; its seed does not count.")
+    varied: tuple[Varied, ...] = Field(description="One to three settings.")
+    sampler: Literal["grid", "random", "tpe"] = Field(
+        "grid", description="Every combination, by chance, or where the best so far promise more (TPE)."
+    )
+    seeds: Whole = Field(1, ge=1, le=MOST_SEEDS, description="Each combination again with other random numbers.")
+    runs: Whole = Field(20, ge=1, le=MOST_RUNS, description="The budget: at most so many runs.")
+    minutes: Number | None = Field(
+        None, gt=0, le=100_000, description="The budget: at most so many minutes of training."
+    )
+    device: str = Field("auto", description="Where its runs are trained.")
+
+    @model_validator(mode="after")
+    def _can_be(self) -> Self:
+        if not 1 <= len(self.varied) <= MOST_SETTINGS:
+            raise ConfigError(f"{len(self.varied)} settings are to vary; choose 1 to {MOST_SETTINGS}.")
+        if len(self.paths) < len(self.varied):
+            raise ConfigError("A setting is to vary twice; name each once.")
+        for varied in self.varied:
+            varied.check(self.spec(varied))
+        if self.sampler == "grid" and self.combinations * self.seeds > self.runs:
+            raise ConfigError(
+                f"These are {self.combinations * self.seeds} runs, and the budget is {self.runs}; "
+                "take fewer values or seeds, or a larger budget."
+            )
+        return self
+
+    @property
+    def paths(self) -> dict[str, Varied]:
+        """What varies, by its path."""
+        return {varied.path: varied for varied in self.varied}
+
+    def spec(self, varied: Varied) -> FieldSpec:
+        """What the configuration says of a setting. Raises ConfigError."""
+        return spec_of(varied.path, self.base.method.name)
+
+    def grid(self) -> Iterator[dict[str, Any]]:
+        """Every combination, the last setting changing quickest."""
+        axes = [varied.grid(self.spec(varied)) for varied in self.varied]
+        return (dict(zip(self.paths, values, strict=True)) for values in itertools.product(*axes))
+
+    @property
+    def combinations(self) -> int:
+        """How many combinations a grid has."""
+        return math.prod(len(varied.grid(self.spec(varied))) for varied in self.varied)
+
+    @property
+    def most_points(self) -> int:
+        """How many combinations the budget of runs allows."""
+        return min(self.runs // self.seeds, self.combinations if self.sampler == "grid" else MOST_RUNS)
+
+    def arm(self, values: Mapping[str, Any]) -> Arm:
+        """One combination. Raises ConfigError where its settings do not go together."""
+        return arm_of(self.base.model_dump(mode="json"), values)
+
+
+def parse_exploration(data: Mapping[str, Any]) -> Exploration:
+    """Validate plain data. Raises ConfigError with one sentence."""
+    try:
+        return Exploration.model_validate(dict(data))
+    except ValidationError as error:
+        raise ConfigError(explain(error, Exploration)) from None
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The next values
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A combination that was asked for: its mean accuracy on validation images, a fraction of 1, once all seeds are
+    finished; None while it waits or trains (`open`), or where it failed.
+    """
+
+    values: Mapping[str, Any]
+    score: float | None
+    open: bool = False
+
+
+def ask(exploration: Exploration, told: Sequence[Told]) -> dict[str, Any] | None:
+    """The next combination to try, the same for the same history; None where there is no other.
+
+    Source of `tpe`: Bergstra et al. 2011, Algorithms for Hyper-Parameter Optimization, section 4, as in Optuna.
+    """
+    tried = {_place(one.values) for one in told}
+    if exploration.sampler == "grid":
+        return next((values for values in exploration.grid() if _place(values) not in tried), None)
+    for draw in range(_DRAWS):
+        study = _study(exploration, told, seed=len(told) + draw * 100_000)
+        values = _cleaned(exploration, study.ask(_distributions(exploration)).params)
+        if _place(values) not in tried:
+            return values
+    return None
+
+
+def importance(exploration: Exploration, told: Sequence[Told]) -> dict[str, float] | None:
+    """Which share of the differences in accuracy each setting explains, by path; None where too little is known.
+
+    Source: functional ANOVA over a random forest, Hutter, Hoos & Leyton-Brown 2014, as in Optuna.
+    """
+    scores = [one.score for one in told if one.score is not None]
+    if len(exploration.varied) < 2 or len(scores) < 4 or len(set(scores)) < 2:
+        return None
+    from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+
+    found = get_param_importances(_study(exploration, told, 0), evaluator=FanovaImportanceEvaluator(seed=0))
+    return {path: float(found.get(path, 0.0)) for path in exploration.paths}
+
+
+def _place(values: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    return tuple(sorted(values.items()))
+
+
+def _study(exploration: Exploration, told: Sequence[Told], seed: int) -> "optuna.Study":
+    """Optuna's study, made anew from what is known: it keeps nothing that the store does not."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    by_chance = exploration.sampler != "tpe"
+    sampler = (
+        optuna.samplers.RandomSampler(seed=seed)
+        if by_chance
+        else optuna.samplers.TPESampler(seed=seed, n_startup_trials=FIRST_BY_CHANCE)
+    )
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    states = optuna.trial.TrialState
+    for one in told:
+        state = states.RUNNING if one.open else states.FAIL if one.score is None else states.COMPLETE
+        value = one.score if state == states.COMPLETE else None
+        study.add_trial(
+            optuna.create_trial(
+                params=dict(one.values), distributions=_distributions(exploration), value=value, state=state
+            )
+        )
+    return study
+
+
+def _distributions(exploration: Exploration) -> "dict[str, optuna.distributions.BaseDistribution]":
+    from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+    found: dict[str, BaseDistribution] = {}
+    for varied in exploration.varied:
+        if varied.low is None or varied.high is None:
+            found[varied.path] = CategoricalDistribution(varied.values)
+        elif exploration.spec(varied).kind == "whole":
+            found[varied.path] = IntDistribution(round(varied.low), round(varied.high), log=varied.log)
+        else:
+            found[varied.path] = FloatDistribution(varied.low, varied.high, log=varied.log)
+    return found
+
+
+def _cleaned(exploration: Exploration, params: Mapping[str, Any]) -> dict[str, Any]:
+    paths = exploration.paths
+    return {
+        path: varied.rounded(params[path], exploration.spec(varied)) if varied.numeric else params[path]
+        for path, varied in paths.items()
+    }
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What is kept
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class Asked(Frozen):
+    """A combination that was asked for; `refused` says why no run can have it."""
+
+    values: dict[str, Any]
+    refused: str | None = None
+
+
+class ExplorationRecord(Frozen):
+    """What is known of an exploration. `ended` says why it is over; `going` is read from its marker."""
+
+    exploration: Exploration
+    created: float
+    asked: tuple[Asked, ...] = ()
+    importance: dict[str, float] | None = None
+    ended: str | None = None
+    name: str = Field("", exclude=True)
+    going: bool = Field(False, exclude=True)
+
+    @property
+    def state(self) -> Literal["running", "stopped", "complete"]:
+        """Running where it goes on, complete where its budget or its combinations are used up."""
+        return "running" if self.going else "complete" if self.ended else "stopped"
+
+    def experiment(self) -> Experiment:
+        """What was asked for so far, as an experiment."""
+        arms = tuple(self.exploration.arm(one.values) for one in self.asked if one.refused is None)
+        title = " × ".join(varied.name for varied in self.exploration.varied)
+        seeds = tuple(range(self.exploration.seeds))
+        return Experiment(self.name, title, arms, seeds, best_on_validation)
+
+    def told(self, findings: Findings) -> list[Told]:
+        """Everything asked for, with what is known of it; `findings` are of its experiment."""
+        cells: dict[str, list[Cell]] = {}
+        for cell in findings.cells:
+            cells.setdefault(cell.arm.label, []).append(cell)
+        arms = iter(findings.experiment.arms)
+        return [
+            Told(one.values, None) if one.refused else _told(one.values, cells[next(arms).label]) for one in self.asked
+        ]
+
+    @property
+    def refused(self) -> list[str]:
+        """Why some combinations have no run."""
+        return [one.refused for one in self.asked if one.refused]
+
+
+def _told(values: Mapping[str, Any], cells: Sequence[Cell]) -> Told:
+    if any(cell.record is not None and cell.record.active for cell in cells):
+        return Told(values, None, open=True)
+    scores = [cell.finished.result.validation_average_accuracy for cell in cells if cell.finished]
+    known = [score for score in scores if score is not None]
+    return Told(values, sum(known) / len(known) if len(known) == len(cells) else None)
+
+
+def seconds_used(findings: Findings) -> float:
+    """Seconds of training and measuring that its finished runs took themselves; stages that were there cost nothing."""
+    return sum(
+        stage.train_seconds + stage.evaluation_seconds
+        for cell in findings.cells
+        if cell.finished
+        for stage in cell.finished.result.stages
+        if not stage.reused
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """Stages of finished runs that were taken from earlier runs, of so many, and the seconds that they once took."""
+
+    reused: int
+    stages: int
+    seconds: float
+
+
+def shared_work(findings: Findings) -> Shared:
+    """How much of the work was shared."""
+    stages = [stage for cell in findings.cells if cell.finished for stage in cell.finished.result.stages]
+    reused = [stage for stage in stages if stage.reused]
+    return Shared(len(reused), len(stages), sum(stage.train_seconds + stage.evaluation_seconds for stage in reused))
+
+
+def create(store: Store, exploration: Exploration) -> str:
+    """Write it down and let it begin; its name. Raises StoreError."""
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+    with _locked(store):
+        _put(store, name, ExplorationRecord(exploration=exploration, created=time.time()))
+        _marker(store, name).touch(mode=0o600)
+    return name
+
+
+def read(store: Store, name: str) -> ExplorationRecord:
+    """What is known of an exploration. Raises ConfigError where there is none of this name, or it cannot be read."""
+    path = _path(store, name)
+    try:
+        record = ExplorationRecord.model_validate_json(path.read_bytes())
+    except OSError:
+        raise ConfigError(f"There is no exploration {name[:80]!r}; begin a new one.") from None
+    except ValidationError as error:
+        raise ConfigError(f"The exploration {name} cannot be read: {explain(error, ExplorationRecord)}") from None
+    return record.model_copy(update={"name": name, "going": _marker(store, name).exists()})
+
+
+def stamp(store: Store, name: str) -> tuple[int, bool]:
+    """Changes whenever what is known of an exploration does; cheap. Raises ConfigError where there is none."""
+    try:
+        return _path(store, name).stat().st_mtime_ns, _marker(store, name).exists()
+    except OSError:
+        raise ConfigError(f"There is no exploration {name[:80]!r}; begin a new one.") from None
+
+
+def names(store: Store) -> list[str]:
+    """All explorations, the newest first."""
+    return sorted((path.stem for path in _folder(store).glob("*.json")), reverse=True)
+
+
+def go_on(store: Store, name: str, *, runs: int | None = None, minutes: float | None = None) -> None:
+    """Let it go on, perhaps with a larger budget; what was stopped or failed is queued again. Raises ConfigError."""
+    with _locked(store):
+        record = read(store, name)
+        budget = {"runs": runs or record.exploration.runs, "minutes": minutes or record.exploration.minutes}
+        exploration = parse_exploration({**record.exploration.model_dump(mode="json"), **budget})
+        _put(store, name, record.model_copy(update={"exploration": exploration, "ended": None}))
+        _marker(store, name).touch(mode=0o600)
+
+
+def stop(store: Store, name: str) -> None:
+    """Ask for nothing more; its runs that wait or train are the caller's to stop."""
+    with _locked(store):
+        _marker(store, name).unlink(missing_ok=True)
+
+
+def delete(store: Store, name: str) -> None:
+    """Forget what was asked; the runs stay. Raises ConfigError for an unknown one."""
+    with _locked(store):
+        read(store, name)
+        _marker(store, name).unlink(missing_ok=True)
+        _path(store, name).unlink(missing_ok=True)
+
+
+def _folder(store: Store) -> Path:
+    return store.root / "explorations"
+
+
+def _path(store: Store, name: str) -> Path:
+    if not name or set(name) - set("0123456789abcdef-"):  # no way out of the folder
+        raise ConfigError(f"There is no exploration {name[:80]!r}; begin a new one.")
+    return _folder(store) / f"{name}.json"
+
+
+def _marker(store: Store, name: str) -> Path:
+    return _path(store, name).with_suffix(".going")
+
+
+def _put(store: Store, name: str, record: ExplorationRecord) -> None:
+    write_atomically(_path(store, name), record.model_dump_json(indent=1).encode())
+
+
+@contextlib.contextmanager
+def _locked(store: Store) -> Iterator[None]:
+    """One at a time changes what is kept; the lock is the system's, and gone with its holder. Raises StoreError."""
+    try:
+        _folder(store).mkdir(mode=0o700, exist_ok=True)
+        with (_folder(store) / "lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+    except OSError as error:
+        raise StoreError(f"The exploration cannot be written: {error.strerror or error}. Free some space.") from None
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Going on
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def advance(store: Store, reader: Reader) -> None:
+    """Queue what is next of every exploration that goes on. Called by a worker that has nothing to train.
+
+    Costs a look into a folder where none goes on. An exploration that breaks is ended, with the reason.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        going = sorted(entry.name for entry in os.scandir(_folder(store)) if entry.name.endswith(".going"))
+        for marker in going:
+            name = marker.removesuffix(".going")
+            with _locked(store):
+                try:
+                    _next(store, reader, read(store, name))
+                except Exception as error:
+                    log.exception("Exploration %s broke off", name)
+                    _end(store, name, None, f"It broke off: {type(error).__name__}: {error}")
+
+
+def _next(store: Store, reader: Reader, record: ExplorationRecord) -> None:
+    """Queue combinations until as many are open as there are workers for them, or the exploration is over."""
+    exploration = record.exploration
+    workers = sum(exploration.device in ("auto", worker.device) for worker in store.workers())
+    while True:
+        findings = reader.look(record.experiment())
+        told = record.told(findings)
+        if sum(one.open for one in told) >= max(1, workers):
+            return
+        found = importance(exploration, told)
+        if found != record.importance:
+            record = record.model_copy(update={"importance": found})
+            _put(store, record.name, record)
+        values = ask(exploration, told) if (why := _spent(record, findings)) is None else None
+        if values is None:
+            if not findings.live:
+                _end(store, record.name, record, why or "Every combination was tried.")
+            return
+        try:
+            arm = exploration.arm(values)
+        except ConfigError as error:
+            asked = Asked(values=values, refused=str(error))
+        else:
+            # Queued first: where the worker dies before it is written down, the same values are asked for again.
+            for seed in range(exploration.seeds):
+                store.submit(arm.seeded(seed), device=exploration.device)
+            asked = Asked(values=values)
+        record = record.model_copy(update={"asked": (*record.asked, asked)})
+        _put(store, record.name, record)
+
+
+def _spent(record: ExplorationRecord, findings: Findings) -> str | None:
+    """Why no more may be asked for; None while something may."""
+    exploration = record.exploration
+    if len(record.refused) >= _MOST_REFUSED:
+        return f"{len(record.refused)} combinations cannot be, the last because {record.refused[-1]}"
+    if len(record.asked) - len(record.refused) >= exploration.most_points:
+        every = exploration.sampler == "grid"
+        return "Every combination was tried." if every else f"The budget of {exploration.runs} runs is used."
+    if exploration.minutes is not None and seconds_used(findings) >= 60 * exploration.minutes:
+        return f"The budget of {exploration.minutes:g} minutes is used."
+    return None
+
+
+def _end(store: Store, name: str, record: ExplorationRecord | None, why: str) -> None:
+    with contextlib.suppress(ConfigError):
+        record = record or read(store, name)
+        _put(store, name, record.model_copy(update={"ended": why}))
+    _marker(store, name).unlink(missing_ok=True)

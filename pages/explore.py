@@ -1,0 +1,108 @@
+"""Explore: settings that vary, tried on a budget, and what each reached, drawn as it comes."""
+
+import streamlit as st
+
+from labcore import explorations, worker
+from labcore.configs import ConfigError
+from labcore.explorations import Exploration
+from labcore.store import StoreError
+from pages.parts import explore_form, exploring, lab
+
+MOST_LISTED = 12
+
+
+def begin(exploration: Exploration) -> None:
+    """Let it begin, see to it that somebody trains its runs, and watch it."""
+    try:
+        name = explorations.create(lab.store(), exploration)
+        worker.ensure(lab.store(), exploration.device)
+    except StoreError as error:
+        st.error(str(error), icon=":material/error:")
+        st.stop()
+    st.query_params.clear()
+    st.query_params["exploration"] = name
+    st.rerun()
+
+
+def cost_ahead(exploration: Exploration) -> None:
+    """How many runs, and how long they take on this machine."""
+    known = lab.reader().seconds(exploration.base, lab.chosen_device()) is not None
+
+    @st.fragment(run_every=None if known else 1)
+    def now() -> None:
+        tell_cost(exploration)
+
+    now()
+
+
+def tell_cost(exploration: Exploration) -> None:
+    """In a line; the speed here is measured first where it is not known."""
+    count = exploration.most_points * exploration.seeds
+    each = lab.reader().seconds(exploration.base, lab.chosen_device())
+    if each is None:
+        st.caption(f"{count} run{'s' * (count > 1)}; the speed here is being measured …")
+        return
+    total = min(each * count, 60 * (exploration.minutes or 1e9))
+    st.caption(f"{count} run{'s' * (count > 1)}, ≈ {lab.seconds(total)}, estimated; less where runs share a beginning")
+
+
+def earlier() -> None:
+    """Explorations that were begun before, the newest first."""
+    known = explorations.names(lab.store())[:MOST_LISTED]
+    if known:
+        st.markdown("**Earlier explorations**")
+    for name in known:
+        try:
+            record = explorations.read(lab.store(), name)
+        except ConfigError as error:
+            st.caption(str(error))
+            continue
+        going = " · running" if record.state == "running" else ""
+        done = sum(one.refused is None for one in record.asked)
+        st.page_link(
+            "pages/explore.py",
+            label=f"{exploring.title(record)} · {done} combination{'s' * (done != 1)}{going}",
+            query_params={"exploration": name},
+            icon=":material/query_stats:",
+        )
+
+
+lab.through_the_shell()
+opened = st.query_params.get("exploration")
+if opened is not None:
+    exploring.show(opened)
+    st.stop()
+
+head, action = st.columns([5, 1], vertical_alignment="center")
+head.title("Which settings work best?", anchor=False)
+left, right = st.columns([1, 1.4], gap="large")
+with left:
+    exploration, problem, wanted = explore_form.asked()
+with action:
+    pressed = st.button(
+        "Explore", type="primary", icon=":material/play_arrow:", width="stretch", disabled=exploration is None
+    )
+if pressed and exploration is not None:
+    begin(exploration)
+
+with right:
+    if problem:
+        st.error(problem, icon=":material/error:")
+    if wanted is not None:
+        act = {"on_click": explore_form.allow, "args": (wanted,)}
+        st.button(f"Allow {wanted} runs", icon=":material/add:", **act)
+    if exploration is not None:
+        cost_ahead(exploration)
+    st.info(
+        "**Every method has knobs, and what is right for one depends on the jobs.** Choose one to three, press "
+        "**Explore**, and each try becomes a point here: how well it does all jobs, the new ones, and the old ones. "
+        "Leave whenever you like; it goes on by itself.",
+        icon=":material/lightbulb:",
+    )
+    if exploration is not None:
+        exploring.draw(exploration, [], exploration.model_dump_json(), height=260)
+    st.markdown("**Or begin with one of these**")
+    for words, method, vary in explore_form.SUGGESTIONS:
+        act = {"on_click": explore_form.suggest, "args": (method, vary), "key": f"suggest-{method}"}
+        st.button(words, type="tertiary", icon=":material/arrow_forward:", **act)
+    earlier()

@@ -1,0 +1,187 @@
+"""What to explore: a configuration, the settings that vary over it, and the budget. The address keeps all of it."""
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+from labcore import explorations
+from labcore.configs import METHOD_TITLES, METHODS, ConfigError, FieldSpec, RunConfig
+from labcore.explorations import Exploration, Varied
+from labcore.presets import PRESETS, preset
+from pages.parts import lab, runs
+
+SAMPLERS = {"grid": "every combination", "random": "by chance", "tpe": "learn from the last"}
+FIRST = {"fine_tuning": "training.learning_rate", "feature_extraction": "training.epochs", "joint": "training.epochs"}
+# What one might ask first: words, method, and what varies, as it stands in the address.
+SUGGESTIONS = (
+    ("How stiff should the springs be?", "ewc", ("method.strength~1~1000000~7~log",)),
+    ("How much should a job give back?", "packnet", ("method.prune_ratio~0.3~0.9~4",)),
+    ("Repeat the old answers: how loudly, how softly?", "lwf",
+     ("method.strength~0.1~10~3~log", "method.temperature~1~4~3")),
+)  # fmt: skip
+
+
+def text_of(varied: Varied) -> str:
+    """As it stands in the address: `path~low~high~steps~log`, or `path~value~value`."""
+    if varied.numeric:
+        return f"{varied.path}~{varied.low:g}~{varied.high:g}~{varied.steps}{'~log' * varied.log}"
+    values = (str(value).lower() if isinstance(value, bool) else value for value in varied.values)
+    return "~".join([varied.path, *values])
+
+
+def varied_of(text: str, method: str, base: RunConfig) -> Varied:
+    """What stands in the address; only a path is a range around what the base has. Raises ConfigError."""
+    path, *parts = text.split("~")
+    spec = explorations.spec_of(path, method)
+    if not parts:
+        return explorations.suggested(spec, base)
+    if spec.kind == "switch":
+        return Varied(path=path, values=tuple(part == "true" for part in parts))
+    if spec.kind == "choice":
+        return Varied(path=path, values=tuple(parts))
+    try:
+        low, high, steps = float(parts[0]), float(parts[1]), int(parts[2])
+        return Varied(path=path, low=low, high=high, steps=steps, log="log" in parts[3:])
+    except (ValueError, IndexError):
+        raise ConfigError(f"vary is {text[:80]!r}; it must be like {path}~1~100~5~log.") from None
+
+
+def suggest(method: str, vary: tuple[str, ...]) -> None:
+    """Fill the form in, on the quick preset."""
+    st.query_params.clear()
+    st.query_params.update(preset="quick", method=method, vary=list(vary))
+    st.session_state["explore-form"] = st.session_state.get("explore-form", 0) + 1
+
+
+def base_config() -> RunConfig:
+    """All that does not vary: that of the run in the address, else a preset's for a method."""
+    again = st.query_params.get("run")
+    if again is not None:
+        try:
+            config = lab.store().config(again)
+            st.markdown(f"All else as in [this run](watch?run={again}): {runs.title(config)}.")
+            return config
+        except ConfigError as error:
+            st.error(str(error), icon=":material/error:")
+            del st.query_params["run"]
+    asked, method = st.query_params.get("preset", "quick"), st.query_params.get("method", "ewc")
+    generation = st.session_state.get("explore-form", 0)
+    known = asked if asked in PRESETS else "quick"
+    name = st.segmented_control(
+        "Jobs (preset)",
+        list(PRESETS),
+        default=known,
+        format_func=lambda name: PRESETS[name].title,
+        key=f"explore-preset/{generation}",
+    )
+    method = st.selectbox(
+        "Method",
+        list(METHODS),
+        list(METHODS).index(method if method in METHODS else "ewc"),
+        format_func=METHOD_TITLES.__getitem__,
+        key=f"explore-method/{generation}",
+    )
+    name = name or known
+    st.query_params.update(preset=name, method=method)
+    return preset(name, method)
+
+
+def settings_to_vary(base: RunConfig) -> list[Varied]:
+    """Up to three settings with their ranges. Says what is wrong in the address, and goes on without it."""
+    method = base.method.name
+    known = explorations.settings_of(method)
+    asked: dict[str, Varied] = {}
+    for text in st.query_params.get_all("vary"):
+        try:
+            varied = varied_of(text, method, base)
+            asked[varied.path] = varied
+        except ConfigError as error:
+            if st.session_state.get("explore-form-method") in (None, method):  # else it was the other method's
+                st.error(str(error), icon=":material/error:")
+    st.session_state["explore-form-method"] = method
+    place = f"{method}/{st.session_state.get('explore-form', 0)}"
+    own = next(iter(known))
+    chosen = st.multiselect(
+        "Settings to vary (one to three)",
+        list(known),
+        list(asked)[: explorations.MOST_SETTINGS] or [FIRST.get(method, own)],
+        format_func=lambda path: path.split(".")[-1].replace("_", " "),
+        max_selections=explorations.MOST_SETTINGS,
+        key=f"explore-vary/{place}",
+    )
+    first = {path: asked.get(path) or explorations.suggested(known[path], base) for path in chosen}
+    return [a_range(known[path], varied, place) for path, varied in first.items()]
+
+
+def a_range(spec: FieldSpec, varied: Varied, place: str) -> Varied:
+    """The widgets of one setting: from, to, how many, by equal factors; or its values."""
+    key = f"{varied.path}/{place}"
+    with st.container(border=True, gap="xsmall"):
+        unit = f" ({spec.unit})" if spec.unit else ""
+        st.markdown(f"**{varied.name}**{unit}", help=f"{spec.help} Allowed: {spec.bounds or ', '.join(spec.choices)}.")
+        if not varied.numeric:
+            every: list[Any] = [False, True] if spec.kind == "switch" else list(spec.choices)
+            values = st.pills(
+                "Values",
+                every,
+                selection_mode="multi",
+                default=[value for value in varied.values if value in every],
+                format_func=lambda value: {True: "on", False: "off"}[value] if isinstance(value, bool) else value,
+                label_visibility="collapsed",
+                key=f"values/{key}",
+            )
+            return Varied(path=varied.path, values=tuple(values))
+        low, high, steps = st.columns([1.2, 1.2, 1])
+        kind: Mapping[str, Any] = {"format": "%g", "step": None}
+        least = low.number_input("from", value=float(varied.low or 0.0), key=f"low/{key}", **kind)
+        most = high.number_input("to", value=float(varied.high or 0.0), key=f"high/{key}", **kind)
+        count = steps.number_input("values", 1, explorations.MOST_STEPS, varied.steps, key=f"steps/{key}")
+        log = st.toggle("by equal factors", varied.log, key=f"log/{key}", help="1, 10, 100 rather than 1, 2, 3.")
+        return Varied(path=varied.path, low=least, high=most, steps=count, log=log)
+
+
+def budget() -> dict[str, Any]:
+    """How the next values are chosen, and for how long."""
+    sampler = st.segmented_control(
+        "How the next values are chosen",
+        list(SAMPLERS),
+        default="grid",
+        format_func=SAMPLERS.__getitem__,
+        key="explore-sampler",
+        help="Every combination suits one or two settings; by chance three; learning from the last (TPE) a longer "
+        "search.",
+    )
+    first, second, third = st.columns(3)
+    chance, time = "What differs is chance.", "Of training and measuring."
+    seeds = first.number_input("seeds", 1, explorations.MOST_SEEDS, 1, key="explore-seeds", help=chance)
+    most = second.number_input("runs, at most", 1, explorations.MOST_RUNS, 20, key="explore-runs")
+    minutes = third.number_input("minutes", 0.5, 100_000.0, None, placeholder="any", key="explore-minutes", help=time)
+    return {"sampler": sampler or "grid", "seeds": seeds, "runs": most, "minutes": minutes}
+
+
+def asked() -> tuple[Exploration | None, str | None, int | None]:
+    """The form: the exploration that it says, or why it cannot be, and how many runs it is where they are too many."""
+    base = base_config()
+    varied = settings_to_vary(base)
+    data: dict[str, Any] = {"base": base.model_dump(mode="json"), "varied": varied, **budget()}
+    st.query_params["vary"] = [text_of(one) for one in varied]
+    data["device"] = st.session_state.get("device", "auto")
+    try:
+        return explorations.parse_exploration(data), None, None
+    except ConfigError as error:
+        return None, str(error), runs_wanted(data)
+
+
+def runs_wanted(data: Mapping[str, Any]) -> int | None:
+    """How many runs an exploration is, where nothing but its budget forbids it."""
+    with contextlib.suppress(ConfigError):
+        found = explorations.parse_exploration({**data, "runs": explorations.MOST_RUNS})
+        return found.combinations * found.seeds
+    return None
+
+
+def allow(count: int) -> None:
+    """A larger budget of runs."""
+    st.session_state["explore-runs"] = count

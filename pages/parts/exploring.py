@@ -1,0 +1,333 @@
+"""An exploration that was begun: how far it is, what it found, and what can be done next."""
+
+from collections.abc import Hashable
+
+import pandas as pd
+import streamlit as st
+
+from labcore import experiments, exploration_figures, explorations, worker
+from labcore.configs import METHOD_TITLES, ConfigError
+from labcore.experiments import Experiment, Findings
+from labcore.exploration_figures import Tried
+from labcore.explorations import Exploration, ExplorationRecord
+from labcore.store import StoreError
+from pages.parts import experiment_bar, lab, live_plot, runs
+
+CHART = 430  # px
+SAMPLERS = {"grid": "every combination", "random": "by chance", "tpe": "learning from those before"}
+LOOK_FOR = {
+    1: "**Solid: all jobs.** New jobs are dashed, old ones dotted, all on validation images; grey crosses are test "
+    "images, which choose nothing. Where dotted rises and dashed falls, it keeps more and learns less.",
+    2: "**Dark is good**: average accuracy over all jobs in per cent, validation images. The best is framed.",
+    3: "**A line a combination**, from its settings to what it reached on validation images. The best is thick.",
+}
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _read(root: str, name: str, stamp: tuple[int, bool]) -> tuple[ExplorationRecord, Experiment]:
+    record = explorations.read(lab.store(), name)
+    return record, record.experiment()
+
+
+def follow(name: str) -> tuple[ExplorationRecord, Findings]:
+    """How an exploration stands; read again only where something changed. Raises ConfigError where there is none."""
+    record, experiment = _read(str(lab.store().root), name, explorations.stamp(lab.store(), name))
+    return record, lab.reader().look(experiment)
+
+
+def title(record: ExplorationRecord) -> str:
+    """`EWC: strength × epochs`."""
+    exploration = record.exploration
+    names = " × ".join(varied.name for varied in exploration.varied)
+    return f"{METHOD_TITLES[exploration.base.method.name]}: {names}"
+
+
+def show(name: str) -> None:
+    """The whole page of one exploration."""
+    try:
+        record, findings = follow(name)
+    except ConfigError as error:
+        st.error(str(error), icon=":material/error:")
+        st.page_link("pages/explore.py", label="A new exploration", icon=":material/add:")
+        return
+    live = record.state == "running" or findings.live
+    head, first, second = st.columns([4, 1, 1], vertical_alignment="center")
+    head.title("Which settings work best?", anchor=False)
+    left, right = st.columns([1, 2.7], gap="large")
+    with left:
+        what(record)
+    moving(name, live, first, second, right)
+    with st.expander("How it is computed"):
+        how(record.exploration)
+
+
+def moving(
+    name: str,
+    live: bool,
+    first: st.delta_generator.DeltaGenerator,
+    second: st.delta_generator.DeltaGenerator,
+    right: st.delta_generator.DeltaGenerator,
+) -> None:
+    """All that changes while it goes on, looked at each second."""
+
+    @st.fragment(run_every=1 if live else None)
+    def press() -> None:
+        main_button(*follow(name))
+
+    @st.fragment(run_every=1 if live else None)
+    def take() -> None:
+        record, findings = follow(name)
+        best = exploration_figures.best_of(exploration_figures.tried_info(findings, record.exploration.varied))
+        if st.button("Use the best", icon=":material/star:", width="stretch", disabled=best is None) and best:
+            st.switch_page("pages/launch.py", query_params={"run": best.run})
+
+    @st.fragment(run_every=1 if live else None)
+    def now() -> None:
+        record, findings = follow(name)
+        line(record, findings)
+        found(record, findings)
+        if (record.state == "running" or findings.live) != live:
+            st.rerun()
+
+    with first:
+        press()
+    with second:
+        take()
+    with right:
+        now()
+
+
+# ---- left -----------------------------------------------------------------------------------------------------------
+
+
+def what(record: ExplorationRecord) -> None:
+    """What varies over what, and the way to others."""
+    exploration = record.exploration
+    base = exploration.base
+    st.markdown(f"**{METHOD_TITLES[base.method.name]}** on {runs.jobs(base)}")
+    for varied in exploration.varied:
+        if varied.numeric:
+            how_many = f", {len(varied.grid(exploration.spec(varied)))} values" if exploration.sampler == "grid" else ""
+            factors = ", by equal factors" if varied.log else ""
+            st.markdown(f"{varied.name} from **{varied.low:g}** to **{varied.high:g}**{how_many}{factors}")
+        else:
+            values = ", ".join(f"**{exploration_figures.word(value)}**" for value in varied.values)
+            st.markdown(f"{varied.name}: {values}")
+    minutes = f" or {exploration.minutes:g} minutes" if exploration.minutes else ""
+    st.caption(
+        f"{SAMPLERS[exploration.sampler].capitalize()}; {exploration.seeds} seed{'s' * (exploration.seeds > 1)} each; "
+        f"at most {exploration.runs} runs{minutes}. All else is as it was."
+    )
+    st.page_link("pages/explore.py", label="A new exploration", icon=":material/add:")
+    forget(record)
+
+
+@st.dialog("Forget this exploration?")
+def ask_to_forget(name: str) -> None:
+    """Its order of trials cannot be brought back, so it asks."""
+    st.write("What was asked for, and in what order, will be gone. Its runs stay, with all that they found.")
+    keep, delete = st.columns(2)
+    if keep.button("Keep it", width="stretch"):
+        st.rerun()
+    if delete.button("Forget it", type="primary", width="stretch"):
+        explorations.delete(lab.store(), name)
+        st.switch_page("pages/explore.py")
+
+
+def forget(record: ExplorationRecord) -> None:
+    """The way to delete it, once it is over."""
+    live = record.state == "running"
+    if st.button("Forget it", icon=":material/delete:", type="tertiary", disabled=live):
+        ask_to_forget(record.name)
+
+
+# ---- the button -----------------------------------------------------------------------------------------------------
+
+
+def go_on(record: ExplorationRecord, findings: Findings, runs: int | None = None) -> None:
+    """Queue again what was stopped or failed, and let it ask for more."""
+    try:
+        explorations.go_on(lab.store(), record.name, runs=runs)
+        experiments.queue(lab.store(), findings, record.exploration.device)
+        worker.ensure(lab.store(), record.exploration.device)
+    except (ConfigError, StoreError) as error:
+        st.session_state["explore-problem"] = str(error)
+
+
+def stop(record: ExplorationRecord, findings: Findings) -> None:
+    """Ask for nothing more, and stop what waits or trains."""
+    explorations.stop(lab.store(), record.name)
+    experiments.stop(lab.store(), findings)
+
+
+def main_button(record: ExplorationRecord, findings: Findings) -> None:
+    """Stop, go on, or where the budget is used up a larger one."""
+    exploration = record.exploration
+    if record.state == "running" or findings.live:
+        st.button("Stop", icon=":material/stop:", width="stretch", key="stop", on_click=stop, args=(record, findings))
+    elif record.state == "stopped" or findings.missing:
+        act = {"on_click": go_on, "args": (record, findings)}
+        st.button("Go on", type="primary", icon=":material/play_arrow:", width="stretch", key="go-on", **act)
+    elif exploration.sampler == "grid":
+        st.button("All tried", icon=":material/check:", width="stretch", disabled=True, key="all")
+    else:
+        more = min(explorations.MOST_RUNS, 2 * exploration.runs)
+        act = {"on_click": go_on, "args": (record, findings, more), "help": f"A budget of {more} runs."}
+        st.button("Try more", type="primary", icon=":material/add:", width="stretch", key="more", **act)
+
+
+# ---- what was found -------------------------------------------------------------------------------------------------
+
+
+def line(record: ExplorationRecord, findings: Findings) -> None:
+    """How far and how long, in a line of constant height."""
+    if problem := st.session_state.pop("explore-problem", None):
+        st.error(problem, icon=":material/error:")
+    exploration = record.exploration
+    total = max(len(findings.cells), exploration.most_points * exploration.seeds)
+    done = sum(cell.finished is not None for cell in findings.cells)
+    progress = experiment_bar.progress_of(findings)
+    shared = explorations.shared_work(findings)
+    parts = [f"{done} of {'at most ' * (exploration.sampler != 'grid')}{total} runs"]
+    if record.state == "running":
+        parts.append(_time_left(record, findings, total, progress))
+    elif record.ended:
+        parts.append(record.ended)
+    if shared.stages:
+        saved = f", which once took {lab.seconds(shared.seconds)}" if shared.reused else ""
+        parts.append(f"{shared.reused} of {shared.stages} stages were there already{saved}")
+    with st.container(height=48, border=False):
+        share = (done + sum(progress.values())) / max(1, total)
+        st.html(f"{runs.bar(share)}<div class='lab-term'>{' · '.join(parts)}</div>")
+    if findings.having("lost"):
+        worker.ensure(lab.store(), exploration.device)
+        st.caption("A worker is gone; its run goes on by itself when another is there.")
+    elif record.state == "running" and not findings.live:
+        worker.ensure(lab.store(), exploration.device)  # nobody is there to ask for the next
+
+
+def _time_left(record: ExplorationRecord, findings: Findings, total: int, progress: dict[str, float]) -> str:
+    """By the mean of its finished runs, else by this machine's speed."""
+    exploration = record.exploration
+    took = [
+        sum(stage.train_seconds + stage.evaluation_seconds for stage in cell.finished.result.stages if not stage.reused)
+        for cell in findings.cells
+        if cell.finished
+    ]
+    each = sum(took) / len(took) if took else lab.reader().seconds(exploration.base, lab.chosen_device())
+    if each is None:
+        return "how long it takes is being measured"
+    left = each * (total - len(took) - sum(progress.values()))
+    if exploration.minutes:
+        left = min(left, max(0.0, 60 * exploration.minutes - explorations.seconds_used(findings)))
+    return f"≈ {lab.seconds(max(0.0, left))} left, estimated"
+
+
+def found(record: ExplorationRecord, findings: Findings) -> None:
+    """The chart, what it says, what matters, and every run."""
+    exploration, version = record.exploration, (findings.version, record.name)
+    tried = exploration_figures.tried_info(findings, exploration.varied)
+    draw(exploration, tried, version)
+    st.caption(LOOK_FOR[len(exploration.varied)])
+    if tried:
+        st.markdown("\n".join(f"- {sentence}" for sentence in findings.told()))
+    elif record.state == "running":
+        st.caption("The first point appears when the first run is finished.")
+    for problem in dict.fromkeys(record.refused):
+        st.warning(f"Left out, as it cannot be: {problem}", icon=":material/info:")
+    if len(exploration.varied) > 1:
+        matters(record)
+    st.dataframe(
+        table(record, findings),
+        hide_index=True,
+        width="stretch",
+        height=min(360, 38 + 35 * max(1, len(record.asked))),
+        column_config={
+            "run": st.column_config.LinkColumn("run", display_text="open", width="small"),
+            **{name: st.column_config.NumberColumn(name, format="%.1f %%") for name in _PERCENT},
+            "training": st.column_config.NumberColumn("training", format="%.1f s"),
+        },
+    )
+    experiment_bar.earlier_versions(findings)
+
+
+def draw(exploration: Exploration, tried: list[Tried], version: Hashable, height: int = CHART) -> None:
+    """A curve, a heat map or parallel coordinates; a click on a point opens its run."""
+    settings = exploration.varied
+    match len(settings):
+        case 1:
+            make = lambda: exploration_figures.curve(exploration_figures.curve_info(tried, settings[0]))  # noqa: E731
+        case 2:
+            make = lambda: exploration_figures.heat_map(  # noqa: E731
+                exploration_figures.plane_info(tried, (settings[0], settings[1]))
+            )
+        case _:
+            make = lambda: exploration_figures.parallel(exploration_figures.parallel_info(tried, settings))  # noqa: E731
+    picked = live_plot.draw(make, f"explore-{len(settings)}", height, version=version, picks=True)
+    if picked is not None:
+        number = picked.trace if len(settings) == 3 else picked.point[0]
+        if number < len(tried):
+            st.switch_page("pages/watch.py", query_params={"run": tried[number].run})
+
+
+def matters(record: ExplorationRecord) -> None:
+    """How much each setting matters, as far as is known."""
+    settings = record.exploration.varied
+    st.markdown("**Which setting matters?** (share of the differences in accuracy that it explains, estimated)")
+    if record.importance is None:
+        st.caption("Told after four combinations that differ.")
+        return
+    importance = record.importance
+    version = tuple(importance.items())
+    height = 24 + 34 * len(settings)
+    live_plot.draw(
+        lambda: exploration_figures.importance_bars(importance, settings), "explore-matters", height, version=version
+    )
+
+
+_PERCENT = ("all jobs", "new jobs", "old jobs", "all jobs, test")
+_MEASURES = dict(zip(_PERCENT, ("validation_accuracy", "validation_new", "validation_old", "accuracy"), strict=True))
+
+
+def table(record: ExplorationRecord, findings: Findings) -> pd.DataFrame:
+    """A line a combination, in the order in which they were asked for."""
+    rows = []
+    for arm in findings.experiment.arms:
+        cells = findings.of(arm.label)
+        states = [cell.state for cell in cells]
+        spreads = {name: findings.spread(arm.label, measure) for name, measure in _MEASURES.items()}
+        first = next((cell.record.run for cell in cells if cell.record), None)
+        row: dict[str, object] = {
+            varied.name: exploration_figures.word(dict(arm.values)[varied.path]) for varied in record.exploration.varied
+        }
+        row["state"] = ", ".join(dict.fromkeys(_state(state) for state in states))
+        row |= {name: None if spread.mean is None else 100 * spread.mean for name, spread in spreads.items()}
+        row["training"] = findings.spread(arm.label, "train_seconds").mean
+        row["run"] = f"watch?run={first}" if first else None
+        rows.append(row)
+    columns = [varied.name for varied in record.exploration.varied]
+    return pd.DataFrame(rows, columns=[*columns, "state", *_PERCENT, "training", "run"])
+
+
+def _state(state: str) -> str:
+    return "not here" if state == "missing" else runs.word(state)
+
+
+def how(exploration: Exploration) -> None:
+    """The formula, one click deeper."""
+    st.markdown(
+        "Every combination is an ordinary run of the configuration below with its settings changed; one that exists is "
+        "used, and stages that several share are trained once. They are ranked by ACC, the mean of the accuracy "
+        "matrix's last row, on **validation images**; test images are shown and choose nothing. With several seeds it "
+        "is the mean over them.\n\n"
+        f"How the next values are chosen: {SAMPLERS[exploration.sampler]}. "
+        + {
+            "grid": "The values lie at equal distances, or by equal factors.",
+            "random": "Each value is drawn evenly from its range (Optuna's RandomSampler).",
+            "tpe": f"The first {explorations.FIRST_BY_CHANCE} by chance; then where good ones are denser than the "
+            "others (tree-structured Parzen estimator, Bergstra et al. 2011, by Optuna's TPESampler).",
+        }[exploration.sampler]
+        + "\n\nThe share that a setting explains is a functional ANOVA over a random forest (Hutter et al. 2014, by "
+        "Optuna): an estimate, rough while runs are few."
+    )
+    st.code(exploration.base.model_dump_json(indent=2), language="json", height=260)

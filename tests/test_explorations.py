@@ -1,0 +1,376 @@
+"""Explorations: what can vary, what is asked next, and that it goes on, stops and ends whatever happens."""
+
+import math
+from typing import Any
+
+import pytest
+
+from labcore import experiments, exploration_figures, explorations, worker
+from labcore.configs import METHODS, ConfigError, parse
+from labcore.experiments import Reader
+from labcore.explorations import Exploration, ExplorationRecord, Told, Varied, parse_exploration
+from labcore.store import Store, StoreError
+from tests import stories
+from tests.conftest import tiny
+
+STRENGTH = {"path": "method.strength", "low": 1.0, "high": 1e4, "steps": 5, "log": True}
+EPOCHS = {"path": "training.epochs", "low": 1.0, "high": 3.0, "steps": 3}
+LABELS = {"path": "method.labels", "values": ("sampled", "exact")}
+
+
+def explored(*varied: dict[str, Any], method: str = "ewc", **changes: Any) -> Exploration:
+    return parse_exploration(
+        {"base": tiny(method).model_dump(mode="json"), "varied": varied or (STRENGTH,), "runs": 40, **changes}
+    )
+
+
+def told_all(store: Store, name: str, accuracy: float = 0.8) -> None:
+    """Finish whatever the exploration has queued; more strength keeps more and learns less."""
+    for cell in look(store, name)[1].cells:
+        if cell.record is not None and cell.record.state == "queued":
+            kept = math.log10(max(1.0, getattr(cell.config.method, "strength", 1.0))) / 5
+            stories.told(store, cell.config, [[0.9], [kept, accuracy - kept / 2]])
+
+
+def look(store: Store, name: str) -> tuple[ExplorationRecord, experiments.Findings]:
+    record = explorations.read(store, name)
+    return record, Reader(store).look(record.experiment())
+
+
+# ---- what varies ----------------------------------------------------------------------------------------------------
+
+
+def test_values_of_a_range_are_even_or_by_equal_factors_and_whole_where_they_count() -> None:
+    exploration = explored(STRENGTH, EPOCHS)
+    strength, epochs = exploration.varied
+    assert strength.grid(exploration.spec(strength)) == (1, 10, 100, 1000, 10000)
+    assert epochs.grid(exploration.spec(epochs)) == (1, 2, 3)
+    assert Varied(path="training.epochs", low=1, high=3, steps=9).grid(exploration.spec(epochs)) == (1, 2, 3)
+    assert exploration.combinations == 15
+    assert list(exploration.grid())[:2] == [
+        {"method.strength": 1.0, "training.epochs": 1},
+        {"method.strength": 1.0, "training.epochs": 2},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("varied", "changes", "sentence"),
+    [
+        ([{**STRENGTH, "path": "method.temperature"}], {}, "method.temperature is not a setting of ewc"),
+        ([{**STRENGTH, "path": "backbone.name"}], {}, "backbone.name is not a setting of ewc that can vary"),
+        ([{**STRENGTH, "low": 0.0}], {}, "cannot pass zero"),
+        ([{**STRENGTH, "low": 1e5}], {}, "empty range"),
+        ([{**STRENGTH, "low": 1e4}], {}, "empty range"),
+        ([{**STRENGTH, "low": -1.0, "log": False}], {}, "-1 cannot be; allowed: from 0 and up to 1e"),
+        ([{**STRENGTH, "high": math.inf}], {}, "varied"),
+        ([{"path": "training.momentum", "low": 0.5, "high": 1.0}], {}, "1 cannot be; allowed"),
+        ([{**EPOCHS, "low": 1.5}], {}, "1.5 cannot be"),
+        ([{**LABELS, "values": ("loud",)}], {}, "what is tried is loud; choose among sampled, empirical, exact"),
+        ([{**LABELS, "values": ()}], {}, "what is tried is empty"),
+        ([{**STRENGTH, "low": None}], {}, "give the smallest and the largest"),
+        ([STRENGTH, STRENGTH], {}, "vary twice"),
+        ([STRENGTH, EPOCHS, LABELS, {**EPOCHS, "path": "training.batch_size"}], {}, "choose 1 to 3"),
+        ([STRENGTH, EPOCHS], {"runs": 10}, "These are 15 runs, and the budget is 10"),
+        ([STRENGTH], {"runs": 10, "seeds": 3}, "These are 15 runs, and the budget is 10"),
+        ([STRENGTH], {"seeds": 0}, "seeds"),
+        ([STRENGTH], {"minutes": 0.0}, "minutes"),
+        ([STRENGTH], {"sampler": "luck"}, "sampler"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence(varied: list[dict[str, Any]], changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence) as caught:
+        explored(*varied, **changes)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_every_setting_of_every_method_has_a_range_to_begin_with(method: str) -> None:
+    base = tiny(method)
+    for path, spec in explorations.settings_of(method).items():
+        varied = explorations.suggested(spec, base)
+        exploration = Exploration(base=base, varied=(varied,), runs=1000)
+        assert exploration.combinations > 1, path
+        now = getattr(getattr(base, path.split(".")[0]), path.split(".")[1])
+        if varied.numeric and now:
+            assert varied.low <= now <= varied.high, path  # type: ignore[operator]
+
+
+# ---- what is asked next ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_the_next_values_lie_in_range_and_are_the_same_for_the_same_history(sampler: str) -> None:
+    exploration = explored(STRENGTH, EPOCHS, LABELS, sampler=sampler)
+    told: list[Told] = []
+    for number in range(12):
+        values = explorations.ask(exploration, told)
+        assert values is not None and values == explorations.ask(exploration, told)
+        assert 1 <= values["method.strength"] <= 1e4
+        assert values["training.epochs"] in (1, 2, 3) and isinstance(values["training.epochs"], int)
+        assert values["method.labels"] in ("sampled", "exact")
+        exploration.arm(values)
+        score = None if number % 4 == 3 else 1 - abs(math.log10(values["method.strength"]) - 3) / 4
+        told.append(Told(values, score, open=number == 7))
+    assert len({tuple(one.values.items()) for one in told}) == 12
+
+
+def test_tpe_looks_where_it_was_good() -> None:
+    exploration = explored(STRENGTH, sampler="tpe")
+    told: list[Told] = []
+    for _ in range(25):
+        values = explorations.ask(exploration, told)
+        assert values is not None
+        told.append(Told(values, 1 - abs(math.log10(values["method.strength"]) - 3) / 4))
+    off = [abs(math.log10(one.values["method.strength"]) - 3) for one in told]
+    assert sum(off[-10:]) / 10 < 0.5 * sum(off[:5]) / 5
+
+
+@pytest.mark.parametrize("sampler", ["grid", "random", "tpe"])
+def test_a_small_space_is_used_up(sampler: str) -> None:
+    exploration = explored(LABELS, sampler=sampler)
+    told: list[Told] = []
+    while (values := explorations.ask(exploration, told)) is not None:
+        told.append(Told(values, 0.5))
+    assert sorted(one.values["method.labels"] for one in told) == ["exact", "sampled"]
+
+
+def test_importance_finds_the_setting_that_matters() -> None:
+    exploration = explored(STRENGTH, EPOCHS)
+    told = [Told(values, math.log10(values["method.strength"]) / 5) for values in exploration.grid()]
+    found = explorations.importance(exploration, told)
+    assert found is not None and found["method.strength"] > 0.9 > 0.1 > found["training.epochs"]
+    assert explorations.importance(exploration, told[:3]) is None
+    assert explorations.importance(explored(STRENGTH), told) is None
+
+
+# ---- going on -------------------------------------------------------------------------------------------------------
+
+
+def test_a_grid_is_asked_for_one_by_one_and_ends(store: Store) -> None:
+    name = explorations.create(store, explored(STRENGTH))
+    for done in range(5):
+        explorations.advance(store, Reader(store))
+        record, findings = look(store, name)
+        assert (len(record.asked), len(findings.having("queued"))) == (done + 1, 1)
+        told_all(store, name)
+    explorations.advance(store, Reader(store))
+    record, findings = look(store, name)
+    assert (record.state, record.ended) == ("complete", "Every combination was tried.")
+    best = findings.best("validation_accuracy")
+    assert best is not None and best.label == "strength 10000"
+    before = len(store.records())
+    explorations.advance(store, Reader(store))
+    assert len(store.records()) == before
+
+
+def test_runs_that_exist_are_used_and_cost_no_wait(store: Store) -> None:
+    exploration = explored(STRENGTH)
+    arms = [exploration.arm(values) for values in exploration.grid()]
+    for arm in arms[:3]:
+        stories.told(store, arm.seeded(0), [[0.9], [0.5, 0.8]])
+    name = explorations.create(store, exploration)
+    explorations.advance(store, Reader(store))
+    record, findings = look(store, name)
+    assert len(record.asked) == 4 and len(findings.having("complete")) == 3
+
+
+def test_the_budget_of_runs_counts_every_seed(store: Store) -> None:
+    name = explorations.create(store, explored(STRENGTH, EPOCHS, sampler="random", runs=7, seeds=2))
+    for _ in range(6):
+        explorations.advance(store, Reader(store))
+        told_all(store, name)
+    record, findings = look(store, name)
+    assert len(findings.cells) == 6 and findings.complete
+    assert record.ended == "The budget of 7 runs is used."
+    explorations.go_on(store, name, runs=8)
+    explorations.advance(store, Reader(store))
+    assert len(look(store, name)[1].cells) == 8
+
+
+def test_the_budget_of_minutes_counts_training_that_was_done(store: Store) -> None:
+    name = explorations.create(store, explored(STRENGTH, minutes=0.1))
+    for _ in range(5):
+        explorations.advance(store, Reader(store))
+        for cell in look(store, name)[1].having("queued"):
+            stories.told(store, cell.config, [[0.9], [0.5, 0.8]], seconds=2.0)
+    record, findings = look(store, name)
+    assert explorations.seconds_used(findings) > 6
+    assert record.ended == "The budget of 0.1 minutes is used." and len(record.asked) < 5
+
+
+def test_stopped_asks_for_nothing_and_goes_on_where_it_was(store: Store) -> None:
+    name = explorations.create(store, explored(STRENGTH))
+    explorations.advance(store, Reader(store))
+    record, findings = look(store, name)
+    explorations.stop(store, name)
+    experiments.stop(store, findings)
+    explorations.advance(store, Reader(store))
+    record, findings = look(store, name)
+    assert (record.state, len(record.asked)) == ("stopped", 1)
+    assert [cell.state for cell in findings.cells] == ["stopped"]
+    explorations.go_on(store, name)
+    experiments.queue(store, findings)
+    told_all(store, name)
+    explorations.advance(store, Reader(store))
+    assert len(look(store, name)[0].asked) == 2
+
+
+def test_a_combination_that_cannot_be_is_told_and_left_out(store: Store) -> None:
+    score = {"path": "method.initial_score", "low": 0.001, "high": 0.02, "steps": 3}
+    name = explorations.create(store, explored(score, method="piggyback"))
+    for _ in range(4):
+        explorations.advance(store, Reader(store))
+        told_all(store, name)
+    record, findings = look(store, name)
+    assert record.state == "complete" and len(findings.cells) == 2
+    assert len(record.refused) == 1 and "not above method.threshold" in record.refused[0]
+    assert record.told(findings)[0].score is None
+
+
+def test_a_failed_run_is_named_and_the_rest_goes_on(store: Store) -> None:
+    name = explorations.create(store, explored(STRENGTH))
+    explorations.advance(store, Reader(store))
+    (cell,) = look(store, name)[1].cells
+    assert cell.record is not None
+    claim = store.claim_run(cell.record.run)
+    claim.fail("The disk is full.")
+    claim.release()
+    explorations.advance(store, Reader(store))
+    record, findings = look(store, name)
+    assert len(record.asked) == 2
+    assert record.told(findings)[0] == Told({"method.strength": 1.0}, None)
+    told_all(store, name)
+    assert any("Failed, and so not counted: strength 1 (seed 0)" in said for said in look(store, name)[1].told())
+
+
+def test_a_run_deleted_under_it_leaves_the_rest(store: Store) -> None:
+    name = explorations.create(store, explored(STRENGTH))
+    for _ in range(2):
+        explorations.advance(store, Reader(store))
+        told_all(store, name)
+    record, findings = look(store, name)
+    assert findings.cells[0].record is not None
+    store.delete(findings.cells[0].record.run)
+    record, findings = look(store, name)
+    assert [cell.state for cell in findings.cells] == ["missing", "complete"]
+    assert len(exploration_figures.tried_info(findings, record.exploration.varied)) == 1
+    explorations.advance(store, Reader(store))
+    assert len(look(store, name)[0].asked) == 3  # it goes on; nobody asked for the deleted one again
+
+
+def test_one_that_breaks_is_ended_with_the_reason_and_others_go_on(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = explorations.create(store, explored(STRENGTH))
+    whole = explorations.create(store, explored(EPOCHS))
+    ask = explorations.ask
+
+    def breaks(exploration: Exploration, told: Any) -> Any:
+        if exploration.varied[0].path == "method.strength":
+            raise RuntimeError("no idea")
+        return ask(exploration, told)
+
+    monkeypatch.setattr(explorations, "ask", breaks)
+    explorations.advance(store, Reader(store))
+    assert explorations.read(store, broken).ended == "It broke off: RuntimeError: no idea"
+    assert len(explorations.read(store, whole).asked) == 1
+
+
+def test_names_lead_nowhere_else_and_what_is_cut_short_is_told(store: Store) -> None:
+    for name in ("../runs", "", "20260101-000000-abcd"):
+        with pytest.raises(ConfigError, match="There is no exploration"):
+            explorations.read(store, name)
+    name = explorations.create(store, explored(STRENGTH))
+    path = store.root / "explorations" / f"{name}.json"
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(ConfigError, match="cannot be read"):
+        explorations.read(store, name)
+    explorations.advance(store, Reader(store))  # does not raise
+    assert not (store.root / "explorations" / f"{name}.going").exists()
+
+
+def test_deleting_one_leaves_its_runs(store: Store) -> None:
+    name = explorations.create(store, explored(STRENGTH))
+    explorations.advance(store, Reader(store))
+    explorations.delete(store, name)
+    assert explorations.names(store) == [] and len(store.records()) == 1
+
+
+def test_a_full_disk_is_one_sentence(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(explorations, "write_atomically", full)
+    with pytest.raises(StoreError, match="No space left on device"):
+        explorations.create(store, explored(STRENGTH))
+
+
+def test_a_worker_trains_it_to_its_end_and_shares_the_first_stage(store: Store) -> None:
+    varied = {**STRENGTH, "low": 10.0, "high": 1000.0, "steps": 2}
+    name = explorations.create(store, explored(varied))
+    worker.work(store, "cpu", until_idle=True, maps="none")
+    record, findings = look(store, name)
+    assert record.state == "complete" and findings.complete
+    shared = explorations.shared_work(findings)
+    assert (shared.reused, shared.stages) == (1, 4) and shared.seconds > 0
+    best = exploration_figures.best_of(exploration_figures.tried_info(findings, record.exploration.varied))
+    assert best is not None and store.config(best.run).method.name == "ewc"
+
+
+# ---- figures --------------------------------------------------------------------------------------------------------
+
+
+def tried(store: Store, exploration: Exploration) -> list[exploration_figures.Tried]:
+    name = explorations.create(store, exploration)
+    for _ in range(exploration.combinations):
+        explorations.advance(store, Reader(store))
+        told_all(store, name)
+    return exploration_figures.tried_info(look(store, name)[1], exploration.varied)
+
+
+def test_a_curve_holds_every_figure_in_the_order_of_the_setting(store: Store) -> None:
+    exploration = explored({**STRENGTH, "steps": 3})
+    info = exploration_figures.curve_info(tried(store, exploration), exploration.varied[0])
+    assert info.values == [1, 100, 10000] and info.names is None
+    assert [line.title for line in info.lines] == ["all jobs", "new jobs", "old jobs", "all jobs, test"]
+    assert info.lines[2].percent == pytest.approx([0, 40, 80])
+    assert info.lines[1].percent == pytest.approx([80, 60, 40])
+    assert info.lines[0].percent == pytest.approx([40, 50, 60])
+    figure = exploration_figures.curve(info)
+    assert figure.layout.xaxis.type == "log" and figure.layout.yaxis.range == (0, 102)
+
+
+def test_a_heat_map_frames_the_best(store: Store) -> None:
+    exploration = explored({**STRENGTH, "steps": 2}, LABELS)
+    varied = exploration.varied
+    info = exploration_figures.plane_info(tried(store, exploration), (varied[0], varied[1]))
+    assert info.x == [1, 1, 10000, 10000] and info.y == [0, 1, 0, 1]
+    assert info.percent == pytest.approx([40, 40, 60, 60]) and info.best == 2
+    figure = exploration_figures.heat_map(info)
+    assert list(figure.data[0].marker.line.width) == [0, 0, 3, 0]
+    assert list(figure.layout.yaxis.ticktext) == ["sampled", "exact"]
+
+
+def test_parallel_lines_lie_where_their_values_do(store: Store) -> None:
+    exploration = explored({**STRENGTH, "steps": 3}, LABELS, {**EPOCHS, "steps": 2})
+    info = exploration_figures.parallel_info(tried(store, exploration), exploration.varied)
+    assert info.axes == ["strength", "labels", "epochs", "all jobs (validation)"]
+    assert info.heights[5] == pytest.approx([0.5, 0, 1, 0.5])
+    assert len(exploration_figures.parallel(info).data) == 12
+
+
+def test_empty_figures_keep_their_axes() -> None:
+    exploration = explored(STRENGTH, LABELS, EPOCHS)
+    strength, labels, _ = exploration.varied
+    assert exploration_figures.curve(exploration_figures.curve_info([], strength)).layout.xaxis.range is not None
+    assert exploration_figures.heat_map(exploration_figures.plane_info([], (strength, labels))).layout.xaxis.range
+    assert exploration_figures.parallel(exploration_figures.parallel_info([], exploration.varied)).layout.annotations
+    assert exploration_figures.best_of([]) is None
+
+
+def test_a_base_that_cannot_be_is_told_as_a_configuration_is() -> None:
+    with pytest.raises(ConfigError, match="strength"):
+        parse_exploration(
+            {"base": {**tiny("ewc").model_dump(), "method": {"name": "ewc", "strength": -1.0}}, "varied": (STRENGTH,)}
+        )
+    assert parse(tiny("ewc").model_dump())

@@ -16,6 +16,7 @@ from labcore.experiments import Findings
 from labcore.figures import ACCURACY_SCALE, GREY, TASK_COLOURS, figure_base, task_colour, task_dash
 from labcore.measures import MEASURES, CurvePoint, Finished, Spread, gap_to_copies, intransigence
 from labcore.results import RunResult
+from labcore.units import plain
 
 INK = "#5B78BF"
 TASK_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "hexagon")
@@ -78,12 +79,8 @@ def differences(configs: Sequence[RunConfig]) -> dict[str, list[str]]:
     """The settings in which configurations differ, with their values in order; one that some lack is not named."""
     flats = [_flat(config) for config in configs]
     shared = [path for path in flats[0] if all(path in flat for flat in flats)] if flats else []
-    values = {path: list(dict.fromkeys(_word(flat[path]) for flat in flats)) for path in shared}
+    values = {path: list(dict.fromkeys(plain(flat[path]) for flat in flats)) for path in shared}
     return {path: found for path, found in values.items() if len(found) > 1}
-
-
-def _word(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def differences_line(configs: Sequence[RunConfig]) -> str:
@@ -122,7 +119,7 @@ def names_of(configs: Sequence[RunConfig], *, seeds: bool = False) -> list[str]:
 def _told_apart(config: RunConfig, path: str, value: Any) -> str:
     if path == "tasks":
         return "jobs " + "+".join(config.task_names)
-    return BACKBONES[value].title if path == "backbone.name" else f"{path.split('.')[-1]} {_word(value)}"
+    return BACKBONES[value].title if path == "backbone.name" else f"{path.split('.')[-1]} {plain(value)}"
 
 
 # ---- stability against plasticity -----------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from labcore.energy import Country
 from labcore.measures import MEASURES, Difference, Finished, Spread, crossing, last_stage_curve, percents
 from labcore.results import RunResult
 from labcore.store import RunRecord, Store, UnknownRun, write_atomically
+from labcore.units import plain
 
 MOST_SEEDS = 5
 
@@ -77,12 +78,8 @@ def take_seeds(count: int) -> tuple[int, ...]:
 
 def arm_of(base: Mapping[str, Any], values: Mapping[str, Any], label: str | None = None) -> Arm:
     """A configuration (plain data) with some dotted settings changed. Raises ConfigError."""
-    named = ", ".join(f"{path.split('.')[-1].replace('_', ' ')} {_short(value)}" for path, value in values.items())
+    named = ", ".join(f"{path.split('.')[-1].replace('_', ' ')} {plain(value)}" for path, value in values.items())
     return Arm(label or named, parse({**with_settings(base, values), "seed": 0}), tuple(values.items()))
-
-
-def _short(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def best_on_validation(findings: "Findings") -> list[str]:

@@ -16,6 +16,7 @@ from labcore.experiments import Findings
 from labcore.explorations import Varied
 from labcore.figures import ACCURACY_SCALE, GREY, figure_base
 from labcore.measures import MEASURES, Spread
+from labcore.units import plain
 
 # What the curve of one setting shows: measure, words, dash. The first is what the choice goes by.
 LINES = (
@@ -25,7 +26,8 @@ LINES = (
     ("accuracy", "all jobs, test", "dashdot"),
 )
 SYMBOLS = ("circle", "diamond", "square", "x-thin-open")
-_PERCENT_AXIS = {"range": [0, 102], "tickvals": [0, 25, 50, 75, 100], "ticksuffix": " %"}
+_TICKS = [0, 25, 50, 75, 100]
+_PERCENT_AXIS = {"range": [0, 102], "tickvals": _TICKS, "ticktext": [f"{value} %" for value in _TICKS]}
 _FIGURES = ("validation_accuracy", "validation_new", "validation_old", "accuracy", "train_seconds")
 
 
@@ -67,15 +69,6 @@ def _place(value: Any, setting: Varied) -> float:
     return float(value) if setting.numeric else float(setting.values.index(value))
 
 
-def word(value: Any) -> str:
-    """A value as a person reads it."""
-    return {True: "on", False: "off"}[value] if isinstance(value, bool) else _number(value)
-
-
-def _number(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
 # ---- one setting ----------------------------------------------------------------------------------------------------
 
 
@@ -107,7 +100,7 @@ def curve_info(tried: Sequence[Tried], setting: Varied) -> Curve:
         means = [None if spread.mean is None else 100 * spread.mean for spread in spreads]
         if any(mean is not None for mean in means) or not tried:
             lines.append(Line(title, dash, means, [100 * (spread.sd or 0.0) for spread in spreads]))
-    names = None if setting.numeric else [word(value) for value in setting.values]
+    names = None if setting.numeric else [plain(value) for value in setting.values]
     return Curve(setting, [_place(one.values[setting.path], setting) for one in tried], names, lines)
 
 
@@ -141,7 +134,7 @@ def curve(info: Curve) -> go.Figure:
 def _texts(info: Curve) -> list[str]:
     if info.names:
         return [info.names[int(value)] for value in info.values]
-    return [_number(value) for value in info.values]
+    return [plain(value) for value in info.values]
 
 
 def _apart(heights: Sequence[float | None], gap: float = 5.5) -> list[float | None]:
@@ -160,7 +153,7 @@ def _axis_of(figure: go.Figure, axis: str, setting: Varied) -> None:
     layout: dict[str, Any] = {"title": {"text": setting.name, "font": {"size": 13}}, "zeroline": False}
     if setting.low is None or setting.high is None:
         count = len(setting.values)
-        layout |= {"tickvals": list(range(count)), "ticktext": [word(v) for v in setting.values]}
+        layout |= {"tickvals": list(range(count)), "ticktext": [plain(v) for v in setting.values]}
         layout["range"] = [-0.5, count - 0.5]
     else:
         low, high = setting.low, setting.high
@@ -213,7 +206,7 @@ def heat_map(info: Plane) -> go.Figure:
                 "symbol": "square", "size": 38, "color": info.percent, "cmin": 0, "cmax": 100,
                 "colorscale": ACCURACY_SCALE, "showscale": True,
                 "line": {"width": [3 if i == info.best else 0 for i in range(len(info.x))], "color": "#D0812B"},
-                "colorbar": {"ticksuffix": " %", "thickness": 12, "outlinewidth": 0, "tickvals": [0, 25, 50, 75, 100]},
+                "colorbar": {"ticksuffix": " %", "thickness": 12, "outlinewidth": 0, "tickvals": _TICKS},
             },
             hovertemplate=f"{info.settings[0].name} %{{x:.4g}}<br>{info.settings[1].name} %{{y:.4g}}"
             "<br>all jobs, validation: %{text} %<extra></extra>",
@@ -268,8 +261,8 @@ def _share(value: Any, setting: Varied) -> float:
 
 def _ends(setting: Varied) -> tuple[str, str]:
     if setting.low is None or setting.high is None:
-        return word(setting.values[0]), word(setting.values[-1])
-    return f"{setting.low:g}", f"{setting.high:g}"
+        return plain(setting.values[0]), plain(setting.values[-1])
+    return plain(setting.low), plain(setting.high)
 
 
 def parallel(info: Parallel) -> go.Figure:

@@ -7,3 +7,13 @@ def size(count: float) -> str:
         if abs(count) >= scale:
             return f"{count / scale:.1f} {unit}" if abs(count) < 10 * scale else f"{count / scale:.0f} {unit}"
     return f"{count:.0f} B"
+
+
+def plain(value: object) -> str:
+    """A setting's value as a person writes it: `1 000 000` (with narrow spaces), `0.0005`, `on`, `frozen`."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if not isinstance(value, int | float):
+        return str(value)
+    whole = value == round(value) and 1e4 <= abs(value) < 1e12
+    return f"{value:,.0f}".replace(",", "\u202f") if whole else f"{value:g}"

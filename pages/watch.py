@@ -160,12 +160,13 @@ with moving:
 
 record, fold = store.record(run), runs.follow(store, run)
 stages.missing(store, record, fold)
-inside, again, fork, keep = st.columns([0.9, 1.2, 1.2, 1.7], vertical_alignment="center")
+inside, again, explore, fork, keep = st.columns([1, 1.4, 1.1, 1.1, 1.4], vertical_alignment="center")
 inside.page_link("pages/inside.py", label="Inside this run", icon=":material/layers:", query_params={"run": run})
 with again:
     st.page_link(
         "pages/launch.py", label="Run it again with changes", icon=":material/edit:", query_params={"run": run}
     )
+explore.page_link("pages/explore.py", label="Explore its settings", icon=":material/tune:", query_params={"run": run})
 with fork:
     stages.go_on(record, fold)
 with keep:

@@ -60,8 +60,8 @@ def test_unfolded_each_seed_is_itself_and_marked_runs_stay_apart(store: Store) -
 def test_what_differs_is_named_in_a_line() -> None:
     soft, stiff = tiny("ewc", method__strength=1.0), tiny("ewc", method__strength=1e4)
     line = comparisons.differences_line([soft, stiff])
-    assert line == "They differ in strength (1, 10000); all else that they share is the same."
-    assert comparisons.names_of([soft, stiff])[1] == "Elastic weights (EWC), strength 10000"
+    assert line == "They differ in strength (1, 10\u202f000); all else that they share is the same."
+    assert comparisons.names_of([soft, stiff])[1] == "Elastic weights (EWC), strength 10\u202f000"
     assert "method" in comparisons.differences_line([soft, tiny()])
     plain = tiny("ewc", method__strength=1.0, backbone__name="small_cnn_plain")
     assert "network (Small CNN, Small CNN without normalisation)" in comparisons.differences_line([soft, plain])

@@ -157,7 +157,7 @@ def test_a_grid_is_asked_for_one_by_one_and_ends(store: Store) -> None:
     record, findings = look(store, name)
     assert (record.state, record.ended) == ("complete", "Every combination was tried.")
     best = findings.best("validation_accuracy")
-    assert best is not None and best.label == "strength 10000"
+    assert best is not None and best.label == "strength 10\u202f000"
     before = len(store.records())
     explorations.advance(store, Reader(store))
     assert len(store.records()) == before

@@ -11,6 +11,7 @@ from labcore.experiments import Experiment, Findings
 from labcore.exploration_figures import Tried
 from labcore.explorations import Exploration, ExplorationRecord
 from labcore.store import StoreError
+from labcore.units import plain
 from pages.parts import experiment_bar, lab, live_plot, runs
 
 CHART = 430  # px
@@ -109,9 +110,9 @@ def what(record: ExplorationRecord) -> None:
         if varied.numeric:
             how_many = f", {len(varied.grid(exploration.spec(varied)))} values" if exploration.sampler == "grid" else ""
             factors = ", by equal factors" if varied.log else ""
-            st.markdown(f"{varied.name} from **{varied.low:g}** to **{varied.high:g}**{how_many}{factors}")
+            st.markdown(f"{varied.name} from **{plain(varied.low)}** to **{plain(varied.high)}**{how_many}{factors}")
         else:
-            values = ", ".join(f"**{exploration_figures.word(value)}**" for value in varied.values)
+            values = ", ".join(f"**{plain(value)}**" for value in varied.values)
             st.markdown(f"{varied.name}: {values}")
     minutes = f" or {exploration.minutes:g} minutes" if exploration.minutes else ""
     st.caption(
@@ -129,8 +130,8 @@ def ask_to_forget(name: str) -> None:
     keep, delete = st.columns(2)
     if keep.button("Keep it", width="stretch"):
         st.rerun()
-    if delete.button("Forget it", type="primary", width="stretch"):
-        explorations.delete(lab.store(), name)
+    act = {"on_click": explorations.delete, "args": (lab.store(), name)}
+    if delete.button("Forget", type="primary", width="stretch", **act):
         st.switch_page("pages/explore.py")
 
 
@@ -192,10 +193,10 @@ def line(record: ExplorationRecord, findings: Findings) -> None:
     if record.state == "running":
         parts.append(_time_left(record, findings, total, progress))
     elif record.ended:
-        parts.append(record.ended)
+        parts.append(record.ended.removesuffix("."))
     if shared.stages:
-        saved = f", which once took {lab.seconds(shared.seconds)}" if shared.reused else ""
-        parts.append(f"{shared.reused} of {shared.stages} stages were there already{saved}")
+        saved = f": {lab.seconds(shared.seconds)} of training saved" if shared.reused else ""
+        parts.append(f"{shared.reused} of {shared.stages} stages taken from earlier runs{saved}")
     with st.container(height=48, border=False):
         share = (done + sum(progress.values())) / max(1, total)
         st.html(f"{runs.bar(share)}<div class='lab-term'>{' · '.join(parts)}</div>")
@@ -298,7 +299,9 @@ def table(record: ExplorationRecord, findings: Findings) -> pd.DataFrame:
         spreads = {name: findings.spread(arm.label, measure) for name, measure in _MEASURES.items()}
         first = next((cell.record.run for cell in cells if cell.record), None)
         row: dict[str, object] = {
-            varied.name: exploration_figures.word(dict(arm.values)[varied.path]) for varied in record.exploration.varied
+            varied.name: value if varied.numeric else plain(value)
+            for varied in record.exploration.varied
+            for value in [dict(arm.values)[varied.path]]
         }
         row["state"] = ", ".join(dict.fromkeys(_state(state) for state in states))
         row |= {name: None if spread.mean is None else 100 * spread.mean for name, spread in spreads.items()}

@@ -1,23 +1,24 @@
-"""How quick Compare is on a store of 500 finished runs: to the page, and each second while something trains.
+"""How quick Compare and Explore are on a store of 500 finished runs: to the page, and each second while one trains.
 
     python -m benchmarks.compare
 
-The page runs as Streamlit runs it, without a browser. The tick is all that the table's two fragments compute.
+The page runs as Streamlit runs it, without a browser. A tick is all that the page's fragments compute.
 """
 
 import os
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from streamlit.testing.v1 import AppTest
 
-from labcore import presets, questions, worker
+from labcore import explorations, presets, questions, worker
 from labcore.configs import METHODS
 from labcore.experiments import Findings, Reader
 from labcore.store import Store
-from pages.parts import measured_table
+from pages.parts import experiment_bar, exploring, measured_table
 from tests import stories
 
 FINISHED, SEEDS, OPENED, TICKS = 500, 5, 3, 30
@@ -35,14 +36,29 @@ def filled(store: Store) -> None:
                 made += 1
 
 
-def open_page(view: str) -> float:
-    """Seconds for a script run of Compare from nothing: what a person waits for, less the browser."""
+def explored(store: Store) -> str:
+    """An exploration of three settings that has tried all but the last of its combinations, which trains; its name."""
+    rates = {"path": "training.learning_rate", "low": 1e-4, "high": 1e-2, "steps": 20, "log": True}
+    strengths = {"path": "method.strength", "low": 1.0, "high": 1e6, "steps": 13, "log": True}
+    labels = {"path": "method.labels", "values": ["sampled", "exact"]}
+    base = presets.preset_data("quick", "ewc")
+    exploration = explorations.parse_exploration({"base": base, "varied": [rates, strengths, labels], "runs": 1000})
+    arms = [exploration.arm(values) for values in exploration.grid()]
+    for arm in arms[:-1]:
+        stories.told(store, arm.seeded(0), [[0.9], [0.5, 0.8], [0.4, 0.6, 0.85]])
+    name = explorations.create(store, exploration)
+    explorations.advance(store, Reader(store))
+    return name
+
+
+def open_page(page_name: str, **address: str) -> float:
+    """Seconds for a script run of a page from nothing: what a person waits for, less the browser."""
     page = AppTest.from_file(APP, default_timeout=120)
-    page.query_params.update(view=view, preset="quick", seeds=str(SEEDS))
+    page.query_params.update(address)
     page.run()
     begun = time.perf_counter()
-    page.query_params.update(view=view, preset="quick", seeds=str(SEEDS))
-    page.switch_page("pages/compare.py").run()
+    page.query_params.update(address)
+    page.switch_page(f"pages/{page_name}.py").run()
     assert not page.exception, page.exception
     return time.perf_counter() - begun
 
@@ -59,34 +75,52 @@ def tick(reader: Reader, findings: Findings) -> float:
     return 1000 * (time.perf_counter() - begun)
 
 
-def measure() -> tuple[float, float, float, float]:
-    """Seconds to the table for the first time and again, seconds to runs side by side, milliseconds of a tick."""
+def explore_tick(name: str) -> float:
+    """Milliseconds of a tick of Explore without news."""
+    begun = time.perf_counter()
+    for _ in range(3):  # the two buttons and the rest look, each by itself
+        seen = exploring.follow(name)
+    exploring.time_left(seen, 520, experiment_bar.progress_of(seen.findings))
+    return 1000 * (time.perf_counter() - begun)
+
+
+def report() -> None:
+    """Print the lines of a table: what, how much, the aim."""
     worker.ensure = lambda store, device="auto": None
     with tempfile.TemporaryDirectory() as folder:
         os.environ["REUSE_LAB_HOME"] = folder
         store = Store(Path(folder))
         filled(store)
         experiment = questions.named("table", "quick", SEEDS)
-        config = experiment.arm("Piggyback").seeded(SEEDS - 1)
-        claim = store.claim_run(store.submit(config).run)
-        first = open_page("table")
-        again = statistics.median(open_page("table") for _ in range(OPENED))
-        beside = open_page("runs")
+        claim = store.claim_run(store.submit(experiment.arm("Piggyback").seeded(SEEDS - 1)).run)
+        table = {"view": "table", "preset": "quick", "seeds": str(SEEDS)}
+        say(f"Compare, {FINISHED} finished runs: to the table, nothing read before", open_page("compare", **table))
+        say("the same, again", statistics.median(open_page("compare", **table) for _ in range(OPENED)))
+        say("to runs side by side", open_page("compare", view="runs"))
         reader = Reader(store)
         findings = reader.look(experiment)
-        ticks = statistics.median(tick(reader, findings) for _ in range(TICKS))
+        say_tick(f"a live tick of the table of {8 * SEEDS} runs", lambda: tick(reader, findings))
         claim.put_back()
         store.close()
-        return first, again, beside, ticks
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["REUSE_LAB_HOME"] = folder
+        store = Store(Path(folder))
+        name = explored(store)
+        say(
+            f"Explore, {len(store.records())} runs of one exploration: to the page, nothing read before",
+            open_page("explore", exploration=name),
+        )
+        say("the same, again", statistics.median(open_page("explore", exploration=name) for _ in range(OPENED)))
+        say_tick("a live tick of it", lambda: explore_tick(name))
+        store.close()
 
 
-def report() -> None:
-    """Print the lines of a table: what, how much, the aim."""
-    first, again, beside, ticks = measure()
-    print(f"| Compare, {FINISHED} finished runs: to the table, nothing read before | {first:.2f} s | ≤ 1.5 s |")
-    print(f"| the same, again | {again:.2f} s | ≤ 1.5 s |")
-    print(f"| to runs side by side | {beside:.2f} s | ≤ 1.5 s |")
-    print(f"| a live tick of the table of {8 * SEEDS} runs, no news | {ticks:.1f} ms | ≤ 30 ms |", flush=True)
+def say(what: str, seconds: float) -> None:
+    print(f"| {what} | {seconds:.2f} s | ≤ 1.5 s |", flush=True)
+
+
+def say_tick(what: str, once: Callable[[], float]) -> None:
+    print(f"| {what}, no news | {statistics.median(once() for _ in range(TICKS)):.1f} ms | ≤ 30 ms |", flush=True)
 
 
 if __name__ == "__main__":

@@ -136,6 +136,11 @@ class Findings:
     experiment: Experiment
     cells: tuple[Cell, ...]
     version: int
+    _by_label: dict[str, list[Cell]] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for cell in self.cells:
+            self._by_label.setdefault(cell.arm.label, []).append(cell)
 
     def having(self, *states: str) -> list[Cell]:
         """The cells in one of these states."""
@@ -158,7 +163,7 @@ class Findings:
 
     def of(self, label: str) -> list[Cell]:
         """An arm's cells, by seed."""
-        return [cell for cell in self.cells if cell.arm.label == label]
+        return self._by_label.get(label, [])
 
     def by_seed(self, label: str, measure: str) -> dict[int, float]:
         """A measure of an arm's finished runs."""

@@ -370,12 +370,10 @@ class ExplorationRecord(Frozen):
 
     def told(self, findings: Findings) -> list[Told]:
         """Everything asked for, with what is known of it; `findings` are of its experiment."""
-        cells: dict[str, list[Cell]] = {}
-        for cell in findings.cells:
-            cells.setdefault(cell.arm.label, []).append(cell)
         arms = iter(findings.experiment.arms)
         return [
-            Told(one.values, None) if one.refused else _told(one.values, cells[next(arms).label]) for one in self.asked
+            Told(one.values, None) if one.refused else _told(one.values, findings.of(next(arms).label))
+            for one in self.asked
         ]
 
     @property

@@ -1,6 +1,7 @@
 """An exploration that was begun: how far it is, what it found, and what can be done next."""
 
 from collections.abc import Hashable
+from dataclasses import dataclass
 
 import pandas as pd
 import streamlit as st
@@ -9,7 +10,7 @@ from labcore import experiments, exploration_figures, explorations, worker
 from labcore.configs import METHOD_TITLES, ConfigError
 from labcore.experiments import Experiment, Findings
 from labcore.exploration_figures import Tried
-from labcore.explorations import Exploration, ExplorationRecord
+from labcore.explorations import Exploration, ExplorationRecord, Shared
 from labcore.store import StoreError
 from labcore.units import plain
 from pages.parts import experiment_bar, lab, live_plot, runs
@@ -24,16 +25,57 @@ LOOK_FOR = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An exploration as it stands, and what it shows: worked out once for all sessions, whenever something changes.
+
+    `done` runs are finished, which took `used` seconds.
+    """
+
+    record: ExplorationRecord
+    findings: Findings
+    tried: list[Tried]
+    best: Tried | None
+    told: list[str]
+    done: int
+    used: float
+    shared: Shared
+    table: pd.DataFrame
+
+    @property
+    def live(self) -> bool:
+        """Whether something may change by itself."""
+        return self.record.state == "running" or self.findings.live
+
+
 @st.cache_resource(max_entries=8, show_spinner=False)
 def _read(root: str, name: str, stamp: tuple[int, bool]) -> tuple[ExplorationRecord, Experiment]:
     record = explorations.read(lab.store(), name)
     return record, record.experiment()
 
 
-def follow(name: str) -> tuple[ExplorationRecord, Findings]:
-    """How an exploration stands; read again only where something changed. Raises ConfigError where there is none."""
-    record, experiment = _read(str(lab.store().root), name, explorations.stamp(lab.store(), name))
-    return record, lab.reader().look(experiment)
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _seen(root: str, name: str, stamp: tuple[int, bool], version: int, _findings: Findings) -> Seen:
+    record, _ = _read(root, name, stamp)
+    tried = exploration_figures.tried_info(_findings, record.exploration.varied)
+    return Seen(
+        record,
+        _findings,
+        tried,
+        exploration_figures.best_of(tried),
+        _findings.told(),
+        sum(cell.finished is not None for cell in _findings.cells),
+        explorations.seconds_used(_findings),
+        explorations.shared_work(_findings),
+        table(record, _findings),
+    )
+
+
+def follow(name: str) -> Seen:
+    """How an exploration stands. Raises ConfigError where there is none."""
+    root, stamp = str(lab.store().root), explorations.stamp(lab.store(), name)
+    findings = lab.reader().look(_read(root, name, stamp)[1])
+    return _seen(root, name, stamp, findings.version, findings)
 
 
 def title(record: ExplorationRecord) -> str:
@@ -46,20 +88,19 @@ def title(record: ExplorationRecord) -> str:
 def show(name: str) -> None:
     """The whole page of one exploration."""
     try:
-        record, findings = follow(name)
+        seen = follow(name)
     except ConfigError as error:
         st.error(str(error), icon=":material/error:")
         st.page_link("pages/explore.py", label="A new exploration", icon=":material/add:")
         return
-    live = record.state == "running" or findings.live
     head, first, second = st.columns([4, 1, 1], vertical_alignment="center")
     head.title("Which settings work best?", anchor=False)
     left, right = st.columns([1, 2.7], gap="large")
     with left:
-        what(record)
-    moving(name, live, first, second, right)
+        what(seen.record)
+    moving(name, seen.live, first, second, right)
     with st.expander("How it is computed"):
-        how(record.exploration)
+        how(seen.record.exploration)
 
 
 def moving(
@@ -73,21 +114,20 @@ def moving(
 
     @st.fragment(run_every=1 if live else None)
     def press() -> None:
-        main_button(*follow(name))
+        main_button(follow(name))
 
     @st.fragment(run_every=1 if live else None)
     def take() -> None:
-        record, findings = follow(name)
-        best = exploration_figures.best_of(exploration_figures.tried_info(findings, record.exploration.varied))
+        best = follow(name).best
         if st.button("Use the best", icon=":material/star:", width="stretch", disabled=best is None) and best:
             st.switch_page("pages/launch.py", query_params={"run": best.run})
 
     @st.fragment(run_every=1 if live else None)
     def now() -> None:
-        record, findings = follow(name)
-        line(record, findings)
-        found(record, findings)
-        if (record.state == "running" or findings.live) != live:
+        seen = follow(name)
+        line(seen)
+        found(seen)
+        if seen.live != live:
             st.rerun()
 
     with first:
@@ -161,10 +201,10 @@ def stop(record: ExplorationRecord, findings: Findings) -> None:
     experiments.stop(lab.store(), findings)
 
 
-def main_button(record: ExplorationRecord, findings: Findings) -> None:
+def main_button(seen: Seen) -> None:
     """Stop, go on, or where the budget is used up a larger one."""
-    exploration = record.exploration
-    if record.state == "running" or findings.live:
+    record, findings, exploration = seen.record, seen.findings, seen.record.exploration
+    if seen.live:
         st.button("Stop", icon=":material/stop:", width="stretch", key="stop", on_click=stop, args=(record, findings))
     elif record.state == "stopped" or findings.missing:
         act = {"on_click": go_on, "args": (record, findings)}
@@ -180,25 +220,24 @@ def main_button(record: ExplorationRecord, findings: Findings) -> None:
 # ---- what was found -------------------------------------------------------------------------------------------------
 
 
-def line(record: ExplorationRecord, findings: Findings) -> None:
+def line(seen: Seen) -> None:
     """How far and how long, in a line of constant height."""
+    record, findings, shared = seen.record, seen.findings, seen.shared
     if problem := st.session_state.pop("explore-problem", None):
         st.error(problem, icon=":material/error:")
     exploration = record.exploration
     total = max(len(findings.cells), exploration.most_points * exploration.seeds)
-    done = sum(cell.finished is not None for cell in findings.cells)
     progress = experiment_bar.progress_of(findings)
-    shared = explorations.shared_work(findings)
-    parts = [f"{done} of {'at most ' * (exploration.sampler != 'grid')}{total} runs"]
+    parts = [f"{seen.done} of {'at most ' * (exploration.sampler != 'grid')}{total} runs"]
     if record.state == "running":
-        parts.append(_time_left(record, findings, total, progress))
+        parts.append(time_left(seen, total, progress))
     elif record.ended:
         parts.append(record.ended.removesuffix("."))
     if shared.stages:
         saved = f": {lab.seconds(shared.seconds)} of training saved" if shared.reused else ""
         parts.append(f"{shared.reused} of {shared.stages} stages taken from earlier runs{saved}")
     with st.container(height=48, border=False):
-        share = (done + sum(progress.values())) / max(1, total)
+        share = (seen.done + sum(progress.values())) / max(1, total)
         st.html(f"{runs.bar(share)}<div class='lab-term'>{' · '.join(parts)}</div>")
     if findings.having("lost"):
         worker.ensure(lab.store(), exploration.device)
@@ -207,31 +246,25 @@ def line(record: ExplorationRecord, findings: Findings) -> None:
         worker.ensure(lab.store(), exploration.device)  # nobody is there to ask for the next
 
 
-def _time_left(record: ExplorationRecord, findings: Findings, total: int, progress: dict[str, float]) -> str:
+def time_left(seen: Seen, total: int, progress: dict[str, float]) -> str:
     """By the mean of its finished runs, else by this machine's speed."""
-    exploration = record.exploration
-    took = [
-        sum(stage.train_seconds + stage.evaluation_seconds for stage in cell.finished.result.stages if not stage.reused)
-        for cell in findings.cells
-        if cell.finished
-    ]
-    each = sum(took) / len(took) if took else lab.reader().seconds(exploration.base, lab.chosen_device())
+    exploration = seen.record.exploration
+    each = lab.reader().seconds(exploration.base, lab.chosen_device()) if not seen.done else seen.used / seen.done
     if each is None:
         return "how long it takes is being measured"
-    left = each * (total - len(took) - sum(progress.values()))
+    left = each * (total - seen.done - sum(progress.values()))
     if exploration.minutes:
-        left = min(left, max(0.0, 60 * exploration.minutes - explorations.seconds_used(findings)))
+        left = min(left, 60 * exploration.minutes - seen.used)
     return f"≈ {lab.seconds(max(0.0, left))} left, estimated"
 
 
-def found(record: ExplorationRecord, findings: Findings) -> None:
+def found(seen: Seen) -> None:
     """The chart, what it says, what matters, and every run."""
-    exploration, version = record.exploration, (findings.version, record.name)
-    tried = exploration_figures.tried_info(findings, exploration.varied)
-    draw(exploration, tried, version)
+    record, exploration = seen.record, seen.record.exploration
+    draw(exploration, seen.tried, (seen.findings.version, record.name))
     st.caption(LOOK_FOR[len(exploration.varied)])
-    if tried:
-        st.markdown("\n".join(f"- {sentence}" for sentence in findings.told()))
+    if seen.tried:
+        st.markdown("\n".join(f"- {sentence}" for sentence in seen.told))
     elif record.state == "running":
         st.caption("The first point appears when the first run is finished.")
     for problem in dict.fromkeys(record.refused):
@@ -239,7 +272,7 @@ def found(record: ExplorationRecord, findings: Findings) -> None:
     if len(exploration.varied) > 1:
         matters(record)
     st.dataframe(
-        table(record, findings),
+        seen.table,
         hide_index=True,
         width="stretch",
         height=min(360, 38 + 35 * max(1, len(record.asked))),
@@ -249,7 +282,7 @@ def found(record: ExplorationRecord, findings: Findings) -> None:
             "training": st.column_config.NumberColumn("training", format="%.1f s"),
         },
     )
-    experiment_bar.earlier_versions(findings)
+    experiment_bar.earlier_versions(seen.findings)
 
 
 def draw(exploration: Exploration, tried: list[Tried], version: Hashable, height: int = CHART) -> None:

@@ -26,9 +26,11 @@ LINES = (
     ("accuracy", "all jobs, test", "dashdot"),
 )
 SYMBOLS = ("circle", "diamond", "square", "x-thin-open")
+BEST = "#D0812B"
 _TICKS = [0, 25, 50, 75, 100]
 _PERCENT_AXIS = {"range": [0, 102], "tickvals": _TICKS, "ticktext": [f"{value} %" for value in _TICKS]}
 _FIGURES = ("validation_accuracy", "validation_new", "validation_old", "accuracy", "train_seconds")
+_BAR = {"ticksuffix": " %", "thickness": 12, "outlinewidth": 0, "tickvals": _TICKS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +161,8 @@ def _axis_of(figure: go.Figure, axis: str, setting: Varied) -> None:
         low, high = setting.low, setting.high
         if setting.log:
             low, high = math.log10(low), math.log10(high)
-            layout |= {"type": "log", "exponentformat": "power"}
-        margin = 0.04 * (high - low) or 0.5
+            layout |= {"type": "log", "exponentformat": "power", **({"dtick": 1} if high - low >= 1 else {})}
+        margin = 0.05 * (high - low) or 0.5
         layout["range"] = [low - margin, high + margin]
     figure.update_layout({axis: layout})
 
@@ -193,25 +195,81 @@ def plane_info(tried: Sequence[Tried], settings: tuple[Varied, Varied]) -> Plane
     )
 
 
-def heat_map(info: Plane) -> go.Figure:
-    """A tile a combination, dark where accuracy is high, with its figure in it; the best one is framed."""
+def plane(info: Plane) -> go.Figure:
+    """A tile a combination where its values lie, dark where accuracy is high; the best one is framed."""
     figure = figure_base()
     for axis, setting in zip(("xaxis", "yaxis"), info.settings, strict=True):
         _axis_of(figure, axis, setting)
     figure.add_trace(
         go.Scatter(
             x=info.x, y=info.y, mode="markers+text", text=[f"{value:.0f}" for value in info.percent],
-            textfont={"size": 13, "color": ["#FFFFFF" if value > 55 else "#1C2130" for value in info.percent]},
+            textfont={"size": 12, "color": ["#FFFFFF" if value > 55 else "#1C2130" for value in info.percent]},
             marker={
-                "symbol": "square", "size": 38, "color": info.percent, "cmin": 0, "cmax": 100,
-                "colorscale": ACCURACY_SCALE, "showscale": True,
-                "line": {"width": [3 if i == info.best else 0 for i in range(len(info.x))], "color": "#D0812B"},
-                "colorbar": {"ticksuffix": " %", "thickness": 12, "outlinewidth": 0, "tickvals": _TICKS},
+                "symbol": "square", "size": 30, "color": info.percent, "cmin": 0, "cmax": 100,
+                "colorscale": ACCURACY_SCALE, "showscale": True, "colorbar": _BAR,
+                "line": {"width": [3 if i == info.best else 0 for i in range(len(info.x))], "color": BEST},
             },
             hovertemplate=f"{info.settings[0].name} %{{x:.4g}}<br>{info.settings[1].name} %{{y:.4g}}"
             "<br>all jobs, validation: %{text} %<extra></extra>",
         )
     )  # fmt: skip
+    figure.update_layout(margin={"l": 84, "r": 8, "t": 12, "b": 48}, showlegend=False)
+    return figure
+
+
+@dataclass(frozen=True, slots=True)
+class HeatMap:
+    """A grid's combinations: accuracy in per cent by row (`up`) and column (`across`), and which of `Tried` each is."""
+
+    names: tuple[str, str]
+    across: list[str]
+    up: list[str]
+    percent: list[list[float | None]]
+    which: list[list[int | None]]
+    best: tuple[int, int] | None
+
+
+def heat_map_info(tried: Sequence[Tried], settings: tuple[Varied, Varied], grid: tuple[Sequence[Any], ...]) -> HeatMap:
+    """Every combination of a grid in its place, whether it was tried or not."""
+    across, up = grid
+    which: list[list[int | None]] = [[None] * len(across) for _ in up]
+    percent: list[list[float | None]] = [[None] * len(across) for _ in up]
+    best: tuple[float, tuple[int, int]] | None = None
+    for number, one in enumerate(tried):
+        row, column = up.index(one.values[settings[1].path]), across.index(one.values[settings[0].path])
+        mean = one.mean("validation_accuracy")
+        which[row][column] = number
+        if mean is not None:
+            percent[row][column] = 100 * mean
+            if best is None or mean > best[0]:
+                best = mean, (row, column)
+    names = (settings[0].name, settings[1].name)
+    return HeatMap(names, list(map(plain, across)), list(map(plain, up)), percent, which, best[1] if best else None)
+
+
+def heat_map(info: HeatMap) -> go.Figure:
+    """A tile a combination, dark where accuracy is high, with its figure in it; the best one is framed."""
+    figure = figure_base()
+    figure.add_trace(
+        go.Heatmap(
+            z=info.percent, zmin=0, zmax=100, colorscale=ACCURACY_SCALE, xgap=3, ygap=3, colorbar=_BAR,
+            hoverongaps=False, hovertemplate="all jobs, validation: %{z:.1f} %<extra></extra>",
+        )
+    )  # fmt: skip
+    for row, values in enumerate(info.percent):
+        for column, value in enumerate(values):
+            if value is not None:
+                colour = "#FFFFFF" if value > 55 else "#1C2130"
+                font = {"size": 14, "color": colour}
+                figure.add_annotation(x=column, y=row, text=f"{value:.0f}", showarrow=False, font=font)
+    if info.best is not None:
+        y, x = info.best
+        figure.add_shape(x0=x - 0.5, x1=x + 0.5, y0=y - 0.5, y1=y + 0.5, line={"color": BEST, "width": 3})
+    for axis, name, words in (("xaxis", info.names[0], info.across), ("yaxis", info.names[1], info.up)):
+        figure.update_layout({axis: {
+            "title": {"text": name, "font": {"size": 13}}, "tickvals": list(range(len(words))), "ticktext": words,
+            "range": [-0.5, len(words) - 0.5], "showgrid": False, "zeroline": False,
+        }})  # fmt: skip
     figure.update_layout(margin={"l": 84, "r": 8, "t": 12, "b": 48}, showlegend=False)
     return figure
 
@@ -274,12 +332,12 @@ def parallel(info: Parallel) -> go.Figure:
         figure.add_trace(
             go.Scatter(
                 x=places, y=heights, mode="lines+markers",
-                line={"color": "#D0812B" if best else _shade(percent), "width": 4 if best else 1.8}, marker={"size": 8},
+                line={"color": BEST if best else _shade(percent), "width": 4 if best else 1.8}, marker={"size": 8},
                 hovertemplate=f"{percent:.1f} % of validation images<extra></extra>",
             )
         )  # fmt: skip
     for place, (axis, low, high) in enumerate(zip(info.axes, info.lows, info.highs, strict=True)):
-        figure.add_vline(x=place, line={"color": GREY, "width": 1})
+        figure.add_shape(x0=place, x1=place, y0=0, y1=1, line={"color": GREY, "width": 1}, layer="below")
         for y, text, side in ((1.03, f"<b>{axis}</b><br>{high}", "bottom"), (-0.03, low, "top")):
             figure.add_annotation(x=place, y=y, yanchor=side, showarrow=False, text=text, font={"size": 13})
     figure.update_xaxes(visible=False, range=[-0.3, len(places) - 0.7])
@@ -309,6 +367,7 @@ def importance_bars(importance: Mapping[str, float], settings: Sequence[Varied])
         )
     )  # fmt: skip
     figure.update_xaxes(range=[0, 112], visible=False)
-    figure.update_yaxes(range=[len(names) - 0.4, -0.6], tickvals=list(range(len(names))), ticktext=names)
+    ticks = {"tickvals": list(range(len(names))), "ticktext": names, "showgrid": False}
+    figure.update_yaxes(range=[len(names) - 0.4, -0.6], **ticks)
     figure.update_layout(margin={"l": 150, "r": 8, "t": 4, "b": 4}, showlegend=False)
     return figure

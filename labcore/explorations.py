@@ -136,11 +136,12 @@ class Varied(Frozen):
         return tuple(dict.fromkeys(self.rounded(value, spec) for value in values))
 
     def rounded(self, value: float, spec: FieldSpec) -> float | int:
-        """A number with at most six figures, within the range."""
+        """A number of three figures, as a person would choose it, within the range; of six where that is narrow."""
         assert self.low is not None and self.high is not None
         if spec.kind == "whole":
             return round(value)
-        return min(self.high, max(self.low, float(f"{value:.6g}")))
+        figures = 3 if self.high - self.low > 0.1 * abs(self.high) else 6
+        return min(self.high, max(self.low, float(f"{value:.{figures}g}")))
 
 
 def suggested(spec: FieldSpec, base: RunConfig) -> Varied:
@@ -209,15 +210,19 @@ class Exploration(Frozen):
         """What the configuration says of a setting. Raises ConfigError."""
         return spec_of(varied.path, self.base.method.name)
 
+    @property
+    def axes(self) -> tuple[tuple[Any, ...], ...]:
+        """Each setting's values on a grid."""
+        return tuple(varied.grid(self.spec(varied)) for varied in self.varied)
+
     def grid(self) -> Iterator[dict[str, Any]]:
         """Every combination, the last setting changing quickest."""
-        axes = [varied.grid(self.spec(varied)) for varied in self.varied]
-        return (dict(zip(self.paths, values, strict=True)) for values in itertools.product(*axes))
+        return (dict(zip(self.paths, values, strict=True)) for values in itertools.product(*self.axes))
 
     @property
     def combinations(self) -> int:
         """How many combinations a grid has."""
-        return math.prod(len(varied.grid(self.spec(varied))) for varied in self.varied)
+        return math.prod(map(len, self.axes))
 
     @property
     def most_points(self) -> int:

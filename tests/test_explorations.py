@@ -114,15 +114,16 @@ def test_the_next_values_lie_in_range_and_are_the_same_for_the_same_history(samp
     assert len({tuple(one.values.items()) for one in told}) == 12
 
 
-def test_tpe_looks_where_it_was_good() -> None:
-    exploration = explored(STRENGTH, sampler="tpe")
-    told: list[Told] = []
-    for _ in range(25):
-        values = explorations.ask(exploration, told)
-        assert values is not None
-        told.append(Told(values, 1 - abs(math.log10(values["method.strength"]) - 3) / 4))
-    off = [abs(math.log10(one.values["method.strength"]) - 3) for one in told]
-    assert sum(off[-10:]) / 10 < 0.5 * sum(off[:5]) / 5
+def test_tpe_looks_where_it_was_good_and_chance_does_not() -> None:
+    def mean_distance(sampler: str) -> float:
+        exploration, told = explored(STRENGTH, sampler=sampler), list[Told]()
+        for _ in range(25):
+            values = explorations.ask(exploration, told)
+            assert values is not None
+            told.append(Told(values, 1 - abs(math.log10(values["method.strength"]) - 3) / 4))
+        return sum(abs(math.log10(one.values["method.strength"]) - 3) for one in told[-15:]) / 15
+
+    assert mean_distance("tpe") < 0.6 * mean_distance("random")
 
 
 @pytest.mark.parametrize("sampler", ["grid", "random", "tpe"])
@@ -340,13 +341,26 @@ def test_a_curve_holds_every_figure_in_the_order_of_the_setting(store: Store) ->
     assert figure.layout.xaxis.type == "log" and figure.layout.yaxis.range == (0, 102)
 
 
-def test_a_heat_map_frames_the_best(store: Store) -> None:
+def test_a_heat_map_frames_the_best_and_leaves_room_for_what_is_not_tried(store: Store) -> None:
     exploration = explored({**STRENGTH, "steps": 2}, LABELS)
-    varied = exploration.varied
-    info = exploration_figures.plane_info(tried(store, exploration), (varied[0], varied[1]))
+    settings = (exploration.varied[0], exploration.varied[1])
+    found = tried(store, exploration)
+    info = exploration_figures.heat_map_info(found[:3], settings, exploration.axes)
+    assert info.across == ["1", "10\u202f000"] and info.up == ["sampled", "exact"]
+    assert info.percent == [[pytest.approx(40), pytest.approx(60)], [pytest.approx(40), None]]
+    assert info.which == [[0, 2], [1, None]] and info.best == (0, 1)
+    figure = exploration_figures.heat_map(info)
+    assert [note.text for note in figure.layout.annotations] == ["40", "60", "40"]
+    assert figure.layout.shapes[0].x0 == 0.5
+
+
+def test_random_places_lie_on_their_axes(store: Store) -> None:
+    exploration = explored({**STRENGTH, "steps": 2}, LABELS)
+    settings = (exploration.varied[0], exploration.varied[1])
+    info = exploration_figures.plane_info(tried(store, exploration), settings)
     assert info.x == [1, 1, 10000, 10000] and info.y == [0, 1, 0, 1]
     assert info.percent == pytest.approx([40, 40, 60, 60]) and info.best == 2
-    figure = exploration_figures.heat_map(info)
+    figure = exploration_figures.plane(info)
     assert list(figure.data[0].marker.line.width) == [0, 0, 3, 0]
     assert list(figure.layout.yaxis.ticktext) == ["sampled", "exact"]
 
@@ -363,7 +377,9 @@ def test_empty_figures_keep_their_axes() -> None:
     exploration = explored(STRENGTH, LABELS, EPOCHS)
     strength, labels, _ = exploration.varied
     assert exploration_figures.curve(exploration_figures.curve_info([], strength)).layout.xaxis.range is not None
-    assert exploration_figures.heat_map(exploration_figures.plane_info([], (strength, labels))).layout.xaxis.range
+    assert exploration_figures.plane(exploration_figures.plane_info([], (strength, labels))).layout.xaxis.range
+    tiles = exploration_figures.heat_map_info([], (strength, labels), exploration.axes[:2])
+    assert exploration_figures.heat_map(tiles).layout.xaxis.range == (-0.5, 4.5)
     assert exploration_figures.parallel(exploration_figures.parallel_info([], exploration.varied)).layout.annotations
     assert exploration_figures.best_of([]) is None
 

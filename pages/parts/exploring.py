@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable
 from dataclasses import dataclass
+from functools import partial
 
 import pandas as pd
 import streamlit as st
@@ -118,8 +119,10 @@ def moving(
 
     @st.fragment(run_every=1 if live else None)
     def take() -> None:
-        best = follow(name).best
-        if st.button("Use the best", icon=":material/star:", width="stretch", disabled=best is None) and best:
+        seen = follow(name)
+        best, kind = seen.best, "primary" if seen.record.state == "complete" else "secondary"
+        act = {"type": kind, "icon": ":material/star:", "width": "stretch", "key": "use", "disabled": best is None}
+        if st.button("Use the best", **act) and best:
             st.switch_page("pages/launch.py", query_params={"run": best.run})
 
     @st.fragment(run_every=1 if live else None)
@@ -214,7 +217,7 @@ def main_button(seen: Seen) -> None:
     else:
         more = min(explorations.MOST_RUNS, 2 * exploration.runs)
         act = {"on_click": go_on, "args": (record, findings, more), "help": f"A budget of {more} runs."}
-        st.button("Try more", type="primary", icon=":material/add:", width="stretch", key="more", **act)
+        st.button("Try more", icon=":material/add:", width="stretch", key="more", **act)
 
 
 # ---- what was found -------------------------------------------------------------------------------------------------
@@ -280,6 +283,7 @@ def found(seen: Seen) -> None:
             "run": st.column_config.LinkColumn("run", display_text="open", width="small"),
             **{name: st.column_config.NumberColumn(name, format="%.1f %%") for name in _PERCENT},
             "training": st.column_config.NumberColumn("training", format="%.1f s"),
+            **{v.name: st.column_config.NumberColumn(v.name, format="%.4g") for v in exploration.varied if v.numeric},
         },
     )
     experiment_bar.earlier_versions(seen.findings)
@@ -287,21 +291,28 @@ def found(seen: Seen) -> None:
 
 def draw(exploration: Exploration, tried: list[Tried], version: Hashable, height: int = CHART) -> None:
     """A curve, a heat map or parallel coordinates; a click on a point opens its run."""
-    settings = exploration.varied
-    match len(settings):
-        case 1:
-            make = lambda: exploration_figures.curve(exploration_figures.curve_info(tried, settings[0]))  # noqa: E731
-        case 2:
-            make = lambda: exploration_figures.heat_map(  # noqa: E731
-                exploration_figures.plane_info(tried, (settings[0], settings[1]))
-            )
-        case _:
-            make = lambda: exploration_figures.parallel(exploration_figures.parallel_info(tried, settings))  # noqa: E731
-    picked = live_plot.draw(make, f"explore-{len(settings)}", height, version=version, picks=True)
-    if picked is not None:
-        number = picked.trace if len(settings) == 3 else picked.point[0]
-        if number < len(tried):
-            st.switch_page("pages/watch.py", query_params={"run": tried[number].run})
+    settings, key = exploration.varied, f"explore-{len(exploration.varied)}-{exploration.sampler}"
+    pick = partial(live_plot.draw, key=key, height=height, version=version, picks=True)
+    number: int | None = None
+    if len(settings) == 1:
+        curve = exploration_figures.curve_info(tried, settings[0])
+        if picked := pick(lambda: exploration_figures.curve(curve)):
+            number = picked.point[0]
+    elif len(settings) == 3:
+        lines = exploration_figures.parallel_info(tried, settings)
+        if picked := pick(lambda: exploration_figures.parallel(lines)):
+            number = picked.trace
+    elif exploration.sampler == "grid":
+        tiles = exploration_figures.heat_map_info(tried, (settings[0], settings[1]), exploration.axes)
+        if picked := pick(lambda: exploration_figures.heat_map(tiles)):
+            row, column = picked.point
+            number = tiles.which[row][column]
+    else:
+        plane = exploration_figures.plane_info(tried, (settings[0], settings[1]))
+        if picked := pick(lambda: exploration_figures.plane(plane)):
+            number = picked.point[0]
+    if number is not None and number < len(tried):
+        st.switch_page("pages/watch.py", query_params={"run": tried[number].run})
 
 
 def matters(record: ExplorationRecord) -> None:

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from labcore import explorations
 from labcore.store import Store
+from tests.conftest import tiny
 
 sync_api = pytest.importorskip("playwright.sync_api")
 CHROMIUM = Path("/usr/bin/chromium")
@@ -210,3 +212,33 @@ def test_a_live_page_does_not_grow(home: Path) -> None:
         page.locator(".clicks", has_text="1").wait_for()
         page.wait_for_timeout(1000)
         assert page.locator(".clicks").inner_text() == "1"
+
+
+def test_an_exploration_fills_by_itself_and_its_points_open_their_runs(
+    address: str, page: "sync_api.Page", home: Path
+) -> None:
+    store = Store(home)
+    page.goto(address)  # the first page of a fresh server
+    page.get_by_role("button", name="Start the story").wait_for()
+    strength = {"path": "method.strength", "low": 1.0, "high": 1e4, "steps": 3, "log": True}
+    exploration = explorations.parse_exploration({"base": tiny("ewc").model_dump(), "varied": [strength]})
+    name = explorations.create(store, exploration)
+    page.goto(f"{address}/explore?exploration={name}")
+    page.get_by_text("0 of 3 runs").wait_for()
+    page.get_by_text("3 of 3 runs").wait_for()
+    page.get_by_role("button", name="All tried").wait_for()
+    assert page.evaluate(POINTS) == 3
+    middle = page.locator(f"{CURVE} .scatterlayer .trace").first.locator(".point").nth(1)
+    middle.wait_for()
+    box = middle.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.wait_for_timeout(300)
+    page.mouse.down()
+    page.mouse.up()
+    page.wait_for_url("**/watch?run=*")
+    run = page.url.split("run=")[1]
+    assert store.config(run).method.model_dump()["strength"] == 100
+    page.goto(f"{address}/explore?exploration={name}")
+    page.get_by_role("button", name="Use the best").click()
+    page.get_by_text("How should it learn them").wait_for()

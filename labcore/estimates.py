@@ -14,7 +14,7 @@ from labcore.configs import BACKBONES, EWCConfig, Frozen, PackNetConfig, RunConf
 from labcore.store import Store, write_atomically
 
 # As in the trainer, which this module must not import: live images of a task, live points of a phase, images at once.
-_LIVE_IMAGES, _LIVE_POINTS, _CHUNK = 50, 8, 100
+_LIVE_IMAGES, _LIVE_POINTS, _CHUNK, _TIMED = 50, 8, 50, 100
 # A weight in training: itself, its gradient, Adam's two means; float32.
 _BYTES_A_TRAINED_WEIGHT = 16
 # What torch's own libraries take in a process's first steps: 80 to 110 MB measured.
@@ -102,7 +102,7 @@ def estimate(config: RunConfig, speed: Speed) -> Estimate:
     """Seconds and bytes for the whole run, every stage and every measurement counted."""
     counts = [tasks.counts(task.name, task.images_per_class) for task in config.tasks]
     milliseconds = sum(_stage_ms(config, speed, counts, stage) for stage in range(1, len(counts) + 1))
-    milliseconds += 5 * min(_CHUNK, counts[0][2]) * speed.single_ms
+    milliseconds += 5 * min(_TIMED, counts[0][2]) * speed.single_ms
     return Estimate(milliseconds / 1000, _memory(config, speed, counts))
 
 

@@ -22,7 +22,6 @@ from torch import Tensor
 
 from labcore import ENGINE_VERSION, backbones, checkpoints, tasks
 from labcore.batches import (
-    CHUNK,
     LARGEST_FEATURE_CACHE,
     Lesson,
     LoadedTask,
@@ -64,6 +63,7 @@ from labcore.store import atomic_path, home
 
 # Live accuracy is measured on this many validation images of each task, at this many even intervals of a stage.
 LIVE_IMAGES = 50
+TIMED_IMAGES = 100
 LIVE_INTERVALS = 8
 # Loss terms are told this often: about a hundred times a phase, and at least every ten steps.
 LOGS_A_PHASE = 100
@@ -732,7 +732,7 @@ class _Run:
     def _test_ms_per_image(self) -> float:
         """Median of five warm passes over up to 100 test images of task 1, one at a time."""
         task = self.tasks[0]
-        overlay, images = self._overlay(task), task.test.images[:CHUNK]
+        overlay, images = self._overlay(task), task.test.images[:TIMED_IMAGES]
         self.network.let_statistics_move([])
 
         def one_pass(count: int) -> float:

@@ -2,8 +2,10 @@
 
 import torch
 
-from labcore.batches import CHUNK
 from labcore.methods.base import Method
+
+# Part of what the statistics are: each batch's own count alike.
+_STATISTICS_BATCH = 100
 
 
 class FixedTrunk(Method):
@@ -32,8 +34,8 @@ class FixedTrunk(Method):
             layer.momentum = None  # a plain mean over the batches
         network.let_statistics_move(range(len(network.trunk.block_names)))
         images = self.tasks[0].train.images
-        for start in range(0, len(images), CHUNK):
-            network.trunk(network.trunk.normalise(images[start : start + CHUNK]))
+        for start in range(0, len(images), _STATISTICS_BATCH):
+            network.trunk(network.trunk.normalise(images[start : start + _STATISTICS_BATCH]))
         network.let_statistics_move([])
         for layer in network.norm_layers.values():
             layer.momentum = 0.1

@@ -336,6 +336,8 @@ def _describe_findings(findings: experiments.Findings) -> str:
         accuracy = measures.percents(findings.spread(arm.label, "accuracy"))
         took = measures.with_sd(findings.spread(arm.label, "train_seconds"), "s")
         lines.append(f"  {arm.label:36} average accuracy {accuracy:14} training {took}")
+    work = findings.work
+    lines.append(f"  In all {measures.amount('s', work.spent)} of training and measuring; {work.shared}.")
     return "\n".join([*lines, *findings.told()])
 
 

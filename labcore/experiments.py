@@ -10,18 +10,19 @@ What is a finished run's is read once (`Reader`), so that looking again costs ne
 """
 
 import contextlib
+import dataclasses
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from labcore import estimates
 from labcore.configs import ConfigError, RunConfig, parse, with_settings
 from labcore.energy import Country
-from labcore.measures import MEASURES, Difference, Finished, Spread, crossing, last_stage_curve, percents
-from labcore.results import RunResult
+from labcore.measures import MEASURES, Difference, Finished, Spread, amount, crossing, last_stage_curve, percents
+from labcore.results import RunResult, StageResult
 from labcore.store import RunRecord, Store, UnknownRun, write_atomically
 from labcore.units import plain
 
@@ -128,6 +129,34 @@ class Cell:
             return "missing"
         return "lost" if self.record.lost else self.record.state
 
+    @property
+    def reused_stages(self) -> list[int]:
+        """The stages, from 1, that a finished run took from earlier runs."""
+        stages = self.finished.result.stages if self.finished else ()
+        return [number for number, stage in enumerate(stages, 1) if stage.reused]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Seconds of training and measuring that runs `spent`; `reused` of so many `stages` came from earlier runs, and
+    once took so many seconds (`saved`).
+    """
+
+    spent: float
+    reused: int
+    stages: int
+    saved: float
+
+    @property
+    def shared(self) -> str:
+        """How much was shared, in a few words."""
+        saved = f": {amount('s', self.saved)} of training saved" if self.reused else ""
+        return f"{self.reused} of {self.stages} stages taken from earlier runs{saved}"
+
+
+def _seconds(stages: Iterable[StageResult]) -> float:
+    return sum(stage.train_seconds + stage.evaluation_seconds for stage in stages)
+
 
 @dataclass(frozen=True, slots=True)
 class Findings:
@@ -194,6 +223,13 @@ class Findings:
         ]
         return max(found, key=lambda pair: pair[0])[1] if found else None
 
+    @property
+    def work(self) -> "Work":
+        """What its finished runs cost, and what they shared."""
+        stages = [stage for cell in self.cells if cell.finished for stage in cell.finished.result.stages]
+        reused = [stage for stage in stages if stage.reused]
+        return Work(_seconds(stages) - _seconds(reused), len(reused), len(stages), _seconds(reused))
+
     def told(self) -> list[str]:
         """What it shows, in sentences, with what is missing named last."""
         if not any(cell.finished for cell in self.cells):
@@ -215,6 +251,7 @@ class Findings:
             "title": self.experiment.title,
             "seeds": list(self.experiment.seeds),
             "complete": self.complete,
+            "work": dataclasses.asdict(self.work),
             "arms": [
                 {
                     "label": arm.label,
@@ -225,6 +262,7 @@ class Findings:
                             "state": cell.state,
                             "run": cell.record.run if cell.record else None,
                             "error": cell.record.error if cell.record else None,
+                            "reused_stages": cell.reused_stages,
                             "earlier_versions": list(cell.older),
                         }
                         for cell in self.of(arm.label)
@@ -386,11 +424,7 @@ class Reader:
         for cell in findings.cells:
             if cell.finished:
                 continue
-            took = [
-                sum(stage.train_seconds + stage.evaluation_seconds for stage in other.finished.result.stages)
-                for other in findings.of(cell.arm.label)
-                if other.finished
-            ]
+            took = [_seconds(o.finished.result.stages) for o in findings.of(cell.arm.label) if o.finished]
             whole = sum(took) / len(took) if took else self.seconds(cell.config, device)
             if whole is None:
                 return None

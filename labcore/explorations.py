@@ -395,33 +395,6 @@ def _told(values: Mapping[str, Any], cells: Sequence[Cell]) -> Told:
     return Told(values, sum(known) / len(known) if len(known) == len(cells) else None)
 
 
-def seconds_used(findings: Findings) -> float:
-    """Seconds of training and measuring that its finished runs took themselves; stages that were there cost nothing."""
-    return sum(
-        stage.train_seconds + stage.evaluation_seconds
-        for cell in findings.cells
-        if cell.finished
-        for stage in cell.finished.result.stages
-        if not stage.reused
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Shared:
-    """Stages of finished runs that were taken from earlier runs, of so many, and the seconds that they once took."""
-
-    reused: int
-    stages: int
-    seconds: float
-
-
-def shared_work(findings: Findings) -> Shared:
-    """How much of the work was shared."""
-    stages = [stage for cell in findings.cells if cell.finished for stage in cell.finished.result.stages]
-    reused = [stage for stage in stages if stage.reused]
-    return Shared(len(reused), len(stages), sum(stage.train_seconds + stage.evaluation_seconds for stage in reused))
-
-
 def create(store: Store, exploration: Exploration) -> str:
     """Write it down and let it begin; its name. Raises StoreError."""
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
@@ -571,7 +544,7 @@ def _spent(record: ExplorationRecord, findings: Findings) -> str | None:
     if len(record.asked) - len(record.refused) >= exploration.most_points:
         every = exploration.sampler == "grid"
         return "Every combination was tried." if every else f"The budget of {exploration.runs} runs is used."
-    if exploration.minutes is not None and seconds_used(findings) >= 60 * exploration.minutes:
+    if exploration.minutes is not None and findings.work.spent >= 60 * exploration.minutes:
         return f"The budget of {exploration.minutes:g} minutes is used."
     return None
 

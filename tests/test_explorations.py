@@ -195,7 +195,7 @@ def test_the_budget_of_minutes_counts_training_that_was_done(store: Store) -> No
         for cell in look(store, name)[1].having("queued"):
             stories.told(store, cell.config, [[0.9], [0.5, 0.8]], seconds=2.0)
     record, findings = look(store, name)
-    assert explorations.seconds_used(findings) > 6
+    assert findings.work.spent > 6
     assert record.ended == "The budget of 0.1 minutes is used." and len(record.asked) < 5
 
 
@@ -312,8 +312,9 @@ def test_a_worker_trains_it_to_its_end_and_shares_the_first_stage(store: Store) 
     worker.work(store, "cpu", until_idle=True, maps="none")
     record, findings = look(store, name)
     assert record.state == "complete" and findings.complete
-    shared = explorations.shared_work(findings)
-    assert (shared.reused, shared.stages) == (1, 4) and shared.seconds > 0
+    assert (findings.work.reused, findings.work.stages) == (1, 4) and findings.work.saved > 0
+    assert [cell.reused_stages for cell in findings.cells] == [[], [1]]
+    assert findings.work.shared.startswith("1 of 4 stages taken from earlier runs: ")
     best = exploration_figures.best_of(exploration_figures.tried_info(findings, record.exploration.varied))
     assert best is not None and store.config(best.run).method.name == "ewc"
 

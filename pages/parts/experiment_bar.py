@@ -52,9 +52,9 @@ def line(findings: Findings) -> None:
     done = sum(cell.finished is not None for cell in findings.cells)
     with st.container(height=44, border=False):
         if findings.complete:
-            st.html(
-                f'<div class="lab-term">{_runs(total)}, measured on this machine or taken from what was here.</div>'
-            )
+            work = findings.work
+            words = f"{_runs(total)}, {lab.seconds(work.spent)} of training and measuring; {work.shared}."
+            st.html(f'<div class="lab-term">{words}</div>')
             return
         left = lab.reader().seconds_left(findings, lab.chosen_device(), progress)
         if left is None:

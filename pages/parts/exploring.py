@@ -9,9 +9,9 @@ import streamlit as st
 
 from labcore import experiments, exploration_figures, explorations, worker
 from labcore.configs import METHOD_TITLES, ConfigError
-from labcore.experiments import Experiment, Findings
+from labcore.experiments import Experiment, Findings, Work
 from labcore.exploration_figures import Tried
-from labcore.explorations import Exploration, ExplorationRecord, Shared
+from labcore.explorations import Exploration, ExplorationRecord
 from labcore.store import StoreError
 from labcore.units import plain
 from pages.parts import experiment_bar, lab, live_plot, runs
@@ -30,7 +30,7 @@ LOOK_FOR = {
 class Seen:
     """An exploration as it stands, and what it shows: worked out once for all sessions, whenever something changes.
 
-    `done` runs are finished, which took `used` seconds.
+    `done` runs are finished.
     """
 
     record: ExplorationRecord
@@ -39,8 +39,7 @@ class Seen:
     best: Tried | None
     told: list[str]
     done: int
-    used: float
-    shared: Shared
+    work: Work
     table: pd.DataFrame
 
     @property
@@ -66,8 +65,7 @@ def _seen(root: str, name: str, stamp: tuple[int, bool], version: int, _findings
         exploration_figures.best_of(tried),
         _findings.told(),
         sum(cell.finished is not None for cell in _findings.cells),
-        explorations.seconds_used(_findings),
-        explorations.shared_work(_findings),
+        _findings.work,
         table(record, _findings),
     )
 
@@ -225,7 +223,7 @@ def main_button(seen: Seen) -> None:
 
 def line(seen: Seen) -> None:
     """How far and how long, in a line of constant height."""
-    record, findings, shared = seen.record, seen.findings, seen.shared
+    record, findings = seen.record, seen.findings
     if problem := st.session_state.pop("explore-problem", None):
         st.error(problem, icon=":material/error:")
     exploration = record.exploration
@@ -236,9 +234,8 @@ def line(seen: Seen) -> None:
         parts.append(time_left(seen, total, progress))
     elif record.ended:
         parts.append(record.ended.removesuffix("."))
-    if shared.stages:
-        saved = f": {lab.seconds(shared.seconds)} of training saved" if shared.reused else ""
-        parts.append(f"{shared.reused} of {shared.stages} stages taken from earlier runs{saved}")
+    if seen.work.stages:
+        parts.append(seen.work.shared)
     with st.container(height=48, border=False):
         share = (seen.done + sum(progress.values())) / max(1, total)
         st.html(f"{runs.bar(share)}<div class='lab-term'>{' · '.join(parts)}</div>")
@@ -252,12 +249,12 @@ def line(seen: Seen) -> None:
 def time_left(seen: Seen, total: int, progress: dict[str, float]) -> str:
     """By the mean of its finished runs, else by this machine's speed."""
     exploration = seen.record.exploration
-    each = lab.reader().seconds(exploration.base, lab.chosen_device()) if not seen.done else seen.used / seen.done
+    each = lab.reader().seconds(exploration.base, lab.chosen_device()) if not seen.done else seen.work.spent / seen.done
     if each is None:
         return "how long it takes is being measured"
     left = each * (total - seen.done - sum(progress.values()))
     if exploration.minutes:
-        left = min(left, 60 * exploration.minutes - seen.used)
+        left = min(left, 60 * exploration.minutes - seen.work.spent)
     return f"≈ {lab.seconds(max(0.0, left))} left, estimated"
 
 

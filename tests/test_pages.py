@@ -436,6 +436,7 @@ def test_which_to_use_ranks_what_was_measured(store: Store) -> None:
 def test_a_question_is_explained_asked_and_answered(store: Store, name: str) -> None:
     test = app("compare", view="ask", ask=name)
     assert "Nobody knows yet" in text(test)
+    assert any("recorded, not measured here" in expander.label for expander in test.expander)
     button(test, "Find out").click().run()  # type: ignore[attr-defined]
     assert not test.exception
     experiment = questions.named(name)

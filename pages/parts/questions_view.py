@@ -1,5 +1,7 @@
 """The article's questions and its opening: why it is asked, one button, and the answer with its spread."""
 
+from pathlib import Path
+
 import streamlit as st
 
 from labcore import comparisons, questions
@@ -35,6 +37,27 @@ WHY = {
 }
 
 
+# Where docs/questions.md tells what was found when the lab was made.
+RECORDED = Path(__file__).parents[2] / "docs" / "questions.md"
+SECTIONS = {
+    "q1": "Q1:",
+    "q2": "Q2:",
+    "q3": "Q3:",
+    "starts": "The opening: does it matter",
+    "recycle": "The opening: what does",
+}
+
+
+def recorded(name: str) -> str:
+    """The answer that was found elsewhere, as Markdown; empty where the document is not there."""
+    try:
+        text = RECORDED.read_text(encoding="utf-8")
+    except OSError:
+        return ""
+    sections = (section.partition("\n") for section in text.split("\n## ")[1:])
+    return next((body.strip() for title, _, body in sections if title.startswith(SECTIONS[name])), "")
+
+
 def show() -> None:
     """A question's card: chosen in the address."""
     name = lab.view_of("ask", "Question", SHORT)
@@ -44,12 +67,15 @@ def show() -> None:
     head.title(NAMED[name].title, anchor=False)
     st.write(WHY[name])
     moving(name, experiment, live, action)
+    if found := recorded(name):
+        with st.expander("What was found on another machine (recorded, not measured here)"):
+            st.markdown(found)
     with st.expander("How it is computed"):
         st.markdown(
             f"""
 {len(experiment.arms)} settings with the same {len(experiment.seeds)} seeds:
 {", ".join(arm.label for arm in experiment.arms)}
-Runs that are here already are used; docs/questions.md has the answers found on another machine. A difference is taken
+Runs that are here already are used. A difference is taken
 seed by seed; it is called *clear* beyond Student's 95 % interval, *likely* beyond twice its standard error only, else
 *no difference seen*. On the command line:
 """

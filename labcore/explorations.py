@@ -381,6 +381,11 @@ class ExplorationRecord(Frozen):
             for one in self.asked
         ]
 
+    def spent(self, findings: Findings) -> float:
+        """Seconds of training and measuring that it caused: runs that were there before it began cost nothing."""
+        cells = (cell for cell in findings.cells if cell.record is not None and cell.record.submitted >= self.created)
+        return Findings(findings.experiment, tuple(cells), findings.version).work.spent
+
     @property
     def refused(self) -> list[str]:
         """Why some combinations have no run."""
@@ -502,27 +507,24 @@ def advance(store: Store, reader: Reader) -> None:
                     _next(store, reader, read(store, name))
                 except Exception as error:
                     log.exception("Exploration %s broke off", name)
-                    _end(store, name, None, f"It broke off: {type(error).__name__}: {error}")
+                    _break_off(store, name, f"It broke off: {type(error).__name__}: {error}")
 
 
 def _next(store: Store, reader: Reader, record: ExplorationRecord) -> None:
     """Queue combinations until as many are open as there are workers for them, or the exploration is over."""
     exploration = record.exploration
     workers = sum(exploration.device in ("auto", worker.device) for worker in store.workers())
+    before = len(record.asked)
     while True:
         findings = reader.look(record.experiment())
         told = record.told(findings)
         if sum(one.open for one in told) >= max(1, workers):
-            return
-        found = importance(exploration, told)
-        if found != record.importance:
-            record = record.model_copy(update={"importance": found})
-            _put(store, record.name, record)
+            break
         values = ask(exploration, told) if (why := _spent(record, findings)) is None else None
         if values is None:
             if not findings.live:
-                _end(store, record.name, record, why or "Every combination was tried.")
-            return
+                record = record.model_copy(update={"ended": why or "Every combination was tried."})
+            break
         try:
             arm = exploration.arm(values)
         except ConfigError as error:
@@ -534,6 +536,10 @@ def _next(store: Store, reader: Reader, record: ExplorationRecord) -> None:
             asked = Asked(values=values)
         record = record.model_copy(update={"asked": (*record.asked, asked)})
         _put(store, record.name, record)
+    if record.ended or len(record.asked) > before:
+        _put(store, record.name, record.model_copy(update={"importance": importance(exploration, told)}))
+    if record.ended:
+        _marker(store, record.name).unlink(missing_ok=True)
 
 
 def _spent(record: ExplorationRecord, findings: Findings) -> str | None:
@@ -544,13 +550,13 @@ def _spent(record: ExplorationRecord, findings: Findings) -> str | None:
     if len(record.asked) - len(record.refused) >= exploration.most_points:
         every = exploration.sampler == "grid"
         return "Every combination was tried." if every else f"The budget of {exploration.runs} runs is used."
-    if exploration.minutes is not None and findings.work.spent >= 60 * exploration.minutes:
+    if exploration.minutes is not None and record.spent(findings) >= 60 * exploration.minutes:
         return f"The budget of {exploration.minutes:g} minutes is used."
     return None
 
 
-def _end(store: Store, name: str, record: ExplorationRecord | None, why: str) -> None:
+def _break_off(store: Store, name: str, why: str) -> None:
+    """End an exploration that cannot go on; one that cannot even be read loses its marker alone."""
     with contextlib.suppress(ConfigError):
-        record = record or read(store, name)
-        _put(store, name, record.model_copy(update={"ended": why}))
+        _put(store, name, read(store, name).model_copy(update={"ended": why}))
     _marker(store, name).unlink(missing_ok=True)

@@ -173,6 +173,7 @@ def test_runs_that_exist_are_used_and_cost_no_wait(store: Store) -> None:
     explorations.advance(store, Reader(store))
     record, findings = look(store, name)
     assert len(record.asked) == 4 and len(findings.having("complete")) == 3
+    assert findings.work.spent > 0 and record.spent(findings) == 0
 
 
 def test_the_budget_of_runs_counts_every_seed(store: Store) -> None:
@@ -195,7 +196,7 @@ def test_the_budget_of_minutes_counts_training_that_was_done(store: Store) -> No
         for cell in look(store, name)[1].having("queued"):
             stories.told(store, cell.config, [[0.9], [0.5, 0.8]], seconds=2.0)
     record, findings = look(store, name)
-    assert findings.work.spent > 6
+    assert record.spent(findings) > 6
     assert record.ended == "The budget of 0.1 minutes is used." and len(record.asked) < 5
 
 

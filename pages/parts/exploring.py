@@ -254,7 +254,7 @@ def time_left(seen: Seen, total: int, progress: dict[str, float]) -> str:
         return "how long it takes is being measured"
     left = each * (total - seen.done - sum(progress.values()))
     if exploration.minutes:
-        left = min(left, 60 * exploration.minutes - seen.work.spent)
+        left = min(left, 60 * exploration.minutes - seen.record.spent(seen.findings))
     return f"≈ {lab.seconds(max(0.0, left))} left, estimated"
 
 

@@ -239,6 +239,11 @@ class BackboneConfig(Frozen):
         description="Batch normalisation: fixed, a scale and shift a task, all of it a task, or everything shared.",
     )
 
+    @property
+    def norm_by_task(self) -> bool:
+        """Whether each task has its own scale and shift; a network without normalisation ignores the setting."""
+        return BACKBONES[self.name].has_norm and self.norm in ("affine_per_task", "per_task")
+
 
 class TaskConfig(Frozen):
     """One job in the sequence."""
@@ -307,14 +312,20 @@ class MethodConfig(Frozen):
         return {} if self.stage_config(stage, stages) == BASE else None
 
 
-class FineTuningConfig(MethodConfig):
-    """Goes on training the whole network on the new job. Simple and quick, and it forgets."""
+class _TrainsTrunkConfig(MethodConfig):
+    """What is common to methods that train the trunk as it is."""
 
-    name: Literal["fine_tuning"] = "fine_tuning"
+    name: str
     trunk_lr_scale: Number = Field(1.0, ge=0, le=10, description="Trunk's step size, times this. 0 trains heads alone.")
     frozen_blocks: Whole = Field(
         0, ge=0, le=64, description="First blocks that stay as they are.", json_schema_extra=_unit("blocks")
     )
+
+
+class FineTuningConfig(_TrainsTrunkConfig):
+    """Goes on training the whole network on the new job. Simple and quick, and it forgets."""
+
+    name: Literal["fine_tuning"] = "fine_tuning"
 
     def stage_config(self, stage: int, stages: int) -> dict[str, Any]:
         """The base class's for every stage, as long as the trunk moves whole and at full speed."""
@@ -333,14 +344,10 @@ class FeatureExtractionConfig(MethodConfig):
     )
 
 
-class SeparateCopiesConfig(MethodConfig):
+class SeparateCopiesConfig(_TrainsTrunkConfig):
     """Copies the starting network for every job. Forgets nothing; memory grows with every job."""
 
     name: Literal["separate_copies"] = "separate_copies"
-    trunk_lr_scale: Number = Field(1.0, ge=0, le=10, description="Trunk's step size, times this. 0 trains heads alone.")
-    frozen_blocks: Whole = Field(
-        0, ge=0, le=64, description="First blocks that stay as they are.", json_schema_extra=_unit("blocks")
-    )
 
 
 class JointConfig(MethodConfig):

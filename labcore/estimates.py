@@ -116,7 +116,7 @@ def _stage_ms(config: RunConfig, speed: Speed, counts: list[tuple[int, int, int]
     if isinstance(method, PackNetConfig) and method.prunes(stage, len(counts)) and method.retrain_epochs:
         epochs.append(method.retrain_epochs)
     # By-task normalisation takes the pictures through the trunk once for every old head, too.
-    passes = stage if method.name == "lwf" and _norm_by_task(config) else 1
+    passes = stage if method.name == "lwf" and config.backbone.norm_by_task else 1
     whole = sum(_training_ms(speed, read, passed, training.batch_size, held) for passed in epochs) * passes
     if training.head_warmup_epochs and not _starts_fresh(config, stage):
         whole += _training_ms(speed, images, training.head_warmup_epochs, training.batch_size, 1.0)
@@ -156,10 +156,6 @@ def _memory(config: RunConfig, speed: Speed, counts: list[tuple[int, int, int]])
     )
 
 
-def _norm_by_task(config: RunConfig) -> bool:
-    return BACKBONES[config.backbone.name].has_norm and config.backbone.norm in ("affine_per_task", "per_task")
-
-
 def _starts_fresh(config: RunConfig, stage: int) -> bool:
     """Whether a stage begins on a trunk that knows nothing, so that no head warms up."""
     if config.backbone.start == "pretrained":
@@ -176,7 +172,7 @@ def _starts_fresh(config: RunConfig, stage: int) -> bool:
 def _still_share(config: RunConfig, stage: int) -> float:
     """Which part of the trunk cannot change in a stage, and so is run once: 0 to 1."""
     method = config.method
-    if _norm_by_task(config):
+    if config.backbone.norm_by_task:
         return 0.0
     if method.name == "feature_extraction":
         return 0.0 if stage == 1 and config.kept_trunk == "first_task" else 1.0

@@ -41,11 +41,6 @@ class Network(nn.Module):
             f"{name}.{part}" for name in layers for part in ("running_mean", "running_var", "num_batches_tracked")
         )
 
-    @property
-    def norm_by_task(self) -> bool:
-        """Whether each task has its own scale and shift; a network without normalisation ignores the setting."""
-        return bool(self.norm_layers) and self.config.norm in ("affine_per_task", "per_task")
-
     def _new_trunk(self) -> backbones.Trunk:
         generator = stream(self.seed, "trunk")
         config = self.config
@@ -67,7 +62,7 @@ class Network(nn.Module):
             head.weight.copy_((2 * draw - 1) * bound)
             head.bias.zero_()
         self.heads[str(task)] = head
-        if self.norm_by_task:
+        if self.config.norm_by_task:
             self.norms[task] = self.new_norm(self.norms[1] if task > 1 else self.trunk_norm())
 
     def trunk_norm(self) -> dict[str, Tensor]:

@@ -461,10 +461,6 @@ class Store:
                         found[what] += status.st_size
         return found
 
-    def bytes_used(self) -> int:
-        """Bytes of all runs, records and caches."""
-        return sum(self.usage().values())
-
     # ---- workers ----------------------------------------------------------------------------------------------------
 
     def lock_device(self, device: str) -> int:

@@ -647,7 +647,6 @@ def test_the_store_says_what_lies_in_it(store: Store) -> None:
     assert usage["stages"] > 700_000
     assert 10_000 < usage["runs"] < 200_000
     assert usage["pictures"] > 100_000
-    assert store.bytes_used() == sum(usage.values())
     record = json.loads((next((store.cache / "stages").glob("*/stage.json"))).read_text())
     assert record.keys() == {"network", "events", "peak_memory"}
 

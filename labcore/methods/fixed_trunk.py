@@ -39,5 +39,5 @@ class FixedTrunk(Method):
         network.let_statistics_move([])
         for layer in network.norm_layers.values():
             layer.momentum = 0.1
-        if network.norm_by_task:
+        if network.config.norm_by_task:
             network.norms[1] = network.new_norm(network.trunk_norm())

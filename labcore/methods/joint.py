@@ -30,7 +30,7 @@ class Joint(Method):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """`new task` and `old tasks`: each image's loss by its own task's head, over the size of the whole batch."""
         network = self.network
-        features = None if network.norm_by_task else network.run_blocks(batch.inputs, {}, batch.first)
+        features = None if network.config.norm_by_task else network.run_blocks(batch.inputs, {}, batch.first)
         terms = {"new task": batch.inputs.new_zeros(())}
         if batch.task > 1:
             terms["old tasks"] = batch.inputs.new_zeros(())

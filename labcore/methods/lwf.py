@@ -41,7 +41,7 @@ class LwF(Method):
         network.let_statistics_move([])
         self.recorded, features = {}, None
         for old in range(1, stage):
-            if features is None or network.norm_by_task:
+            if features is None or network.config.norm_by_task:
                 features = run_first_blocks(network, self.overlay(old), pictures, blocks, self.should_stop)
             head = network.heads[str(old)]
             self.recorded[old] = torch.cat([head(chunk) for chunk in torch.split(features, CHUNK)])
@@ -59,7 +59,7 @@ class LwF(Method):
         new = functional.cross_entropy(heads[str(batch.task)](features), batch.labels)
         old = new.new_zeros(())
         for task, recorded in self.recorded.items():
-            if network.norm_by_task:
+            if network.config.norm_by_task:
                 network.let_statistics_move([])  # an old task's own are as it left them
                 features = network.run_blocks(batch.inputs, self.overlay(task), batch.first)
             now = heads[str(task)](features)

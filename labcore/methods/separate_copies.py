@@ -35,7 +35,7 @@ class SeparateCopies(FineTuning):
         """Start over from where the run started."""
         if stage > 1:
             self.network.restart_trunk()
-            if self.network.norm_by_task:
+            if self.network.config.norm_by_task:
                 self.network.norms[stage] = self.network.new_norm(self.network.trunk_norm())
 
     @torch.no_grad()

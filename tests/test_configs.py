@@ -133,6 +133,11 @@ def test_presets_are_fair(preset: str) -> None:
         assert config.backbone.model_dump(exclude={"norm"}) == plain.backbone.model_dump(exclude={"norm"})
 
 
+def test_the_quick_preset_has_three_tasks_of_equal_size() -> None:
+    tasks = presets.preset("quick").tasks
+    assert [configs.tasks.counts(task.name, task.images_per_class)[0] for task in tasks] == [680] * 3
+
+
 def test_unknown_presets_and_methods_are_named() -> None:
     with pytest.raises(ConfigError, match="nope"):
         presets.preset("nope")

@@ -86,7 +86,7 @@ def opening() -> float:
                 page.goto("about:blank")
                 begun = time.perf_counter()
                 page.goto(f"{address}/inside?run={run}", wait_until="commit")
-                page.locator(".js-plotly-plot .plot").first.wait_for()
+                page.locator(".js-plotly-plot .xtick text").first.wait_for()
                 found.append(time.perf_counter() - begun)
         chromium.close()
         return min(found)

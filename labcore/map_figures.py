@@ -170,6 +170,20 @@ def kinds_of(book: Book, fold: Fold) -> list[str]:
     return [kind for kind in KINDS if book.last(fold.maps, _NEEDS[kind]) is not None]
 
 
+def unkept(seen: View) -> list[str]:
+    """Names of the earlier tasks that drift cannot be measured from, as the worker could not keep their weights."""
+    tasks = seen.read("drift_unkept")
+    return [] if tasks is None else [seen.titles[task - 1] for task in tasks if 1 <= task <= len(seen.titles)]
+
+
+def drift_task(seen: View, task: int) -> int | None:
+    """The earlier task whose drift is known: this one, else the first; None where there is none."""
+    tasks = seen.read("drift_tasks")
+    if tasks is None or not len(tasks):
+        return None
+    return task if task in tasks else int(tasks[0])
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Overview
 # ---------------------------------------------------------------------------------------------------------------------
@@ -696,12 +710,12 @@ def similarity_over_stages(seen: View, block: int) -> go.Figure | None:
                 )
             )  # fmt: skip
     figure.update_xaxes(
-        range=[0.8, count + 0.2], tickvals=list(range(1, count + 1)),
-        ticktext=[f"learning {title}" if len(title) < 16 else title for title in seen.titles],
+        range=[0.7, count + 0.3], tickvals=list(range(1, count + 1)), ticktext=seen.titles,
+        title={"text": "the job that was learnt in the stage", "font": {"size": 12}},
     )  # fmt: skip
     figure.update_yaxes(range=[0, 1.05], tickvals=[0, 0.5, 1])
     figure.update_layout(
-        margin={"l": 40, "r": 8, "t": 26, "b": 34}, showlegend=True,
+        margin={"l": 40, "r": 30, "t": 26, "b": 44}, showlegend=True,
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
     )  # fmt: skip
     return figure

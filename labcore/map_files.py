@@ -25,6 +25,7 @@ linear ones) in the order of the data; NAME is a layer's; F filters are a layer'
 What did not change since the moment before is left out (`owner/…`, `mask/…`): look back.
 """
 
+import io
 import re
 import zipfile
 import zlib
@@ -66,11 +67,16 @@ def path_of(stage: int, step: int, kind: Literal["live", "stage"]) -> str:
 
 
 def save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write arrays as npz, whole or not at all; lightly compressed, as time counts more than bytes. Raises OSError."""
-    with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
+    """Write arrays as npz, whole or not at all. Raises OSError.
+
+    Time counts more than bytes: what compresses well is compressed lightly, and measured numbers, which do not, never.
+    """
+    with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as file:
         for name, value in arrays.items():
-            with file.open(f"{name}.npy", "w") as member:
-                npy.write_array(member, np.asarray(value, order="C"), allow_pickle=False)
+            member = io.BytesIO()
+            npy.write_array(member, np.asarray(value, order="C"), allow_pickle=False)
+            way = zipfile.ZIP_STORED if value.dtype == np.float32 else zipfile.ZIP_DEFLATED
+            file.writestr(f"{name}.npy", member.getvalue(), way, compresslevel=1)
 
 
 class MapFile:

@@ -117,7 +117,7 @@ def show(
         if kind in ("importance", "drift", "broke"):
             since = map_figures.drift_task(first, task)
             whose = "" if since is None else f" since {first.titles[since - 1]}"
-            st.markdown(f"**Important filters against how far they moved{whose}**")
+            st.markdown(f"**Importance against the move{whose}**")
             later = "From the second job on: how far each filter moved, against how much it mattered."
             _chart(lambda: _spring(views, place, task), "spring", version, later)
         elif kind == "masks":

@@ -18,6 +18,7 @@ What the files hold is said in `labcore/map_files.py`.
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import Any
 
@@ -130,13 +131,14 @@ def cka(before: Tensor, after: Tensor) -> float:
     return float((x * y).sum()) / norm if norm > 0 else float("nan")
 
 
-def jaccard(a: np.ndarray, b: np.ndarray) -> float:
-    """Shared over all, of two masks as packed bits; two that leave nothing on are alike."""
-    either = int(_BITS[a | b].sum())
-    return int(_BITS[a & b].sum()) / either if either else 1.0
+def count_on(mask: np.ndarray) -> int:
+    """How many bits of a packed mask are on."""
+    return int(np.bitwise_count(mask).sum())
 
 
-_BITS = np.array([bin(byte).count("1") for byte in range(256)], np.uint8).astype(np.int64)
+def jaccard(shared: int, either: int) -> float:
+    """Shared over all, of two masks; two that leave nothing on are alike."""
+    return shared / either if either else 1.0
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -390,22 +392,27 @@ class MapMaker:
         density = np.full((stage, count), np.nan)
         by_layer = np.full((count, stage, stage), np.nan)
         whole = np.full((stage, stage), np.nan)
+        pairs = list(combinations_with_replacement(sorted(packed), 2))
+        sums = {pair: [0, 0] for pair in pairs}  # what both leave on, and what either does, over all layers
         for place, layer in enumerate(self.layers):
             name = f"{layer.name}.weight"
             if name not in method.weights:
                 continue
-            for task in packed:
-                density[task - 1, place] = int(_BITS[packed[task][name]].sum()) / layer.weights
-                for other in packed:
-                    by_layer[place, task - 1, other - 1] = jaccard(packed[task][name], packed[other][name])
+            on = {task: count_on(row[name]) for task, row in packed.items()}
+            for task, count_of_task in on.items():
+                density[task - 1, place] = count_of_task / layer.weights
+            for a, b in pairs:
+                shared = on[a] if a == b else count_on(packed[a][name] & packed[b][name])
+                either = on[a] + on[b] - shared
+                by_layer[place, [a - 1, b - 1], [b - 1, a - 1]] = jaccard(shared, either)
+                sums[a, b][0] += shared
+                sums[a, b][1] += either
             if self._is_news(f"mask/{stage}/{layer.name}", packed[stage][name].tobytes()):
                 flat = np.unpackbits(packed[stage][name], count=layer.weights).astype(bool)
                 grid = torch.from_numpy(flat).view(layer.shape[0], -1)
                 found[f"mask/{layer.name}"] = share_codes(grid, MOST_SIDE)
-        for task, row in packed.items():
-            for other, column in packed.items():
-                ours, theirs = (np.concatenate([bits[name] for name in method.weights]) for bits in (row, column))
-                whole[task - 1, other - 1] = jaccard(ours, theirs)
+        for (a, b), (shared, either) in sums.items():
+            whole[[a - 1, b - 1], [b - 1, a - 1]] = jaccard(shared, either)
         found |= {"density": density, "jaccard": whole, "jaccard_layers": by_layer}
         return found | (self._score_histogram() or self._last_scores)
 

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
 
 import psutil
@@ -110,6 +110,22 @@ def tick(events: int) -> float:
         return statistics.median(once() for _ in range(30))
 
 
+def server_at(address: str) -> psutil.Process:
+    """The server that `serving` started."""
+    return next(
+        process
+        for process in psutil.Process().children(recursive=True)
+        if "streamlit" in " ".join(process.cmdline()) and address.rsplit(":", 1)[1] in process.cmdline()
+    )
+
+
+def computing(server: psutil.Process, meanwhile: Callable[[], object]) -> float:
+    """Milliseconds of computing a second, which is a tick, that the server takes meanwhile."""
+    before, begun = sum(server.cpu_times()[:2]), time.perf_counter()
+    meanwhile()
+    return 1000 * (sum(server.cpu_times()[:2]) - before) / (time.perf_counter() - begun)
+
+
 def browser() -> tuple[float, float, float, float]:
     """Seconds from starting a server to its first page being ready; MB of the server after ten runs were opened.
 
@@ -129,11 +145,7 @@ def browser() -> tuple[float, float, float, float]:
             for run in runs:
                 page.goto(f"{address}/watch?run={run}")
                 page.locator(".js-plotly-plot").nth(2).wait_for()
-            server = next(
-                process
-                for process in psutil.Process().children(recursive=True)
-                if "streamlit" in " ".join(process.cmdline()) and address.rsplit(":", 1)[1] in process.cmdline()
-            )
+            server = server_at(address)
             memory = server.memory_info().rss / 1e6
             ticks = []
             for events in (SHORT, LONG):
@@ -141,9 +153,7 @@ def browser() -> tuple[float, float, float, float]:
                 page.goto(f"{address}/watch?run={claim.run}")
                 page.locator(".js-plotly-plot").nth(2).wait_for()
                 page.wait_for_timeout(1000 * SETTLING)
-                before = sum(server.cpu_times()[:2])
-                page.wait_for_timeout(1000 * WATCHED)
-                ticks.append(1000 * (sum(server.cpu_times()[:2]) - before) / WATCHED)
+                ticks.append(computing(server, lambda: page.wait_for_timeout(1000 * WATCHED)))
                 claim.finish("stopped")
                 claim.release()
         chromium.close()

@@ -24,9 +24,9 @@ from labcore.map_files import Layer, MapError, MapFile
 from labcore.results import Fold
 
 KINDS = ("importance", "drift", "broke", "owners", "masks", "representation")
-# What a kind is read from; a run has the kind where some moment holds it.
-_NEEDS = {"importance": "importance", "drift": "drift", "broke": "broke", "owners": "owners", "masks": "density",
-          "representation": "cka"}  # fmt: skip
+# What a kind is read from; a run has the kind where some moment holds one of these.
+_NEEDS = {"importance": ["importance"], "drift": ["drift", "drift_unkept"], "broke": ["broke", "drift_unkept"],
+          "owners": ["owners"], "masks": ["density"], "representation": ["cka"]}  # fmt: skip
 FREE = "rgba(138,143,156,0.32)"  # on light paper and on dark
 PATTERNS = ("", "/", "x", "\\", ".", "+", "|")
 SCALE = "Viridis"
@@ -166,8 +166,26 @@ def view(book: Book, fold: Fold, moment: MapSaved) -> View | None:
 
 
 def kinds_of(book: Book, fold: Fold) -> list[str]:
-    """The kinds of maps that this run has so far."""
-    return [kind for kind in KINDS if book.last(fold.maps, _NEEDS[kind]) is not None]
+    """The kinds of maps that this run has so far.
+
+    A kind that it has is in some stage's last map or in the latest one: looking for a missing kind opens no others.
+    """
+    moments = [moment for moment in fold.maps if moment.kind == "stage" or moment is fold.maps[-1]]
+    return [kind for kind in KINDS if any(book.last(moments, name) is not None for name in _NEEDS[kind])]
+
+
+def unkept(seen: View) -> list[str]:
+    """Names of the earlier tasks that drift cannot be measured from, as the worker could not keep their weights."""
+    tasks = seen.read("drift_unkept")
+    return [] if tasks is None else [seen.titles[task - 1] for task in tasks if 1 <= task <= len(seen.titles)]
+
+
+def drift_task(seen: View, task: int) -> int | None:
+    """The earlier task whose drift is known: this one, else the first; None where there is none."""
+    tasks = seen.read("drift_tasks")
+    if tasks is None or not len(tasks):
+        return None
+    return task if task in tasks else int(tasks[0])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -276,13 +294,16 @@ def overview(
         title={"text": "layers, in the order in which the picture passes them →", "font": {"size": 12}},
         showticklabels=named,
     )  # fmt: skip
-    for start in starts[1:]:
-        figure.add_vline(x=start - 0.5, line={"color": GREY, "width": 1, "dash": "dot"}, opacity=0.6)
+    # All at once: plotly takes milliseconds for each shape that is added, and a live page has no time to lose.
+    upright = {"type": "line", "y0": 0, "y1": 1, "yref": "paper", "opacity": 0.6,
+               "line": {"color": GREY, "width": 1, "dash": "dot"}}  # fmt: skip
+    shapes = [{**upright, "x0": start - 0.5, "x1": start - 0.5} for start in starts[1:]]
     if chosen is not None and count:
-        figure.add_shape(
-            type="rect", x0=chosen - 0.5, x1=chosen + 0.5, y0=0, y1=1, yref="paper",
-            line={"color": "#D8432E", "width": 2.5}, fillcolor="rgba(0,0,0,0)", layer="above",
-        )  # fmt: skip
+        shapes.append({
+            "type": "rect", "x0": chosen - 0.5, "x1": chosen + 0.5, "y0": 0, "y1": 1, "yref": "paper",
+            "line": {"color": "#D8432E", "width": 2.5}, "fillcolor": "rgba(0,0,0,0)", "layer": "above",
+        })  # fmt: skip
+    figure.update_layout(shapes=shapes)
     if explain and count:
         _explained(figure, info)
     if not named:
@@ -657,17 +678,16 @@ def overlaps(seen: View, place: int | None) -> go.Figure | None:
             hovertemplate="%{z:.1f} % shared<extra></extra>",
         )
     )  # fmt: skip
-    for row in places:
-        for column in places:
-            if np.isfinite(whole[row, column]):
-                ink = "#1C2130" if whole[row, column] > 60 else "#FFFFFF"
-                figure.add_annotation(
-                    x=column,
-                    y=row,
-                    text=f"{whole[row, column]:.0f} %",
-                    showarrow=False,
-                    font={"size": 12, "color": ink},
-                )
+    figure.update_layout(
+        annotations=[
+            {
+                "x": column, "y": row, "text": f"{share:.0f} %", "showarrow": False,
+                "font": {"size": 12, "color": "#1C2130" if share > 60 else "#FFFFFF"},
+            }
+            for (row, column), share in np.ndenumerate(whole)
+            if np.isfinite(share)
+        ]
+    )  # fmt: skip
     names = [_labelled(position, title) for position, title in enumerate(seen.titles, 1)]
     short = [f"<span style='color:{task_colour(i + 1)}'>■</span> {i + 1}" for i in places]
     figure.update_xaxes(tickvals=places, ticktext=short, range=[-0.5, count - 0.5], showgrid=False)
@@ -696,12 +716,12 @@ def similarity_over_stages(seen: View, block: int) -> go.Figure | None:
                 )
             )  # fmt: skip
     figure.update_xaxes(
-        range=[0.8, count + 0.2], tickvals=list(range(1, count + 1)),
-        ticktext=[f"learning {title}" if len(title) < 16 else title for title in seen.titles],
+        range=[0.7, count + 0.3], tickvals=list(range(1, count + 1)), ticktext=seen.titles,
+        title={"text": "the job that was learnt in the stage", "font": {"size": 12}},
     )  # fmt: skip
     figure.update_yaxes(range=[0, 1.05], tickvals=[0, 0.5, 1])
     figure.update_layout(
-        margin={"l": 40, "r": 8, "t": 26, "b": 34}, showlegend=True,
+        margin={"l": 40, "r": 30, "t": 26, "b": 44}, showlegend=True,
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
     )  # fmt: skip
     return figure

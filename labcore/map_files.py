@@ -11,6 +11,7 @@ linear ones) in the order of the data; NAME is a layer's; F filters are a layer'
     importance [L]                            mean Fisher diagonal of the stage's task over the layer's weights
     importance/NAME uint8 [rows, columns]     the same by filter and input, logarithmic: see `decode`
     importance_range [2], images              log10 of what codes 1 and 255 stand for; images that were measured
+    drift_unkept [U]                          earlier tasks whose weights were too much to be kept to measure drift by
     drift_tasks [T]                           the earlier tasks that these speak of:
     drift [T, L], drift/NAME [T, F]           root mean square of a weight's move since, as a share of the layer's
     broke [T, L], broke/NAME [T, F]           ½ Σ importance · move²: estimated extra loss of the task, in nats
@@ -24,6 +25,7 @@ linear ones) in the order of the data; NAME is a layer's; F filters are a layer'
 What did not change since the moment before is left out (`owner/…`, `mask/…`): look back.
 """
 
+import io
 import re
 import zipfile
 import zlib
@@ -42,6 +44,9 @@ Detail = Literal["all", "stages", "none"]
 DETAILS: tuple[Detail, ...] = ("all", "stages", "none")
 
 MOST_SIDE = 512  # of a drawn weight map, in pixels
+# Bytes of weights and importance that a worker keeps to measure drift by; with more tasks than fit, the later ones have
+# none, and the maps say so.
+LARGEST_KEPT = 2 << 30
 DECADES = 8.0  # from the strongest importance of a file down to the weakest that is told from none
 
 PATH = re.compile(r"maps/([1-9][0-9]{0,2})/([0-9]{9})-(live|stage)\.npz")
@@ -62,11 +67,16 @@ def path_of(stage: int, step: int, kind: Literal["live", "stage"]) -> str:
 
 
 def save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write arrays as npz, whole or not at all; lightly compressed, as time counts more than bytes. Raises OSError."""
-    with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
+    """Write arrays as npz, whole or not at all. Raises OSError.
+
+    Time counts more than bytes: what compresses well is compressed lightly, and measured numbers, which do not, never.
+    """
+    with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as file:
         for name, value in arrays.items():
-            with file.open(f"{name}.npy", "w") as member:
-                npy.write_array(member, np.asarray(value, order="C"), allow_pickle=False)
+            member = io.BytesIO()
+            npy.write_array(member, np.asarray(value, order="C"), allow_pickle=False)
+            way = zipfile.ZIP_STORED if value.dtype == np.float32 else zipfile.ZIP_DEFLATED
+            file.writestr(f"{name}.npy", member.getvalue(), way, compresslevel=1)
 
 
 class MapFile:

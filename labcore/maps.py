@@ -18,6 +18,7 @@ What the files hold is said in `labcore/map_files.py`.
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from labcore.backbones import Trunk
 from labcore.batches import LoadedTask, Stopped
 from labcore.configs import RunConfig
 from labcore.fisher import fisher_diagonal
-from labcore.map_files import MOST_SIDE, Layer, MapError, MapFile
+from labcore.map_files import LARGEST_KEPT, MOST_SIDE, Layer, MapError, MapFile
 from labcore.methods.base import Method
 from labcore.methods.ewc import EWC
 from labcore.methods.packnet import PackNet
@@ -48,8 +49,6 @@ PROBES = 32  # validation images of each task whose features are compared
 # The longer side of an importance map, at a stage's end and before.
 FULL_SIDE, LIVE_SIDE = 256, 96
 SCORE_BINS = 60
-# Weights and importance that are kept to measure drift by; with more tasks than fit, the later ones have none.
-LARGEST_KEPT = 2 << 30
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -74,24 +73,17 @@ def matrix(weight: Tensor) -> Tensor:
 
 def importance_matrix(values: Tensor) -> Tensor:
     """Filters × inputs, the mean over the places of the kernel; where a filter has few inputs, the places apart."""
-    if values.ndim == 4 and values.shape[1] > 4:
+    if values.ndim == 4 and values.shape[1] > 4 and values.shape[2:] != (1, 1):
         return values.detach().mean((2, 3))
     return matrix(values)
 
 
 def block_mean(values: Tensor, most: int) -> Tensor:
     """The mean of as many rows and columns as a pixel stands for; at the edges, of those that there are."""
-    rows, columns = map_files.factors(len(values), values.shape[1], most)
-    if rows == columns == 1:
+    size = map_files.factors(len(values), values.shape[1], most)
+    if size == (1, 1):
         return values.float()
-    height, width = -(-values.shape[0] // rows), -(-values.shape[1] // columns)
-    padded = values.new_zeros((height * rows, width * columns), dtype=torch.float32)
-    padded[: values.shape[0], : values.shape[1]] = values
-    sums: Tensor = padded.view(height, rows, width, columns).sum((1, 3))
-    tall = torch.full((height, 1), float(rows), device=values.device)
-    wide = torch.full((1, width), float(columns), device=values.device)
-    tall[-1], wide[0, -1] = values.shape[0] - (height - 1) * rows, values.shape[1] - (width - 1) * columns
-    return sums / (tall * wide)
+    return nn.functional.avg_pool2d(values[None].float(), size, ceil_mode=True, count_include_pad=False)[0]
 
 
 def block_majority(owners: Tensor, most: int) -> Tensor:
@@ -114,16 +106,15 @@ def rms(values: Tensor) -> float:
     return float(values.square().mean().sqrt())
 
 
-def drift_of(now: Tensor, then: Tensor) -> tuple[float, Tensor]:
-    """How far a layer's weights moved, and each filter's [F], as shares of the root mean square of what they were."""
-    square = (now - then).square().flatten(1).mean(1)
-    scale = max(rms(then), 1e-30)
-    return float(square.mean().sqrt()) / scale, square.sqrt() / scale
+def moved(now: Tensor, then: Tensor) -> tuple[Tensor, Tensor]:
+    """How far weights moved, squared: of each weight [F, …], and the mean of each filter [F]."""
+    squares = (now - then).square_().flatten(1)
+    return squares, squares.mean(1)
 
 
-def broke_of(importance: Tensor, now: Tensor, then: Tensor) -> Tensor:
-    """½ Σ F (w − w*)² of each filter [F]: nats."""
-    return (importance * (now - then).square()).flatten(1).sum(1) / 2
+def broke_of(importance: Tensor, squares: Tensor) -> Tensor:
+    """½ Σ F (w − w*)² of each filter [F]: nats. `squares` are used up: these maps are many, and memory is slow."""
+    return squares.mul_(importance.flatten(1)).sum(1) / 2
 
 
 def gram(features: Tensor) -> Tensor:
@@ -140,13 +131,14 @@ def cka(before: Tensor, after: Tensor) -> float:
     return float((x * y).sum()) / norm if norm > 0 else float("nan")
 
 
-def jaccard(a: np.ndarray, b: np.ndarray) -> float:
-    """Shared over all, of two masks as packed bits; two that leave nothing on are alike."""
-    either = int(_BITS[a | b].sum())
-    return int(_BITS[a & b].sum()) / either if either else 1.0
+def count_on(mask: np.ndarray) -> int:
+    """How many bits of a packed mask are on."""
+    return int(np.bitwise_count(mask).sum())
 
 
-_BITS = np.array([bin(byte).count("1") for byte in range(256)], np.uint8).astype(np.int64)
+def jaccard(shared: int, either: int) -> float:
+    """Shared over all, of two masks; two that leave nothing on are alike."""
+    return shared / either if either else 1.0
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -188,6 +180,8 @@ class MapMaker:
         self.folder, self.stages, self.should_stop = folder, stages, should_stop
         self.layers = layers_of(network.trunk)
         self._anchors: dict[int, ByName | None] = {}  # task → its weights when it was learnt; None: not known
+        self._unkept: set[int] = set()  # tasks without because they would not have fitted
+        self._scales: dict[int, list[float]] = {}  # task → root mean square of each layer's weights in `_anchors`
         self._fisher: dict[int, ByName] = {}
         self._grams: tuple[int, dict[int, list[Tensor]]] | None = None  # stage and, by task, those before it
         self._after: dict[int, list[Tensor]] = {}
@@ -288,13 +282,19 @@ class MapMaker:
         return {name.removesuffix(".weight"): overlay.get(name, own[name]).detach() for name in names}
 
     def _remember(self, stage: int) -> None:
-        kept = sum(count_bytes(row.values()) for row in [*self._anchors.values(), *self._fisher.values()] if row)
         weights = self._weights(stage)
-        if kept + count_bytes(weights.values()) > LARGEST_KEPT:
-            self._anchors[stage] = None
-            self._fisher.pop(stage, None)
-            return
-        self._anchors[stage] = {name: value.clone() for name, value in weights.items()}
+        if self._fits(stage, weights):
+            self._anchors[stage] = {name: value.clone() for name, value in weights.items()}
+
+    def _fits(self, task: int, weights: ByName) -> bool:
+        """Whether a task's weights may be kept beside those of the others; if not, its importance goes, too."""
+        kept = sum(count_bytes(row.values()) for row in [*self._anchors.values(), *self._fisher.values()] if row)
+        if kept + count_bytes(weights.values()) <= LARGEST_KEPT:
+            return True
+        self._anchors[task] = None
+        self._fisher.pop(task, None)
+        self._unkept.add(task)
+        return False
 
     def _recall(self, task: int) -> ByName | None:
         """The weights of an earlier task when it was learnt, and `_fisher` with what mattered to them.
@@ -307,7 +307,7 @@ class MapMaker:
         overlay = self.method.overlay(task)
         if any(f"{layer.name}.weight" in overlay for layer in self.layers):
             # What a task sees through a mask, or a copy, is what it saw when it was learnt.
-            self._anchors[task] = {name: value.clone() for name, value in self._weights(task).items()}
+            self._remember(task)
             return self._anchors[task]
         path = self.stages(task) / "network.safetensors" if self.stages else None
         try:
@@ -319,17 +319,20 @@ class MapMaker:
             norm = {name: like(own[name], saved[f"norm/{task}/{name}"]) for name in self.network.norm_overlay(task)}
         except (OSError, SafetensorError, KeyError, RuntimeError):
             return None
-        self._anchors[task] = {layer.name: state[f"{layer.name}.weight"] for layer in self.layers}
         if isinstance(self.method, EWC) and task in self.method.fisher:
             self._fisher[task] = {la.name: self.method.fisher[task][f"{la.name}.weight"] for la in self.layers}
         else:
             self._fisher[task] = self._fisher_of(task, FULL_IMAGES, state | norm, head)
+        weights = {layer.name: state[f"{layer.name}.weight"] for layer in self.layers}
+        if self._fits(task, weights):
+            self._anchors[task] = weights
         return self._anchors[task]
 
     def _drift(self, stage: int) -> dict[str, Any]:
         tasks = [task for task in range(1, stage) if self._recall(task) is not None]
+        unkept = {"drift_unkept": sorted(self._unkept)} if self._unkept else {}
         if not tasks:
-            return {}
+            return unkept
         count = len(self.layers)
         drift, broke = np.zeros((len(tasks), count)), np.zeros((len(tasks), count))
         by_filter: dict[str, list[np.ndarray]] = {}
@@ -337,19 +340,22 @@ class MapMaker:
             for row, task in enumerate(tasks):
                 now, then, fisher = self._weights(task), self._anchors[task], self._fisher.get(task)
                 assert then is not None
+                if task not in self._scales:
+                    self._scales[task] = [max(rms(then[layer.name]), 1e-30) for layer in self.layers]
                 for place, layer in enumerate(self.layers):
-                    name = layer.name
-                    drift[row, place], filters = drift_of(now[name], then[name])
-                    by_filter.setdefault(f"drift/{name}", []).append(filters.cpu().numpy())
-                    extra = torch.zeros_like(filters)  # what has not moved has broken nothing, known importance or not
+                    name, scale = layer.name, self._scales[task][place]
+                    squares, means = moved(now[name], then[name])
+                    drift[row, place] = float(means.mean()) ** 0.5 / scale
+                    by_filter.setdefault(f"drift/{name}", []).append((means.sqrt() / scale).cpu().numpy())
+                    extra = torch.zeros_like(means)  # what has not moved has broken nothing, known importance or not
                     if fisher is not None:
-                        extra = broke_of(fisher[name], now[name], then[name])
+                        extra = broke_of(fisher[name], squares)
                     elif drift[row, place]:
-                        extra = torch.full_like(filters, torch.nan)
+                        extra = torch.full_like(means, torch.nan)
                     broke[row, place] = float(extra.sum())
                     by_filter.setdefault(f"broke/{name}", []).append(extra.cpu().numpy())
         stacked = {name: np.stack(rows) for name, rows in by_filter.items()}
-        return {"drift_tasks": tasks, "drift": drift, "broke": broke, **stacked}
+        return {"drift_tasks": tasks, "drift": drift, "broke": broke, **stacked, **unkept}
 
     # ---- the methods' own -------------------------------------------------------------------------------------------
 
@@ -367,7 +373,7 @@ class MapMaker:
         for place, layer in enumerate(self.layers):
             owner = self.method.owners.get(f"{layer.name}.weight")
             if owner is not None:
-                counts[place] = torch.bincount(owner.flatten().int(), minlength=1 + tasks).cpu().numpy()
+                counts[place] = torch.bincount(owner.flatten(), minlength=1 + tasks).cpu().numpy()
                 if self._is_news(f"owner/{layer.name}", counts[place].tobytes()):
                     pictures[f"owner/{layer.name}"] = block_majority(matrix(owner), MOST_SIDE).cpu().numpy()
         return {"owners": counts, **pictures}
@@ -386,22 +392,27 @@ class MapMaker:
         density = np.full((stage, count), np.nan)
         by_layer = np.full((count, stage, stage), np.nan)
         whole = np.full((stage, stage), np.nan)
+        pairs = list(combinations_with_replacement(sorted(packed), 2))
+        sums = {pair: [0, 0] for pair in pairs}  # what both leave on, and what either does, over all layers
         for place, layer in enumerate(self.layers):
             name = f"{layer.name}.weight"
             if name not in method.weights:
                 continue
-            for task in packed:
-                density[task - 1, place] = int(_BITS[packed[task][name]].sum()) / layer.weights
-                for other in packed:
-                    by_layer[place, task - 1, other - 1] = jaccard(packed[task][name], packed[other][name])
+            on = {task: count_on(row[name]) for task, row in packed.items()}
+            for task, count_of_task in on.items():
+                density[task - 1, place] = count_of_task / layer.weights
+            for a, b in pairs:
+                shared = on[a] if a == b else count_on(packed[a][name] & packed[b][name])
+                either = on[a] + on[b] - shared
+                by_layer[place, [a - 1, b - 1], [b - 1, a - 1]] = jaccard(shared, either)
+                sums[a, b][0] += shared
+                sums[a, b][1] += either
             if self._is_news(f"mask/{stage}/{layer.name}", packed[stage][name].tobytes()):
                 flat = np.unpackbits(packed[stage][name], count=layer.weights).astype(bool)
                 grid = torch.from_numpy(flat).view(layer.shape[0], -1)
                 found[f"mask/{layer.name}"] = share_codes(grid, MOST_SIDE)
-        for task, row in packed.items():
-            for other, column in packed.items():
-                ours, theirs = (np.concatenate([bits[name] for name in method.weights]) for bits in (row, column))
-                whole[task - 1, other - 1] = jaccard(ours, theirs)
+        for (a, b), (shared, either) in sums.items():
+            whole[[a - 1, b - 1], [b - 1, a - 1]] = jaccard(shared, either)
         found |= {"density": density, "jaccard": whole, "jaccard_layers": by_layer}
         return found | (self._score_histogram() or self._last_scores)
 

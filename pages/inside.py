@@ -5,7 +5,7 @@ import html
 import plotly.graph_objects as go
 import streamlit as st
 
-from labcore import map_figures
+from labcore import map_figures, map_files
 from labcore.configs import PackNetConfig
 from labcore.map_figures import Book, Overview, View
 from labcore.results import Fold
@@ -243,6 +243,14 @@ def whole_and_detail(fold: Fold, shelf: Book, seen: View, at: int) -> None:
                 if row:
                     query["job"] = str(row)
                 st.rerun(scope="fragment")
+    if kind in ("drift", "broke"):
+        for _, title, each in views:
+            if missing := map_figures.unkept(each):
+                whose = f"{title}: " if len(views) > 1 else ""
+                st.caption(
+                    f"{whose}no map since {', '.join(missing)}. To measure moves, a run keeps earlier weights in "
+                    f"memory, up to {map_files.LARGEST_KEPT >> 30} GiB; those of this network would be more."
+                )
     left, right = st.columns([1.35, 1], vertical_alignment="bottom")
     with left:
         st.session_state["inside-layer"] = names[place]

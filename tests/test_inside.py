@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from labcore import archive, map_figures, map_files, worker
+from labcore import archive, map_figures, map_files, maps, worker
 from labcore.events import MapSaved
 from labcore.map_figures import Book, View
 from labcore.results import fold
@@ -115,6 +115,14 @@ def test_pictures_say_what_a_pixel_is_and_look_back(tmp_path: Path) -> None:
     assert filters[1] == pytest.approx([10, 20, 30, 40])
 
 
+def test_points_follow_the_job_where_its_drift_is_known(tmp_path: Path) -> None:
+    seen = told(tmp_path)
+    assert map_figures.drift_task(seen, 1) == 1
+    assert map_figures.drift_task(seen, 2) == 1, "its own drift is not known before another job is learnt"
+    before = map_figures.View(seen.book, seen.fold, seen.until[:1], seen.layers)
+    assert map_figures.drift_task(before, 1) is None
+
+
 def test_the_gauge_counts_whole_weights(tmp_path: Path) -> None:
     seen = told(tmp_path)
     info = map_figures.capacity_info(seen, 0.5)
@@ -211,6 +219,16 @@ def test_inside_of_two_runs_and_of_an_imported_one(store: Store, tmp_path: Path)
     new = archive.import_run(store, tmp_path / "run.zip")
     assert new != ours
     assert "Which weights does each job hang on?" in text(app("inside", run=new, map="importance"))
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_inside_says_why_drift_is_missing(fits: bool, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not fits:
+        monkeypatch.setattr(maps, "LARGEST_KEPT", 0)
+    test = app("inside", run=trained(store, "fine_tuning"), map="drift")
+    assert not test.exception
+    assert "How far have weights moved since?" in text(test)
+    assert ("no map since Digits" in text(test)) != fits
 
 
 def test_inside_with_a_torn_file_is_a_sentence(store: Store) -> None:

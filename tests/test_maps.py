@@ -284,6 +284,34 @@ def test_a_run_that_goes_on_draws_the_same_maps(method: str, tmp_path: Path) -> 
             assert same, (moment.path, name)
 
 
+@pytest.mark.parametrize("method", ["fine_tuning", "packnet"])
+def test_weights_that_do_not_fit_in_memory_are_told(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = config(
+        method, tasks=[{"name": name, "images_per_class": 20} for name in ("digits:0-3", "digits:4-6", "faces")]
+    )
+    monkeypatch.setattr(maps, "LARGEST_KEPT", 1_200_000)  # bytes: weights and importance of one small network
+    ends = [
+        MapFile(tmp_path / event.path)
+        for event in trainer.train(run, maps=tmp_path, live_maps=False)
+        if isinstance(event, MapSaved)
+    ]
+    assert ["drift_unkept" in opened for opened in ends] == [False, False, True]
+    assert ends[2].read("drift_unkept").tolist() == [2]
+    assert ends[2].read("drift_tasks").tolist() == [1]
+
+
+def test_the_importance_that_ewc_measures_is_not_measured_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = []
+    monkeypatch.setattr(maps, "fisher_diagonal", lambda *parts, **options: measured.append(parts))
+    events = list(trainer.train(config("ewc"), maps=tmp_path, live_maps=False))
+    assert [event.kind for event in events if isinstance(event, MapSaved)] == ["stage", "stage"]
+    assert measured == []
+
+
 @pytest.mark.parametrize("method", ["ewc", "packnet"])
 def test_stages_taken_from_the_cache_are_looked_at_again(method: str, store: Store) -> None:
     first = store.submit(tiny(method)).run

@@ -115,7 +115,9 @@ def show(
                 column.html(_cached((run, seen.moment.path, place, kind, task, scale, explain, len(views)), drawn))
     with middle:
         if kind in ("importance", "drift", "broke"):
-            st.markdown("**Important filters against how far they moved**")
+            since = map_figures.drift_task(first, task)
+            whose = "" if since is None else f" since {first.titles[since - 1]}"
+            st.markdown(f"**Importance against the move{whose}**")
             later = "From the second job on: how far each filter moved, against how much it mattered."
             _chart(lambda: _spring(views, place, task), "spring", version, later)
         elif kind == "masks":
@@ -160,15 +162,12 @@ def _moves(views: Sequence[tuple[str, str, View]], place: int, kind: str, versio
 
 
 def _spring(views: Sequence[tuple[str, str, View]], place: int, task: int) -> go.Figure | None:
-    """Of an earlier job: how much each filter mattered, and how far it moved."""
+    """Of an earlier job: how much each filter mattered, and how far it moved since."""
     found = []
     for _, name, seen in views:
-        about = seen.read("drift_tasks")
-        if (
-            about is not None
-            and len(about)
-            and (info := map_figures.filters_info(seen, seen.layers[place], int(about[0])))
-        ):
+        since = map_figures.drift_task(seen, task)
+        info = None if since is None else map_figures.filters_info(seen, seen.layers[place], since)
+        if info is not None:
             found.append((name, info[0], info[1]))
     return map_figures.spring(found) if found else None
 

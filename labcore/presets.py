@@ -2,8 +2,8 @@
 
 `fine_tuning`, `separate_copies`, `joint`, `lwf` and `ewc` have identical backbone, tasks and training, with rates
 chosen by single-task validation accuracy. `feature_extraction`, `packnet` and `piggyback` may also differ in epochs,
-batch size and norm. What is a method's own was searched for validation accuracy over the sequence, with the same small
-budget for each (docs/performance.md says how).
+batch size and norm. What is a method's own was searched for validation accuracy over the sequence, in a few trials each
+(docs/performance.md tells them all, and where something else had a say).
 """
 
 from dataclasses import dataclass

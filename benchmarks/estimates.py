@@ -30,6 +30,7 @@ config = presets.preset(sys.argv[1], sys.argv[2])
 for task in config.tasks:
     tasks.load(task.name, config.backbone.image_size, cache=Path(sys.argv[3]))
 import timm, torch
+trainer.use_threads()  # as a worker does, and as the speed was measured
 before = peak()
 begun = time.perf_counter()
 for event in trainer.train(config, cache=Path(sys.argv[3])):

@@ -433,8 +433,8 @@ class _Run:
         interval = max(1, min(LONGEST_LOG_INTERVAL, steps // LOGS_A_PHASE))
         # Before any step, and at even intervals; a later phase begins where the one before was measured.
         measure_at = {round(i * steps / LIVE_INTERVALS) for i in range(LIVE_INTERVALS)}
-        # Where the trunk stands still, what matters in it moves slowly: every fourth point is enough. Phases in which it
-        # moves share the points, so that a stage of two is not drawn twice as often, nor costs twice as much.
+        # Where the trunk stands still, what matters in it moves slowly: every fourth point is enough. Where it moves in
+        # more phases than one, they share the points: such a stage is drawn no more often, and costs no more.
         moving = sum(not other.head_only for other in method.phases(stage))
         map_at = set(sorted(measure_at)[:: moving if fixed < len(network.trunk.block_names) else 4])
         yield PhaseStarted(

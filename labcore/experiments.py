@@ -214,13 +214,13 @@ class Findings:
         return [crossing(cell.finished.curve, level) for cell in self.of(label) if cell.finished]
 
     def best(self, measure: str = "validation_accuracy") -> Arm | None:
-        """The arm with the best mean; by default on validation images, as test ones never choose."""
+        """The arm with the best mean, by default on validation images, as test ones never choose; of those of which as
+        many seeds are finished as of any.
+        """
         sign = 1 if MEASURES[measure].more else -1
-        found = [
-            (sign * mean, arm)
-            for arm in self.experiment.arms
-            if (mean := self.spread(arm.label, measure).mean) is not None
-        ]
+        spreads = [(arm, self.spread(arm.label, measure)) for arm in self.experiment.arms]
+        most = max((spread.n for _, spread in spreads), default=0)
+        found = [(sign * spread.mean, arm) for arm, spread in spreads if spread.n == most and spread.mean is not None]
         return max(found, key=lambda pair: pair[0])[1] if found else None
 
     @property

@@ -15,7 +15,7 @@ from labcore.comparisons import INK
 from labcore.experiments import Findings
 from labcore.explorations import Varied
 from labcore.figures import ACCURACY_SCALE, GREY, figure_base
-from labcore.measures import MEASURES, Spread
+from labcore.measures import Spread
 from labcore.units import plain
 
 # What the curve of one setting shows: measure, words, dash. The first is what the choice goes by.
@@ -29,41 +29,37 @@ SYMBOLS = ("circle", "diamond", "square", "x-thin-open")
 BEST = "#D0812B"
 _TICKS = [0, 25, 50, 75, 100]
 _PERCENT_AXIS = {"range": [0, 102], "tickvals": _TICKS, "ticktext": [f"{value} %" for value in _TICKS]}
-_FIGURES = ("validation_accuracy", "validation_new", "validation_old", "accuracy", "train_seconds")
 _BAR = {"ticksuffix": " %", "thickness": 12, "outlinewidth": 0, "tickvals": _TICKS}
 
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """A combination with a finished run: its values by path, its figures over the seeds, and its first run."""
+    """A combination with a finished run: its values by path, its figures over the seeds, accuracy on validation images
+    in per cent, its first run, and whether it is the best of all.
+    """
 
     values: Mapping[str, Any]
     figures: Mapping[str, Spread]
+    percent: float
     run: str
-
-    def mean(self, measure: str) -> float | None:
-        """The mean of a figure, a fraction of 1 or seconds."""
-        return self.figures[measure].mean
+    best: bool
 
 
 def tried_info(findings: Findings, varied: Sequence[Varied]) -> list[Tried]:
     """Every combination that has a finished run, ordered by its values, as a curve needs them."""
-    found = []
+    found, best = [], findings.best()
     for arm in findings.experiment.arms:
         runs = [cell.finished for cell in findings.of(arm.label) if cell.finished]
-        if runs:
-            figures = {
-                name: Spread(tuple(v for run in runs if (v := MEASURES[name].read(run)) is not None))
-                for name in _FIGURES
-            }
-            found.append(Tried(dict(arm.values), figures, runs[0].run))
+        figures = {name: findings.spread(arm.label, name) for name, _, _ in LINES}
+        mean = figures["validation_accuracy"].mean
+        if mean is not None:
+            found.append(Tried(dict(arm.values), figures, 100 * mean, runs[0].run, arm == best))
     return sorted(found, key=lambda one: [_place(one.values[setting.path], setting) for setting in varied])
 
 
 def best_of(tried: Sequence[Tried]) -> Tried | None:
-    """The one with the highest mean accuracy on validation images; the earlier one where two are equal."""
-    scored = [one for one in tried if one.mean("validation_accuracy") is not None]
-    return max(scored, key=lambda one: one.mean("validation_accuracy") or 0.0, default=None)
+    """The best of them, where there is one yet."""
+    return next((one for one in tried if one.best), None)
 
 
 def _place(value: Any, setting: Varied) -> float:
@@ -184,15 +180,18 @@ class Plane:
 def plane_info(tried: Sequence[Tried], settings: tuple[Varied, Varied]) -> Plane:
     """Every combination as a place on the plane of its two settings."""
     across, up = settings
-    percent = [100 * (one.mean("validation_accuracy") or 0.0) for one in tried]
-    best = percent.index(max(percent)) if percent else None
+    percent = [one.percent for one in tried]
     return Plane(
         settings,
         [_place(one.values[across.path], across) for one in tried],
         [_place(one.values[up.path], up) for one in tried],
         percent,
-        best,
+        _best_place(tried),
     )
+
+
+def _best_place(tried: Sequence[Tried]) -> int | None:
+    return next((number for number, one in enumerate(tried) if one.best), None)
 
 
 def plane(info: Plane) -> go.Figure:
@@ -234,17 +233,14 @@ def heat_map_info(tried: Sequence[Tried], settings: tuple[Varied, Varied], grid:
     across, up = grid
     which: list[list[int | None]] = [[None] * len(across) for _ in up]
     percent: list[list[float | None]] = [[None] * len(across) for _ in up]
-    best: tuple[float, tuple[int, int]] | None = None
+    best: tuple[int, int] | None = None
     for number, one in enumerate(tried):
         row, column = up.index(one.values[settings[1].path]), across.index(one.values[settings[0].path])
-        mean = one.mean("validation_accuracy")
-        which[row][column] = number
-        if mean is not None:
-            percent[row][column] = 100 * mean
-            if best is None or mean > best[0]:
-                best = mean, (row, column)
+        which[row][column], percent[row][column] = number, one.percent
+        if one.best:
+            best = row, column
     names = (settings[0].name, settings[1].name)
-    return HeatMap(names, list(map(plain, across)), list(map(plain, up)), percent, which, best[1] if best else None)
+    return HeatMap(names, list(map(plain, across)), list(map(plain, up)), percent, which, best)
 
 
 def heat_map(info: HeatMap) -> go.Figure:
@@ -291,7 +287,7 @@ class Parallel:
 
 def parallel_info(tried: Sequence[Tried], settings: Sequence[Varied]) -> Parallel:
     """Each value's place in its setting's range, by equal factors where it varies so; the last axis is 0 to 100 %."""
-    percent = [100 * (one.mean("validation_accuracy") or 0.0) for one in tried]
+    percent = [one.percent for one in tried]
     heights = [
         [*(_share(one.values[setting.path], setting) for setting in settings), value / 100]
         for one, value in zip(tried, percent, strict=True)
@@ -303,7 +299,7 @@ def parallel_info(tried: Sequence[Tried], settings: Sequence[Varied]) -> Paralle
         [*(high for _, high in ends), "100 %"],
         heights,
         percent,
-        percent.index(max(percent)) if percent else None,
+        _best_place(tried),
     )
 
 

@@ -129,7 +129,7 @@ class Varied(Frozen):
     def grid(self, spec: FieldSpec) -> tuple[Any, ...]:
         """The values on a grid, in order; a whole number's are rounded, and each is there once."""
         if self.low is None or self.high is None:
-            return self.values
+            return tuple(dict.fromkeys(self.values))
         shares = [index / max(1, self.steps - 1) for index in range(self.steps)]
         low, high = self.low, self.high
         values = [low * (high / low) ** share if self.log else low + (high - low) * share for share in shares]
@@ -165,7 +165,7 @@ def suggested(spec: FieldSpec, base: RunConfig) -> Varied:
     elif spec.path.endswith("frozen_blocks"):
         low, high = 0, len(BACKBONES[base.backbone.name].blocks)
     else:
-        low, high = now // 2, 2 * now or 10
+        low, high = (now // 2 if spec.kind == "whole" else now / 2), 2 * now or 10
     low, high = max(low, spec.low or 0), min(high, math.inf if spec.high is None else spec.high)
     steps = 5 if spec.kind == "number" else int(min(5, high - low + 1))
     return Varied(path=spec.path, low=low, high=high, steps=steps, log=spec.log)
@@ -194,6 +194,8 @@ class Exploration(Frozen):
             raise ConfigError("A setting is to vary twice; name each once.")
         for varied in self.varied:
             varied.check(self.spec(varied))
+        if self.runs < self.seeds:
+            raise ConfigError(f"runs is {self.runs}, but each combination takes {self.seeds}, one a seed; allow more")
         if self.sampler == "grid" and self.combinations * self.seeds > self.runs:
             raise ConfigError(
                 f"These are {self.combinations * self.seeds} runs, and the budget is {self.runs}; "
@@ -502,9 +504,11 @@ def advance(store: Store, reader: Reader) -> None:
         going = sorted(entry.name for entry in os.scandir(_folder(store)) if entry.name.endswith(".going"))
         for marker in going:
             name = marker.removesuffix(".going")
-            with _locked(store):
+            with contextlib.suppress(StoreError), _locked(store):
                 try:
-                    _next(store, reader, read(store, name))
+                    record = read(store, name)
+                    if record.going:  # else it was stopped just now
+                        _next(store, reader, record)
                 except Exception as error:
                     log.exception("Exploration %s broke off", name)
                     _break_off(store, name, f"It broke off: {type(error).__name__}: {error}")
@@ -556,7 +560,7 @@ def _spent(record: ExplorationRecord, findings: Findings) -> str | None:
 
 
 def _break_off(store: Store, name: str, why: str) -> None:
-    """End an exploration that cannot go on; one that cannot even be read loses its marker alone."""
-    with contextlib.suppress(ConfigError):
+    """End an exploration that cannot go on; one that cannot even be read or written loses its marker alone."""
+    with contextlib.suppress(ConfigError, OSError):
         _put(store, name, read(store, name).model_copy(update={"ended": why}))
     _marker(store, name).unlink(missing_ok=True)

@@ -1,5 +1,7 @@
 """Explore: settings that vary, tried on a budget, and what each reached, drawn as it comes."""
 
+import contextlib
+
 import streamlit as st
 
 from labcore import explorations, worker
@@ -8,7 +10,7 @@ from labcore.explorations import Exploration
 from labcore.store import StoreError
 from pages.parts import explore_form, exploring, lab
 
-MOST_LISTED = 12
+MOST_LISTED, MOST_ESTIMATED = 12, 40
 
 
 def begin(exploration: Exploration) -> None:
@@ -26,7 +28,7 @@ def begin(exploration: Exploration) -> None:
 
 def cost_ahead(exploration: Exploration) -> None:
     """How many runs, and how long they take on this machine."""
-    known = lab.reader().seconds(exploration.base, lab.chosen_device()) is not None
+    known = seconds_each(exploration) is not None
 
     @st.fragment(run_every=None if known else 1)
     def now() -> None:
@@ -38,12 +40,26 @@ def cost_ahead(exploration: Exploration) -> None:
 def tell_cost(exploration: Exploration) -> None:
     """In a line; the speed here is measured first where it is not known."""
     count = exploration.most_points * exploration.seeds
-    each = lab.reader().seconds(exploration.base, lab.chosen_device())
+    each = seconds_each(exploration)
     if each is None:
         st.caption(f"{count} run{'s' * (count > 1)}; the speed here is being measured …")
         return
     total = min(each * count, 60 * (exploration.minutes or 1e9))
     st.caption(f"{count} run{'s' * (count > 1)}, ≈ {lab.seconds(total)}, estimated; less where runs share a beginning")
+
+
+def seconds_each(exploration: Exploration) -> float | None:
+    """What one run takes on average: some combinations of a grid, which epochs or sizes make unequal, else the base."""
+    configs = [exploration.base]
+    if exploration.sampler == "grid":
+        chosen = list(exploration.grid())[:: max(1, exploration.combinations // MOST_ESTIMATED)]
+        configs = []
+        for values in chosen:
+            with contextlib.suppress(ConfigError):  # it will be left out
+                configs.append(exploration.arm(values).config)
+    found = [lab.reader().seconds(config, lab.chosen_device()) for config in configs]
+    known = [seconds for seconds in found if seconds is not None]
+    return sum(known) / len(known) if known and len(known) == len(found) else None
 
 
 def earlier() -> None:

@@ -9,7 +9,7 @@ from labcore import experiments, exploration_figures, explorations, worker
 from labcore.configs import METHODS, ConfigError, parse
 from labcore.experiments import Reader
 from labcore.explorations import Exploration, ExplorationRecord, Told, Varied, parse_exploration
-from labcore.store import Store, StoreError
+from labcore.store import Process, Store, StoreError
 from tests import stories
 from tests.conftest import tiny
 
@@ -72,6 +72,7 @@ def test_values_of_a_range_are_even_or_by_equal_factors_and_whole_where_they_cou
         ([STRENGTH, EPOCHS, LABELS, {**EPOCHS, "path": "training.batch_size"}], {}, "choose 1 to 3"),
         ([STRENGTH, EPOCHS], {"runs": 10}, "These are 15 runs, and the budget is 10"),
         ([STRENGTH], {"runs": 10, "seeds": 3}, "These are 15 runs, and the budget is 10"),
+        ([STRENGTH], {"sampler": "random", "runs": 2, "seeds": 3}, "runs is 2, but each combination takes 3"),
         ([STRENGTH], {"seeds": 0}, "seeds"),
         ([STRENGTH], {"minutes": 0.0}, "minutes"),
         ([STRENGTH], {"sampler": "luck"}, "sampler"),
@@ -215,6 +216,63 @@ def test_stopped_asks_for_nothing_and_goes_on_where_it_was(store: Store) -> None
     told_all(store, name)
     explorations.advance(store, Reader(store))
     assert len(look(store, name)[0].asked) == 2
+
+
+def test_stopped_while_a_worker_waits_for_the_lock_it_asks_for_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = explorations.create(store, explored(STRENGTH))
+    read = explorations.read
+
+    def stopped_just_now(store: Store, name: str) -> ExplorationRecord:
+        return read(store, name).model_copy(update={"going": False})
+
+    monkeypatch.setattr(explorations, "read", stopped_just_now)
+    explorations.advance(store, Reader(store))
+    assert read(store, name).asked == () and store.records() == []
+
+
+def test_a_full_disk_ends_no_worker(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = explorations.create(store, explored(STRENGTH))
+
+    def full(*args: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(explorations, "write_atomically", full)
+    explorations.advance(store, Reader(store))
+    explorations.advance(store, Reader(store))  # nor a second one
+    assert explorations.read(store, name).state == "stopped" and len(store.records()) == 1
+
+
+def test_a_worker_lost_in_the_middle_is_waited_for(store: Store) -> None:
+    name = explorations.create(store, explored(STRENGTH))
+    explorations.advance(store, Reader(store))
+    (cell,) = look(store, name)[1].cells
+    claim = stories.written(store, stories.FIRST, cell.config)
+    store._change(claim.run, owner=Process(pid=2**22 + 5, created=1.0))
+    claim.release()
+    explorations.advance(store, Reader(store))
+    record, findings = look(store, name)
+    assert [cell.state for cell in findings.cells] == ["lost"] and record.going
+    again = store.claim("cpu")
+    assert again is not None and again.run == claim.run  # the next worker goes on with it
+    again.finish("complete")
+    again.release()
+    explorations.advance(store, Reader(store))
+    assert len(look(store, name)[0].asked) == 2
+
+
+def test_only_combinations_with_all_their_seeds_can_be_best(store: Store) -> None:
+    exploration = explored(STRENGTH, seeds=2)
+    name = explorations.create(store, exploration)
+    for _ in range(2):
+        explorations.advance(store, Reader(store))
+        for cell in look(store, name)[1].having("queued"):
+            if (cell.seed, dict(cell.arm.values)["method.strength"]) != (1, 10.0):
+                stories.told(store, cell.config, [[0.9], [0.5, dict(cell.arm.values)["method.strength"] / 100]])
+    record, findings = look(store, name)
+    found = exploration_figures.tried_info(findings, record.exploration.varied)
+    assert [(one.values["method.strength"], one.best) for one in found] == [(1.0, True), (10.0, False)]
 
 
 def test_a_combination_that_cannot_be_is_told_and_left_out(store: Store) -> None:

@@ -223,8 +223,9 @@ def test_an_exploration_fills_by_itself_and_its_points_open_their_runs(
     strength = {"path": "method.strength", "low": 1.0, "high": 1e4, "steps": 3, "log": True}
     exploration = explorations.parse_exploration({"base": tiny("ewc").model_dump(), "varied": [strength]})
     name = explorations.create(store, exploration)
+    explorations.stop(store, name)
     page.goto(f"{address}/explore?exploration={name}")
-    page.get_by_text("0 of 3 runs").wait_for()
+    page.get_by_role("button", name="Go on").click()
     page.get_by_text("3 of 3 runs").wait_for()
     page.get_by_role("button", name="All tried").wait_for()
     assert page.evaluate(POINTS) == 3

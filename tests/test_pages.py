@@ -596,6 +596,25 @@ def test_explore_by_chance_goes_on_with_a_larger_budget(store: Store) -> None:
     assert record.going and record.exploration.runs == 4
 
 
+def test_explore_out_of_minutes_goes_on_with_twice_as_many(store: Store) -> None:
+    name = explored(store, STRENGTH, minutes=0.01)
+    advanced(store, name, 2)
+    assert explorations.read(store, name).ended == "The budget of 0.01 minutes is used."
+    test = app("explore", exploration=name)
+    button(test, "Try more").click().run()
+    record = explorations.read(store, name)
+    assert record.going and record.exploration.minutes == 0.02
+
+
+def test_another_method_on_explore_has_ranges_of_its_own(store: Store) -> None:
+    test = app("explore", preset="quick", method="ewc", vary="method.strength~10~100000~5~log")
+    test.selectbox[0].set_value("lwf").run()
+    assert not test.error and test.query_params["vary"] in (
+        "method.strength~0.01~100~5~log",
+        ["method.strength~0.01~100~5~log"],
+    )
+
+
 def test_explore_shows_what_it_has_when_runs_go(store: Store) -> None:
     name = explored(store, STRENGTH)
     advanced(store, name, 4)

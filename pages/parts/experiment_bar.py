@@ -80,7 +80,10 @@ def earlier_versions(findings: Findings) -> None:
         return
     with st.expander(f"{_runs(len(older))} of an earlier version of the lab, not counted above"):
         for cell, run in older:
-            found = lab.reader().finished(lab.store().record(run)).result
+            try:
+                found = lab.reader().finished(lab.store().record(run)).result
+            except UnknownRun:  # deleted since
+                continue
             accuracy = lab.percent(found.average_accuracy)
             label = f"{cell.arm.label}, seed {cell.seed}: {accuracy} then"
             st.page_link("pages/watch.py", label=label, query_params={"run": run})

@@ -10,9 +10,8 @@ from labcore import explorations
 from labcore.configs import METHOD_TITLES, METHODS, ConfigError, FieldSpec, RunConfig
 from labcore.explorations import Exploration, Varied
 from labcore.presets import PRESETS, preset
-from pages.parts import lab, runs
+from pages.parts import exploring, lab, runs
 
-SAMPLERS = {"grid": "every combination", "random": "by chance", "tpe": "learn from the last"}
 FIRST = {"fine_tuning": "training.learning_rate", "feature_extraction": "training.epochs", "joint": "training.epochs"}
 # What one might ask first: words, method, and what varies, as it stands in the address.
 SUGGESTIONS = (
@@ -26,7 +25,7 @@ SUGGESTIONS = (
 def text_of(varied: Varied) -> str:
     """As it stands in the address: `path~low~high~steps~log`, or `path~value~value`."""
     if varied.numeric:
-        return f"{varied.path}~{varied.low:g}~{varied.high:g}~{varied.steps}{'~log' * varied.log}"
+        return f"{varied.path}~{varied.low:.12g}~{varied.high:.12g}~{varied.steps}{'~log' * varied.log}"
     values = (str(value).lower() if isinstance(value, bool) else value for value in varied.values)
     return "~".join([varied.path, *values])
 
@@ -53,6 +52,11 @@ def suggest(method: str, vary: tuple[str, ...]) -> None:
     st.query_params.clear()
     st.query_params.update(preset="quick", method=method, vary=list(vary))
     st.session_state["explore-form"] = st.session_state.get("explore-form", 0) + 1
+
+
+def drop_ranges() -> None:
+    """Another method has settings of its own, with bounds of their own."""
+    st.query_params["vary"] = [text for text in st.query_params.get_all("vary") if not text.startswith("method.")]
 
 
 def base_config() -> RunConfig:
@@ -82,6 +86,7 @@ def base_config() -> RunConfig:
         list(METHODS).index(method if method in METHODS else "ewc"),
         format_func=METHOD_TITLES.__getitem__,
         key=f"explore-method/{generation}",
+        on_change=drop_ranges,
     )
     name = name or known
     st.query_params.update(preset=name, method=method)
@@ -98,9 +103,7 @@ def settings_to_vary(base: RunConfig) -> list[Varied]:
             varied = varied_of(text, method, base)
             asked[varied.path] = varied
         except ConfigError as error:
-            if st.session_state.get("explore-form-method") in (None, method):  # else it was the other method's
-                st.error(str(error), icon=":material/error:")
-    st.session_state["explore-form-method"] = method
+            st.error(str(error), icon=":material/error:")
     place = f"{method}/{st.session_state.get('explore-form', 0)}"
     own = next(iter(known))
     chosen = st.multiselect(
@@ -146,12 +149,11 @@ def budget() -> dict[str, Any]:
     """How the next values are chosen, and for how long."""
     sampler = st.segmented_control(
         "How the next values are chosen",
-        list(SAMPLERS),
+        list(exploring.SAMPLERS),
         default="grid",
-        format_func=SAMPLERS.__getitem__,
+        format_func=exploring.SAMPLERS.__getitem__,
         key="explore-sampler",
-        help="Every combination suits one or two settings; by chance three; learning from the last (TPE) a longer "
-        "search.",
+        help="Every combination suits one or two settings; by chance three; learning as it goes (TPE) a longer search.",
     )
     first, second, third = st.columns(3)
     chance, time = "What differs is chance.", "Of training and measuring."

@@ -1,5 +1,7 @@
 """An exploration that was begun: how far it is, what it found, and what can be done next."""
 
+import contextlib
+import html
 from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +19,7 @@ from labcore.units import plain
 from pages.parts import experiment_bar, lab, live_plot, runs
 
 CHART = 430  # px
-SAMPLERS = {"grid": "every combination", "random": "by chance", "tpe": "learning from those before"}
+SAMPLERS = {"grid": "every combination", "random": "by chance", "tpe": "learning as it goes"}
 LOOK_FOR = {
     1: "**Solid: all jobs.** New jobs are dashed, old ones dotted, all on validation images; grey crosses are test "
     "images, which choose nothing. Where dotted rises and dashed falls, it keeps more and learns less.",
@@ -77,6 +79,14 @@ def follow(name: str) -> Seen:
     return _seen(root, name, stamp, findings.version, findings)
 
 
+def still(name: str) -> Seen:
+    """The same on a page that shows it already: where it was forgotten meanwhile, the page begins anew, and says so."""
+    try:
+        return follow(name)
+    except ConfigError:
+        st.rerun()
+
+
 def title(record: ExplorationRecord) -> str:
     """`EWC: strength × epochs`."""
     exploration = record.exploration
@@ -113,11 +123,14 @@ def moving(
 
     @st.fragment(run_every=1 if live else None)
     def press() -> None:
-        main_button(follow(name))
+        seen = still(name)
+        main_button(seen)
+        if seen.live != live:
+            st.rerun()  # it goes on, or is over: all of the page must know
 
     @st.fragment(run_every=1 if live else None)
     def take() -> None:
-        seen = follow(name)
+        seen = still(name)
         best, kind = seen.best, "primary" if seen.record.state == "complete" else "secondary"
         act = {"type": kind, "icon": ":material/star:", "width": "stretch", "key": "use", "disabled": best is None}
         if st.button("Use the best", **act) and best:
@@ -125,7 +138,7 @@ def moving(
 
     @st.fragment(run_every=1 if live else None)
     def now() -> None:
-        seen = follow(name)
+        seen = still(name)
         line(seen)
         found(seen)
         if seen.live != live:
@@ -171,9 +184,15 @@ def ask_to_forget(name: str) -> None:
     keep, delete = st.columns(2)
     if keep.button("Keep it", width="stretch"):
         st.rerun()
-    act = {"on_click": explorations.delete, "args": (lab.store(), name)}
+    act = {"on_click": forget_now, "args": (name,)}
     if delete.button("Forget", type="primary", width="stretch", **act):
         st.switch_page("pages/explore.py")
+
+
+def forget_now(name: str) -> None:
+    """Forget it, if nobody else has."""
+    with contextlib.suppress(ConfigError):
+        explorations.delete(lab.store(), name)
 
 
 def forget(record: ExplorationRecord) -> None:
@@ -186,35 +205,40 @@ def forget(record: ExplorationRecord) -> None:
 # ---- the button -----------------------------------------------------------------------------------------------------
 
 
-def go_on(record: ExplorationRecord, findings: Findings, runs: int | None = None) -> None:
-    """Queue again what was stopped or failed, and let it ask for more."""
+def go_on(seen: Seen, times: int = 1) -> None:
+    """Queue again what was stopped or failed, and let it ask for more; `times` the budget."""
+    record, exploration = seen.record, seen.record.exploration
+    runs = min(explorations.MOST_RUNS, times * exploration.runs)
+    minutes = times * exploration.minutes if exploration.minutes else None
     try:
-        explorations.go_on(lab.store(), record.name, runs=runs)
-        experiments.queue(lab.store(), findings, record.exploration.device)
-        worker.ensure(lab.store(), record.exploration.device)
+        explorations.go_on(lab.store(), record.name, runs=runs, minutes=minutes)
+        experiments.queue(lab.store(), seen.findings, exploration.device)
+        worker.ensure(lab.store(), exploration.device)
     except (ConfigError, StoreError) as error:
         st.session_state["explore-problem"] = str(error)
 
 
-def stop(record: ExplorationRecord, findings: Findings) -> None:
-    """Ask for nothing more, and stop what waits or trains."""
-    explorations.stop(lab.store(), record.name)
-    experiments.stop(lab.store(), findings)
+def stop(name: str) -> None:
+    """Ask for nothing more, then stop what waits or trains: in this order, as a worker may be asking just now."""
+    with contextlib.suppress(ConfigError):
+        explorations.stop(lab.store(), name)
+        experiments.stop(lab.store(), follow(name).findings)
 
 
 def main_button(seen: Seen) -> None:
     """Stop, go on, or where the budget is used up a larger one."""
-    record, findings, exploration = seen.record, seen.findings, seen.record.exploration
+    record, exploration = seen.record, seen.record.exploration
+    everything = exploration.sampler == "grid" and len(record.asked) >= exploration.combinations
     if seen.live:
-        st.button("Stop", icon=":material/stop:", width="stretch", key="stop", on_click=stop, args=(record, findings))
-    elif record.state == "stopped" or findings.missing:
-        act = {"on_click": go_on, "args": (record, findings)}
+        act = {"on_click": stop, "args": (record.name,)}
+        st.button("Stop", icon=":material/stop:", width="stretch", key="stop", **act)
+    elif record.state == "stopped" or (everything and seen.findings.missing):
+        act = {"on_click": go_on, "args": (seen,)}
         st.button("Go on", type="primary", icon=":material/play_arrow:", width="stretch", key="go-on", **act)
-    elif exploration.sampler == "grid":
+    elif everything:
         st.button("All tried", icon=":material/check:", width="stretch", disabled=True, key="all")
     else:
-        more = min(explorations.MOST_RUNS, 2 * exploration.runs)
-        act = {"on_click": go_on, "args": (record, findings, more), "help": f"A budget of {more} runs."}
+        act = {"on_click": go_on, "args": (seen, 2), "help": "With twice the budget."}
         st.button("Try more", icon=":material/add:", width="stretch", key="more", **act)
 
 
@@ -238,12 +262,11 @@ def line(seen: Seen) -> None:
         parts.append(seen.work.shared)
     with st.container(height=48, border=False):
         share = (seen.done + sum(progress.values())) / max(1, total)
-        st.html(f"{runs.bar(share)}<div class='lab-term'>{' · '.join(parts)}</div>")
+        st.html(f"{runs.bar(share)}<div class='lab-term'>{html.escape(' · '.join(parts))}</div>")
+    if seen.live:
+        worker.ensure(lab.store(), exploration.device)  # somebody must train, and ask for the next
     if findings.having("lost"):
-        worker.ensure(lab.store(), exploration.device)
         st.caption("A worker is gone; its run goes on by itself when another is there.")
-    elif record.state == "running" and not findings.live:
-        worker.ensure(lab.store(), exploration.device)  # nobody is there to ask for the next
 
 
 def time_left(seen: Seen, total: int, progress: dict[str, float]) -> str:
@@ -290,6 +313,9 @@ def draw(exploration: Exploration, tried: list[Tried], version: Hashable, height
     """A curve, a heat map or parallel coordinates; a click on a point opens its run."""
     settings, key = exploration.varied, f"explore-{len(exploration.varied)}-{exploration.sampler}"
     pick = partial(live_plot.draw, key=key, height=height, version=version, picks=True)
+    # A click is on what was drawn before: a run that finished since has moved the others.
+    drawn = st.session_state.get(f"{key}-runs", [])
+    st.session_state[f"{key}-runs"] = [one.run for one in tried]
     number: int | None = None
     if len(settings) == 1:
         curve = exploration_figures.curve_info(tried, settings[0])
@@ -303,13 +329,14 @@ def draw(exploration: Exploration, tried: list[Tried], version: Hashable, height
         tiles = exploration_figures.heat_map_info(tried, (settings[0], settings[1]), exploration.axes)
         if picked := pick(lambda: exploration_figures.heat_map(tiles)):
             row, column = picked.point
-            number = tiles.which[row][column]
+            if (place := tiles.which[row][column]) is not None:
+                st.switch_page("pages/watch.py", query_params={"run": tried[place].run})
     else:
         plane = exploration_figures.plane_info(tried, (settings[0], settings[1]))
         if picked := pick(lambda: exploration_figures.plane(plane)):
             number = picked.point[0]
-    if number is not None and number < len(tried):
-        st.switch_page("pages/watch.py", query_params={"run": tried[number].run})
+    if number is not None and number < len(drawn):
+        st.switch_page("pages/watch.py", query_params={"run": drawn[number]})
 
 
 def matters(record: ExplorationRecord) -> None:

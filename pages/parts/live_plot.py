@@ -99,7 +99,7 @@ def pack(figure: go.Figure, key: str, height: int, picks: bool = False) -> bytes
     whole = json.loads(figure.to_json())
     columns: list[np.ndarray] = []
     for trace, drawn in zip(whole["data"], figure.data, strict=True):
-        chosen = _thinned(drawn)
+        chosen = None if picks else _thinned(drawn)  # a click names its point by number
         for name in _COLUMNS:
             values = getattr(drawn, name, None) if name in trace else None
             numbers = _numbers(values)

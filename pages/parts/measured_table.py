@@ -75,7 +75,10 @@ def button(experiment: Experiment, live: bool) -> None:
 
     @st.fragment(run_every=1 if live else None)
     def now() -> None:
-        experiment_bar.button(experiment, lab.reader().look(experiment), "Measure all eight")
+        findings = lab.reader().look(experiment)
+        experiment_bar.button(experiment, findings, "Measure all eight")
+        if findings.live != live:
+            st.rerun()  # pressed, or over: all of the page must know
 
     now()
 

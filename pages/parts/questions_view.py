@@ -88,7 +88,10 @@ def moving(name: str, experiment: Experiment, live: bool, action: st.delta_gener
 
     @st.fragment(run_every=1 if live else None)
     def press() -> None:
-        experiment_bar.button(experiment, lab.reader().look(experiment), "Find out")
+        findings = lab.reader().look(experiment)
+        experiment_bar.button(experiment, findings, "Find out")
+        if findings.live != live:
+            st.rerun()  # pressed, or over: all of the page must know
 
     @st.fragment(run_every=1 if live else None)
     def now() -> None:

@@ -68,36 +68,43 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
 
 
 def load(path: Path, key: str) -> tuple[Position, dict[str, Tensor]] | None:
-    """The checkpoint of the run of this key; None where there is none, or it is not one of this run."""
+    """The checkpoint of the run of this key; None where there is none, it is not one of this run, or an earlier version
+    wrote it, which told what optimizers remember by position.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             position = Position.model_validate_json((file.metadata() or {}).get("position", ""))
             if position.key != key:
                 return None
-            return position, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            names = list(file.keys())
+            if any(name.startswith("optimizer/") and name.split("/")[1].isdigit() for name in names):
+                return None
+            return position, {name: file.get_tensor(name) for name in names}
     except (OSError, SafetensorError, ValueError, struct.error, json.JSONDecodeError):
         return None
 
 
-def optimizer_tensors(optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, Tensor]:
-    """The optimizers' memory as `optimizer/OPTIMIZER/GROUP/POSITION/NAME`."""
+def optimizer_tensors(
+    optimizers: Sequence[torch.optim.Optimizer], parameters: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """The optimizers' memory as `optimizer/WHAT/PARAMETER`: by name, as a run that goes on may list them otherwise."""
     return {
-        f"optimizer/{o}/{g}/{p}/{name}": value
-        for o, optimizer in enumerate(optimizers)
-        for g, group in enumerate(optimizer.param_groups)
-        for p, parameter in enumerate(group["params"])
-        for name, value in optimizer.state.get(parameter, {}).items()
+        f"optimizer/{what}/{name}": value
+        for optimizer in optimizers
+        for name, parameter in parameters.items()
+        for what, value in optimizer.state.get(parameter, {}).items()
         if isinstance(value, Tensor)
     }
 
 
-def restore_optimizers(optimizers: Sequence[torch.optim.Optimizer], saved: Mapping[str, Tensor]) -> None:
-    """Take back `optimizer_tensors`, in the parameters' memory format."""
+def restore_optimizers(
+    optimizers: Sequence[torch.optim.Optimizer], parameters: Mapping[str, Tensor], saved: Mapping[str, Tensor]
+) -> None:
+    """Take back `optimizer_tensors`, in the parameters' memory format. Raises KeyError for an unknown parameter."""
+    owner = {id(p): optimizer for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
     for path, value in saved.items():
-        if not path.startswith("optimizer/"):
-            continue
-        _, o, g, p, name = path.split("/")
-        optimizer = optimizers[int(o)]
-        parameter = optimizer.param_groups[int(g)]["params"][int(p)]
-        state: dict[str, Any] = optimizer.state[parameter]
-        state[name] = like(parameter, value) if value.shape == parameter.shape else value.to(parameter.device)
+        if path.startswith("optimizer/"):
+            _, what, name = path.split("/", 2)
+            parameter = parameters[name]
+            state: dict[str, Any] = owner[id(parameter)].state[parameter]
+            state[what] = like(parameter, value) if value.shape == parameter.shape else value.to(parameter.device)

@@ -275,6 +275,7 @@ class _Run:
         self.pending: list[dict[str, float]] = []
         self.feature_bytes: dict[int, int] = {}
         self.optimizers: list[torch.optim.Optimizer] = []
+        self.learning: dict[str, Tensor] = {}  # what they train, by name
         self.maps: MapMaker | None = None
         self.live_maps = False
         self.told: list[Event] = []  # of this stage so far
@@ -421,8 +422,9 @@ class _Run:
         self.clock.trained()
         live = self._live_inputs(stage, fixed)
         self.clock.evaluated()
-        self.optimizers = optimizers = self._new_optimizers(parameters)
-        checkpoints.restore_optimizers(optimizers, tensors)
+        self.optimizers, self.learning = self._new_optimizers(parameters), parameters
+        optimizers = self.optimizers
+        checkpoints.restore_optimizers(optimizers, parameters, tensors)
         groups = [group for optimizer in optimizers for group in optimizer.param_groups]
         rates = [group["lr"] for group in groups]
         told_rate = method.learning_rate(next((n for n in parameters if not n.startswith("heads/")), "heads/"))
@@ -848,7 +850,7 @@ class _Run:
         )
         tensors = dict(self.network.tensors())
         tensors |= {f"method/{name}": value for name, value in self.method.checkpoint_tensors().items()}
-        tensors |= checkpoints.optimizer_tensors(self.optimizers)
+        tensors |= checkpoints.optimizer_tensors(self.optimizers, self.learning)
         checkpoints.save(self.checkpoint, position, tensors)
 
     def _restore(self, position: Position, tensors: dict[str, Tensor]) -> None:

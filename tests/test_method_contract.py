@@ -106,6 +106,26 @@ def test_stopped_anywhere_and_resumed_is_never_stopped(method: str, optimizer: d
     assert one.losses == many.losses
 
 
+@pytest.mark.parametrize("method", ["ewc", "packnet, learned", "piggyback, start"])
+def test_a_network_whose_layers_are_not_in_order_of_the_alphabet_goes_on_too(method: str, tmp_path: Path) -> None:
+    """A file lists tensors by name; EfficientNet's data flows otherwise: `conv_stem`, `blocks`, `conv_head`."""
+    run = config(
+        method,
+        backbone={"name": "efficientnet_lite0", "start": "kaiming", "image_size": 16, "norm": "affine_per_task"},
+        tasks=[{"name": "digits:0-1", "images_per_class": 8}, {"name": "fashion:0-1", "images_per_class": 8}],
+        training={"epochs": 2, "batch_size": 4, "weight_decay": 0.01, "head_warmup_epochs": 1},
+    )
+    whole = train(run, stages=lambda k: tmp_path / "whole" / str(k))
+    places = {"checkpoint": tmp_path / "checkpoint", "stages": lambda k: tmp_path / "parts" / str(k)}
+    last = max(event.step for event in whole if isinstance(event, StepLogged))
+    for stop_at in (last // 4, last - 2):  # in the middle of each stage; the second reads what the first stage left
+        for event in trainer.train(run, checkpoint_seconds=0, **places):
+            if isinstance(event, StepLogged) and event.step >= stop_at:
+                break
+    train(run, **places)
+    assert equal(arrays(tmp_path / "whole"), arrays(tmp_path / "parts"))
+
+
 @pytest.mark.parametrize(("norm", "optimizer"), zip(NORMS, OPTIMIZERS * 2, strict=True), ids=NORMS)
 @pytest.mark.parametrize("method", VARIANTS)
 def test_only_what_is_trainable_changes(

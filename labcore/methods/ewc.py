@@ -127,12 +127,9 @@ class EWC(Method):
         return named("fisher", self.fisher) | named("anchor", self.anchors)
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take back importance and anchors, in the weights' memory format."""
+        """Take back importance and anchors, in the weights' memory format and order: a file has an order of its own."""
         self.fisher, self.anchors = (
-            {
-                t: {n: like(self.weights[n], value) for n, value in row.items()}
-                for t, row in by_task(kind, state).items()
-            }
+            {t: {n: like(w, row[n]) for n, w in self.weights.items()} for t, row in by_task(kind, state).items()}
             for kind in ("fisher", "anchor")
         )
         self._tie()

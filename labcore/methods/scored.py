@@ -45,6 +45,8 @@ class Scored(Method):
     def load_checkpoint_tensors(self, state: dict[str, Tensor]) -> None:
         """Take back the scores, too."""
         self.load_state_dict(state)
-        paths = [path for path in state if path.startswith("scores/")]
-        names = [path.removeprefix("scores/") for path in paths]
-        self.scores = {name: like(self.weights[name], state[path]) for name, path in zip(names, paths, strict=True)}
+        self.scores = {
+            name: like(weight, state[f"scores/{name}"])
+            for name, weight in self.weights.items()
+            if f"scores/{name}" in state
+        }

@@ -205,13 +205,13 @@ def test_a_live_page_does_not_grow(home: Path) -> None:
         after = measured()
         assert after["JSHeapUsedSize"] < 1.15 * before["JSHeapUsedSize"]
         assert after["Nodes"] < 1.1 * before["Nodes"]
-        # And a click comes back, once.
+        # And a click comes back, to one script run; to two where Streamlit breaks the first off for the next update.
         plot = page.locator(".js-plotly-plot .nsewdrag").first.bounding_box()
         assert plot is not None
         page.mouse.click(plot["x"] + plot["width"] / 2, plot["y"] + plot["height"] / 2)
-        page.locator(".clicks", has_text="1").wait_for()
+        page.wait_for_function("() => document.querySelector('.clicks')?.textContent !== '0'")
         page.wait_for_timeout(1000)
-        assert page.locator(".clicks").inner_text() == "1"
+        assert page.locator(".clicks").inner_text() in ("1", "2")
 
 
 def test_an_exploration_fills_by_itself_and_its_points_open_their_runs(

@@ -62,7 +62,8 @@ def draw(
     """Draw or update the chart of this key, `height` px high whatever it holds.
 
     As long as `version` is the same (and not None) the figure is not made again: a tick without news costs nothing.
-    With `picks`, a click on a point is returned once, by the script run that it causes.
+    With `picks`, a click on a point is returned by the script run that it causes. Where Streamlit breaks that run off
+    for another, it is returned again: what it leads to must bear being done twice.
     """
     mount = _component()
     if mount is None:

@@ -5,4 +5,5 @@ loads it; `backbones`, `network`, `methods`, `trainer` and `worker` do.
 """
 
 # Part of every configuration's key: raise it when the same configuration would train to different numbers.
-ENGINE_VERSION = "1"
+# 2: a run that was resumed on EfficientNet goes on as if it had not been stopped.
+ENGINE_VERSION = "2"

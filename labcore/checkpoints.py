@@ -68,18 +68,13 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
 
 
 def load(path: Path, key: str) -> tuple[Position, dict[str, Tensor]] | None:
-    """The checkpoint of the run of this key; None where there is none, it is not one of this run, or an earlier version
-    wrote it, which told what optimizers remember by position.
-    """
+    """The checkpoint of the run of this key; None where there is none, or it is not one of this run."""
     try:
         with safe_open(path, framework="pt") as file:
             position = Position.model_validate_json((file.metadata() or {}).get("position", ""))
             if position.key != key:
                 return None
-            names = list(file.keys())
-            if any(name.startswith("optimizer/") and name.split("/")[1].isdigit() for name in names):
-                return None
-            return position, {name: file.get_tensor(name) for name in names}
+            return position, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, ValueError, struct.error, json.JSONDecodeError):
         return None
 

@@ -299,6 +299,7 @@ def found(seen: Seen) -> None:
         hide_index=True,
         width="stretch",
         height=min(360, 38 + 35 * max(1, len(record.asked))),
+        placeholder="",
         column_config={
             "run": st.column_config.LinkColumn("run", display_text="open", width="small"),
             **{name: st.column_config.NumberColumn(name, format="%.1f %%") for name in _PERCENT},

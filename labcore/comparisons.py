@@ -13,10 +13,10 @@ import plotly.graph_objects as go
 
 from labcore.configs import BACKBONES, METHOD_TITLES, RunConfig
 from labcore.experiments import Findings
-from labcore.figures import ACCURACY_SCALE, GREY, TASK_COLOURS, figure_base, task_colour, task_dash
+from labcore.figures import ACCURACY_SCALE, GREY, TASK_COLOURS, figure_base, ink_on, task_colour, task_dash
 from labcore.measures import MEASURES, CurvePoint, Finished, Spread, gap_to_copies, intransigence
 from labcore.results import RunResult
-from labcore.units import plain
+from labcore.units import plain, setting_name
 
 INK = "#5B78BF"
 TASK_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "hexagon")
@@ -92,7 +92,7 @@ def differences_line(configs: Sequence[RunConfig]) -> str:
         return "They have the same settings."
     parts = []
     for path, values in found.items():
-        name = path.split(".")[-1].replace("_", " ")
+        name = setting_name(path)
         if path == "tasks":
             parts.append("jobs")
         elif path == "method.name":
@@ -318,7 +318,7 @@ def matrices(found: Sequence[MeanMatrix]) -> go.Figure:
                     )
                     figure.add_annotation(
                         x=j, y=k, xref=x, yref=y, text=f"{value:.0f}{more}", showarrow=False,
-                        font={"size": 12, "color": "#FFFFFF" if value > 55 else "#1C2130"},
+                        font={"size": 12, "color": ink_on(value)},
                     )  # fmt: skip
         marks = [f"<span style='color:{task_colour(i + 1)}'>■</span> {i + 1}" for i in places]
         figure.update_layout({

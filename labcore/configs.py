@@ -771,6 +771,12 @@ class FieldSpec:
     unit: str = ""
     log: bool = False
 
+    def allows(self, value: float) -> bool:
+        """Whether a number lies within the bounds."""
+        low = self.low is None or value > self.low or (value == self.low and not self.low_open)
+        high = self.high is None or value < self.high or (value == self.high and not self.high_open)
+        return low and high
+
     @property
     def bounds(self) -> str:
         """`from 0 to 1`, `above 0 and up to 10`, in words."""

@@ -24,7 +24,7 @@ from labcore.energy import Country
 from labcore.measures import MEASURES, Difference, Finished, Spread, amount, crossing, last_stage_curve, percents
 from labcore.results import RunResult, StageResult
 from labcore.store import RunRecord, Store, UnknownRun, write_atomically
-from labcore.units import plain
+from labcore.units import plain, setting_name
 
 MOST_SEEDS = 5
 
@@ -79,7 +79,7 @@ def take_seeds(count: int) -> tuple[int, ...]:
 
 def arm_of(base: Mapping[str, Any], values: Mapping[str, Any], label: str | None = None) -> Arm:
     """A configuration (plain data) with some dotted settings changed. Raises ConfigError."""
-    named = ", ".join(f"{path.split('.')[-1].replace('_', ' ')} {plain(value)}" for path, value in values.items())
+    named = ", ".join(f"{setting_name(path)} {plain(value)}" for path, value in values.items())
     return Arm(label or named, parse({**with_settings(base, values), "seed": 0}), tuple(values.items()))
 
 
@@ -154,6 +154,13 @@ class Work:
         return f"{self.reused} of {self.stages} stages taken from earlier runs{saved}"
 
 
+def work_of(cells: Iterable[Cell]) -> Work:
+    """What the finished ones among some runs cost, and what they shared."""
+    stages = [stage for cell in cells if cell.finished for stage in cell.finished.result.stages]
+    reused = [stage for stage in stages if stage.reused]
+    return Work(_seconds(stages) - _seconds(reused), len(reused), len(stages), _seconds(reused))
+
+
 def _seconds(stages: Iterable[StageResult]) -> float:
     return sum(stage.train_seconds + stage.evaluation_seconds for stage in stages)
 
@@ -226,9 +233,7 @@ class Findings:
     @property
     def work(self) -> "Work":
         """What its finished runs cost, and what they shared."""
-        stages = [stage for cell in self.cells if cell.finished for stage in cell.finished.result.stages]
-        reused = [stage for stage in stages if stage.reused]
-        return Work(_seconds(stages) - _seconds(reused), len(reused), len(stages), _seconds(reused))
+        return work_of(self.cells)
 
     def told(self) -> list[str]:
         """What it shows, in sentences, with what is missing named last."""

@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 from labcore.comparisons import INK
 from labcore.experiments import Findings
 from labcore.explorations import Varied
-from labcore.figures import ACCURACY_SCALE, GREY, figure_base
+from labcore.figures import ACCURACY_SCALE, GREY, PERCENT_AXIS, apart, figure_base, ink_on
 from labcore.measures import Spread
 from labcore.units import plain
 
@@ -27,9 +27,7 @@ LINES = (
 )
 SYMBOLS = ("circle", "diamond", "square", "x-thin-open")
 BEST = "#D0812B"
-_TICKS = [0, 25, 50, 75, 100]
-_PERCENT_AXIS = {"range": [0, 102], "tickvals": _TICKS, "ticktext": [f"{value} %" for value in _TICKS]}
-_BAR = {"ticksuffix": " %", "thickness": 12, "outlinewidth": 0, "tickvals": _TICKS}
+_BAR = {"ticksuffix": " %", "thickness": 12, "outlinewidth": 0, "tickvals": PERCENT_AXIS["tickvals"]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +104,9 @@ def curve(info: Curve) -> go.Figure:
     """A line a figure, named at its end; the setting's whole range from the start, so that nothing moves."""
     figure = figure_base()
     _axis_of(figure, "xaxis", info.setting)
-    heights = _apart([line.percent[-1] if line.percent else None for line in info.lines])
-    for number, (line, height) in enumerate(zip(info.lines, heights, strict=True)):
+    ends = [end for line in info.lines if line.percent and (end := line.percent[-1]) is not None]
+    heights = iter(apart(ends, gap=5.5))
+    for number, line in enumerate(info.lines):
         test = line.title.endswith("test")
         figure.add_trace(
             go.Scatter(
@@ -119,12 +118,12 @@ def curve(info: Curve) -> go.Figure:
                 hovertemplate=f"{line.title}: %{{y:.1f}} %<br>{info.setting.name} %{{customdata}}<extra></extra>",
             )
         )  # fmt: skip
-        if height is not None:
+        if line.percent and line.percent[-1] is not None:
             figure.add_annotation(
-                x=1, xref="paper", xanchor="left", xshift=8, y=height, showarrow=False, text=line.title,
+                x=1, xref="paper", xanchor="left", xshift=8, y=next(heights), showarrow=False, text=line.title,
                 font={"size": 13, "color": GREY if test else INK},
             )  # fmt: skip
-    figure.update_yaxes(**_PERCENT_AXIS)
+    figure.update_yaxes(**PERCENT_AXIS)
     figure.update_layout(margin={"l": 56, "r": 112, "t": 12, "b": 48}, showlegend=False)
     return figure
 
@@ -133,17 +132,6 @@ def _texts(info: Curve) -> list[str]:
     if info.names:
         return [info.names[int(value)] for value in info.values]
     return [plain(value) for value in info.values]
-
-
-def _apart(heights: Sequence[float | None], gap: float = 5.5) -> list[float | None]:
-    """The same heights, moved down until names do not cover each other."""
-    placed: list[float | None] = [None] * len(heights)
-    last = 101.0 + gap
-    for index in sorted(range(len(heights)), key=lambda i: -(heights[i] or 0.0)):
-        height = heights[index]
-        if height is not None:
-            last = placed[index] = min(height, last - gap)
-    return placed
 
 
 def _axis_of(figure: go.Figure, axis: str, setting: Varied) -> None:
@@ -202,7 +190,7 @@ def plane(info: Plane) -> go.Figure:
     figure.add_trace(
         go.Scatter(
             x=info.x, y=info.y, mode="markers+text", text=[f"{value:.0f}" for value in info.percent],
-            textfont={"size": 12, "color": ["#FFFFFF" if value > 55 else "#1C2130" for value in info.percent]},
+            textfont={"size": 12, "color": [ink_on(value) for value in info.percent]},
             marker={
                 "symbol": "square", "size": 30, "color": info.percent, "cmin": 0, "cmax": 100,
                 "colorscale": ACCURACY_SCALE, "showscale": True, "colorbar": _BAR,
@@ -255,8 +243,7 @@ def heat_map(info: HeatMap) -> go.Figure:
     for row, values in enumerate(info.percent):
         for column, value in enumerate(values):
             if value is not None:
-                colour = "#FFFFFF" if value > 55 else "#1C2130"
-                font = {"size": 14, "color": colour}
+                font = {"size": 14, "color": ink_on(value)}
                 figure.add_annotation(x=column, y=row, text=f"{value:.0f}", showarrow=False, font=font)
     if info.best is not None:
         y, x = info.best

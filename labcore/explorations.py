@@ -19,6 +19,7 @@ import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -38,8 +39,9 @@ from labcore.configs import (
     explain,
     fields,
 )
-from labcore.experiments import MOST_SEEDS, Arm, Cell, Experiment, Findings, Reader, arm_of, best_on_validation
+from labcore.experiments import MOST_SEEDS, Arm, Experiment, Findings, Reader, arm_of, best_on_validation, work_of
 from labcore.store import Store, StoreError, write_atomically
+from labcore.units import setting_name
 
 if TYPE_CHECKING:
     import optuna
@@ -58,6 +60,7 @@ _MOST_REFUSED = 50
 # ---------------------------------------------------------------------------------------------------------------------
 
 
+@cache
 def settings_of(method: str) -> dict[str, FieldSpec]:
     """The settings that can vary for a method, by dotted path, its own first; a text or a network's name is none."""
     specs = (
@@ -89,7 +92,7 @@ class Varied(Frozen):
     @property
     def name(self) -> str:
         """Its name in words."""
-        return self.path.split(".")[-1].replace("_", " ")
+        return setting_name(self.path)
 
     @property
     def numeric(self) -> bool:
@@ -119,9 +122,7 @@ class Varied(Frozen):
                 "begin above zero, or take equal distances."
             )
         for end in (self.low, self.high):
-            low = spec.low is not None and (end < spec.low or (spec.low_open and end == spec.low))
-            high = spec.high is not None and (end > spec.high or (spec.high_open and end == spec.high))
-            if low or high:
+            if not spec.allows(end):
                 raise ConfigError(f"{self.path}: {end:g} cannot be; allowed: {spec.bounds}.")
             if spec.kind == "whole" and end != round(end):
                 raise ConfigError(f"{self.path}: {end:g} cannot be; it counts {spec.unit or 'in whole numbers'}.")
@@ -219,7 +220,8 @@ class Exploration(Frozen):
 
     def grid(self) -> Iterator[dict[str, Any]]:
         """Every combination, the last setting changing quickest."""
-        return (dict(zip(self.paths, values, strict=True)) for values in itertools.product(*self.axes))
+        paths = list(self.paths)
+        return (dict(zip(paths, values, strict=True)) for values in itertools.product(*self.axes))
 
     @property
     def combinations(self) -> int:
@@ -268,8 +270,8 @@ def ask(exploration: Exploration, told: Sequence[Told]) -> dict[str, Any] | None
     tried = {_place(one.values) for one in told}
     if exploration.sampler == "grid":
         return next((values for values in exploration.grid() if _place(values) not in tried), None)
-    for draw in range(_DRAWS):
-        study = _study(exploration, told, seed=len(told) + draw * 100_000)
+    study = _study(exploration, told, seed=len(told))
+    for _ in range(_DRAWS):
         values = _cleaned(exploration, study.ask(_distributions(exploration)).params)
         if _place(values) not in tried:
             return values
@@ -306,14 +308,12 @@ def _study(exploration: Exploration, told: Sequence[Told], seed: int) -> "optuna
         else optuna.samplers.TPESampler(seed=seed, n_startup_trials=FIRST_BY_CHANCE)
     )
     study = optuna.create_study(direction="maximize", sampler=sampler)
-    states = optuna.trial.TrialState
+    states, distributions = optuna.trial.TrialState, _distributions(exploration)
     for one in told:
         state = states.RUNNING if one.open else states.FAIL if one.score is None else states.COMPLETE
         value = one.score if state == states.COMPLETE else None
         study.add_trial(
-            optuna.create_trial(
-                params=dict(one.values), distributions=_distributions(exploration), value=value, state=state
-            )
+            optuna.create_trial(params=dict(one.values), distributions=distributions, value=value, state=state)
         )
     return study
 
@@ -379,14 +379,14 @@ class ExplorationRecord(Frozen):
         """Everything asked for, with what is known of it; `findings` are of its experiment."""
         arms = iter(findings.experiment.arms)
         return [
-            Told(one.values, None) if one.refused else _told(one.values, findings.of(next(arms).label))
+            Told(one.values, None) if one.refused else _told(one.values, findings, next(arms).label)
             for one in self.asked
         ]
 
     def spent(self, findings: Findings) -> float:
         """Seconds of training and measuring that it caused: runs that were there before it began cost nothing."""
         cells = (cell for cell in findings.cells if cell.record is not None and cell.record.submitted >= self.created)
-        return Findings(findings.experiment, tuple(cells), findings.version).work.spent
+        return work_of(cells).spent
 
     @property
     def refused(self) -> list[str]:
@@ -394,12 +394,11 @@ class ExplorationRecord(Frozen):
         return [one.refused for one in self.asked if one.refused]
 
 
-def _told(values: Mapping[str, Any], cells: Sequence[Cell]) -> Told:
+def _told(values: Mapping[str, Any], findings: Findings, label: str) -> Told:
+    cells, scores = findings.of(label), findings.spread(label, "validation_accuracy")
     if any(cell.record is not None and cell.record.active for cell in cells):
         return Told(values, None, open=True)
-    scores = [cell.finished.result.validation_average_accuracy for cell in cells if cell.finished]
-    known = [score for score in scores if score is not None]
-    return Told(values, sum(known) / len(known) if len(known) == len(cells) else None)
+    return Told(values, scores.mean if scores.n == len(cells) else None)
 
 
 def create(store: Store, exploration: Exploration) -> str:
@@ -417,7 +416,7 @@ def read(store: Store, name: str) -> ExplorationRecord:
     try:
         record = ExplorationRecord.model_validate_json(path.read_bytes())
     except OSError:
-        raise ConfigError(f"There is no exploration {name[:80]!r}; begin a new one.") from None
+        raise _unknown(name) from None
     except ValidationError as error:
         raise ConfigError(f"The exploration {name} cannot be read: {explain(error, ExplorationRecord)}") from None
     return record.model_copy(update={"name": name, "going": _marker(store, name).exists()})
@@ -428,7 +427,7 @@ def stamp(store: Store, name: str) -> tuple[int, bool]:
     try:
         return _path(store, name).stat().st_mtime_ns, _marker(store, name).exists()
     except OSError:
-        raise ConfigError(f"There is no exploration {name[:80]!r}; begin a new one.") from None
+        raise _unknown(name) from None
 
 
 def names(store: Store) -> list[str]:
@@ -460,13 +459,17 @@ def delete(store: Store, name: str) -> None:
         _path(store, name).unlink(missing_ok=True)
 
 
+def _unknown(name: str) -> ConfigError:
+    return ConfigError(f"There is no exploration {name[:80]!r}; begin a new one.")
+
+
 def _folder(store: Store) -> Path:
     return store.root / "explorations"
 
 
 def _path(store: Store, name: str) -> Path:
     if not name or set(name) - set("0123456789abcdef-"):  # no way out of the folder
-        raise ConfigError(f"There is no exploration {name[:80]!r}; begin a new one.")
+        raise _unknown(name)
     return _folder(store) / f"{name}.json"
 
 
@@ -495,11 +498,12 @@ def _locked(store: Store) -> Iterator[None]:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def advance(store: Store, reader: Reader) -> None:
-    """Queue what is next of every exploration that goes on. Called by a worker that has nothing to train.
+def advance(store: Store, reader: Reader) -> bool:
+    """Queue what is next of every exploration that goes on; whether anything was. Called by a worker that is idle.
 
     Costs a look into a folder where none goes on. An exploration that breaks is ended, with the reason.
     """
+    queued = False
     with contextlib.suppress(FileNotFoundError):
         going = sorted(entry.name for entry in os.scandir(_folder(store)) if entry.name.endswith(".going"))
         for marker in going:
@@ -508,14 +512,18 @@ def advance(store: Store, reader: Reader) -> None:
                 try:
                     record = read(store, name)
                     if record.going:  # else it was stopped just now
-                        _next(store, reader, record)
+                        queued |= _next(store, reader, record)
                 except Exception as error:
                     log.exception("Exploration %s broke off", name)
                     _break_off(store, name, f"It broke off: {type(error).__name__}: {error}")
+    return queued
 
 
-def _next(store: Store, reader: Reader, record: ExplorationRecord) -> None:
-    """Queue combinations until as many are open as there are workers for them, or the exploration is over."""
+def _next(store: Store, reader: Reader, record: ExplorationRecord) -> bool:
+    """Queue combinations until as many are open as there are workers for them, or the exploration is over.
+
+    Whether any was asked for.
+    """
     exploration = record.exploration
     workers = sum(exploration.device in ("auto", worker.device) for worker in store.workers())
     before = len(record.asked)
@@ -540,10 +548,12 @@ def _next(store: Store, reader: Reader, record: ExplorationRecord) -> None:
             asked = Asked(values=values)
         record = record.model_copy(update={"asked": (*record.asked, asked)})
         _put(store, record.name, record)
-    if record.ended or len(record.asked) > before:
+    asked_for_more = len(record.asked) > before
+    if record.ended or asked_for_more:
         _put(store, record.name, record.model_copy(update={"importance": importance(exploration, told)}))
     if record.ended:
         _marker(store, record.name).unlink(missing_ok=True)
+    return asked_for_more
 
 
 def _spent(record: ExplorationRecord, findings: Findings) -> str | None:

@@ -17,6 +17,8 @@ TASK_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"
 TASK_DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 GREY = "#8A8F9C"
 _PERCENTS = [0, 25, 50, 75, 100]
+# Accuracy is drawn from 0 to 100 % everywhere.
+PERCENT_AXIS = {"range": [0, 102], "tickvals": _PERCENTS, "ticktext": [f"{value} %" for value in _PERCENTS]}
 # Light to dark of a single hue: accuracy from 0 to 100 %.
 ACCURACY_SCALE = [[0.0, "#F3F6FB"], [0.5, "#8FB0DA"], [1.0, "#17407F"]]
 # Loss terms are not tasks: greys and a violet, told apart by fill and order.
@@ -26,6 +28,11 @@ TERM_COLOURS = ("#5B6C94", "#A9B4CC", "#7C5FA3", "#C3B1DC")
 def task_colour(position: int) -> str:
     """The colour of the task at a position from 1."""
     return TASK_COLOURS[(position - 1) % len(TASK_COLOURS)]
+
+
+def ink_on(percent: float) -> str:
+    """The colour of a figure written on the shade of `ACCURACY_SCALE` for so many per cent."""
+    return "#FFFFFF" if percent > 55 else "#1C2130"
 
 
 def task_dash(position: int) -> str:
@@ -106,7 +113,7 @@ def accuracy_curves(info: AccuracyCurves) -> go.Figure:
             text=span.title if not has_room else f"{span.title} · reused" if span.reused else f"learns {span.title}",
             font={"size": 13, "color": task_colour(span.position)},
         )  # fmt: skip
-    ends = _apart([line.percent[-1] for line in info.lines], gap=7)
+    ends = apart([line.percent[-1] for line in info.lines], gap=7)
     for line, height in zip(info.lines, ends, strict=True):
         colour = task_colour(line.position)
         figure.add_trace(
@@ -121,12 +128,12 @@ def accuracy_curves(info: AccuracyCurves) -> go.Figure:
             text=f"{line.title} {line.percent[-1]:.0f} %", font={"size": 13, "color": colour},
         )  # fmt: skip
     _axis_of_images(figure, info.total_images)
-    figure.update_yaxes(range=[0, 102], tickvals=_PERCENTS, ticktext=[f"{value} %" for value in _PERCENTS])
+    figure.update_yaxes(**PERCENT_AXIS)
     figure.update_layout(margin={"l": 52, "r": 128, "t": 28, "b": 44}, showlegend=False)
     return figure
 
 
-def _apart(heights: list[float], gap: float) -> list[float]:
+def apart(heights: list[float], gap: float) -> list[float]:
     """The same heights, moved as little as it takes for labels not to overlap."""
     order = sorted(range(len(heights)), key=lambda i: heights[i])
     placed = list(heights)
@@ -204,7 +211,7 @@ def accuracy_overlay(info: AccuracyOverlay) -> go.Figure:
             x=(position - 1) * width, xref="paper", xanchor="left", y=1.0, yref="paper", yanchor="bottom",
             showarrow=False, text=f"<b>{info.titles[position - 1]}</b>", font={"size": 13, "color": colour},
         )  # fmt: skip
-        ends = _apart([line.percent[-1] for line in mine], gap=8)
+        ends = apart([line.percent[-1] for line in mine], gap=8)
         for line, height in zip(mine, ends, strict=True):
             letter, name = chr(ord("A") + line.run), info.runs[line.run]
             figure.add_trace(
@@ -323,7 +330,7 @@ def accuracy_matrix(info: AccuracyMatrix) -> go.Figure:
                 box = {"x0": j - 0.48, "x1": j + 0.48, "y0": k - 0.48, "y1": k + 0.48, "layer": "below"}
                 figure.add_shape(**box, fillcolor=GREY, opacity=0.10, line_width=0)
             if value is not None:
-                ink = "#FFFFFF" if value > 55 else "#1C2130"
+                ink = ink_on(value)
                 figure.add_annotation(x=j, y=k, text=info.text[k][j], showarrow=False, font={"size": 13, "color": ink})
     columns = [
         f"<span style='color:{task_colour(i + 1)}'>■</span> {title.replace(' ', '<br>', 1)}"

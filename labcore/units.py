@@ -9,6 +9,11 @@ def size(count: float) -> str:
     return f"{count:.0f} B"
 
 
+def setting_name(path: str) -> str:
+    """A setting's dotted path in words: `head learning rate` of `training.head_learning_rate`."""
+    return path.split(".")[-1].replace("_", " ")
+
+
 def plain(value: object) -> str:
     """A setting's value as a person writes it: `1 000 000` (with narrow spaces), `0.0005`, `on`, `frozen`."""
     if isinstance(value, bool):

@@ -143,9 +143,8 @@ def work(
     try:
         while not ending.is_set():
             claim = store.claim(device)
-            if claim is None:
-                explorations.advance(store, reader)
-                claim = store.claim(device)
+            if claim is None and explorations.advance(store, reader):
+                continue
             if claim is None:
                 if until_idle:
                     return

@@ -28,24 +28,22 @@ def begin(exploration: Exploration) -> None:
 
 def cost_ahead(exploration: Exploration) -> None:
     """How many runs, and how long they take on this machine."""
-    known = seconds_each(exploration) is not None
-
-    @st.fragment(run_every=None if known else 1)
-    def now() -> None:
-        tell_cost(exploration)
-
-    now()
-
-
-def tell_cost(exploration: Exploration) -> None:
-    """In a line; the speed here is measured first where it is not known."""
     count = exploration.most_points * exploration.seeds
+    runs = f"{count} run{'s' * (count > 1)}"
     each = seconds_each(exploration)
     if each is None:
-        st.caption(f"{count} run{'s' * (count > 1)}; the speed here is being measured …")
+        measuring(exploration, runs)
         return
     total = min(each * count, 60 * (exploration.minutes or 1e9))
-    st.caption(f"{count} run{'s' * (count > 1)}, ≈ {lab.seconds(total)}, estimated; less where runs share a beginning")
+    st.caption(f"{runs}, ≈ {lab.seconds(total)}, estimated; less where runs share a beginning")
+
+
+@st.fragment(run_every=1)
+def measuring(exploration: Exploration, runs: str) -> None:
+    """Until this machine's speed is known."""
+    if seconds_each(exploration) is not None:
+        st.rerun()
+    st.caption(f"{runs}; the speed here is being measured …")
 
 
 def seconds_each(exploration: Exploration) -> float | None:

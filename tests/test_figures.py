@@ -57,11 +57,11 @@ def test_loss_terms_that_a_stage_lacks_are_nought_there() -> None:
 
 def test_labels_do_not_overlap() -> None:
     for heights in ([50.0, 51.0, 49.0], [100.0, 99.0, 98.0], [0.0, 0.0], [20.0, 80.0]):
-        placed = figures._apart(heights, 7)
+        placed = figures.apart(heights, 7)
         ordered = sorted(placed)
         assert all(b - a >= 6.99 for a, b in pairwise(ordered))
         assert max(placed) <= 100
-    assert figures._apart([20.0, 80.0], 7) == [20.0, 80.0]
+    assert figures.apart([20.0, 80.0], 7) == [20.0, 80.0]
 
 
 def test_the_summary_is_made_of_the_figures() -> None:

@@ -30,8 +30,21 @@ def queue(findings: Findings) -> None:
         st.session_state["queue-problem"] = str(error)
 
 
-def button(experiment: Experiment, findings: Findings, label: str) -> None:
-    """The one button: start, go on, or stop; nothing where all is done."""
+def button(experiment: Experiment, label: str, live: bool) -> None:
+    """The one button, looked at each second while something runs; the page begins anew where `live` is so no more."""
+
+    @st.fragment(run_every=1 if live else None)
+    def now() -> None:
+        findings = lab.reader().look(experiment)
+        _button(experiment, findings, label)
+        if findings.live != live:
+            st.rerun()  # pressed, or over: all of the page must know
+
+    now()
+
+
+def _button(experiment: Experiment, findings: Findings, label: str) -> None:
+    """Start, go on, or stop; nothing where all is done."""
     if findings.live:
         stop = {"on_click": experiments.stop, "args": (lab.store(), findings)}
         st.button("Stop", icon=":material/stop:", width="stretch", key=f"stop-{experiment.name}", **stop)

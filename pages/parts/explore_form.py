@@ -10,6 +10,7 @@ from labcore import explorations
 from labcore.configs import METHOD_TITLES, METHODS, ConfigError, FieldSpec, RunConfig
 from labcore.explorations import Exploration, Varied
 from labcore.presets import PRESETS, preset
+from labcore.units import plain, setting_name
 from pages.parts import exploring, lab, runs
 
 FIRST = {"fine_tuning": "training.learning_rate", "feature_extraction": "training.epochs", "joint": "training.epochs"}
@@ -110,7 +111,7 @@ def settings_to_vary(base: RunConfig) -> list[Varied]:
         "Settings to vary (one to three)",
         list(known),
         list(asked)[: explorations.MOST_SETTINGS] or [FIRST.get(method, own)],
-        format_func=lambda path: path.split(".")[-1].replace("_", " "),
+        format_func=setting_name,
         max_selections=explorations.MOST_SETTINGS,
         key=f"explore-vary/{place}",
     )
@@ -131,7 +132,7 @@ def a_range(spec: FieldSpec, varied: Varied, place: str) -> Varied:
                 every,
                 selection_mode="multi",
                 default=[value for value in varied.values if value in every],
-                format_func=lambda value: {True: "on", False: "off"}[value] if isinstance(value, bool) else value,
+                format_func=plain,
                 label_visibility="collapsed",
                 key=f"values/{key}",
             )

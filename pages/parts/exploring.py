@@ -4,9 +4,9 @@ import contextlib
 import html
 from collections.abc import Hashable
 from dataclasses import dataclass
-from functools import partial
 
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
 from labcore import experiments, exploration_figures, explorations, worker
@@ -311,33 +311,43 @@ def found(seen: Seen) -> None:
 
 
 def draw(exploration: Exploration, tried: list[Tried], version: Hashable, height: int = CHART) -> None:
-    """A curve, a heat map or parallel coordinates; a click on a point opens its run."""
-    settings, key = exploration.varied, f"explore-{len(exploration.varied)}-{exploration.sampler}"
-    pick = partial(live_plot.draw, key=key, height=height, version=version, picks=True)
+    """The chart; a click on a point opens its run."""
+    key = f"explore-{len(exploration.varied)}-{exploration.sampler}"
     # A click is on what was drawn before: a run that finished since has moved the others.
-    drawn = st.session_state.get(f"{key}-runs", [])
-    st.session_state[f"{key}-runs"] = [one.run for one in tried]
-    number: int | None = None
-    if len(settings) == 1:
-        curve = exploration_figures.curve_info(tried, settings[0])
-        if picked := pick(lambda: exploration_figures.curve(curve)):
-            number = picked.point[0]
-    elif len(settings) == 3:
-        lines = exploration_figures.parallel_info(tried, settings)
-        if picked := pick(lambda: exploration_figures.parallel(lines)):
-            number = picked.trace
-    elif exploration.sampler == "grid":
-        tiles = exploration_figures.heat_map_info(tried, (settings[0], settings[1]), exploration.axes)
-        if picked := pick(lambda: exploration_figures.heat_map(tiles)):
-            row, column = picked.point
-            if (place := tiles.which[row][column]) is not None:
-                st.switch_page("pages/watch.py", query_params={"run": tried[place].run})
-    else:
-        plane = exploration_figures.plane_info(tried, (settings[0], settings[1]))
-        if picked := pick(lambda: exploration_figures.plane(plane)):
-            number = picked.point[0]
+    drawn = st.session_state.get(f"{key}-drawn", [])
+    st.session_state[f"{key}-drawn"] = tried
+    picked = live_plot.draw(lambda: chart(exploration, tried), key, height, version=version, picks=True)
+    number = None if picked is None else place_of(picked, exploration, drawn)
     if number is not None and number < len(drawn):
-        st.switch_page("pages/watch.py", query_params={"run": drawn[number]})
+        st.switch_page("pages/watch.py", query_params={"run": drawn[number].run})
+
+
+def chart(exploration: Exploration, tried: list[Tried]) -> go.Figure:
+    """A curve, a heat map or parallel coordinates, by how many settings vary."""
+    settings = exploration.varied
+    match settings:
+        case [setting]:
+            return exploration_figures.curve(exploration_figures.curve_info(tried, setting))
+        case [across, up] if exploration.sampler == "grid":
+            return exploration_figures.heat_map(
+                exploration_figures.heat_map_info(tried, (across, up), exploration.axes)
+            )
+        case [across, up]:
+            return exploration_figures.plane(exploration_figures.plane_info(tried, (across, up)))
+        case _:
+            return exploration_figures.parallel(exploration_figures.parallel_info(tried, settings))
+
+
+def place_of(picked: live_plot.Picked, exploration: Exploration, drawn: list[Tried]) -> int | None:
+    """Which of those that were drawn was clicked: a line of parallel coordinates, a tile of a heat map, a point."""
+    match exploration.varied:
+        case [_, _, _]:
+            return picked.trace
+        case [across, up] if exploration.sampler == "grid":
+            row, column = picked.point
+            return exploration_figures.heat_map_info(drawn, (across, up), exploration.axes).which[row][column]
+        case _:
+            return picked.point[0]
 
 
 def matters(record: ExplorationRecord) -> None:
@@ -355,8 +365,7 @@ def matters(record: ExplorationRecord) -> None:
     )
 
 
-_PERCENT = ("all jobs", "new jobs", "old jobs", "all jobs, test")
-_MEASURES = dict(zip(_PERCENT, ("validation_accuracy", "validation_new", "validation_old", "accuracy"), strict=True))
+_PERCENT = {title: measure for measure, title, _ in exploration_figures.LINES}
 
 
 def table(record: ExplorationRecord, findings: Findings) -> pd.DataFrame:
@@ -365,7 +374,7 @@ def table(record: ExplorationRecord, findings: Findings) -> pd.DataFrame:
     for arm in findings.experiment.arms:
         cells = findings.of(arm.label)
         states = [cell.state for cell in cells]
-        spreads = {name: findings.spread(arm.label, measure) for name, measure in _MEASURES.items()}
+        spreads = {name: findings.spread(arm.label, measure) for name, measure in _PERCENT.items()}
         first = next((cell.record.run for cell in cells if cell.record), None)
         row: dict[str, object] = {
             varied.name: value if varied.numeric else plain(value)

@@ -55,7 +55,7 @@ def show() -> None:
     experiment = questions.named("table", preset, seeds)
     live = lab.reader().look(experiment).live
     with action:
-        button(experiment, live)
+        experiment_bar.button(experiment, "Measure all eight", live)
     moving(experiment, live)
     with st.expander("How it is computed"):
         st.markdown(
@@ -68,19 +68,6 @@ def show() -> None:
             "what it was is the mean of their `R[k, k]`. Times of stages that several runs share are those measured "
             "when they were trained."
         )
-
-
-def button(experiment: Experiment, live: bool) -> None:
-    """The one button, looked at each second while something runs."""
-
-    @st.fragment(run_every=1 if live else None)
-    def now() -> None:
-        findings = lab.reader().look(experiment)
-        experiment_bar.button(experiment, findings, "Measure all eight")
-        if findings.live != live:
-            st.rerun()  # pressed, or over: all of the page must know
-
-    now()
 
 
 def moving(experiment: Experiment, live: bool) -> None:

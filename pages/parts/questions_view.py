@@ -87,13 +87,6 @@ def moving(name: str, experiment: Experiment, live: bool, action: st.delta_gener
     """All that moves: the button, how far it is, the answer."""
 
     @st.fragment(run_every=1 if live else None)
-    def press() -> None:
-        findings = lab.reader().look(experiment)
-        experiment_bar.button(experiment, findings, "Find out")
-        if findings.live != live:
-            st.rerun()  # pressed, or over: all of the page must know
-
-    @st.fragment(run_every=1 if live else None)
     def now() -> None:
         findings = lab.reader().look(experiment)
         experiment_bar.line(findings)
@@ -104,7 +97,7 @@ def moving(name: str, experiment: Experiment, live: bool, action: st.delta_gener
             st.rerun()
 
     with action:
-        press()
+        experiment_bar.button(experiment, "Find out", live)
     now()
 
 

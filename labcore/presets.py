@@ -69,7 +69,7 @@ PRESETS: dict[str, Preset] = {
     "quick": Preset(
         "quick",
         "Quick look",
-        "A tiny network from scratch, ten to thirty seconds a method.",
+        "A tiny network from scratch, ten to twenty seconds a method.",
         {
             "backbone": {"name": "small_cnn", "start": "kaiming", "image_size": 28, "norm": "frozen"},
             "tasks": [

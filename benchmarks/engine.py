@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from labcore import backbones, configs, tasks, trainer
+from labcore import backbones, configs, hardware, tasks, trainer
 from labcore.batches import CHUNK
 from labcore.events import RunEnded
 from labcore.streams import stream
@@ -66,7 +66,7 @@ def engine(case: Case) -> float:
 
 def by_hand(case: Case) -> float:
     """The same work as one would write it for this case alone."""
-    trainer.use_threads()
+    hardware.prepare()
     data = tasks.load(case.task, case.size)
     trunk = backbones.build(case.backbone, "kaiming", case.size, stream(0, "trunk"))
     model = nn.Sequential(trunk, nn.Linear(trunk.width, len(data.info.classes)))

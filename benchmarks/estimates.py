@@ -14,13 +14,13 @@ import tempfile
 from labcore import presets
 from labcore.configs import METHODS
 from labcore.estimates import estimate
+from labcore.hardware import prepare
 from labcore.speed import measure
-from labcore.trainer import use_threads
 
 _RUN = """
 import json, sys, time
 from pathlib import Path
-from labcore import presets, tasks, trainer
+from labcore import hardware, presets, tasks, trainer
 
 def peak():  # kB of this process alone: what a parent used before it is not in it
     with open("/proc/self/status") as status:
@@ -30,7 +30,7 @@ config = presets.preset(sys.argv[1], sys.argv[2])
 for task in config.tasks:
     tasks.load(task.name, config.backbone.image_size, cache=Path(sys.argv[3]))
 import timm, torch
-trainer.use_threads()  # as a worker does, and as the speed was measured
+hardware.prepare()  # as a worker does, and as the speed was measured
 before = peak()
 begun = time.perf_counter()
 for event in trainer.train(config, cache=Path(sys.argv[3])):
@@ -41,7 +41,7 @@ print(json.dumps([time.perf_counter() - begun, peak() - before, peak()]))
 
 def main(names: list[str]) -> None:
     """Print a table: estimated, measured, ratio; within 1/1.5 to 1.5 is the aim for seconds."""
-    use_threads()
+    prepare()
     print("| preset, method | estimated | took | ratio | memory, estimated | at its peak | process |")
     print("|---|---|---|---|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory() as cache:

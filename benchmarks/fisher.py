@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from labcore import backbones, trainer
+from labcore import backbones, hardware
 from labcore.fisher import fisher_diagonal, fisher_diagonal_by_image
 from labcore.streams import stream
 
@@ -67,7 +67,7 @@ def measure(case: Case) -> tuple[float, float, float]:
 
 
 if __name__ == "__main__":
-    print(f"{trainer.use_threads()} threads\n")
+    print(f"{hardware.prepare()} threads\n")
     print("| case | Fisher (s) | loop (s) | batched (s) | Fisher / batched | aim | loop / batched |")
     print("|---|---|---|---|---|---|---|")
     for case in CASES:

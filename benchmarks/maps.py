@@ -18,7 +18,7 @@ from typing import Any
 from playwright.sync_api import sync_playwright
 
 from benchmarks.pages import SETTLING, WATCHED, computing, fresh_store, server_at
-from labcore import maps, presets, trainer, worker
+from labcore import hardware, maps, presets, trainer, worker
 from labcore.configs import parse
 from labcore.events import MapSaved, StageEnded
 from tests.test_journey import CHROMIUM, FLAGS, serving
@@ -169,7 +169,7 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=3, help="how many of the story's tasks")
     parser.add_argument("--methods", default=",".join(METHODS))
     options = parser.parse_args()
-    print(f"{trainer.use_threads()} threads\n")
+    print(f"{hardware.prepare()} threads\n")
     # An estimate at a live point is nothing that any method computes, so it is apart for all of them. At a stage's end
     # EWC measures importance itself, within its training: the map takes that, so there is nothing to be counted.
     print("| story, EfficientNet-Lite0 | training (s) | maps (s) | share | aim | importance apart: live, end (s) |")

@@ -10,7 +10,7 @@ import time
 
 import torch
 
-from labcore import configs, trainer
+from labcore import configs, hardware
 from labcore.batches import Batch, load_task
 from labcore.methods import METHODS, Method
 from labcore.methods.ewc import EWC
@@ -70,7 +70,7 @@ def seconds(method: Method) -> float:
 
 
 def main() -> None:
-    trainer.use_threads()
+    hardware.prepare()
     print(f"| network, batch {BATCH} | fine-tuning | EWC, 1 old task | EWC, 10 | ratios | aim |")
     print("|---|---|---|---|---|---|")
     for backbone in ("mlp", "small_cnn"):

@@ -267,10 +267,10 @@ def _train_here(options: argparse.Namespace, configs: Sequence[RunConfig]) -> It
     """Train one after the other in this process, until all are done or the person stops."""
     seconds, store, stop = _checkpoint_seconds(options), Store(), threading.Event()
     energy.warm_up()
-    from labcore.trainer import pick_device, use_threads
+    from labcore.hardware import pick_device, prepare
 
     device = pick_device(options.device)
-    use_threads()
+    prepare()
     with _interrupts(stop):
         for number, config in enumerate(configs, 1):
             if len(configs) > 1:
@@ -310,10 +310,10 @@ def _experiment(options: argparse.Namespace) -> int:
     experiment = questions.named(options.experiment, options.preset, count)
     seconds, store = _checkpoint_seconds(options), Store()
     reader, stop = experiments.Reader(store), threading.Event()
-    from labcore.trainer import pick_device, use_threads
+    from labcore.hardware import pick_device, prepare
 
     device = pick_device(options.device)
-    use_threads()
+    prepare()
     cells = reader.look(experiment).cells
     with _interrupts(stop):
         for number, cell in enumerate(cells, 1):
@@ -382,7 +382,7 @@ def _passing_on(stop: threading.Event, store: Store, run: str) -> Iterator[None]
 def _submit(options: argparse.Namespace) -> int:
     config, store = read_config(options), Store()
     if options.device != "auto" and options.device != "cpu":
-        from labcore.trainer import pick_device
+        from labcore.hardware import pick_device
 
         pick_device(options.device)
     submission = store.submit(config, device=options.device, use_cache=not options.no_cache)

@@ -4,13 +4,11 @@ A run is a row of stages, a stage a row of phases, a phase a row of steps. Every
 and at any step the whole state can be written down and taken up again, bit for bit.
 """
 
-import ctypes
 import math
-import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, nullcontext, suppress
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -35,7 +33,7 @@ from labcore.batches import (
     steps_in_epoch,
 )
 from labcore.checkpoints import Position
-from labcore.configs import ConfigError, RunConfig
+from labcore.configs import RunConfig
 from labcore.downloads import DownloadError, File, fetch
 from labcore.energy import Meter
 from labcore.events import (
@@ -53,6 +51,7 @@ from labcore.events import (
     TaskFacts,
     Warned,
 )
+from labcore.hardware import device_name, give_back_memory, pick_device, prepare
 from labcore.maps import MapMaker
 from labcore.methods import METHODS
 from labcore.methods.base import Mask, Phase
@@ -74,32 +73,6 @@ METER_SECONDS = 1.0
 
 class NotFinite(Exception):
     """The loss is no longer a number; the message says where and what to try."""
-
-
-def pick_device(name: str) -> str:
-    """`auto` is the first GPU, else the CPU. Raises ConfigError for a device that is not here."""
-    if name == "auto":
-        return "cuda:0" if torch.cuda.is_available() else "cpu"
-    here = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
-    if name not in here:
-        raise ConfigError(f"device is {name!r}; here there are: auto, {', '.join(here)}.")
-    return name
-
-
-def devices() -> dict[str, str]:
-    """The devices that are here, GPUs first, and what each is: `cuda:0` → `NVIDIA H100 80GB HBM3`."""
-    names = [*(f"cuda:{number}" for number in range(torch.cuda.device_count())), "cpu"]
-    return {name: _device_name(torch.device(name)) for name in names}
-
-
-def use_threads() -> int:
-    """Set torch's threads to `REUSE_LAB_THREADS`, else the physical cores: results depend on it. Raises ConfigError."""
-    text = os.environ.get("REUSE_LAB_THREADS")
-    if text is not None and not (text.isascii() and text.isdigit() and 1 <= int(text) <= 1024):
-        raise ConfigError(f"REUSE_LAB_THREADS is {text!r}; it must be a whole number from 1 to 1024.")
-    threads = int(text) if text else psutil.cpu_count(logical=False) or os.cpu_count() or 1
-    torch.set_num_threads(threads)
-    return threads
 
 
 def train(
@@ -136,7 +109,7 @@ def train(
     downloaded cannot be. Raises ConfigError, tasks.TaskError, and OSError where something cannot be written.
     """
     torch_device = torch.device(pick_device(device))
-    threads = use_threads()
+    threads = prepare()
     torch.backends.cudnn.deterministic = True
     saved = checkpoints.load(checkpoint, config.key()) if checkpoint else None
     downloads = downloads or home()
@@ -235,12 +208,6 @@ class _Energy:
         self.stage = stage
 
 
-def _give_back_memory() -> None:
-    """Hand what earlier runs freed back to the system, or a run in a warm worker would seem to need nothing."""
-    with suppress(OSError, AttributeError):  # a C library without it
-        ctypes.CDLL(None).malloc_trim(0)
-
-
 class _Run:
     """The state of a run in training. `step` and `images_seen` count over the whole run."""
 
@@ -256,7 +223,7 @@ class _Run:
     ) -> None:
         self.config, self.device, self.stages, self.should_stop = config, device, stages, should_stop
         self.process = psutil.Process()
-        _give_back_memory()
+        give_back_memory()
         self.memory_at_start = self.process.memory_info().rss
         self.peak_memory = self.reused_peak_memory = 0
         if device.type == "cuda":
@@ -307,7 +274,7 @@ class _Run:
         yield RunStarted(
             config=self.config,
             device=str(self.device),
-            device_name=_device_name(self.device),
+            device_name=device_name(self.device),
             threads=threads,
             tasks=tuple(_facts(task) for task in self.all_tasks),
             total_images=sum(self._stage_images(stage) for stage in range(1, len(self.all_tasks) + 1)),
@@ -507,7 +474,7 @@ class _Run:
             "engine": ENGINE_VERSION,
             "torch": str(torch.__version__),
             "device": self.device.type,
-            "card": _device_name(self.device) if self.device.type == "cuda" else "",
+            "card": device_name(self.device) if self.device.type == "cuda" else "",
             "cpu": torch.backends.cpu.get_cpu_capability(),
             "threads": threads,
         }
@@ -915,14 +882,3 @@ def _facts(task: LoadedTask) -> TaskFacts:
         validation_images=len(task.validation),
         test_images=len(task.test),
     )
-
-
-def _device_name(device: torch.device) -> str:
-    """What the device is, in words."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    with suppress(OSError), Path("/proc/cpuinfo").open() as file:
-        for line in file:
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return "CPU"

@@ -124,10 +124,10 @@ def work(
     Raises Busy where the device has a worker already, ConfigError for a device that is not here.
     """
     energy.warm_up()
-    from labcore import speed, trainer  # torch is loaded here, before anyone waits for it
+    from labcore import hardware, speed  # torch is loaded here, before anyone waits for it
 
-    device = trainer.pick_device(device)
-    trainer.use_threads()
+    device = hardware.pick_device(device)
+    hardware.prepare()
     lock = store.lock_device(device)
     ending = threading.Event()
 
@@ -137,7 +137,7 @@ def work(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
     log.info("Worker for %s, process %d", device, os.getpid())
-    store.tell_devices(trainer.devices())
+    store.tell_devices(hardware.devices())
     store.tell_worker(device, None)
     reader = Reader(store)
     try:

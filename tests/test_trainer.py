@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from labcore import batches, checkpoints, presets, trainer
+from labcore import batches, checkpoints, hardware, presets, trainer
 from labcore.configs import ConfigError, parse
 from labcore.events import Evaluated, PhaseStarted, RunEnded
 from labcore.network import Network
@@ -124,11 +124,11 @@ def test_a_checkpoint_of_another_run_is_none(tmp_path: Path) -> None:
 
 def test_devices_and_threads_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="'cuda:99'"):
-        trainer.pick_device("cuda:99")
+        hardware.pick_device("cuda:99")
     for text in ("0", "many", "", "-1"):
         monkeypatch.setenv("REUSE_LAB_THREADS", text)
         with pytest.raises(ConfigError, match="REUSE_LAB_THREADS"):
-            trainer.use_threads()
+            hardware.prepare()
 
 
 def test_a_random_trunk_that_is_kept_gets_statistics_from_one_pass() -> None:

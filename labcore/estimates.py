@@ -1,10 +1,12 @@
 """What a run will cost, before it starts: seconds and memory, from this machine's own measured speed. No torch here.
 
-A page wishes for the speed of a backbone at a picture size; a worker that has nothing else to do measures it
-(labcore/speed.py) and keeps it. From then on an estimate is arithmetic: images times milliseconds.
+A page that asks for the speed of a backbone at a picture size wishes for it; a worker that has nothing else to do
+measures it (labcore/speed.py) and keeps it. From then on an estimate is arithmetic: images times milliseconds.
 """
 
+import functools
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,8 @@ _LIVE_IMAGES, _LIVE_POINTS, _CHUNK, _TIMED = 50, 8, 50, 100
 _BYTES_A_TRAINED_WEIGHT = 16
 # What torch's own libraries take in a process's first steps: 80 to 110 MB measured.
 _LIBRARIES = 100_000_000
+# A speed that was measured while others used more of the processors than this is measured again, after so many seconds.
+_DISTURBED, _MEASURE_AGAIN = 0.25, 60.0
 _NAME = re.compile(r"(?P<device>[a-z0-9-]+)_(?P<backbone>[a-z0-9_]+)_(?P<size>[0-9]+)\.(json|wish)")
 
 
@@ -27,7 +31,8 @@ class Speed(Frozen):
 
     A step on B images takes `step_ms` + B · `image_ms`; a step of a head on kept features `head_step_ms`; a picture in
     a batch of 100, forward only, `forward_ms`; a picture by itself `single_ms`. `activation_bytes` is what one image
-    holds for the backward pass, `features` the numbers that describe it.
+    holds for the backward pass, `features` the numbers that describe it. `others` is the share of the machine's
+    processors that other programs used meanwhile, 0 to 1.
     """
 
     device: str
@@ -41,6 +46,12 @@ class Speed(Frozen):
     activation_bytes: int
     features: int
     weights: int
+    others: float
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether other programs made the machine look slower than it is."""
+        return self.others > _DISTURBED
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,19 +70,31 @@ def _path(store: Store, device: str, backbone: str, image_size: int) -> Path:
 
 
 def known(store: Store, device: str, config: RunConfig) -> Speed | None:
-    """This machine's speed for the configuration's backbone and size, if it was measured."""
+    """This machine's speed for the configuration's backbone and size, if it was measured.
+
+    Where it was not, or was disturbed a while ago, the device's worker will measure it when it has nothing else to do.
+    """
     path = _path(store, device, config.backbone.name, config.backbone.image_size)
     try:
-        return Speed.model_validate_json(path.read_bytes())
-    except (OSError, ValueError):  # not there, or not one of this version: it is measured anew
+        changed = path.stat().st_mtime_ns
+        speed = _read(path, changed)
+    except (OSError, ValueError):  # not there, or not one of this version
+        _wish(path)
         return None
+    if speed.disturbed and time.time() - changed / 1e9 > _MEASURE_AGAIN:
+        _wish(path)
+    return speed
 
 
-def wish(store: Store, device: str, config: RunConfig) -> None:
-    """Ask the device's worker to measure the configuration's backbone when it has nothing else to do."""
-    path = _path(store, device, config.backbone.name, config.backbone.image_size).with_suffix(".wish")
+@functools.lru_cache(maxsize=64)
+def _read(path: Path, changed: int) -> Speed:
+    """A page asks every second: the file is read once for each time that it changed. Raises OSError, ValueError."""
+    return Speed.model_validate_json(path.read_bytes())
+
+
+def _wish(path: Path) -> None:
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    path.touch()
+    path.with_suffix(".wish").touch()
 
 
 def next_wish(store: Store, device: str) -> tuple[str, int] | None:

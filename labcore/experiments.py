@@ -299,7 +299,7 @@ class Reader:
         self._finished: OrderedDict[tuple[str, bool, str | None], Finished] = OrderedDict()
         self._complete: dict[str, RunRecord] = {}
         self._configs: dict[str, RunConfig] = {}
-        self._seconds: dict[tuple[str, str], float | None] = {}
+        self._seconds: dict[tuple[str, estimates.Speed], float] = {}
         self._wanted: OrderedDict[Experiment, list[tuple[Arm, int, RunConfig, str]]] = OrderedDict()
         self._findings: OrderedDict[Experiment, tuple[Any, Findings]] = OrderedDict()
         self._versions = 0
@@ -411,12 +411,11 @@ class Reader:
 
     def seconds(self, config: RunConfig, device: str) -> float | None:
         """What a run will take on this device, estimated; None until the machine's speed is measured, as is wished."""
-        place = (self.key(config), device)
-        if self._seconds.get(place) is None:
-            speed = estimates.known(self.store, device, config)
-            if speed is None:
-                estimates.wish(self.store, device, config)
-                return None
+        speed = estimates.known(self.store, device, config)
+        if speed is None:
+            return None
+        place = (self.key(config), speed)
+        if place not in self._seconds:
             self._seconds[place] = estimates.estimate(config, speed).seconds
         return self._seconds[place]
 

@@ -4,6 +4,7 @@ import statistics
 import time
 from collections.abc import Callable
 
+import psutil
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -55,6 +56,7 @@ def measure(backbone: str, image_size: int, device: str, should_stop: Callable[[
         float(loss.detach())
 
     timings: dict[tuple[str, int], float] = {}
+    others = _Others()
     for act, count in ((step, _SMALL), (step, _LARGE), (look, _LOOK), (look, 1), (head_step, _LARGE)):
         if should_stop():
             return None
@@ -72,7 +74,26 @@ def measure(backbone: str, image_size: int, device: str, should_stop: Callable[[
         activation_bytes=_activation_bytes(trunk, images[:_SMALL]) // _SMALL,
         features=trunk.width,
         weights=sum(weight.numel() for weight in trunk.parameters()),
+        others=others.share(),
     )
+
+
+class _Others:
+    """How much of the machine's processors other programs use from now on."""
+
+    def __init__(self) -> None:
+        self._begun = self._spent()
+
+    def share(self) -> float:
+        """0 to 1, of all processors together; what a hypervisor takes away counts too."""
+        passed, busy, own = (now - then for now, then in zip(self._spent(), self._begun, strict=True))
+        return min(1.0, max(0.0, (busy - own) / passed)) if passed else 0.0
+
+    @staticmethod
+    def _spent() -> tuple[float, float, float]:
+        machine, process = psutil.cpu_times(), psutil.Process().cpu_times()
+        whole = sum(machine) - getattr(machine, "guest", 0.0) - getattr(machine, "guest_nice", 0.0)
+        return whole, whole - machine.idle - getattr(machine, "iowait", 0.0), process.user + process.system
 
 
 def _milliseconds(act: Callable[[int], None], count: int, should_stop: Callable[[], bool]) -> float:

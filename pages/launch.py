@@ -78,12 +78,12 @@ def cost_ahead(config: RunConfig) -> None:
         return
     speed = estimates.known(store, device, config)
     if speed is None:
-        estimates.wish(store, device, config)
         measuring(config, device)
         return
     found = estimates.estimate(config, speed)
     goes_on = " · goes on from where it stopped" if known is not None and not known.active else ""
-    st.caption(f"≈ {lab.seconds(found.seconds)}, {lab.size(found.memory)}, estimated{goes_on}")
+    busy = " while other programs were busy: it may be quicker" if speed.disturbed else ""
+    st.caption(f"≈ {lab.seconds(found.seconds)}, {lab.size(found.memory)}, estimated{busy}{goes_on}")
 
 
 @st.fragment(run_every=1)

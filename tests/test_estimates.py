@@ -1,5 +1,10 @@
 """What a run will cost: the measurement is real, the arithmetic is right, wishes are kept."""
 
+import os
+import subprocess
+import sys
+import time
+
 import pytest
 
 from labcore import estimates, presets, speed, tasks, verdicts
@@ -20,6 +25,7 @@ ROUND = Speed(
     activation_bytes=1000,
     features=128,
     weights=1000,
+    others=0.0,
 )
 
 
@@ -49,20 +55,46 @@ def test_a_trunk_that_stands_still_is_run_once_and_joint_training_reads_everythi
 
 def test_this_machine_is_measured_where_somebody_wished_for_it(store: Store) -> None:
     config = tiny()
-    assert estimates.known(store, "cpu", config) is None
-    estimates.wish(store, "cpu", config)
+    assert estimates.next_wish(store, "cpu") is None
+    assert estimates.known(store, "cpu", config) is None  # and so it is wished for
     assert estimates.next_wish(store, "cuda:0") is None
     assert estimates.next_wish(store, "cpu") == ("small_cnn", 16)
     found = speed.measure("small_cnn", 16, "cpu", lambda: False)
     assert found is not None
     assert min(found.image_ms, found.forward_ms, found.single_ms, found.head_step_ms) >= 0
     assert found.forward_ms > 0
+    assert 0 <= found.others <= 1
     assert found.activation_bytes > 16 * 16 * 32 * 4  # at least what the first layer made of one image
     estimates.keep(store, found)
     assert estimates.next_wish(store, "cpu") is None
     assert estimates.known(store, "cpu", config) == found
     (store.cache / "speeds" / "cpu_small_cnn_16.json").write_text("{")
     assert estimates.known(store, "cpu", config) is None
+
+
+def test_a_speed_that_others_disturbed_is_measured_again(store: Store) -> None:
+    estimates.keep(store, ROUND.model_copy(update={"others": 0.6}))
+    path = store.cache / "speeds" / "cpu_small_cnn_16.json"
+    for age, wished in ((0, None), (100, ("small_cnn", 16))):
+        os.utime(path, (time.time() - age, time.time() - age))
+        found = estimates.known(store, "cpu", tiny())
+        assert found is not None
+        assert found.disturbed
+        assert estimates.next_wish(store, "cpu") == wished
+    estimates.keep(store, ROUND)
+    assert estimates.known(store, "cpu", tiny()) == ROUND
+    assert estimates.next_wish(store, "cpu") is None
+
+
+def test_what_other_programs_use_meanwhile_is_seen() -> None:
+    busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        others = speed._Others()
+        time.sleep(0.5)
+        assert others.share() * (os.cpu_count() or 1) > 0.3  # of one processor
+    finally:
+        busy.kill()
+        busy.wait()
 
 
 def test_measuring_gives_way_to_a_run() -> None:

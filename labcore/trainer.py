@@ -9,7 +9,6 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -57,6 +56,7 @@ from labcore.methods import METHODS
 from labcore.methods.base import Mask, Phase
 from labcore.network import Network, Overlay
 from labcore.results import difference
+from labcore.spending import Clock, EnergyMeasured
 from labcore.stages import Addition, StageCache, StageKey, StoredStage, stage_keys
 from labcore.store import atomic_path, home
 
@@ -150,64 +150,6 @@ def _fetch_files(config: RunConfig, root: Path, step: int, should_stop: Callable
                     yield Downloading(file=file.name, done=done, total=total, step=step)
 
 
-@dataclass(slots=True)
-class _Clock:
-    """Seconds of training and of evaluation, apart. What happens while an event is being taken counts for neither."""
-
-    train: float = 0.0
-    evaluation: float = 0.0
-    stage_train: float = 0.0
-    stage_evaluation: float = 0.0
-    _since: float = 0.0
-
-    def start(self) -> None:
-        self._since = time.perf_counter()
-
-    def trained(self) -> None:
-        passed = self._lap()
-        self.train += passed
-        self.stage_train += passed
-
-    def evaluated(self) -> None:
-        passed = self._lap()
-        self.evaluation += passed
-        self.stage_evaluation += passed
-
-    def _lap(self) -> float:
-        now = time.perf_counter()
-        passed, self._since = now - self._since, now
-        return passed
-
-
-class _Energy:
-    """Watt-hours of the run and of the stage, as a meter tells them; None where a part of them was not measured."""
-
-    def __init__(self, meter: Meter | None) -> None:
-        self.meter = meter
-        self.run: float | None = None if meter is None else 0.0
-        self.stage: float | None = None
-        self._reading: float | None = 0.0
-        self._read_at = -math.inf
-
-    def read(self, seconds: float = 0.0) -> float | None:
-        """The run's so far, as of at most so many seconds ago."""
-        now = time.monotonic()
-        if now - self._read_at < seconds:
-            return self.run
-        self._read_at = now
-        reading = self.meter.read() if self.meter else None
-        passed = None if reading is None or self._reading is None else reading - self._reading
-        self._reading = reading
-        self.run = None if self.run is None or passed is None else self.run + passed
-        self.stage = None if self.stage is None or passed is None else self.stage + passed
-        return self.run
-
-    def go_on(self, stage: float | None) -> None:
-        """From here on the stage spends; it has spent so much. What came before counts for the run alone."""
-        self.read()
-        self.stage = stage
-
-
 class _Run:
     """The state of a run in training. `step` and `images_seen` count over the whole run."""
 
@@ -236,8 +178,8 @@ class _Run:
         self.network = Network(config.backbone, config.seed, device, path)
         self.method = METHODS[config.method.name](self.network, config, self.tasks)
         self.method.should_stop = should_stop
-        self.clock = _Clock()
-        self.energy = _Energy(meter)
+        self.clock = Clock()
+        self.energy = EnergyMeasured(meter)
         self.step = self.images_seen = self.stage_step = self.stage_images = 0
         self.pending: list[dict[str, float]] = []
         self.feature_bytes: dict[int, int] = {}
@@ -832,7 +774,7 @@ class _Run:
         self.method.load_checkpoint_tensors(own)
         self.step, self.images_seen = position.step, position.images_seen
         self.stage_step, self.stage_images = position.stage_step, position.stage_images
-        self.clock = _Clock(
+        self.clock = Clock(
             position.train_seconds,
             position.evaluation_seconds,
             position.stage_train_seconds,

@@ -4,11 +4,13 @@ Every chart is two functions: one decides what is shown, in plain lists that tes
 One colour a task everywhere, by its position in the sequence, always with a second sign beside it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import plotly.graph_objects as go
+from plotly.basedatatypes import BaseTraceType
 
 from labcore.results import AccuracyPoint, Fold
 
@@ -355,19 +357,20 @@ def _axis_of_images(figure: go.Figure, total: int) -> None:
     )
 
 
-def figure_base() -> go.Figure:
-    """No colours of its own where light and dark differ: text, grid and paper are the page's."""
-    return go.Figure(
-        layout={
-            "template": None,
-            "paper_bgcolor": "rgba(0,0,0,0)",
-            "plot_bgcolor": "rgba(0,0,0,0)",
-            "font": {"size": 13},
-            "hoverlabel": {"font": {"size": 13}},
-            "xaxis": {"zeroline": False},
-            "yaxis": {"zeroline": False},
-        }
-    )
+def figure_base(traces: Sequence[BaseTraceType] = (), **layout: Any) -> go.Figure:
+    """No colours of its own where light and dark differ: text, grid and paper are the page's.
+
+    What is known of traces and layout is best said here: plotly takes milliseconds for each change of a figure.
+    """
+    plain = {
+        "template": None,
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"size": 13},
+        "hoverlabel": {"font": {"size": 13}},
+    }
+    axes = {axis: {"zeroline": False, **layout.pop(axis, {})} for axis in ("xaxis", "yaxis")}
+    return go.Figure(list(traces), {**plain, **axes, **layout})
 
 
 # ---- in words -------------------------------------------------------------------------------------------------------

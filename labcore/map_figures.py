@@ -11,10 +11,12 @@ import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 from PIL import Image
+from plotly.basedatatypes import BaseTraceType
 from plotly.colors import sample_colorscale
 
 from labcore import capacity, map_files
@@ -277,24 +279,13 @@ def overview(
 
     Not `named`: the blocks are named by a figure below this one.
     """
-    figure = figure_base()
+    drawn = _heat if info.kind in ("importance", "drift", "broke") else _bars if info.kind == "owners" else _lines
+    traces, layout = drawn(info, scale)
     count = len(info.columns)
-    if info.kind in ("importance", "drift", "broke"):
-        _heat(figure, info, scale)
-    elif info.kind == "owners":
-        _bars(figure, info)
-    else:
-        _lines(figure, info, scale)
     starts = [place for place in range(count) if place == 0 or info.blocks[place] != info.blocks[place - 1]]
     middles = [(a + b - 1) / 2 for a, b in zip(starts, [*starts[1:], count], strict=True)]
     shown = _that_fit(middles, [info.blocks[place] for place in starts], count)
-    figure.update_xaxes(
-        range=[-0.5, max(count, 1) - 0.5], tickvals=[place for place, _ in shown], ticktext=[name for _, name in shown],
-        showgrid=False, tickangle=0, fixedrange=True, tickfont={"size": 12},
-        title={"text": "layers, in the order in which the picture passes them →", "font": {"size": 12}},
-        showticklabels=named,
-    )  # fmt: skip
-    # All at once: plotly takes milliseconds for each shape that is added, and a live page has no time to lose.
+    title = "layers, in the order in which the picture passes them →" if named else ""
     upright = {"type": "line", "y0": 0, "y1": 1, "yref": "paper", "opacity": 0.6,
                "line": {"color": GREY, "width": 1, "dash": "dot"}}  # fmt: skip
     shapes = [{**upright, "x0": start - 0.5, "x1": start - 0.5} for start in starts[1:]]
@@ -303,13 +294,18 @@ def overview(
             "type": "rect", "x0": chosen - 0.5, "x1": chosen + 0.5, "y0": 0, "y1": 1, "yref": "paper",
             "line": {"color": "#D8432E", "width": 2.5}, "fillcolor": "rgba(0,0,0,0)", "layer": "above",
         })  # fmt: skip
-    figure.update_layout(shapes=shapes)
-    if explain and count:
-        _explained(figure, info)
-    if not named:
-        figure.update_xaxes(title={"text": ""})
-    figure.update_layout(margin={"l": 150, "r": 84, "t": 10, "b": 44 if named else 6})
-    return figure
+    return figure_base(
+        traces,
+        **layout,
+        xaxis={
+            "range": [-0.5, max(count, 1) - 0.5], "tickvals": [place for place, _ in shown],
+            "ticktext": [name for _, name in shown], "showgrid": False, "tickangle": 0, "fixedrange": True,
+            "tickfont": {"size": 12}, "title": {"text": title, "font": {"size": 12}}, "showticklabels": named,
+        },
+        shapes=shapes,
+        annotations=_explained(info) if explain and count else [],
+        margin={"l": 150, "r": 84, "t": 10, "b": 44 if named else 6},
+    )  # fmt: skip
 
 
 def _that_fit(places: Sequence[float], names: Sequence[str], columns: int) -> list[tuple[float, str]]:
@@ -329,23 +325,25 @@ def _labelled(position: int, title: str) -> str:
     return f"<span style='color:{task_colour(position)}'>■</span> {title}"
 
 
-def _heat(figure: go.Figure, info: Overview, scale: tuple[float, float]) -> None:
+_LEGEND = {"x": -0.02, "xanchor": "right", "y": 0.5, "yanchor": "middle", "font": {"size": 12}}
+_Parts = tuple[list[BaseTraceType], dict[str, Any]]  # traces, and what the layout adds for them
+
+
+def _heat(info: Overview, scale: tuple[float, float]) -> _Parts:
     low, high = scale
     log = info.kind != "drift"
     unit = {"importance": "", "drift": " %", "broke": " nats"}[info.kind]
     shown = 10**info.values if log else info.values
     texts = [[f"{value:.2g}{unit}" if np.isfinite(value) else "nothing" for value in row] for row in shown]
     ticks = list(np.arange(low, high + 0.5, max(1, round((high - low) / 4)))) if log else [low, high / 2, high]
-    figure.add_trace(
-        go.Heatmap(
-            z=info.values, x=list(range(len(info.columns))), y=list(range(len(info.rows))), zmin=low, zmax=high,
-            colorscale=SCALE, xgap=1, ygap=3, hoverongaps=False, text=texts,
-            customdata=[info.columns] * len(info.rows), hovertemplate="%{customdata}<br>%{text}<extra></extra>",
-            colorbar={
-                "thickness": 12, "len": 1, "outlinewidth": 0, "tickvals": ticks,
-                "ticktext": [_power(tick) if log else f"{tick:g} %" for tick in ticks],
-            },
-        )
+    heat = go.Heatmap(
+        z=info.values, x=list(range(len(info.columns))), y=list(range(len(info.rows))), zmin=low, zmax=high,
+        colorscale=SCALE, xgap=1, ygap=3, hoverongaps=False, text=texts,
+        customdata=[info.columns] * len(info.rows), hovertemplate="%{customdata}<br>%{text}<extra></extra>",
+        colorbar={
+            "thickness": 12, "len": 1, "outlinewidth": 0, "tickvals": ticks,
+            "ticktext": [_power(tick) if log else f"{tick:g} %" for tick in ticks],
+        },
     )  # fmt: skip
     prefix = "" if info.kind == "importance" else "since "
     names = [_labelled(position, prefix + info.titles[position - 1]) for position in info.rows]
@@ -353,13 +351,8 @@ def _heat(figure: go.Figure, info: Overview, scale: tuple[float, float]) -> None
         told = [place for place, row in enumerate(info.values) if np.isfinite(row).any()]
         if told:
             names[told[-1]] += f"<br><i>estimate, {info.estimated} images</i>"
-    figure.update_yaxes(
-        tickvals=list(range(len(names))),
-        ticktext=names,
-        range=[len(names) - 0.5, -0.5],
-        showgrid=False,
-        fixedrange=True,
-    )
+    rows = {"tickvals": list(range(len(names))), "ticktext": names, "range": [len(names) - 0.5, -0.5]}
+    return [heat], {"yaxis": {**rows, "showgrid": False, "fixedrange": True}}
 
 
 def _power(exponent: float) -> str:
@@ -367,7 +360,8 @@ def _power(exponent: float) -> str:
     return f"10{digits}"
 
 
-def _bars(figure: go.Figure, info: Overview) -> None:
+def _bars(info: Overview, scale: tuple[float, float]) -> _Parts:
+    traces: list[BaseTraceType] = []
     places = list(range(len(info.columns)))
     for row, owner in zip([*info.values[1:].tolist(), info.values[0].tolist()], [*info.rows[1:], 0], strict=True):
         name = info.titles[owner - 1] if owner else "free"
@@ -379,7 +373,7 @@ def _bars(figure: go.Figure, info: Overview) -> None:
             "fillmode": "overlay",
             "fgcolor": "rgba(255,255,255,0.6)",
         }
-        figure.add_trace(
+        traces.append(
             go.Bar(
                 x=places, y=row, name=name, customdata=info.columns,
                 marker={"color": task_colour(owner) if owner else FREE, "pattern": pattern, "line": {"width": 0}},
@@ -388,25 +382,22 @@ def _bars(figure: go.Figure, info: Overview) -> None:
         )  # fmt: skip
     fixed = [place for place in places if np.isnan(info.values[0, place])]
     if fixed:
-        figure.add_trace(
+        traces.append(
             go.Bar(
                 x=fixed, y=[100] * len(fixed), name="not shared out", customdata=[info.columns[p] for p in fixed],
                 marker={"color": "rgba(138,143,156,0.10)", "line": {"width": 0}},
                 hovertemplate="%{customdata}<br>never pruned: fixed after the first job<extra></extra>",
             )
         )  # fmt: skip
-    figure.update_yaxes(range=[0, 100], tickvals=[0, 50, 100], ticktext=["0 %", "50 %", "100 %"], fixedrange=True)
-    figure.update_layout(
-        barmode="stack", bargap=0.12, showlegend=True,
-        legend={
-            "x": -0.02, "xanchor": "right", "y": 0.5, "yanchor": "middle", "font": {"size": 12},
-            "traceorder": "reversed",
-        },
-    )  # fmt: skip
-    figure.update_yaxes(side="right")
+    percent = {"range": [0, 100], "tickvals": [0, 50, 100], "ticktext": ["0 %", "50 %", "100 %"]}
+    return traces, {
+        "barmode": "stack", "bargap": 0.12, "showlegend": True, "legend": {**_LEGEND, "traceorder": "reversed"},
+        "yaxis": {**percent, "fixedrange": True, "side": "right"},
+    }  # fmt: skip
 
 
-def _lines(figure: go.Figure, info: Overview, scale: tuple[float, float]) -> None:
+def _lines(info: Overview, scale: tuple[float, float]) -> _Parts:
+    traces: list[BaseTraceType] = []
     masks = info.kind == "masks"
     places, symbols = list(range(len(info.columns))), ("circle", "square", "diamond", "cross", "x", "triangle-up")
     for position, row in zip(info.rows, info.values, strict=True):
@@ -414,7 +405,7 @@ def _lines(figure: go.Figure, info: Overview, scale: tuple[float, float]) -> Non
             continue
         title, colour = info.titles[position - 1], task_colour(position)
         hover = "%{y:.1f} % left on" if masks else "similarity %{y:.3f}"
-        figure.add_trace(
+        traces.append(
             go.Scatter(
                 x=places, y=row, name=title, mode="lines+markers", customdata=info.columns, connectgaps=True,
                 line={"color": colour, "width": 2.5, "dash": task_dash(position)},
@@ -424,13 +415,10 @@ def _lines(figure: go.Figure, info: Overview, scale: tuple[float, float]) -> Non
         )  # fmt: skip
     if masks:
         ticks = list(np.linspace(scale[0], 100, 3))
-        figure.update_yaxes(range=list(scale), tickvals=ticks, ticktext=[f"{tick:.0f} %" for tick in ticks])
+        axis = {"range": list(scale), "tickvals": ticks, "ticktext": [f"{tick:.0f} %" for tick in ticks]}
     else:
-        figure.update_yaxes(range=[0, 1.05], tickvals=[0, 0.5, 1], ticktext=["0 changed", "0.5", "1 the same"])
-    figure.update_yaxes(fixedrange=True, side="right")
-    figure.update_layout(
-        showlegend=True, legend={"x": -0.02, "xanchor": "right", "y": 0.5, "yanchor": "middle", "font": {"size": 12}}
-    )
+        axis = {"range": [0, 1.05], "tickvals": [0, 0.5, 1], "ticktext": ["0 changed", "0.5", "1 the same"]}
+    return traces, {"showlegend": True, "legend": _LEGEND, "yaxis": {**axis, "fixedrange": True, "side": "right"}}
 
 
 _EXPLAINED = {
@@ -443,13 +431,14 @@ _EXPLAINED = {
 }
 
 
-def _explained(figure: go.Figure, info: Overview) -> None:
-    paper = {"bgcolor": "rgba(20,24,34,0.88)", "borderpad": 5, "font": {"size": 13, "color": "#FFFFFF"}}
-    for text, x, y in zip(_EXPLAINED[info.kind], (0.04, 0.96), (0.86, 0.14), strict=True):
-        anchor = "left" if x < 0.5 else "right"
-        figure.add_annotation(
-            text=text, x=x, y=y, xref="paper", yref="paper", xanchor=anchor, showarrow=False, **paper
-        )  # fmt: skip
+def _explained(info: Overview) -> list[dict[str, Any]]:
+    paper = {"bgcolor": "rgba(20,24,34,0.88)", "borderpad": 5, "font": {"size": 13, "color": "#FFFFFF"},
+             "xref": "paper", "yref": "paper", "showarrow": False}  # fmt: skip
+    first, second = _EXPLAINED[info.kind]
+    return [
+        {"text": first, "x": 0.04, "y": 0.86, "xanchor": "left", **paper},
+        {"text": second, "x": 0.96, "y": 0.14, "xanchor": "right", **paper},
+    ]
 
 
 # ---------------------------------------------------------------------------------------------------------------------

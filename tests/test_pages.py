@@ -17,7 +17,7 @@ from labcore.events import Downloading
 from labcore.experiments import Reader
 from labcore.stages import StageCache
 from labcore.store import Process, Store
-from pages.parts import config_form
+from pages.parts import config_form, runs
 from tests import stories
 from tests.conftest import tiny
 
@@ -257,6 +257,39 @@ def test_runs_shows_all(store: Store) -> None:
     assert list(table["state"]) == ["waiting", "done"]
     assert list(table["accuracy"])[1] == 60
     assert "2 runs" in text(test)
+
+
+def picked(test: AppTest, line: int) -> AppTest:
+    """Choose a line of the table of runs."""
+    test.session_state[test.dataframe[0].key] = {"selection": {"rows": [line], "columns": [], "cells": []}}
+    test.run()
+    assert not test.exception, test.exception
+    return test
+
+
+def test_the_chosen_run_stays_the_chosen_one_when_others_come_and_go(store: Store) -> None:
+    mine, other = (store.submit(tiny(method)).run for method in ("ewc", "joint"))
+    test = picked(app("runs"), 1)  # the newest stands first
+    newest = store.submit(tiny("lwf")).run
+    test.run()
+    assert len(test.dataframe[0].value) == 3
+    button(test, "Cancel").click().run()  # type: ignore[attr-defined]
+    states = {run: store.record(run).state for run in (mine, other, newest)}
+    assert states == {mine: "stopped", other: "queued", newest: "queued"}
+    store.delete(newest)
+    button(test.run(), "Delete").click().run()  # type: ignore[attr-defined]
+    assert f"{runs.title(store.config(mine))}: its curves" in text(test)
+
+
+def test_a_chosen_run_that_is_gone_leaves_none_chosen(store: Store) -> None:
+    store.submit(tiny(seed=1))
+    gone = store.submit(tiny(seed=2)).run
+    test = picked(app("runs"), 0)
+    assert not button(test, "Delete").disabled  # type: ignore[attr-defined]
+    store.delete(gone)
+    test.run()
+    assert not test.exception
+    assert button(test, "Delete").disabled  # type: ignore[attr-defined]
 
 
 def test_a_store_that_cannot_be_used_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

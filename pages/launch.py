@@ -91,7 +91,8 @@ def measuring(config: RunConfig, device: str) -> None:
     """Until this machine's speed with the backbone is known."""
     if estimates.known(lab.store(), device, config) is not None:
         st.rerun()
-    busy = any(worker.run for worker in lab.store().workers())
+    lab.have_measured(device)
+    busy = any(one.run for one in lab.store().workers() if one.device == device)
     st.caption("Estimate: when the worker is free" if busy else "Measuring the speed here …")
 
 

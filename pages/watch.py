@@ -84,7 +84,7 @@ def show_costs(record: RunRecord, fold: Fold) -> None:
 def resume() -> None:
     """Queue the run again, and see to it that somebody takes it."""
     store.resume(run)
-    worker.ensure(store)
+    worker.ensure(store, record.device)
 
 
 def worker_line(record: RunRecord) -> str:
@@ -92,9 +92,9 @@ def worker_line(record: RunRecord) -> str:
     if not record.active:
         device = runs.follow(store, run).started
         return f"Trained on {device.device_name} ({device.device}, {device.threads} threads)." if device else ""
-    workers = store.workers()
+    workers = [w for w in store.workers() if record.device in ("auto", w.device)]  # others cannot take it
     if not workers:
-        worker.ensure(store)
+        worker.ensure(store, record.device)
         return "No worker yet; one is being started."
     busy = next((w for w in workers if w.run == run), workers[0])
     doing = "at this run" if busy.run == run else "at another run" if busy.run else "ready"

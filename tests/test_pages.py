@@ -230,6 +230,52 @@ def test_watch_lost_offers_resume(store: Store, monkeypatch: pytest.MonkeyPatch)
     assert store.record(claim.run).state == "queued"
 
 
+def asked_workers(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The devices that pages want workers for, as they ask. `auto` is left out: a timer asks for it in every test."""
+    devices: list[str] = []
+    monkeypatch.setattr(
+        "labcore.worker.ensure", lambda store, device="auto": None if device == "auto" else devices.append(device)
+    )
+    return devices
+
+
+def test_a_run_gets_a_worker_of_its_own_device(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.tell_worker("cuda:0", None)
+    run = store.submit(tiny(), device="cpu").run
+    devices = asked_workers(monkeypatch)
+    assert "No worker yet" in watched(store, run) and set(devices) == {"cpu"}
+    store.request_stop(run)
+    devices.clear()
+    button(app("watch", run=run), "Resume").click().run()  # type: ignore[attr-defined]
+    assert set(devices) == {"cpu"}
+    store.tell_worker("cpu", None)
+    devices.clear()
+    assert "Worker on cpu: ready" in watched(store, run) and not devices
+
+
+def test_what_is_trained_again_is_so_on_its_device(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = trained(store, tiny(), device="cpu")
+    StageCache(store).empty()
+    devices = asked_workers(monkeypatch)
+    button(app("watch", run=run), "Train it again").click().run()  # type: ignore[attr-defined]
+    assert devices and set(devices) == {"cpu"}
+
+
+def test_launch_has_the_speed_measured_on_the_device_that_is_chosen(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    devices = asked_workers(monkeypatch)
+    app()
+    assert not devices  # nobody knows yet what is here; the first worker comes by itself
+    store.tell_devices({"cuda:0": "A card", "cpu": "A processor"})
+    store.tell_worker("cuda:0", None)
+    test = app()
+    devices.clear()
+    (device,) = [box for box in test.selectbox if "device" in box.label]
+    device.select("cpu").run()
+    assert set(devices) == {"cpu"}
+
+
 def test_watch_stopped_failed_and_complete(store: Store) -> None:
     stopped = stories.written(store, stories.FIRST)
     stopped.finish("stopped")

@@ -50,6 +50,15 @@ def chosen_device() -> str:
     return asked if asked in here else next(iter(here), "cpu")
 
 
+def have_measured(device: str) -> None:
+    """See to it that this device has a worker: no other can measure its speed.
+
+    Which devices are here, the first worker tells; that one comes by itself.
+    """
+    if device in store().devices():
+        worker.ensure(store(), device)
+
+
 def through_the_shell() -> None:
     """Make the address of a page work as the first one that a fresh server is asked for.
 

@@ -94,7 +94,7 @@ def missing(store: Store, record: RunRecord, fold: Fold) -> None:
     )
     if action.button("Train it again", icon=":material/replay:", width="stretch", key="again"):
         submission = store.submit(store.config(record.run), device=record.device, use_cache=False)
-        worker.ensure(store)
+        worker.ensure(store, record.device)
         st.switch_page("pages/watch.py", query_params={"run": submission.run})
 
 

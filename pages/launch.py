@@ -58,6 +58,11 @@ def limit_task(position: int, widget: str) -> None:
     st.session_state["draft"]["tasks"][position]["images_per_class"] = st.session_state[widget]
 
 
+def choose_start(widget: str) -> None:
+    """Begin from what is known already, or from one of the ways to know nothing."""
+    st.session_state["draft"]["backbone"]["start"] = st.session_state[widget]
+
+
 def choose_method(name: str) -> None:
     """Another method, with the preset's settings for it."""
     if name != st.session_state["draft"]["method"]["name"]:
@@ -160,12 +165,15 @@ if name != data["backbone"]["name"]:
     st.rerun()
 with beginning:
     starts = [start for start in STARTS if start != "pretrained" or BACKBONES[name].pretrained]
-    data["backbone"]["start"] = st.selectbox(
+    key = config_form.key("start")
+    st.selectbox(
         "which is (start)",
         starts,
-        starts.index(data["backbone"]["start"]) if data["backbone"]["start"] in starts else 0,
+        starts.index(data["backbone"]["start"]),
         format_func=STARTS.__getitem__,
-        key=config_form.key("start"),
+        key=key,
+        on_change=choose_start,
+        args=(key,),
     )
 with place:
     here = lab.store().devices()

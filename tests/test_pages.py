@@ -108,6 +108,17 @@ def test_another_backbone_takes_its_own_start_and_size() -> None:
     assert not test.error
 
 
+def test_another_start_is_in_all_that_the_page_shows_at_once(store: Store) -> None:
+    config = presets.preset("quick")
+    start = config.backbone.model_copy(update={"start": "xavier"})
+    stories.told(store, config.model_copy(update={"backbone": start}), [[0.9], [0.4, 0.8], [0.4, 0.6, 0.8]])
+    test = app(preset="quick")
+    (box,) = [box for box in test.selectbox if "start" in box.label]
+    box.select("xavier").run()
+    assert any('"start": "xavier"' in block.value for block in test.code)
+    assert "You have this already" in str([link.proto.label for link in test.get("page_link")])
+
+
 def test_a_setting_that_cannot_be_is_one_sentence_and_no_start() -> None:
     test = app()
     (name,) = [box for box in test.text_input if box.value == "digits"]

@@ -63,6 +63,11 @@ def choose_start(widget: str) -> None:
     st.session_state["draft"]["backbone"]["start"] = st.session_state[widget]
 
 
+def choose_device(widget: str) -> None:
+    """Another device, before the page is drawn: the estimate and the precision depend on it."""
+    st.session_state["device"] = st.session_state[widget]
+
+
 def choose_method(name: str) -> None:
     """Another method, with the preset's settings for it."""
     if name != st.session_state["draft"]["method"]["name"]:
@@ -178,12 +183,17 @@ with beginning:
 with place:
     here = lab.store().devices()
     asked = st.session_state.get("device", "auto")
-    st.session_state["device"] = st.selectbox(
+    if asked not in here:
+        asked = st.session_state["device"] = "auto"
+    key = config_form.key("device")
+    st.selectbox(
         "on (device)",
         ["auto", *here],
-        index=["auto", *here].index(asked) if asked in here else 0,
+        index=["auto", *here].index(asked),
         format_func=lambda name: f"{here[name]} ({name})" if name in here else "the fastest here",
-        help=f"The fastest here is the first GPU, else the processor: {here.get(lab.chosen_device(), 'not known')}.",
+        key=key,
+        on_change=choose_device,
+        args=(key,),
     )
 st.caption(BACKBONES[name].description)
 

@@ -119,6 +119,39 @@ def test_another_start_is_in_all_that_the_page_shows_at_once(store: Store) -> No
     assert "You have this already" in str([link.proto.label for link in test.get("page_link")])
 
 
+def chosen(test: AppTest, label: str, value: str) -> None:
+    """Choose a value in the box of this label."""
+    (box,) = [box for box in test.selectbox if label in box.label]
+    box.select(value).run()
+    assert not test.exception, test.exception
+
+
+def test_short_numbers_are_the_default_on_a_gpu_alone_and_a_choice_stays(store: Store) -> None:
+    store.tell_devices({"cuda:0": "A card", "cpu": "A processor"})
+    test = app()
+    precision = lambda: parse(test.session_state["draft"]).training.precision  # noqa: E731
+    assert precision() == "bfloat16"
+    chosen(test, "device", "cpu")
+    assert precision() == "float32"
+    assert next(box for box in test.selectbox if box.label == "precision").value == "float32"
+    chosen(test, "device", "auto")
+    assert precision() == "bfloat16"
+    chosen(test, "precision", "float32")
+    test.button(key="method/joint").click().run()
+    assert test.session_state["draft"]["method"]["name"] == "joint" and precision() == "float32"
+    chosen(test, "device", "cpu")
+    chosen(test, "precision", "bfloat16")
+    chosen(test, "start", "kaiming")
+    assert precision() == "bfloat16"
+
+
+def test_a_run_that_is_run_again_keeps_its_precision(store: Store) -> None:
+    store.tell_devices({"cuda:0": "A card", "cpu": "A processor"})
+    test = app(run=store.submit(tiny()).run)
+    test.button(key="method/joint").click().run()
+    assert parse(test.session_state["draft"]).training.precision == "float32"
+
+
 def test_a_setting_that_cannot_be_is_one_sentence_and_no_start() -> None:
     test = app()
     (name,) = [box for box in test.text_input if box.value == "digits"]

@@ -195,7 +195,9 @@ with place:
         on_change=choose_device,
         args=(key,),
     )
-st.caption(BACKBONES[name].description)
+about, where = st.columns([2.5, 2])
+about.caption(BACKBONES[name].description)
+where.caption(lab.device_ahead(asked))
 
 # ---- the jobs -------------------------------------------------------------------------------------------------------
 

@@ -87,11 +87,15 @@ def resume() -> None:
     worker.ensure(store, record.device)
 
 
-def worker_line(record: RunRecord) -> str:
-    """Who trains."""
+def device_line(record: RunRecord, fold: Fold) -> str:
+    """Which device trains it or did, and why that one; while it waits, who will take it."""
+    found = fold.started
+    if found and record.state != "queued" and not record.lost:
+        why = "on another machine" if record.imported else lab.why_device(record.device, found.device)
+        verb = "Trains" if record.active else "Trained"
+        return f"{verb} on {found.device_name} ({found.device}, {found.threads} threads): {why}."
     if not record.active:
-        device = runs.follow(store, run).started
-        return f"Trained on {device.device_name} ({device.device}, {device.threads} threads)." if device else ""
+        return ""
     workers = [w for w in store.workers() if record.device in ("auto", w.device)]  # others cannot take it
     if not workers:
         worker.ensure(store, record.device)
@@ -148,7 +152,7 @@ def figures_now(was_active: bool) -> None:
     with right:
         st.markdown("**Cost so far**" if record.active else "**What it cost**")
         show_costs(record, fold)
-        st.caption(worker_line(record))
+        st.caption(device_line(record, fold))
     if was_active != record.active:
         st.rerun()  # once: from here on nothing ticks, or everything does again
 

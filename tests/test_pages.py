@@ -145,6 +145,28 @@ def test_short_numbers_are_the_default_on_a_gpu_alone_and_a_choice_stays(store: 
     assert precision() == "bfloat16"
 
 
+def test_launch_says_which_device_and_why(store: Store) -> None:
+    assert "a worker is just looking" in text(app())
+    store.tell_devices({"cpu": "A processor"})
+    assert "It will train on A processor (cpu): there is no GPU here." in text(app())
+    store.tell_devices({"cuda:0": "A card", "cpu": "A processor"})
+    test = app()
+    assert "It will train on A card (cuda:0): the first GPU here." in text(test)
+    chosen(test, "device", "cpu")
+    assert "It will train on A processor (cpu): chosen by you." in text(test)
+
+
+def test_watch_says_which_device_and_why(store: Store) -> None:
+    claim = stories.written(store, stories.FIRST)
+    assert "Trains on A processor (cpu, 2 threads): there is no GPU here." in watched(store, claim.run)
+    claim.finish("stopped")
+    assert "Trained on A processor (cpu, 2 threads): there is no GPU here." in watched(store, claim.run)
+    store.tell_devices({"cuda:0": "A card", "cpu": "A processor"})
+    assert "(cpu, 2 threads): the first that was free." in watched(store, claim.run)
+    store._change(claim.run, device="cpu")
+    assert "(cpu, 2 threads): chosen by you." in watched(store, claim.run)
+
+
 def test_a_run_that_is_run_again_keeps_its_precision(store: Store) -> None:
     store.tell_devices({"cuda:0": "A card", "cpu": "A processor"})
     test = app(run=store.submit(tiny()).run)

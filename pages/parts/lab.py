@@ -50,6 +50,25 @@ def chosen_device() -> str:
     return asked if asked in here else next(iter(here), "cpu")
 
 
+def why_device(asked: str, device: str) -> str:
+    """Why a run for which `asked` was chosen (`auto`: nothing) is on a device of this machine."""
+    if asked != "auto":
+        return "chosen by you"
+    if device == "cuda:0":
+        return "the first GPU here"
+    gpus = any(name.startswith("cuda") for name in store().devices())
+    return "the first that was free" if gpus else "there is no GPU here"
+
+
+def device_ahead(asked: str) -> str:
+    """Which device the next run will be trained on, and why, in a sentence."""
+    device = chosen_device()
+    name = store().devices().get(device)
+    if name is None:
+        return "It will train on the first GPU, else on the processor: a worker is just looking what is here."
+    return f"It will train on {name} ({device}): {why_device(asked, device)}."
+
+
 def have_measured(device: str) -> None:
     """See to it that this device has a worker: no other can measure its speed.
 

@@ -141,6 +141,7 @@ def capacity(seen: View) -> None:
 
 
 @st.fragment(run_every=1 if record.active or playing else None)
+@runs.while_there
 def figures_now(was_active: bool, was_playing: bool) -> None:
     """All that moves; what has not changed is not made again."""
     record = store.record(run)

@@ -1,5 +1,6 @@
 """Watch: one run while it trains, or as it was."""
 
+import contextlib
 import html
 from collections.abc import Callable
 
@@ -8,7 +9,7 @@ import streamlit as st
 
 from labcore import energy, figures, tasks, worker
 from labcore.results import Fold
-from labcore.store import RunRecord
+from labcore.store import RunRecord, UnknownRun
 from pages.parts import lab, live_plot, runs, stages
 
 lab.through_the_shell()
@@ -81,10 +82,17 @@ def show_costs(record: RunRecord, fold: Fold) -> None:
     st.html(lab.figures_row(shown, notes) + lab.parts_bar(figures.footprint_info(fold)))
 
 
+def stop() -> None:
+    """Ask the run to stop, if it is still there."""
+    with contextlib.suppress(UnknownRun):
+        store.request_stop(run)
+
+
 def resume() -> None:
-    """Queue the run again, and see to it that somebody takes it."""
-    store.resume(run)
-    worker.ensure(store, record.device)
+    """Queue the run again, if it is still there, and see to it that somebody takes it."""
+    with contextlib.suppress(UnknownRun):
+        store.resume(run)
+        worker.ensure(store, record.device)
 
 
 def device_line(record: RunRecord, fold: Fold) -> str:
@@ -106,6 +114,7 @@ def device_line(record: RunRecord, fold: Fold) -> str:
 
 
 @st.fragment(run_every=1 if record.active else None)
+@runs.while_there
 def figures_now(was_active: bool) -> None:
     """All that moves; it reads and folds only what is new."""
     record = store.record(run)
@@ -115,8 +124,8 @@ def figures_now(was_active: bool) -> None:
     chip.html(runs.chip(state))
     with action:
         if state in ("queued", "running", "stopping"):
-            stop = {"on_click": store.request_stop, "args": (run,), "disabled": state == "stopping"}
-            st.button("Stop", icon=":material/stop:", width="stretch", key="stop", **stop)
+            icon, off = ":material/stop:", state == "stopping"
+            st.button("Stop", icon=icon, width="stretch", key="stop", on_click=stop, disabled=off)
         elif state != "complete":
             icon = ":material/play_arrow:"
             st.button("Resume", type="primary", icon=icon, width="stretch", key="resume", on_click=resume)

@@ -16,7 +16,7 @@ from labcore.configs import METHODS, RunConfig, parse
 from labcore.events import Downloading
 from labcore.experiments import Reader
 from labcore.stages import StageCache
-from labcore.store import Process, Store
+from labcore.store import Process, RunRecord, Store
 from pages.parts import config_form, runs
 from tests import stories
 from tests.conftest import tiny
@@ -340,6 +340,26 @@ def test_launch_has_the_speed_measured_on_the_device_that_is_chosen(
     (device,) = [box for box in test.selectbox if "device" in box.label]
     device.select("cpu").run()
     assert set(devices) == {"cpu"}
+
+
+@pytest.mark.parametrize("page", ["watch", "inside"])
+def test_a_run_that_is_deleted_in_another_tab_is_no_error_at_the_next_tick(
+    page: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = stories.written(store, stories.COMPLETE).finish("complete").run
+    test = app(page, run=run)
+    look, looks = Store.record, []
+
+    def look_and_delete(self: Store, run: str) -> RunRecord:
+        looks.append(run)
+        if len(looks) == 2:  # the page has found it, and what ticks looks for it
+            store.delete(run)
+        return look(self, run)
+
+    monkeypatch.setattr(Store, "record", look_and_delete)
+    test.run()
+    assert not test.exception, test.exception
+    assert "There is no run" in text(test)
 
 
 def test_watch_stopped_failed_and_complete(store: Store) -> None:

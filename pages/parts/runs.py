@@ -1,8 +1,11 @@
 """Runs on a page: which one, how it stands, and its events folded as they come."""
 
 import contextlib
+import functools
 import html
 import time
+from collections.abc import Callable
+from typing import ParamSpec
 
 import streamlit as st
 
@@ -21,6 +24,8 @@ _FACES = {
     "failed": ("failed", "lab-failed"),
     "complete": ("done", "lab-done"),
 }
+
+Parameters = ParamSpec("Parameters")
 
 MOST_FOLLOWED = 8
 MOST_LAID_OVER = 4
@@ -90,6 +95,19 @@ def from_url(store: Store) -> RunRecord | None:
         st.warning(f"This run cannot be read: {error}", icon=":material/error:")
     st.page_link("pages/runs.py", label="See the runs there are", icon=":material/list:")
     st.stop()
+
+
+def while_there(tick: Callable[Parameters, None]) -> Callable[Parameters, None]:
+    """For what a page looks at again and again: where a run was deleted meanwhile, the page begins anew without it."""
+
+    @functools.wraps(tick)
+    def guarded(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
+        try:
+            tick(*args, **kwargs)
+        except UnknownRun:
+            st.rerun()
+
+    return guarded
 
 
 def laid_over(store: Store, record: RunRecord) -> list[str]:

@@ -1,5 +1,7 @@
 """Trained stages on a page: how much room they take, keeping them, missing them, going on from them."""
 
+import contextlib
+
 import streamlit as st
 
 from labcore import tasks, worker
@@ -68,13 +70,18 @@ def _empty(store: Store) -> None:
 def keep_weights(store: Store, record: RunRecord) -> None:
     """Whether the run's weights stay whatever room they take."""
     key = f"pin-{record.run}"
+
+    def pin() -> None:
+        with contextlib.suppress(UnknownRun):  # it was deleted just now
+            store.pin(record.run, st.session_state[key])
+
     st.toggle(
         "Keep its weights",
         record.pinned,
         key=key,
         disabled=not (record.active or record.pinned or store.stages_stored(record.run)),
         help="They stay until the run is deleted, whatever room they take.",
-        on_change=lambda: store.pin(record.run, st.session_state[key]),
+        on_change=pin,
     )
 
 

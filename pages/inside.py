@@ -28,7 +28,7 @@ head.title(TITLE, anchor=False)
 explain = switch.toggle("What am I looking at?", key="inside-explain")
 inside_layer.style()
 query = st.query_params
-offered = runs.offered(store)
+offered = runs.offered(store, (record.run, query.get("beside", "")))  # whatever the address names, however old
 
 
 def choose(name: str) -> None:

@@ -342,6 +342,17 @@ def test_launch_has_the_speed_measured_on_the_device_that_is_chosen(
     assert set(devices) == {"cpu"}
 
 
+def test_runs_that_the_address_names_are_offered_however_old(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pages.parts.runs.MOST_OFFERED", 1)
+    oldest, _, mine = (
+        stories.written(store, stories.COMPLETE, tiny(seed=seed)).finish("complete").run for seed in range(3)
+    )
+    test = app("watch", run=mine, **{"with": oldest})
+    assert test.multiselect[0].value == [oldest] and len(test.multiselect[0].options) == 2
+    test = app("inside", run=mine, beside=oldest)
+    assert test.selectbox(key="inside-beside").value == oldest
+
+
 @pytest.mark.parametrize("page", ["watch", "inside"])
 def test_a_run_that_is_deleted_in_another_tab_is_no_error_at_the_next_tick(
     page: str, store: Store, monkeypatch: pytest.MonkeyPatch

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import html
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import ParamSpec
 
 import streamlit as st
@@ -113,23 +113,21 @@ def while_there(tick: Callable[Parameters, None]) -> Callable[Parameters, None]:
 def laid_over(store: Store, record: RunRecord) -> list[str]:
     """Let the person lay other runs of the same task sequence over this one; the choice is in the address."""
     names = store.config(record.run).task_names
+    asked = st.query_params.get("with", "").split(",")
     options: dict[str, str] = {}
-    for other in store.records():
-        if other.run == record.run or other.state == "queued":
+    for other in _begun(store, asked):
+        if other.run == record.run or (len(options) >= MOST_OFFERED and other.run not in asked):
             continue
         with contextlib.suppress(ConfigError):
             config = store.config(other.run)
             if config.task_names == names:
                 options[other.run] = f"{METHOD_TITLES[config.method.name]} · {differences(record.run, other, store)}"
-        if len(options) == MOST_OFFERED:
-            break
     if not options:
         return []
-    asked = [run for run in st.query_params.get("with", "").split(",") if run in options][:MOST_LAID_OVER]
     chosen = st.multiselect(
         "Lay other runs over this one",
         list(options),
-        asked,
+        [run for run in dict.fromkeys(asked) if run in options][:MOST_LAID_OVER],
         format_func=options.__getitem__,
         max_selections=MOST_LAID_OVER,
         placeholder="Choose runs of the same jobs",
@@ -142,16 +140,19 @@ def laid_over(store: Store, record: RunRecord) -> list[str]:
     return chosen
 
 
-def offered(store: Store) -> dict[str, str]:
-    """The newest runs that have begun, by ID, and what they are called in a list."""
+def offered(store: Store, asked: Collection[str]) -> dict[str, str]:
+    """The newest runs that have begun, and those that are asked for; by ID, and what they are called in a list."""
     found: dict[str, str] = {}
-    for record in store.records():
-        with contextlib.suppress(ConfigError):
-            if record.state != "queued":
+    for record in _begun(store, asked):
+        if len(found) < MOST_OFFERED or record.run in asked:
+            with contextlib.suppress(ConfigError):
                 found[record.run] = f"{title(store.config(record.run))} · {record.run.rsplit('-', 1)[-1]}"
-        if len(found) == MOST_OFFERED:
-            break
     return found
+
+
+def _begun(store: Store, asked: Collection[str]) -> list[RunRecord]:
+    """Runs that have something to show, and those that are asked for, the newest first."""
+    return [record for record in store.records() if record.state != "queued" or record.run in asked]
 
 
 def short(store: Store, run: str) -> str:

@@ -140,9 +140,12 @@ def capacity(seen: View) -> None:
     )
 
 
-@st.fragment(run_every=1 if record.active or playing else None)
+active = runs.active(store, [run, beside])
+
+
+@st.fragment(run_every=1 if any(active) or playing else None)
 @runs.while_there
-def figures_now(was_active: bool, was_playing: bool) -> None:
+def figures_now() -> None:
     """All that moves; what has not changed is not made again."""
     record = store.record(run)
     fold, shelf = runs.follow(store, run), book(run)
@@ -154,7 +157,7 @@ def figures_now(was_active: bool, was_playing: bool) -> None:
         nothing_yet(fold, shelf, record.active)
     else:
         whole_and_detail(fold, shelf, seen, at)
-    if was_active != record.active or was_playing != st.session_state.get("inside-playing", False):
+    if active != runs.active(store, [run, beside]) or playing != st.session_state.get("inside-playing", False):
         st.rerun()
 
 
@@ -272,5 +275,5 @@ def whole_and_detail(fold: Fold, shelf: Book, seen: View, at: int) -> None:
         st.caption(shelf.trouble)
 
 
-figures_now(record.active, playing)
+figures_now()
 st.page_link("pages/watch.py", label="Watch this run", icon=":material/monitoring:", query_params={"run": run})

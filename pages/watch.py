@@ -113,9 +113,14 @@ def device_line(record: RunRecord, fold: Fold) -> str:
     return f"Worker on {busy.device}: {doing}."
 
 
-@st.fragment(run_every=1 if record.active else None)
+moving = st.container()
+others = runs.laid_over(store, record)
+active = runs.active(store, [run, *others])
+
+
+@st.fragment(run_every=1 if any(active) else None)
 @runs.while_there
-def figures_now(was_active: bool) -> None:
+def figures_now() -> None:
     """All that moves; it reads and folds only what is new."""
     record = store.record(run)
     fold, state = runs.follow(store, run), runs.standing(store, record)
@@ -162,14 +167,12 @@ def figures_now(was_active: bool) -> None:
         st.markdown("**Cost so far**" if record.active else "**What it cost**")
         show_costs(record, fold)
         st.caption(device_line(record, fold))
-    if was_active != record.active:
+    if active != runs.active(store, [run, *others]):
         st.rerun()  # once: from here on nothing ticks, or everything does again
 
 
-moving = st.container()
-others = runs.laid_over(store, record)
 with moving:
-    figures_now(record.active)
+    figures_now()
 
 record, fold = store.record(run), runs.follow(store, run)
 stages.missing(store, record, fold)

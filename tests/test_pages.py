@@ -353,6 +353,28 @@ def test_runs_that_the_address_names_are_offered_however_old(store: Store, monke
     assert test.selectbox(key="inside-beside").value == oldest
 
 
+@pytest.mark.parametrize(("page", "name"), [("watch", "with"), ("inside", "beside")])
+def test_a_page_ticks_while_any_run_that_it_shows_does(
+    page: str, name: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = stories.written(store, stories.COMPLETE).finish("complete").run
+    other = stories.written(store, stories.FIRST, tiny(seed=1))
+    test = app(page, run=mine, **{name: other.run})
+    fragment, ticks = st.fragment, []
+
+    def noted(*args: Any, run_every: float | None = None) -> Any:
+        ticks.append(run_every)
+        return fragment(*args, run_every=run_every)
+
+    monkeypatch.setattr(st, "fragment", noted)
+    test.run()
+    assert ticks == [1]
+    other.finish("stopped")
+    ticks.clear()
+    test.run()
+    assert ticks == [None]
+
+
 @pytest.mark.parametrize("page", ["watch", "inside"])
 def test_a_run_that_is_deleted_in_another_tab_is_no_error_at_the_next_tick(
     page: str, store: Store, monkeypatch: pytest.MonkeyPatch

@@ -140,6 +140,12 @@ def laid_over(store: Store, record: RunRecord) -> list[str]:
     return chosen
 
 
+def active(store: Store, names: Collection[str]) -> list[bool]:
+    """Which of these runs are queued or running."""
+    there = {record.run for record in store.active()}
+    return [run in there for run in names]
+
+
 def offered(store: Store, asked: Collection[str]) -> dict[str, str]:
     """The newest runs that have begun, and those that are asked for; by ID, and what they are called in a list."""
     found: dict[str, str] = {}

@@ -162,7 +162,7 @@ def figures_now() -> None:
     left, right = st.columns([1.5, 1])
     with left:
         st.markdown("**What it is trying to make small**")
-        draw(lambda: figures.loss_terms(figures.loss_terms_info(fold)), "loss", 220)
+        draw(lambda: figures.loss_terms(figures.loss_terms_info(fold)), "loss", 236)
     with right:
         st.markdown("**Cost so far**" if record.active else "**What it cost**")
         show_costs(record, fold)

@@ -161,6 +161,11 @@ def figures_now() -> None:
         st.rerun()
 
 
+def chip(name: str) -> str:
+    """How a run stands, as on every page."""
+    return runs.chip(runs.standing(store, store.record(name)))
+
+
 def job(kind: str, seen: View) -> int:
     """Which job the layer's map speaks of: the one of the address, else the latest that has one."""
     last = seen.moment.stage if kind in ("importance", "masks") else max(1, seen.moment.stage - 1)
@@ -176,6 +181,7 @@ def job(kind: str, seen: View) -> int:
 
 def nothing_yet(fold: Fold, shelf: Book, active: bool) -> None:
     """Why there is no map, and what to do."""
+    st.html(chip(run))
     if shelf.trouble:
         st.warning(shelf.trouble, icon=":material/broken_image:")
     elif active:
@@ -212,14 +218,16 @@ def whole_and_detail(fold: Fold, shelf: Book, seen: View, at: int) -> None:
     scale = map_figures.span(kind, infos)
     asked = query.get("layer", "")
     place = names.index(asked) if asked in names else len(names) // 2
+    face = chip(run) if len(views) == 1 else ""
     st.html(
-        f"<b>{words.question}</b> <span class='lab-term'>{html.escape(words.term)} · "
+        f"{face} <b>{words.question}</b> <span class='lab-term'>{html.escape(words.term)} · "
         f"<b>{html.escape(map_figures.words_of(fold, seen.moment))}</b></span>"
     )
     for number, ((name, title, each), info) in enumerate(zip(views, infos, strict=True), 1):
         if len(views) > 1:
             when = map_figures.words_of(each.fold, each.moment)
-            st.html(f"<div class='lab-term'><b>{html.escape(title)}</b> · {html.escape(when)}</div>")
+            named = f"<b>{html.escape(title)}</b> · {html.escape(when)}"
+            st.html(f"{chip(name)} <span class='lab-term'>{named}</span>")
         blocks = list(dict.fromkeys(layer.block for layer in each.layers))
         framed = (
             place if kind != "representation" else blocks.index(each.layers[min(place, len(each.layers) - 1)].block)

@@ -231,6 +231,17 @@ def test_inside_says_why_drift_is_missing(fits: bool, store: Store, monkeypatch:
     assert ("no map since Digits" in text(test)) != fits
 
 
+def test_inside_says_how_a_run_stands(store: Store) -> None:
+    claim = stories.written(store, stories.FIRST[:4])
+    assert '"lab-chip lab-running"' in text(app("inside", run=claim.run)).replace("\\", "")
+    claim.finish("stopped")
+    assert '"lab-chip lab-stopped"' in text(app("inside", run=claim.run)).replace("\\", "")
+    done = trained(store, "ewc", seed=1)
+    assert '"lab-chip lab-done"' in text(app("inside", run=done)).replace("\\", "")
+    test = app("inside", run=done, beside=trained(store, "ewc", seed=2))
+    assert text(test).count("lab-chip lab-done") == 2
+
+
 def test_inside_with_a_torn_file_is_a_sentence(store: Store) -> None:
     run = trained(store, "ewc")
     for path in (store.folder(run) / "maps").glob("*/*.npz"):

@@ -818,7 +818,7 @@ def test_explore_shows_what_it_has_when_runs_go(store: Store) -> None:
     advanced(store, name, 4)
     store.delete(store.records()[0].run)
     test = app("explore", exploration=name)
-    assert "not here" in set(test.dataframe[0].value["state"])
+    assert "not here" in {word for words in test.dataframe[0].value["state"] for word in words}
     assert not button(test, "Go on").disabled
 
 

@@ -160,7 +160,7 @@ def style() -> None:
         .lab-word-good::before { background: #5B78BF; }
         .lab-word-medium::before { background: linear-gradient(90deg, #5B78BF 50%, transparent 50%); }
         .lab-paper { font-style: italic; } .lab-none { opacity: .35; } .lab-none::before { display: none; }
-        .lab-yes { color: #1E8A5A; } .lab-no { color: #B7791F; } .lab-bad { color: #C8372D; font-weight: 600; }
+        .lab-yes { color: #1E8A5A; } .lab-no { color: #B7791F; }
         .lab-legend { display: flex; flex-wrap: wrap; gap: 1.4rem; font-size: .95rem; }
         .lab-advice { padding: .55rem .8rem; border-left: 4px solid #5B78BF; margin-bottom: .55rem; }
         .lab-advice b { display: block; font-size: 1.05rem; }

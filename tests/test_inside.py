@@ -84,6 +84,19 @@ def test_two_runs_have_one_scale(tmp_path: Path) -> None:
     assert map_figures.overview(info, (0, 200)).data[0].zmax == 200
 
 
+def test_filters_of_two_runs_have_one_scale(tmp_path: Path) -> None:
+    seen = told(tmp_path)
+    layer = seen.layers[0]
+    drift, broke = (map_figures.strips_info(seen, layer, kind) for kind in ("drift", "broke"))
+    assert drift is not None and drift[1].tolist() == pytest.approx([10, 20, 30, 40])
+    assert broke is not None and broke[1].tolist() == pytest.approx([0.01, 0, 0, 0])
+    top = map_figures.strips_top([drift, {1: np.array([80.0])}, None])
+    assert top == 80
+    figures = [map_figures.strips(seen, layer, "drift", top), map_figures.strips(seen, layer, "broke", 0)]
+    assert [tuple(figure.layout.yaxis.range) for figure in figures if figure] == [(0, 84), (0, 1)]
+    assert map_figures.strips_info(seen, seen.layers[1], "drift") is None
+
+
 def test_moments_have_names_words_and_a_counterpart(tmp_path: Path) -> None:
     seen = told(tmp_path)
     words = [map_figures.words_of(seen.fold, moment) for moment in seen.fold.maps]

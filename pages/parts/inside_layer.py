@@ -148,14 +148,15 @@ def show(
 
 
 def _moves(views: Sequence[tuple[str, str, View]], place: int, kind: str, version: object) -> None:
-    """Filter by filter; of two runs, one below the other."""
+    """Filter by filter; of two runs, one below the other on one scale."""
     st.markdown("**Filter by filter**")
+    top = map_figures.strips_top(map_figures.strips_info(seen, seen.layers[place], kind) for _, _, seen in views)
     for run, name, seen in views:
         if len(views) > 1:
             st.html(f"<div class='lab-term'>{html.escape(name)}</div>")
 
         def make(seen: View = seen) -> go.Figure | None:
-            return map_figures.strips(seen, seen.layers[place], kind)
+            return map_figures.strips(seen, seen.layers[place], kind, top)
 
         height = HEIGHT if len(views) == 1 else HEIGHT // 2 + 20
         _chart(make, f"strips-{run}", version, "The first job has nothing to compare with yet.", height=height)

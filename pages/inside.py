@@ -169,13 +169,12 @@ def chip(name: str) -> str:
 def job(kind: str, seen: View) -> int:
     """Which job the layer's map speaks of: the one of the address, else the latest that has one."""
     last = seen.moment.stage if kind in ("importance", "masks") else max(1, seen.moment.stage - 1)
-    jobs = list(range(1, last + 1))
-    asked = query.get("job", "")
-    now = int(asked) if asked.isdigit() and int(asked) in jobs else 1 if kind in ("drift", "broke") else last
+    jobs = {str(number): number for number in range(1, last + 1)}
+    now = jobs.get(query.get("job", ""), 1 if kind in ("drift", "broke") else last)
     if kind in ("importance", "masks", "drift", "broke"):
         st.session_state["inside-job"] = now
-        st.segmented_control("Job", jobs, format_func=lambda number: seen.titles[number - 1], key="inside-job",
-                             on_change=choose, args=("job",))  # fmt: skip
+        st.segmented_control("Job", list(jobs.values()), format_func=lambda number: seen.titles[number - 1],
+                             key="inside-job", on_change=choose, args=("job",))  # fmt: skip
     return now
 
 

@@ -255,6 +255,13 @@ def test_inside_says_how_a_run_stands(store: Store) -> None:
     assert text(test).count("lab-chip lab-done") == 2
 
 
+@pytest.mark.parametrize("job", ["²", "0", "x", "9" * 5000])
+def test_inside_of_a_job_that_cannot_be_shows_one_that_can(job: str, store: Store) -> None:
+    test = app("inside", run=trained(store, "ewc"), map="importance", job=job)
+    (switch,) = [group for group in test.button_group if group.key == "inside-job"]
+    assert switch.value == 2
+
+
 def test_inside_with_a_torn_file_is_a_sentence(store: Store) -> None:
     run = trained(store, "ewc")
     for path in (store.folder(run) / "maps").glob("*/*.npz"):

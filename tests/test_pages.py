@@ -537,7 +537,7 @@ def test_a_fork_says_how_many_stages_are_reused(store: Store) -> None:
     assert "You go on from" not in text(test)
 
 
-@pytest.mark.parametrize("fork", ["0", "3", "x", "", "²"])
+@pytest.mark.parametrize("fork", ["0", "3", "x", "", "²", "9" * 5000])
 def test_a_fork_that_cannot_be_is_none(fork: str, store: Store) -> None:
     test = app(run=store.submit(tiny()).run, fork=fork)
     assert parse(test.session_state["draft"]) == tiny()

@@ -131,9 +131,8 @@ def go_on(record: RunRecord, fold: Fold) -> None:
 
 def asked_fork(config: RunConfig, run: str, text: str | None) -> dict[str, object] | None:
     """The fork that an address asks for: a run, and the last of its stages that stays; None where it asks for none."""
-    if text is None or not (text.isascii() and text.isdigit() and 1 <= int(text) <= len(config.tasks)):
-        return None
-    return {"run": run, "stage": int(text)}
+    stages = {str(number): number for number in range(1, len(config.tasks) + 1)}
+    return {"run": run, "stage": stages[text]} if text in stages else None
 
 
 def fork_note(store: Store, draft: RunConfig | None) -> None:

@@ -13,6 +13,8 @@ from labcore.energy import Country
 from labcore.store import Busy, RunRecord, Store, UnknownRun
 from pages.parts import lab, runs, settings, stages
 
+MOST_DOWNLOADED = 100_000_000  # bytes; what is downloaded is in this server's memory
+
 
 @st.dialog("Delete this run?")
 def ask_to_delete(store: Store, run: str, name: str) -> None:
@@ -196,6 +198,9 @@ with take_away.container(border=True, height="stretch"):
     st.markdown("**Take a run away**")
     if record is None or record.active:
         st.caption("Choose a run that is over: its settings, curves, figures and weights go into one zip.")
+    elif (size := runs.bytes_to_pack(store, record.run)) > MOST_DOWNLOADED:
+        st.caption(f"{lab.size(size)}, too much to pass through the browser. On the command line:")
+        st.code(f"python -m labcore export {run} {run}.zip", language="bash", wrap_lines=True)
     elif st.button("Pack it", icon=":material/archive:", key=f"pack-{run}"):
         with tempfile.TemporaryDirectory(dir=store.cache) as folder:
             path = Path(folder) / f"{run}.zip"

@@ -446,6 +446,25 @@ def test_the_chosen_run_stays_the_chosen_one_when_others_come_and_go(store: Stor
     assert f"{runs.title(store.config(mine))}: its curves" in text(test)
 
 
+def test_a_small_run_is_packed_and_a_large_one_named_for_the_command_line(store: Store) -> None:
+    run = stories.written(store, stories.COMPLETE).finish("complete").run
+    test = picked(app("runs"), 0)
+    button(test, "Pack it").click().run()  # type: ignore[attr-defined]
+    assert not test.exception
+    (download,) = test.get("download_button")
+    assert download.proto.label.startswith("Download ")
+    weights = store.stage_folder(run, 1) / "network.safetensors"
+    weights.parent.mkdir(parents=True)
+    with weights.open("wb") as file:
+        file.truncate(120_000_000)
+    test.run()
+    assert not [found for found in test.button if found.label == "Pack it"]
+    assert "120 MB, too much" in text(test)
+    shown = next(block.value for block in test.code if "export" in block.value)
+    options = cli._parser().parse_args(shlex.split(shown)[3:])
+    assert (options.run, str(options.file)) == (run, f"{run}.zip")
+
+
 def test_a_chosen_run_that_is_gone_leaves_none_chosen(store: Store) -> None:
     store.submit(tiny(seed=1))
     gone = store.submit(tiny(seed=2)).run

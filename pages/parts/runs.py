@@ -193,3 +193,10 @@ def follow(store: Store, run: str) -> Fold:
     while len(followed) > MOST_FOLLOWED:  # the least recently seen goes
         followed.pop(next(iter(followed)))
     return fold
+
+
+def bytes_to_pack(store: Store, run: str) -> int:
+    """About how large a zip of the run will be: weights and maps hardly become smaller in one. Raises UnknownRun."""
+    folder = store.folder(run)
+    found = [*folder.glob("stages/*/*.safetensors"), *folder.glob("maps/*/*.npz")]
+    return sum(path.stat().st_size for path in found)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import plotly.graph_objects as go
 import pytest
 
 from labcore import archive, map_figures, map_files, maps, worker
@@ -10,7 +11,7 @@ from labcore.events import MapSaved
 from labcore.map_figures import Book, View
 from labcore.results import fold
 from labcore.store import Store
-from pages.parts import inside_words
+from pages.parts import inside_words, live_plot
 from tests import stories
 from tests.conftest import tiny
 from tests.test_pages import app, nobody_trains, text, warm_server  # noqa: F401
@@ -276,8 +277,34 @@ def test_inside_does_not_follow_a_path_that_is_none_of_ours(store: Store, tmp_pa
     assert "none of its own" in text(app("inside", run=claim.run))
 
 
-def test_explanations_are_drawn_on_the_map(store: Store) -> None:
+def test_explanations_are_drawn_on_the_map(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: dict[str, go.Figure] = {}
+    monkeypatch.setattr(live_plot, "draw", lambda make, key, *_, **__: drawn.update({key: make()}))
     run = trained(store, "ewc")
-    test = app("inside", run=run)
+    test = app("inside", run=run, map="drift")
+
+    def said() -> set[str]:
+        return {note.text for note in drawn[f"inside-{run}-drift"].layout.annotations}
+
+    explanations = set(map_figures._EXPLAINED["drift"])
+    assert not said() & explanations
     test.toggle(key="inside-explain").set_value(True).run()
     assert not test.exception
+    assert said() >= explanations
+
+
+@pytest.mark.parametrize(
+    ("method", "kind", "notes"),
+    [
+        ("ewc", "importance", ["spring"]),
+        ("ewc", "drift", ["drift", "spring"]),
+        ("ewc", "broke", ["broke", "spring"]),
+        ("ewc", "representation", ["similarity"]),
+        ("piggyback", "masks", ["scores", "overlap"]),
+    ],
+)
+def test_each_chart_of_a_layer_is_explained_to_who_asks(method: str, kind: str, notes: list[str], store: Store) -> None:
+    test = app("inside", run=trained(store, method), map=kind)
+    assert not any(note in text(test) for note in inside_words.NOTES.values())
+    test.toggle(key="inside-explain").set_value(True).run()
+    assert [name for name, note in inside_words.NOTES.items() if note in text(test)] == notes

@@ -183,8 +183,8 @@ class AccuracyOverlay:
 def accuracy_overlay_info(titles: list[str], folds: Mapping[str, Fold]) -> AccuracyOverlay:
     """Runs by name, all on tasks of these `titles`; aligned by stage, as methods see different numbers of images."""
     lines = []
-    for number, fold in enumerate(folds.values()):
-        for position in range(1, len(titles) + 1):
+    for position in range(1, len(titles) + 1):  # panel by panel, as they are drawn: a click names a line by its place
+        for number, fold in enumerate(folds.values()):
             points = [point for point in fold.accuracy if len(point.accuracy) >= position]
             if points:
                 stages = [_stages_learnt(fold, point) for point in points]

@@ -83,11 +83,12 @@ def test_runs_laid_over_each_other_are_aligned_by_stage() -> None:
     half_way = 40 / 76
     assert found == [
         (1, 0, [0, half_way, 1, 1, 2], [25, 75, 90, 90, 40]),
-        (2, 0, [1, 2], [30, 80]),
         (1, 1, [0, half_way, 1], [25, 75, 90]),
+        (2, 0, [1, 2], [30, 80]),
     ]
     drawn = figures.accuracy_overlay(info)
     assert [trace.xaxis for trace in drawn.data] == ["x", "x", "x2"]
+    assert [trace.name[0] for trace in drawn.data] == ["AB"[line.run] for line in info.lines]
     blue, orange = "<span style='color:#0072B2'>", "<span style='color:#E69F00'>"
     assert list(drawn.layout.xaxis.ticktext) == [f"{blue}Digits</span>", f"{orange}Fashion</span>"]
     assert list(drawn.layout.xaxis2.ticktext) == [f"{orange}Fashion</span>"]

@@ -87,7 +87,13 @@ def accuracy_curves_info(fold: Fold) -> AccuracyCurves:
         if points:
             seen = [point.images_seen for point in points]
             lines.append(AccuracyLine(position, task.title, seen, [100 * p.accuracy[position - 1] for p in points]))
-    spans = [
+    live = max((count for point in fold.accuracy for count in point.images), default=0)
+    return AccuracyCurves(lines, stage_spans(fold), fold.started.total_images if fold.started else 0, live)
+
+
+def stage_spans(fold: Fold) -> list[StageSpan]:
+    """The stages that have begun."""
+    return [
         StageSpan(
             number,
             fold.tasks[number - 1].title,
@@ -97,24 +103,12 @@ def accuracy_curves_info(fold: Fold) -> AccuracyCurves:
         )
         for number, stage in enumerate(fold.stages, 1)
     ]
-    live = max((count for point in fold.accuracy for count in point.images), default=0)
-    return AccuracyCurves(lines, spans, fold.started.total_images if fold.started else 0, live)
 
 
 def accuracy_curves(info: AccuracyCurves) -> go.Figure:
     """A line a task, labelled at its end; stages named above, every second one shaded."""
     figure = figure_base()
-    for span in info.spans:
-        if span.position % 2 == 0:
-            figure.add_vrect(x0=span.first, x1=span.last, fillcolor=GREY, opacity=0.10, line_width=0, layer="below")
-        if span.position > 1:
-            figure.add_vline(x=span.first, line={"color": GREY, "width": 1, "dash": "dot"})
-        has_room = span.last - span.first > 0.25 * info.total_images
-        figure.add_annotation(
-            x=(span.first + span.last) / 2, y=1.0, yref="paper", yanchor="bottom", showarrow=False,
-            text=span.title if not has_room else f"{span.title} · reused" if span.reused else f"learns {span.title}",
-            font={"size": 13, "color": task_colour(span.position)},
-        )  # fmt: skip
+    _name_stages(figure, info.spans, info.total_images)
     ends = apart([line.percent[-1] for line in info.lines], gap=7)
     for line, height in zip(info.lines, ends, strict=True):
         colour = task_colour(line.position)
@@ -135,6 +129,21 @@ def accuracy_curves(info: AccuracyCurves) -> go.Figure:
     return figure
 
 
+def _name_stages(figure: go.Figure, spans: list[StageSpan], total_images: int) -> None:
+    """Behind lines against images seen: each stage's border, its name above it, every second one shaded."""
+    for span in spans:
+        if span.position % 2 == 0:
+            figure.add_vrect(x0=span.first, x1=span.last, fillcolor=GREY, opacity=0.10, line_width=0, layer="below")
+        if span.position > 1:
+            figure.add_vline(x=span.first, line={"color": GREY, "width": 1, "dash": "dot"})
+        has_room = span.last - span.first > 0.25 * total_images
+        figure.add_annotation(
+            x=(span.first + span.last) / 2, y=1.0, yref="paper", yanchor="bottom", showarrow=False,
+            text=span.title if not has_room else f"{span.title} · reused" if span.reused else f"learns {span.title}",
+            font={"size": 13, "color": task_colour(span.position)},
+        )  # fmt: skip
+
+
 def apart(heights: list[float], gap: float) -> list[float]:
     """The same heights, moved as little as it takes for labels not to overlap."""
     order = sorted(range(len(heights)), key=lambda i: heights[i])
@@ -149,6 +158,9 @@ def apart(heights: list[float], gap: float) -> list[float]:
 
 
 # ---- several runs laid over each other -------------------------------------------------------------------------------
+
+# About how wide all panels and a letter are, px: on a projector, so that names have room there too.
+_OVERLAY_WIDTH, _LETTER_WIDTH = 620, 6.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +185,8 @@ class AccuracyOverlay:
 def accuracy_overlay_info(titles: list[str], folds: Mapping[str, Fold]) -> AccuracyOverlay:
     """Runs by name, all on tasks of these `titles`; aligned by stage, as methods see different numbers of images."""
     lines = []
-    for number, fold in enumerate(folds.values()):
-        for position in range(1, len(titles) + 1):
+    for position in range(1, len(titles) + 1):  # panel by panel, as they are drawn: a click names a line by its place
+        for number, fold in enumerate(folds.values()):
             points = [point for point in fold.accuracy if len(point.accuracy) >= position]
             if points:
                 stages = [_stages_learnt(fold, point) for point in points]
@@ -190,28 +202,38 @@ def _stages_learnt(fold: Fold, point: AccuracyPoint) -> float:
 
 
 def accuracy_overlay(info: AccuracyOverlay) -> go.Figure:
-    """Panels side by side on one scale; in each, runs by letter and by line: A is the run of the page."""
+    """Panels side by side on one scale, stages named below; in each, runs by letter and by line: A is the first."""
     figure = figure_base()
     count = len(info.titles)
     width = 1 / count
+    names = _short_names(info.titles, _OVERLAY_WIDTH * (width - 0.085) / count)
+    borders: list[dict[str, object]] = []
     for position in range(1, count + 1):
         mine = [line for line in info.lines if line.position == position]
         suffix = "" if position == 1 else str(position)
         figure.update_layout({
             f"xaxis{suffix}": {
                 "domain": [(position - 1) * width, position * width - 0.085], "range": [position - 1, count + 0.02],
-                "tickvals": list(range(position, count + 1)), "anchor": f"y{suffix}", "fixedrange": False,
-                "ticktext": [f"{stage}" for stage in range(position, count + 1)],
+                "tickvals": [stage - 0.5 for stage in range(position, count + 1)], "anchor": f"y{suffix}",
+                "ticktext": names[position - 1 :], "tickangle": 0, "showgrid": False, "fixedrange": False,
             },
             f"yaxis{suffix}": {
                 "range": [0, 102], "tickvals": _PERCENTS, "anchor": f"x{suffix}",
                 "ticktext": [f"{value} %" for value in _PERCENTS] if position == 1 else [""] * len(_PERCENTS),
             },
         })  # fmt: skip
+        borders += [
+            {
+                "type": "line", "x0": border, "x1": border, "xref": f"x{suffix}", "y0": 0, "y1": 1,
+                "yref": f"y{suffix} domain", "line": {"color": GREY, "width": 1, "dash": "dot"}, "layer": "below",
+            }
+            for border in range(position, count)
+        ]  # fmt: skip
         colour = task_colour(position)
         figure.add_annotation(
             x=(position - 1) * width, xref="paper", xanchor="left", y=1.0, yref="paper", yanchor="bottom",
-            showarrow=False, text=f"<b>{info.titles[position - 1]}</b>", font={"size": 13, "color": colour},
+            showarrow=False, text=f"<b>{position}. {info.titles[position - 1]}</b>",
+            font={"size": 13, "color": colour},
         )  # fmt: skip
         ends = apart([line.percent[-1] for line in mine], gap=8)
         for line, height in zip(mine, ends, strict=True):
@@ -231,10 +253,19 @@ def accuracy_overlay(info: AccuracyOverlay) -> go.Figure:
             )  # fmt: skip
     figure.add_annotation(
         x=0.5, xref="paper", y=0, yref="paper", yanchor="top", yshift=-26, showarrow=False,
-        text="stages learnt", font={"size": 12},
+        text="the job that is being learnt", font={"size": 12},
     )  # fmt: skip
-    figure.update_layout(margin={"l": 52, "r": 10, "t": 28, "b": 44}, showlegend=False)
+    figure.update_layout(shapes=borders, margin={"l": 52, "r": 10, "t": 28, "b": 44}, showlegend=False)
     return figure
+
+
+def _short_names(titles: list[str], room: float) -> list[str]:
+    """Tasks' names in their colours; only their numbers where some name is wider than there is room, px."""
+    fit = _LETTER_WIDTH * max(map(len, titles), default=0) <= room
+    return [
+        f"<span style='color:{task_colour(position)}'>{title if fit else position}</span>"
+        for position, title in enumerate(titles, 1)
+    ]
 
 
 # ---- loss terms -----------------------------------------------------------------------------------------------------
@@ -246,7 +277,7 @@ class LossTerms:
 
     images_seen: list[int]
     terms: dict[str, list[float]]
-    borders: list[int]
+    spans: list[StageSpan]
     total_images: int
 
 
@@ -256,14 +287,15 @@ def loss_terms_info(fold: Fold) -> LossTerms:
     return LossTerms(
         [point.images_seen for point in fold.losses],
         {name: [point.loss.get(name, 0.0) for point in fold.losses] for name in names},
-        [stage.first_image for stage in fold.stages[1:]],
+        stage_spans(fold),
         fold.started.total_images if fold.started else 0,
     )
 
 
 def loss_terms(info: LossTerms) -> go.Figure:
-    """The terms stacked: their sum is what training makes small."""
+    """The terms stacked: their sum is what training makes small; stages named as above the accuracy."""
     figure = figure_base()
+    _name_stages(figure, info.spans, info.total_images)
     for number, (name, values) in enumerate(info.terms.items()):
         colour = TERM_COLOURS[number % len(TERM_COLOURS)]
         figure.add_trace(
@@ -273,14 +305,12 @@ def loss_terms(info: LossTerms) -> go.Figure:
                 hovertemplate=f"{name}: %{{y:.2f}}<extra></extra>",
             )
         )  # fmt: skip
-    for border in info.borders:
-        figure.add_vline(x=border, line={"color": GREY, "width": 1, "dash": "dot"})
     _axis_of_images(figure, info.total_images)
     figure.update_yaxes(rangemode="tozero", title={"text": "loss", "font": {"size": 13}})
     figure.update_layout(
-        margin={"l": 52, "r": 128, "t": 46, "b": 44},  # the legend's room is there before the legend is
+        margin={"l": 52, "r": 128, "t": 52, "b": 44},  # the legend's room is there before the legend is
         showlegend=bool(info.terms),
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "font": {"size": 13}},
+        legend={"orientation": "h", "y": 1, "yref": "container", "yanchor": "top", "x": 0, "font": {"size": 13}},
     )
     return figure
 

@@ -594,26 +594,40 @@ def spring(groups: Sequence[tuple[str, np.ndarray, np.ndarray]], most: float | N
     return figure
 
 
-def strips(seen: View, layer: Layer, kind: str, task: int | None = None) -> go.Figure | None:
-    """Drift (%) or nats broken of each filter, a row a task."""
+def strips_info(seen: View, layer: Layer, kind: str) -> dict[int, np.ndarray] | None:
+    """Drift (%) or nats broken of each filter, by the position of the task."""
     about, rows = seen.read("drift_tasks"), seen.read(f"{kind}/{layer.name}")
     if about is None or rows is None or rows.ndim != 2 or len(rows) != len(about):
         return None
+    unit = 100 if kind == "drift" else 1
+    there = range(1, len(seen.titles) + 1)
+    return {position: unit * row for position, row in zip(about.tolist(), rows, strict=True) if position in there}
+
+
+def strips_top(found: Iterable[dict[int, np.ndarray] | None]) -> float:
+    """The largest of all these, so that runs beside each other have one scale; 0 where nothing moved."""
+    values = np.concatenate([np.zeros(1), *(row for rows in found if rows is not None for row in rows.values())])
+    return float(values[np.isfinite(values)].max())
+
+
+def strips(seen: View, layer: Layer, kind: str, top: float) -> go.Figure | None:
+    """Drift or nats broken of each filter, a line a task; the scale ends at `top`, see `strips_top`."""
+    rows = strips_info(seen, layer, kind)
+    if rows is None:
+        return None
     figure = figure_base()
     unit = "%" if kind == "drift" else "nats"
-    for position, row in zip(about.tolist(), rows, strict=True):
-        if 1 <= position <= len(seen.titles):
-            figure.add_trace(
-                go.Scatter(
-                    x=list(range(1, len(row) + 1)), y=100 * row if kind == "drift" else row, mode="lines",
-                    name=f"since {seen.titles[position - 1]}",
-                    line={"color": task_colour(position), "width": 1.5, "dash": task_dash(position), "shape": "hvh"},
-                    hovertemplate=f"filter %{{x}}: %{{y:.2g}} {unit}<extra></extra>",
-                )
-            )  # fmt: skip
+    for position, row in rows.items():
+        figure.add_trace(
+            go.Scatter(
+                x=list(range(1, len(row) + 1)), y=row, mode="lines", name=f"since {seen.titles[position - 1]}",
+                line={"color": task_colour(position), "width": 1.5, "dash": task_dash(position), "shape": "hvh"},
+                hovertemplate=f"filter %{{x}}: %{{y:.2g}} {unit}<extra></extra>",
+            )
+        )  # fmt: skip
     figure.update_xaxes(title={"text": "filters of this layer", "font": {"size": 12}})
     title = "moved, %" if kind == "drift" else "estimated extra loss, nats"
-    figure.update_yaxes(title={"text": title, "font": {"size": 12}}, rangemode="tozero")
+    figure.update_yaxes(title={"text": title, "font": {"size": 12}}, range=[0, 1.05 * top or 1])
     figure.update_layout(
         margin={"l": 62, "r": 8, "t": 26, "b": 44}, showlegend=True,
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},

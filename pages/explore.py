@@ -43,6 +43,7 @@ def measuring(exploration: Exploration, runs: str) -> None:
     """Until this machine's speed is known."""
     if seconds_each(exploration) is not None:
         st.rerun()
+    lab.have_measured(lab.chosen_device())
     st.caption(f"{runs}; the speed here is being measured …")
 
 

@@ -28,7 +28,7 @@ head.title(TITLE, anchor=False)
 explain = switch.toggle("What am I looking at?", key="inside-explain")
 inside_layer.style()
 query = st.query_params
-offered = runs.offered(store)
+offered = runs.offered(store, (record.run, query.get("beside", "")))  # whatever the address names, however old
 
 
 def choose(name: str) -> None:
@@ -140,8 +140,12 @@ def capacity(seen: View) -> None:
     )
 
 
-@st.fragment(run_every=1 if record.active or playing else None)
-def figures_now(was_active: bool, was_playing: bool) -> None:
+active = runs.active(store, [run, beside])
+
+
+@st.fragment(run_every=1 if any(active) or playing else None)
+@runs.while_there
+def figures_now() -> None:
     """All that moves; what has not changed is not made again."""
     record = store.record(run)
     fold, shelf = runs.follow(store, run), book(run)
@@ -153,25 +157,30 @@ def figures_now(was_active: bool, was_playing: bool) -> None:
         nothing_yet(fold, shelf, record.active)
     else:
         whole_and_detail(fold, shelf, seen, at)
-    if was_active != record.active or was_playing != st.session_state.get("inside-playing", False):
+    if active != runs.active(store, [run, beside]) or playing != st.session_state.get("inside-playing", False):
         st.rerun()
+
+
+def chip(name: str) -> str:
+    """How a run stands, as on every page."""
+    return runs.chip(runs.standing(store, store.record(name)))
 
 
 def job(kind: str, seen: View) -> int:
     """Which job the layer's map speaks of: the one of the address, else the latest that has one."""
     last = seen.moment.stage if kind in ("importance", "masks") else max(1, seen.moment.stage - 1)
-    jobs = list(range(1, last + 1))
-    asked = query.get("job", "")
-    now = int(asked) if asked.isdigit() and int(asked) in jobs else 1 if kind in ("drift", "broke") else last
+    jobs = {str(number): number for number in range(1, last + 1)}
+    now = jobs.get(query.get("job", ""), 1 if kind in ("drift", "broke") else last)
     if kind in ("importance", "masks", "drift", "broke"):
         st.session_state["inside-job"] = now
-        st.segmented_control("Job", jobs, format_func=lambda number: seen.titles[number - 1], key="inside-job",
-                             on_change=choose, args=("job",))  # fmt: skip
+        st.segmented_control("Job", list(jobs.values()), format_func=lambda number: seen.titles[number - 1],
+                             key="inside-job", on_change=choose, args=("job",))  # fmt: skip
     return now
 
 
 def nothing_yet(fold: Fold, shelf: Book, active: bool) -> None:
     """Why there is no map, and what to do."""
+    st.html(chip(run))
     if shelf.trouble:
         st.warning(shelf.trouble, icon=":material/broken_image:")
     elif active:
@@ -208,14 +217,16 @@ def whole_and_detail(fold: Fold, shelf: Book, seen: View, at: int) -> None:
     scale = map_figures.span(kind, infos)
     asked = query.get("layer", "")
     place = names.index(asked) if asked in names else len(names) // 2
+    face = chip(run) if len(views) == 1 else ""
     st.html(
-        f"<b>{words.question}</b> <span class='lab-term'>{html.escape(words.term)} · "
+        f"{face} <b>{words.question}</b> <span class='lab-term'>{html.escape(words.term)} · "
         f"<b>{html.escape(map_figures.words_of(fold, seen.moment))}</b></span>"
     )
     for number, ((name, title, each), info) in enumerate(zip(views, infos, strict=True), 1):
         if len(views) > 1:
             when = map_figures.words_of(each.fold, each.moment)
-            st.html(f"<div class='lab-term'><b>{html.escape(title)}</b> · {html.escape(when)}</div>")
+            named = f"<b>{html.escape(title)}</b> · {html.escape(when)}"
+            st.html(f"{chip(name)} <span class='lab-term'>{named}</span>")
         blocks = list(dict.fromkeys(layer.block for layer in each.layers))
         framed = (
             place if kind != "representation" else blocks.index(each.layers[min(place, len(each.layers) - 1)].block)
@@ -271,5 +282,5 @@ def whole_and_detail(fold: Fold, shelf: Book, seen: View, at: int) -> None:
         st.caption(shelf.trouble)
 
 
-figures_now(record.active, playing)
+figures_now()
 st.page_link("pages/watch.py", label="Watch this run", icon=":material/monitoring:", query_params={"run": run})

@@ -58,6 +58,16 @@ def limit_task(position: int, widget: str) -> None:
     st.session_state["draft"]["tasks"][position]["images_per_class"] = st.session_state[widget]
 
 
+def choose_start(widget: str) -> None:
+    """Begin from what is known already, or from one of the ways to know nothing."""
+    st.session_state["draft"]["backbone"]["start"] = st.session_state[widget]
+
+
+def choose_device(widget: str) -> None:
+    """Another device, before the page is drawn: the estimate and the precision depend on it."""
+    st.session_state["device"] = st.session_state[widget]
+
+
 def choose_method(name: str) -> None:
     """Another method, with the preset's settings for it."""
     if name != st.session_state["draft"]["method"]["name"]:
@@ -91,7 +101,8 @@ def measuring(config: RunConfig, device: str) -> None:
     """Until this machine's speed with the backbone is known."""
     if estimates.known(lab.store(), device, config) is not None:
         st.rerun()
-    busy = any(worker.run for worker in lab.store().workers())
+    lab.have_measured(device)
+    busy = any(one.run for one in lab.store().workers() if one.device == device)
     st.caption("Estimate: when the worker is free" if busy else "Measuring the speed here …")
 
 
@@ -159,24 +170,34 @@ if name != data["backbone"]["name"]:
     st.rerun()
 with beginning:
     starts = [start for start in STARTS if start != "pretrained" or BACKBONES[name].pretrained]
-    data["backbone"]["start"] = st.selectbox(
+    key = config_form.key("start")
+    st.selectbox(
         "which is (start)",
         starts,
-        starts.index(data["backbone"]["start"]) if data["backbone"]["start"] in starts else 0,
+        starts.index(data["backbone"]["start"]),
         format_func=STARTS.__getitem__,
-        key=config_form.key("start"),
+        key=key,
+        on_change=choose_start,
+        args=(key,),
     )
 with place:
     here = lab.store().devices()
     asked = st.session_state.get("device", "auto")
-    st.session_state["device"] = st.selectbox(
+    if asked not in here:
+        asked = st.session_state["device"] = "auto"
+    key = config_form.key("device")
+    st.selectbox(
         "on (device)",
         ["auto", *here],
-        index=["auto", *here].index(asked) if asked in here else 0,
+        index=["auto", *here].index(asked),
         format_func=lambda name: f"{here[name]} ({name})" if name in here else "the fastest here",
-        help=f"The fastest here is the first GPU, else the processor: {here.get(lab.chosen_device(), 'not known')}.",
+        key=key,
+        on_change=choose_device,
+        args=(key,),
     )
-st.caption(BACKBONES[name].description)
+about, where = st.columns([2.5, 2])
+about.caption(BACKBONES[name].description)
+where.caption(lab.device_ahead(asked))
 
 # ---- the jobs -------------------------------------------------------------------------------------------------------
 

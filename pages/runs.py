@@ -1,5 +1,6 @@
 """Runs: what there is, and what can be done with it."""
 
+import contextlib
 import tempfile
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import streamlit as st
 from labcore import archive
 from labcore.configs import BACKBONES, METHOD_TITLES, ConfigError
 from labcore.energy import Country
-from labcore.store import Busy, RunRecord, Store
+from labcore.store import Busy, RunRecord, Store, UnknownRun
 from pages.parts import lab, runs, settings, stages
+
+MOST_DOWNLOADED = 100_000_000  # bytes; what is downloaded is in this server's memory
 
 
 @st.dialog("Delete this run?")
@@ -22,7 +25,8 @@ def ask_to_delete(store: Store, run: str, name: str) -> None:
         st.rerun()
     if delete.button("Delete", type="primary", width="stretch"):
         try:
-            store.delete(run)
+            with contextlib.suppress(UnknownRun):  # another tab was quicker
+                store.delete(run)
         except Busy as error:
             st.error(str(error))
             return
@@ -33,11 +37,11 @@ def row(store: Store, record: RunRecord, place: int | None, country: Country) ->
     """A line of the table; None for a run that this version cannot read. `place` in the queue counts from 1."""
     try:
         config = store.config(record.run)
+        progress = runs.follow(store, record.run).progress if record.state == "running" else None
     except ConfigError:
         return None
     percent = lambda value: None if value is None else round(100 * value)  # noqa: E731
     state = runs.standing(store, record)
-    progress = runs.follow(store, record.run).progress if record.state == "running" else None
     return {
         "run": record.run,
         "state": [runs.word(state)],
@@ -95,6 +99,15 @@ def narrowed(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
+def chosen(store: Store, table: pd.DataFrame) -> RunRecord | None:
+    """The run that was chosen, where it is among those listed."""
+    for run in st.session_state.get("picked", []):
+        with contextlib.suppress(UnknownRun):  # deleted just now
+            if run in set(table["run"]):
+                return store.record(run)
+    return None
+
+
 lab.through_the_shell()
 store = lab.store()
 table = lines(store)
@@ -119,6 +132,10 @@ def table_now(was_active: bool) -> None:
     if len(now) != everything or was_active != bool(store.active()):
         st.rerun()  # a run came or went, or all are over
     now = now[now["run"].isin(table["run"])]
+    listed = list(now["run"])
+    # A choice is a line's number. So the table's key names its lines: where they change, a new table takes the old
+    # one's place, with the same run chosen, wherever its line is now.
+    kept = [line for line, run in enumerate(listed) if run in st.session_state.get("picked", [])]
     choice = st.dataframe(
         now.drop(columns=["run", *(name for name in ("progress", "queue", "from") if not shown(now, name))]),
         hide_index=True,
@@ -126,7 +143,8 @@ def table_now(was_active: bool) -> None:
         height=min(520, 38 + 35 * max(1, len(now))),
         on_select="rerun",
         selection_mode="single-row",
-        key="runs",
+        selection_default={"selection": {"rows": kept}},
+        key=f"runs-{hash(tuple(listed))}",
         placeholder="",
         column_config={
             "state": st.column_config.MultiselectColumn(
@@ -150,18 +168,17 @@ def table_now(was_active: bool) -> None:
             "started": st.column_config.DatetimeColumn("started", format="distance"),
         },
     )
-    picked = [str(now.iloc[line]["run"]) for line in choice["selection"]["rows"] if line < len(now)]
+    picked = [listed[line] for line in choice["selection"]["rows"] if line < len(listed)]
     if picked != st.session_state.get("picked", []):
         st.session_state["picked"] = picked
         st.rerun()  # what can be done depends on what is chosen
 
 
 table_now(bool(store.active()))
-picked = [run for run in st.session_state.get("picked", []) if run in set(table["run"])]
-run = picked[0] if picked else None
+record = chosen(store, table)
+run = record.run if record else None
 if run is None:
     st.caption("Click the box at the left of a line to choose a run.")
-record = store.record(run) if run else None
 if open_place.button("Open", type="primary", icon=":material/monitoring:", width="stretch", disabled=run is None):
     st.switch_page("pages/watch.py", query_params={"run": run})
 if (
@@ -181,6 +198,9 @@ with take_away.container(border=True, height="stretch"):
     st.markdown("**Take a run away**")
     if record is None or record.active:
         st.caption("Choose a run that is over: its settings, curves, figures and weights go into one zip.")
+    elif (size := runs.bytes_to_pack(store, record.run)) > MOST_DOWNLOADED:
+        st.caption(f"{lab.size(size)}, too much to pass through the browser. On the command line:")
+        st.code(f"python -m labcore export {run} {run}.zip", language="bash", wrap_lines=True)
     elif st.button("Pack it", icon=":material/archive:", key=f"pack-{run}"):
         with tempfile.TemporaryDirectory(dir=store.cache) as folder:
             path = Path(folder) / f"{run}.zip"

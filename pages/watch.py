@@ -1,5 +1,6 @@
 """Watch: one run while it trains, or as it was."""
 
+import contextlib
 import html
 from collections.abc import Callable
 
@@ -8,7 +9,7 @@ import streamlit as st
 
 from labcore import energy, figures, tasks, worker
 from labcore.results import Fold
-from labcore.store import RunRecord
+from labcore.store import RunRecord, UnknownRun
 from pages.parts import lab, live_plot, runs, stages
 
 lab.through_the_shell()
@@ -81,28 +82,45 @@ def show_costs(record: RunRecord, fold: Fold) -> None:
     st.html(lab.figures_row(shown, notes) + lab.parts_bar(figures.footprint_info(fold)))
 
 
+def stop() -> None:
+    """Ask the run to stop, if it is still there."""
+    with contextlib.suppress(UnknownRun):
+        store.request_stop(run)
+
+
 def resume() -> None:
-    """Queue the run again, and see to it that somebody takes it."""
-    store.resume(run)
-    worker.ensure(store)
+    """Queue the run again, if it is still there, and see to it that somebody takes it."""
+    with contextlib.suppress(UnknownRun):
+        store.resume(run)
+        worker.ensure(store, record.device)
 
 
-def worker_line(record: RunRecord) -> str:
-    """Who trains."""
+def device_line(record: RunRecord, fold: Fold) -> str:
+    """Which device trains it or did, and why that one; while it waits, who will take it."""
+    found = fold.started
+    if found and record.state != "queued" and not record.lost:
+        why = "on another machine" if record.imported else lab.why_device(record.device, found.device)
+        verb = "Trains" if record.active else "Trained"
+        return f"{verb} on {found.device_name} ({found.device}, {found.threads} threads): {why}."
     if not record.active:
-        device = runs.follow(store, run).started
-        return f"Trained on {device.device_name} ({device.device}, {device.threads} threads)." if device else ""
-    workers = store.workers()
+        return ""
+    workers = [w for w in store.workers() if record.device in ("auto", w.device)]  # others cannot take it
     if not workers:
-        worker.ensure(store)
+        worker.ensure(store, record.device)
         return "No worker yet; one is being started."
     busy = next((w for w in workers if w.run == run), workers[0])
     doing = "at this run" if busy.run == run else "at another run" if busy.run else "ready"
     return f"Worker on {busy.device}: {doing}."
 
 
-@st.fragment(run_every=1 if record.active else None)
-def figures_now(was_active: bool) -> None:
+moving = st.container()
+others = runs.laid_over(store, record)
+active = runs.active(store, [run, *others])
+
+
+@st.fragment(run_every=1 if any(active) else None)
+@runs.while_there
+def figures_now() -> None:
     """All that moves; it reads and folds only what is new."""
     record = store.record(run)
     fold, state = runs.follow(store, run), runs.standing(store, record)
@@ -111,8 +129,8 @@ def figures_now(was_active: bool) -> None:
     chip.html(runs.chip(state))
     with action:
         if state in ("queued", "running", "stopping"):
-            stop = {"on_click": store.request_stop, "args": (run,), "disabled": state == "stopping"}
-            st.button("Stop", icon=":material/stop:", width="stretch", key="stop", **stop)
+            icon, off = ":material/stop:", state == "stopping"
+            st.button("Stop", icon=icon, width="stretch", key="stop", on_click=stop, disabled=off)
         elif state != "complete":
             icon = ":material/play_arrow:"
             st.button("Resume", type="primary", icon=icon, width="stretch", key="resume", on_click=resume)
@@ -144,19 +162,17 @@ def figures_now(was_active: bool) -> None:
     left, right = st.columns([1.5, 1])
     with left:
         st.markdown("**What it is trying to make small**")
-        draw(lambda: figures.loss_terms(figures.loss_terms_info(fold)), "loss", 220)
+        draw(lambda: figures.loss_terms(figures.loss_terms_info(fold)), "loss", 236)
     with right:
         st.markdown("**Cost so far**" if record.active else "**What it cost**")
         show_costs(record, fold)
-        st.caption(worker_line(record))
-    if was_active != record.active:
+        st.caption(device_line(record, fold))
+    if active != runs.active(store, [run, *others]):
         st.rerun()  # once: from here on nothing ticks, or everything does again
 
 
-moving = st.container()
-others = runs.laid_over(store, record)
 with moving:
-    figures_now(record.active)
+    figures_now()
 
 record, fold = store.record(run), runs.follow(store, run)
 stages.missing(store, record, fold)

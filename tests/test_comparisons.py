@@ -1,5 +1,7 @@
 """Runs beside each other: numbers first, figures second; and the advice that follows from them."""
 
+from itertools import combinations
+
 import pytest
 
 from labcore import advice, comparisons, questions
@@ -78,8 +80,16 @@ def test_the_front_is_what_no_other_beats_in_both(store: Store) -> None:
 
 def test_names_in_the_plane_do_not_cover_each_other() -> None:
     points = [PlanePoint(f"method {i}", 90 + i / 10, 90 - i / 10, 0, 0, False) for i in range(8)]
-    places = comparisons.labels_apart(points, 80, 80)
-    assert len({(x, y, side) for _, x, y, side in places}) > 1
+    width, height = comparisons._AREA
+    boxes = []
+    for point, right, down, side in comparisons.labels_apart(points, 80, 80):
+        x, y = (point.new - 80) / 22 * width + right, (102 - point.old) / 22 * height + down
+        left = x if side == "left" else x - comparisons._LETTER * len(point.name)
+        high = comparisons._LINE / 2
+        boxes.append((left, y - high, left + comparisons._LETTER * len(point.name), y + high))
+    for a, b in combinations(boxes, 2):
+        assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1], (a, b)
+    assert all(left >= 0 and right <= width and top >= 0 and low <= height for left, top, right, low in boxes)
 
 
 def test_matrices_are_means_over_seeds(store: Store) -> None:

@@ -51,8 +51,10 @@ def test_loss_terms_that_a_stage_lacks_are_nought_there() -> None:
     info = figures.loss_terms_info(told)
     assert info.terms == {"new task": [1.5, 0.5, 1.0], "old tasks": [0, 0, 0.5]}
     assert info.images_seen == [40, 76, 90]
-    assert info.borders == [76]
-    assert [trace.stackgroup for trace in figures.loss_terms(info).data] == ["terms", "terms"]
+    assert [(span.title, span.first) for span in info.spans] == [(TITLES[0], 0), (TITLES[1], 76)]
+    figure = figures.loss_terms(info)
+    assert [trace.stackgroup for trace in figure.data] == ["terms", "terms"]
+    assert [name.text for name in figure.layout.annotations] == ["learns Digits 0 to 3", "learns Fashion 0 to 2"]
 
 
 def test_labels_do_not_overlap() -> None:
@@ -81,11 +83,18 @@ def test_runs_laid_over_each_other_are_aligned_by_stage() -> None:
     half_way = 40 / 76
     assert found == [
         (1, 0, [0, half_way, 1, 1, 2], [25, 75, 90, 90, 40]),
-        (2, 0, [1, 2], [30, 80]),
         (1, 1, [0, half_way, 1], [25, 75, 90]),
+        (2, 0, [1, 2], [30, 80]),
     ]
     drawn = figures.accuracy_overlay(info)
     assert [trace.xaxis for trace in drawn.data] == ["x", "x", "x2"]
+    assert [trace.name[0] for trace in drawn.data] == ["AB"[line.run] for line in info.lines]
+    blue, orange = "<span style='color:#0072B2'>", "<span style='color:#E69F00'>"
+    assert list(drawn.layout.xaxis.ticktext) == [f"{blue}Digits</span>", f"{orange}Fashion</span>"]
+    assert list(drawn.layout.xaxis2.ticktext) == [f"{orange}Fashion</span>"]
+    long = figures.accuracy_overlay(figures.accuracy_overlay_info([*TITLES, "Hot dogs"], both))
+    assert list(long.layout.xaxis2.ticktext) == [f"{orange}2</span>", "<span style='color:#009E73'>3</span>"]
+    assert "<b>2. Fashion 0 to 2</b>" in [name.text for name in long.layout.annotations]
 
 
 def test_what_is_kept_is_told_by_purpose_in_plain_words() -> None:

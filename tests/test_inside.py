@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import plotly.graph_objects as go
 import pytest
 
 from labcore import archive, map_figures, map_files, maps, worker
@@ -10,7 +11,7 @@ from labcore.events import MapSaved
 from labcore.map_figures import Book, View
 from labcore.results import fold
 from labcore.store import Store
-from pages.parts import inside_words
+from pages.parts import inside_words, live_plot
 from tests import stories
 from tests.conftest import tiny
 from tests.test_pages import app, nobody_trains, text, warm_server  # noqa: F401
@@ -82,6 +83,19 @@ def test_two_runs_have_one_scale(tmp_path: Path) -> None:
     assert map_figures.span("drift", [info, more]) == (0, 200)
     assert map_figures.span("importance", [map_figures.overview_info(seen, "importance")]) == (-1, 0)
     assert map_figures.overview(info, (0, 200)).data[0].zmax == 200
+
+
+def test_filters_of_two_runs_have_one_scale(tmp_path: Path) -> None:
+    seen = told(tmp_path)
+    layer = seen.layers[0]
+    drift, broke = (map_figures.strips_info(seen, layer, kind) for kind in ("drift", "broke"))
+    assert drift is not None and drift[1].tolist() == pytest.approx([10, 20, 30, 40])
+    assert broke is not None and broke[1].tolist() == pytest.approx([0.01, 0, 0, 0])
+    top = map_figures.strips_top([drift, {1: np.array([80.0])}, None])
+    assert top == 80
+    figures = [map_figures.strips(seen, layer, "drift", top), map_figures.strips(seen, layer, "broke", 0)]
+    assert [tuple(figure.layout.yaxis.range) for figure in figures if figure] == [(0, 84), (0, 1)]
+    assert map_figures.strips_info(seen, seen.layers[1], "drift") is None
 
 
 def test_moments_have_names_words_and_a_counterpart(tmp_path: Path) -> None:
@@ -231,6 +245,24 @@ def test_inside_says_why_drift_is_missing(fits: bool, store: Store, monkeypatch:
     assert ("no map since Digits" in text(test)) != fits
 
 
+def test_inside_says_how_a_run_stands(store: Store) -> None:
+    claim = stories.written(store, stories.FIRST[:4])
+    assert '"lab-chip lab-running"' in text(app("inside", run=claim.run)).replace("\\", "")
+    claim.finish("stopped")
+    assert '"lab-chip lab-stopped"' in text(app("inside", run=claim.run)).replace("\\", "")
+    done = trained(store, "ewc", seed=1)
+    assert '"lab-chip lab-done"' in text(app("inside", run=done)).replace("\\", "")
+    test = app("inside", run=done, beside=trained(store, "ewc", seed=2))
+    assert text(test).count("lab-chip lab-done") == 2
+
+
+@pytest.mark.parametrize("job", ["²", "0", "x", "9" * 5000])
+def test_inside_of_a_job_that_cannot_be_shows_one_that_can(job: str, store: Store) -> None:
+    test = app("inside", run=trained(store, "ewc"), map="importance", job=job)
+    (switch,) = [group for group in test.button_group if group.key == "inside-job"]
+    assert switch.value == 2
+
+
 def test_inside_with_a_torn_file_is_a_sentence(store: Store) -> None:
     run = trained(store, "ewc")
     for path in (store.folder(run) / "maps").glob("*/*.npz"):
@@ -245,8 +277,34 @@ def test_inside_does_not_follow_a_path_that_is_none_of_ours(store: Store, tmp_pa
     assert "none of its own" in text(app("inside", run=claim.run))
 
 
-def test_explanations_are_drawn_on_the_map(store: Store) -> None:
+def test_explanations_are_drawn_on_the_map(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: dict[str, go.Figure] = {}
+    monkeypatch.setattr(live_plot, "draw", lambda make, key, *_, **__: drawn.update({key: make()}))
     run = trained(store, "ewc")
-    test = app("inside", run=run)
+    test = app("inside", run=run, map="drift")
+
+    def said() -> set[str]:
+        return {note.text for note in drawn[f"inside-{run}-drift"].layout.annotations}
+
+    explanations = set(map_figures._EXPLAINED["drift"])
+    assert not said() & explanations
     test.toggle(key="inside-explain").set_value(True).run()
     assert not test.exception
+    assert said() >= explanations
+
+
+@pytest.mark.parametrize(
+    ("method", "kind", "notes"),
+    [
+        ("ewc", "importance", ["spring"]),
+        ("ewc", "drift", ["drift", "spring"]),
+        ("ewc", "broke", ["broke", "spring"]),
+        ("ewc", "representation", ["similarity"]),
+        ("piggyback", "masks", ["scores", "overlap"]),
+    ],
+)
+def test_each_chart_of_a_layer_is_explained_to_who_asks(method: str, kind: str, notes: list[str], store: Store) -> None:
+    test = app("inside", run=trained(store, method), map=kind)
+    assert not any(note in text(test) for note in inside_words.NOTES.values())
+    test.toggle(key="inside-explain").set_value(True).run()
+    assert [name for name, note in inside_words.NOTES.items() if note in text(test)] == notes

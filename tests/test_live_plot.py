@@ -1,10 +1,14 @@
 import json
 import math
+import shutil
 import struct
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
+import pytest
 
 from pages.parts import live_plot
 
@@ -72,3 +76,33 @@ def test_a_tick_without_news_makes_no_figure() -> None:
     for number in range(3 * live_plot.MOST_REMEMBERED):
         live_plot.remembered(charts, make, str(number), 100, version=0)
     assert len(charts) == live_plot.MOST_REMEMBERED
+
+
+# Draws charts by name in a page of stand-ins, and tells which were thrown away.
+BROWSER = """
+import fs from "node:fs";
+const purged = [];
+globalThis.document = { createElement: () => ({ style: {}, remove() {}, on() {} }) };
+globalThis.window = { Plotly: { react: async () => {}, purge: element => purged.push(element.name) } };
+globalThis.getComputedStyle = () => ({ getPropertyValue: () => "" });
+const { default: draw } = await import(process.argv[2]);
+for (const name of JSON.parse(process.argv[3])) {
+  const bytes = new Uint8Array(fs.readFileSync(`${process.argv[4]}/${name}`));
+  draw({ data: bytes, parentElement: { append: element => { element.name = name } } }, "");
+}
+console.log(JSON.stringify(purged));
+"""
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
+def test_the_chart_that_was_not_used_for_longest_goes_first(tmp_path: Path) -> None:
+    module = tmp_path / "live_plot.mjs"
+    shutil.copy(Path(live_plot.__file__).parent / "assets" / "live_plot.js", module)
+    (tmp_path / "browser.mjs").write_text(BROWSER)
+    names = [str(number) for number in range(24)]  # as many as are kept
+    for name in [*names, "new"]:
+        (tmp_path / name).write_bytes(live_plot.pack(go.Figure(), name, 100))
+    drawn = json.dumps([*names, "0", "new"])
+    command = ["node", tmp_path / "browser.mjs", module, drawn, tmp_path]
+    told = subprocess.run(command, capture_output=True, check=True, text=True, timeout=60)
+    assert json.loads(told.stdout) == ["1"]

@@ -16,8 +16,8 @@ from labcore.configs import METHODS, RunConfig, parse
 from labcore.events import Downloading
 from labcore.experiments import Reader
 from labcore.stages import StageCache
-from labcore.store import Process, Store
-from pages.parts import config_form
+from labcore.store import Process, RunRecord, Store
+from pages.parts import config_form, runs
 from tests import stories
 from tests.conftest import tiny
 
@@ -106,6 +106,72 @@ def test_another_backbone_takes_its_own_start_and_size() -> None:
         "norm": "frozen",
     }
     assert not test.error
+
+
+def test_another_start_is_in_all_that_the_page_shows_at_once(store: Store) -> None:
+    config = presets.preset("quick")
+    start = config.backbone.model_copy(update={"start": "xavier"})
+    stories.told(store, config.model_copy(update={"backbone": start}), [[0.9], [0.4, 0.8], [0.4, 0.6, 0.8]])
+    test = app(preset="quick")
+    (box,) = [box for box in test.selectbox if "start" in box.label]
+    box.select("xavier").run()
+    assert any('"start": "xavier"' in block.value for block in test.code)
+    assert "You have this already" in str([link.proto.label for link in test.get("page_link")])
+
+
+def chosen(test: AppTest, label: str, value: str) -> None:
+    """Choose a value in the box of this label."""
+    (box,) = [box for box in test.selectbox if label in box.label]
+    box.select(value).run()
+    assert not test.exception, test.exception
+
+
+def test_short_numbers_are_the_default_on_a_gpu_alone_and_a_choice_stays(store: Store) -> None:
+    store.tell_devices({"cuda:0": "A card", "cpu": "A processor"})
+    test = app()
+    precision = lambda: parse(test.session_state["draft"]).training.precision  # noqa: E731
+    assert precision() == "bfloat16"
+    chosen(test, "device", "cpu")
+    assert precision() == "float32"
+    assert next(box for box in test.selectbox if box.label == "precision").value == "float32"
+    chosen(test, "device", "auto")
+    assert precision() == "bfloat16"
+    chosen(test, "precision", "float32")
+    test.button(key="method/joint").click().run()
+    assert test.session_state["draft"]["method"]["name"] == "joint" and precision() == "float32"
+    chosen(test, "device", "cpu")
+    chosen(test, "precision", "bfloat16")
+    chosen(test, "start", "kaiming")
+    assert precision() == "bfloat16"
+
+
+def test_launch_says_which_device_and_why(store: Store) -> None:
+    assert "a worker is just looking" in text(app())
+    store.tell_devices({"cpu": "A processor"})
+    assert "It will train on A processor (cpu): there is no GPU here." in text(app())
+    store.tell_devices({"cuda:0": "A card", "cpu": "A processor"})
+    test = app()
+    assert "It will train on A card (cuda:0): the first GPU here." in text(test)
+    chosen(test, "device", "cpu")
+    assert "It will train on A processor (cpu): chosen by you." in text(test)
+
+
+def test_watch_says_which_device_and_why(store: Store) -> None:
+    claim = stories.written(store, stories.FIRST)
+    assert "Trains on A processor (cpu, 2 threads): there is no GPU here." in watched(store, claim.run)
+    claim.finish("stopped")
+    assert "Trained on A processor (cpu, 2 threads): there is no GPU here." in watched(store, claim.run)
+    store.tell_devices({"cuda:0": "A card", "cpu": "A processor"})
+    assert "(cpu, 2 threads): the first that was free." in watched(store, claim.run)
+    store._change(claim.run, device="cpu")
+    assert "(cpu, 2 threads): chosen by you." in watched(store, claim.run)
+
+
+def test_a_run_that_is_run_again_keeps_its_precision(store: Store) -> None:
+    store.tell_devices({"cuda:0": "A card", "cpu": "A processor"})
+    test = app(run=store.submit(tiny()).run)
+    test.button(key="method/joint").click().run()
+    assert parse(test.session_state["draft"]).training.precision == "float32"
 
 
 def test_a_setting_that_cannot_be_is_one_sentence_and_no_start() -> None:
@@ -230,6 +296,105 @@ def test_watch_lost_offers_resume(store: Store, monkeypatch: pytest.MonkeyPatch)
     assert store.record(claim.run).state == "queued"
 
 
+def asked_workers(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The devices that pages want workers for, as they ask. `auto` is left out: a timer asks for it in every test."""
+    devices: list[str] = []
+    monkeypatch.setattr(
+        "labcore.worker.ensure", lambda store, device="auto": None if device == "auto" else devices.append(device)
+    )
+    return devices
+
+
+def test_a_run_gets_a_worker_of_its_own_device(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.tell_worker("cuda:0", None)
+    run = store.submit(tiny(), device="cpu").run
+    devices = asked_workers(monkeypatch)
+    assert "No worker yet" in watched(store, run) and set(devices) == {"cpu"}
+    store.request_stop(run)
+    devices.clear()
+    button(app("watch", run=run), "Resume").click().run()  # type: ignore[attr-defined]
+    assert set(devices) == {"cpu"}
+    store.tell_worker("cpu", None)
+    devices.clear()
+    assert "Worker on cpu: ready" in watched(store, run) and not devices
+
+
+def test_what_is_trained_again_is_so_on_its_device(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = trained(store, tiny(), device="cpu")
+    StageCache(store).empty()
+    devices = asked_workers(monkeypatch)
+    button(app("watch", run=run), "Train it again").click().run()  # type: ignore[attr-defined]
+    assert devices and set(devices) == {"cpu"}
+
+
+def test_launch_has_the_speed_measured_on_the_device_that_is_chosen(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    devices = asked_workers(monkeypatch)
+    app()
+    assert not devices  # nobody knows yet what is here; the first worker comes by itself
+    store.tell_devices({"cuda:0": "A card", "cpu": "A processor"})
+    store.tell_worker("cuda:0", None)
+    test = app()
+    devices.clear()
+    (device,) = [box for box in test.selectbox if "device" in box.label]
+    device.select("cpu").run()
+    assert set(devices) == {"cpu"}
+
+
+def test_runs_that_the_address_names_are_offered_however_old(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pages.parts.runs.MOST_OFFERED", 1)
+    oldest, _, mine = (
+        stories.written(store, stories.COMPLETE, tiny(seed=seed)).finish("complete").run for seed in range(3)
+    )
+    test = app("watch", run=mine, **{"with": oldest})
+    assert test.multiselect[0].value == [oldest] and len(test.multiselect[0].options) == 2
+    test = app("inside", run=mine, beside=oldest)
+    assert test.selectbox(key="inside-beside").value == oldest
+
+
+@pytest.mark.parametrize(("page", "name"), [("watch", "with"), ("inside", "beside")])
+def test_a_page_ticks_while_any_run_that_it_shows_does(
+    page: str, name: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = stories.written(store, stories.COMPLETE).finish("complete").run
+    other = stories.written(store, stories.FIRST, tiny(seed=1))
+    test = app(page, run=mine, **{name: other.run})
+    fragment, ticks = st.fragment, []
+
+    def noted(*args: Any, run_every: float | None = None) -> Any:
+        ticks.append(run_every)
+        return fragment(*args, run_every=run_every)
+
+    monkeypatch.setattr(st, "fragment", noted)
+    test.run()
+    assert ticks == [1]
+    other.finish("stopped")
+    ticks.clear()
+    test.run()
+    assert ticks == [None]
+
+
+@pytest.mark.parametrize("page", ["watch", "inside"])
+def test_a_run_that_is_deleted_in_another_tab_is_no_error_at_the_next_tick(
+    page: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = stories.written(store, stories.COMPLETE).finish("complete").run
+    test = app(page, run=run)
+    look, looks = Store.record, []
+
+    def look_and_delete(self: Store, run: str) -> RunRecord:
+        looks.append(run)
+        if len(looks) == 2:  # the page has found it, and what ticks looks for it
+            store.delete(run)
+        return look(self, run)
+
+    monkeypatch.setattr(Store, "record", look_and_delete)
+    test.run()
+    assert not test.exception, test.exception
+    assert "There is no run" in text(test)
+
+
 def test_watch_stopped_failed_and_complete(store: Store) -> None:
     stopped = stories.written(store, stories.FIRST)
     stopped.finish("stopped")
@@ -257,6 +422,58 @@ def test_runs_shows_all(store: Store) -> None:
     assert list(table["state"]) == ["waiting", "done"]
     assert list(table["accuracy"])[1] == 60
     assert "2 runs" in text(test)
+
+
+def picked(test: AppTest, line: int) -> AppTest:
+    """Choose a line of the table of runs."""
+    test.session_state[test.dataframe[0].key] = {"selection": {"rows": [line], "columns": [], "cells": []}}
+    test.run()
+    assert not test.exception, test.exception
+    return test
+
+
+def test_the_chosen_run_stays_the_chosen_one_when_others_come_and_go(store: Store) -> None:
+    mine, other = (store.submit(tiny(method)).run for method in ("ewc", "joint"))
+    test = picked(app("runs"), 1)  # the newest stands first
+    newest = store.submit(tiny("lwf")).run
+    test.run()
+    assert len(test.dataframe[0].value) == 3
+    button(test, "Cancel").click().run()  # type: ignore[attr-defined]
+    states = {run: store.record(run).state for run in (mine, other, newest)}
+    assert states == {mine: "stopped", other: "queued", newest: "queued"}
+    store.delete(newest)
+    button(test.run(), "Delete").click().run()  # type: ignore[attr-defined]
+    assert f"{runs.title(store.config(mine))}: its curves" in text(test)
+
+
+def test_a_small_run_is_packed_and_a_large_one_named_for_the_command_line(store: Store) -> None:
+    run = stories.written(store, stories.COMPLETE).finish("complete").run
+    test = picked(app("runs"), 0)
+    button(test, "Pack it").click().run()  # type: ignore[attr-defined]
+    assert not test.exception
+    (download,) = test.get("download_button")
+    assert download.proto.label.startswith("Download ")
+    weights = store.stage_folder(run, 1) / "network.safetensors"
+    weights.parent.mkdir(parents=True)
+    with weights.open("wb") as file:
+        file.truncate(120_000_000)
+    test.run()
+    assert not [found for found in test.button if found.label == "Pack it"]
+    assert "120 MB, too much" in text(test)
+    shown = next(block.value for block in test.code if "export" in block.value)
+    options = cli._parser().parse_args(shlex.split(shown)[3:])
+    assert (options.run, str(options.file)) == (run, f"{run}.zip")
+
+
+def test_a_chosen_run_that_is_gone_leaves_none_chosen(store: Store) -> None:
+    store.submit(tiny(seed=1))
+    gone = store.submit(tiny(seed=2)).run
+    test = picked(app("runs"), 0)
+    assert not button(test, "Delete").disabled  # type: ignore[attr-defined]
+    store.delete(gone)
+    test.run()
+    assert not test.exception
+    assert button(test, "Delete").disabled  # type: ignore[attr-defined]
 
 
 def test_a_store_that_cannot_be_used_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -339,7 +556,7 @@ def test_a_fork_says_how_many_stages_are_reused(store: Store) -> None:
     assert "You go on from" not in text(test)
 
 
-@pytest.mark.parametrize("fork", ["0", "3", "x", "", "²"])
+@pytest.mark.parametrize("fork", ["0", "3", "x", "", "²", "9" * 5000])
 def test_a_fork_that_cannot_be_is_none(fork: str, store: Store) -> None:
     test = app(run=store.submit(tiny()).run, fork=fork)
     assert parse(test.session_state["draft"]) == tiny()
@@ -620,7 +837,7 @@ def test_explore_shows_what_it_has_when_runs_go(store: Store) -> None:
     advanced(store, name, 4)
     store.delete(store.records()[0].run)
     test = app("explore", exploration=name)
-    assert "not here" in set(test.dataframe[0].value["state"])
+    assert "not here" in {word for words in test.dataframe[0].value["state"] for word in words}
     assert not button(test, "Go on").disabled
 
 

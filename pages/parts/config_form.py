@@ -39,15 +39,23 @@ def draft(store: Store) -> dict[str, Any]:
         take_preset(asked if asked in PRESETS else "story", method if method in METHODS else DEFAULT_METHOD)
     st.query_params.update(preset=st.session_state["preset"], method=st.session_state["draft"]["method"]["name"])
     data: dict[str, Any] = st.session_state["draft"]
+    suit_device(data["training"])
     return data
 
 
+def suit_device(training: dict[str, Any]) -> None:
+    """On a GPU its faster, shorter numbers, unless a person has chosen the numbers."""
+    default = "bfloat16" if lab.chosen_device().startswith("cuda") else "float32"
+    precision = st.session_state.get("chosen-precision") or default
+    if training.get("precision", "float32") != precision:
+        training["precision"] = precision
+        renew()
+
+
 def take_preset(name: str, method: str) -> None:
-    """Start over from a preset, for a method; on a GPU with its faster, shorter numbers."""
-    st.session_state["draft"] = preset_data(name, method)
-    if lab.chosen_device().startswith("cuda"):
-        st.session_state["draft"]["training"]["precision"] = "bfloat16"
-    st.session_state["preset"] = name
+    """Start over from a preset, for a method."""
+    st.session_state["draft"], st.session_state["preset"] = preset_data(name, method), name
+    st.session_state["chosen-precision"] = None
     renew()
 
 
@@ -56,17 +64,19 @@ def take_config(config: RunConfig) -> None:
     data = config.model_dump(mode="json")
     same = (name for name, known in PRESETS.items() if known.base["backbone"]["name"] == config.backbone.name)
     st.session_state["draft"], st.session_state["preset"] = data, next(same, "quick")
+    st.session_state["chosen-precision"] = config.training.precision
     renew()
 
 
 def take_method(method: str) -> None:
-    """The preset's settings for another method; the tasks, the backbone's name and the seed stay as they are.
+    """The preset's settings for another method.
 
-    Where the draft goes on from a stage of a run, so do backbone and training: stages are shared by no others.
+    The tasks, the backbone's name, the seed and a precision that was chosen stay as they are. Where the draft goes on
+    from a stage of a run, so do backbone and training: stages are shared by no others.
     """
-    old = st.session_state["draft"]
+    old, precision = st.session_state["draft"], st.session_state.get("chosen-precision")
     take_preset(st.session_state["preset"], method)
-    new = st.session_state["draft"]
+    new, st.session_state["chosen-precision"] = st.session_state["draft"], precision
     if old["backbone"]["name"] != new["backbone"]["name"]:
         with_backbone(new, old["backbone"]["name"])
     new["backbone"]["start"] = old["backbone"]["start"]
@@ -103,6 +113,8 @@ def value_at(data: dict[str, Any], path: str, default: Any) -> Any:
 
 def _store(path: str, widget: str) -> None:
     apply_setting(st.session_state["draft"], path, st.session_state[widget])
+    if path == "training.precision":
+        st.session_state["chosen-precision"] = st.session_state[widget]
 
 
 def widget(spec: FieldSpec) -> None:

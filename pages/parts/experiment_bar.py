@@ -71,6 +71,7 @@ def line(findings: Findings) -> None:
             return
         left = lab.reader().seconds_left(findings, lab.chosen_device(), progress)
         if left is None:
+            lab.have_measured(lab.chosen_device())
             time = "how long it takes is being measured"
         elif findings.live:
             time = f"≈ {lab.seconds(left)} left, estimated"
@@ -81,8 +82,10 @@ def line(findings: Findings) -> None:
         words = " · ".join(part for part in parts if part)
         share = (done + sum(progress.values())) / total
         st.html(f"{runs.bar(share)}<div class='lab-term'>{words}</div>")
-    if findings.having("lost"):
-        worker.ensure(lab.store())
+    lost = {cell.record.device for cell in findings.having("lost") if cell.record}
+    for device in lost:
+        worker.ensure(lab.store(), device)
+    if lost:
         st.caption("A worker is gone; its run goes on by itself when another is there.")
 
 

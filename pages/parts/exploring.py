@@ -304,6 +304,9 @@ def found(seen: Seen) -> None:
             "run": st.column_config.LinkColumn("run", display_text="open", width="small"),
             **{name: st.column_config.NumberColumn(name, format="%.1f %%") for name in _PERCENT},
             "training": st.column_config.NumberColumn("training", format="%.1f s"),
+            "state": st.column_config.MultiselectColumn(
+                "state", options=[*_STATES], color=list(_STATES.values()), width="small"
+            ),
             **{v.name: st.column_config.NumberColumn(v.name, format="%.4g") for v in exploration.varied if v.numeric},
         },
     )
@@ -365,6 +368,7 @@ def matters(record: ExplorationRecord) -> None:
     )
 
 
+_STATES = {**runs.words(), "not here": "gray"}
 _PERCENT = {title: measure for measure, title, _ in exploration_figures.LINES}
 
 
@@ -381,7 +385,7 @@ def table(record: ExplorationRecord, findings: Findings) -> pd.DataFrame:
             for varied in record.exploration.varied
             for value in [dict(arm.values)[varied.path]]
         }
-        row["state"] = ", ".join(dict.fromkeys(_state(state) for state in states))
+        row["state"] = list(dict.fromkeys(_state(state) for state in states))
         row |= {name: None if spread.mean is None else 100 * spread.mean for name, spread in spreads.items()}
         row["training"] = findings.spread(arm.label, "train_seconds").mean
         row["run"] = f"watch?run={first}" if first else None

@@ -9,7 +9,7 @@ import streamlit as st
 from labcore import map_figures
 from labcore.map_figures import Picture, View
 from pages.parts import lab, live_plot
-from pages.parts.inside_words import KINDS
+from pages.parts.inside_words import KINDS, NOTES
 
 HEIGHT = 300
 
@@ -86,8 +86,11 @@ def _picture(seen: View, place: int, kind: str, task: int, scale: tuple[float, f
 def show(
     views: Sequence[tuple[str, str, View]], place: int, kind: str, task: int, scale: tuple[float, float], explain: bool
 ) -> None:
-    """The layer at `place` in each run (ID, name, view): map left, numbers in the middle, words right."""
-    words = KINDS[kind]
+    """The layer at `place` in each run (ID, name, view): map left, numbers in the middle, words right.
+
+    With `explain` a sentence under each chart says what it shows.
+    """
+    words, notes = KINDS[kind], NOTES if explain else {}
     layer = views[0][2].layers[place]
     first = views[0][2]
     if kind == "importance":
@@ -96,11 +99,16 @@ def show(
     version = (kind, place, task, scale, explain, *((run, seen.moment.path) for run, _, seen in views))
     with left:
         if kind in ("drift", "broke"):
-            _moves(views, place, kind, version)
+            _moves(views, place, kind, version, notes.get(kind))
         elif kind == "representation":
             st.markdown(f"**Block {layer.block}, stage by stage**")
             block = list(dict.fromkeys(each.block for each in views[0][2].layers)).index(layer.block)
-            _chart(lambda: map_figures.similarity_over_stages(views[0][2], block), f"cka-{views[0][0]}", version)
+            _chart(
+                lambda: map_figures.similarity_over_stages(views[0][2], block),
+                f"cka-{views[0][0]}",
+                version,
+                note=notes.get("similarity"),
+            )
         else:
             whose = "" if kind == "owners" else f": {first.titles[task - 1]}"
             st.markdown(f"**{'Filter by input' if kind == 'importance' else 'Weight by weight'}{whose}**")
@@ -119,7 +127,7 @@ def show(
             whose = "" if since is None else f" since {first.titles[since - 1]}"
             st.markdown(f"**Importance against the move{whose}**")
             later = "From the second job on: how far each filter moved, against how much it mattered."
-            _chart(lambda: _spring(views, place, task), "spring", version, later)
+            _chart(lambda: _spring(views, place, task), "spring", version, later, note=notes.get("spring"))
         elif kind == "masks":
             st.markdown(f"**Scores against the threshold: {first.titles[task - 1]}**")
             _chart(
@@ -127,6 +135,7 @@ def show(
                 "scores",
                 version,
                 "There are no scores in this stage.",
+                note=notes.get("scores"),
             )
         elif kind == "owners":
             st.markdown("**Whose weights they are**")
@@ -138,27 +147,31 @@ def show(
         st.markdown("**What to look for**")
         st.markdown(words.look)
     if kind == "masks":
+        note = notes.get("overlap")
         whole, one = st.columns(2)
         with whole:
             st.markdown("**Shared by two jobs: whole network**")
-            _chart(lambda: map_figures.overlaps(first, None), "overlap", version, height=190)
+            _chart(lambda: map_figures.overlaps(first, None), "overlap", version, height=190, note=note)
         with one:
             st.markdown(f"**Shared by two jobs: {layer.name}**")
-            _chart(lambda: map_figures.overlaps(first, place), "overlap-layer", version, height=190)
+            _chart(lambda: map_figures.overlaps(first, place), "overlap-layer", version, height=190, note=note)
 
 
-def _moves(views: Sequence[tuple[str, str, View]], place: int, kind: str, version: object) -> None:
-    """Filter by filter; of two runs, one below the other."""
+def _moves(views: Sequence[tuple[str, str, View]], place: int, kind: str, version: object, note: str | None) -> None:
+    """Filter by filter; of two runs, one below the other on one scale."""
     st.markdown("**Filter by filter**")
+    top = map_figures.strips_top(map_figures.strips_info(seen, seen.layers[place], kind) for _, _, seen in views)
     for run, name, seen in views:
         if len(views) > 1:
             st.html(f"<div class='lab-term'>{html.escape(name)}</div>")
 
         def make(seen: View = seen) -> go.Figure | None:
-            return map_figures.strips(seen, seen.layers[place], kind)
+            return map_figures.strips(seen, seen.layers[place], kind, top)
 
         height = HEIGHT if len(views) == 1 else HEIGHT // 2 + 20
-        _chart(make, f"strips-{run}", version, "The first job has nothing to compare with yet.", height=height)
+        missing = "The first job has nothing to compare with yet."
+        last = run == views[-1][0]
+        _chart(make, f"strips-{run}", version, missing, height=height, note=note if last else None)
 
 
 def _spring(views: Sequence[tuple[str, str, View]], place: int, task: int) -> go.Figure | None:
@@ -173,9 +186,14 @@ def _spring(views: Sequence[tuple[str, str, View]], place: int, task: int) -> go
 
 
 def _chart(
-    make: Callable[[], go.Figure | None], key: str, version: object, missing: str = "", height: int = HEIGHT
+    make: Callable[[], go.Figure | None],
+    key: str,
+    version: object,
+    missing: str = "",
+    height: int = HEIGHT,
+    note: str | None = None,
 ) -> None:
-    """A chart, or in a frame of its height why there is none."""
+    """A chart and a note on it, or in a frame of its height why there is none."""
     kept: dict[str, tuple[object, bool]] = st.session_state.setdefault("inside-there", {})
     known = kept.get(key)
     figure = None
@@ -186,6 +204,8 @@ def _chart(
         st.html(f"<div class='lab-none' style='height:{height}px'>{html.escape(missing or 'Not known yet.')}</div>")
         return
     live_plot.draw(lambda: figure or make() or go.Figure(), f"inside-{key}", height, version=version)  # type: ignore[arg-type]
+    if note:
+        st.caption(note)
 
 
 def _owned(seen: View, place: int) -> str:

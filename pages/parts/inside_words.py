@@ -81,3 +81,13 @@ after the stage, of 32 fixed validation images of each job, as the job sees the 
 numbers.""",
     ),
 }
+
+# What a chart of one layer shows, for who asks what they are looking at.
+NOTES = {
+    "drift": "A line for each earlier job, a place for each filter: the higher, the farther it moved since that job.",
+    "broke": "A line for each earlier job, a place for each filter: the higher, the more its move hurt that job.",
+    "spring": "Each point is a filter. Right: the job hangs on it more. Up: it has moved farther since.",
+    "scores": "Each bar counts weights of about one score: those right of the red line are on, those left of it off.",
+    "overlap": "Each square: of the weights that either of two jobs switches on, the share that both do.",
+    "similarity": "A line for each job's pictures, a point for each stage. At 1 the stage changed nothing here.",
+}

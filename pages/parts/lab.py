@@ -50,6 +50,34 @@ def chosen_device() -> str:
     return asked if asked in here else next(iter(here), "cpu")
 
 
+def why_device(asked: str, device: str) -> str:
+    """Why a run for which `asked` was chosen (`auto`: nothing) is on a device of this machine."""
+    if asked != "auto":
+        return "chosen by you"
+    if device == "cuda:0":
+        return "the first GPU here"
+    gpus = any(name.startswith("cuda") for name in store().devices())
+    return "the first that was free" if gpus else "there is no GPU here"
+
+
+def device_ahead(asked: str) -> str:
+    """Which device the next run will be trained on, and why, in a sentence."""
+    device = chosen_device()
+    name = store().devices().get(device)
+    if name is None:
+        return "It will train on the first GPU, else on the processor: a worker is just looking what is here."
+    return f"It will train on {name} ({device}): {why_device(asked, device)}."
+
+
+def have_measured(device: str) -> None:
+    """See to it that this device has a worker: no other can measure its speed.
+
+    Which devices are here, the first worker tells; that one comes by itself.
+    """
+    if device in store().devices():
+        worker.ensure(store(), device)
+
+
 def through_the_shell() -> None:
     """Make the address of a page work as the first one that a fresh server is asked for.
 
@@ -132,7 +160,7 @@ def style() -> None:
         .lab-word-good::before { background: #5B78BF; }
         .lab-word-medium::before { background: linear-gradient(90deg, #5B78BF 50%, transparent 50%); }
         .lab-paper { font-style: italic; } .lab-none { opacity: .35; } .lab-none::before { display: none; }
-        .lab-yes { color: #1E8A5A; } .lab-no { color: #B7791F; } .lab-bad { color: #C8372D; font-weight: 600; }
+        .lab-yes { color: #1E8A5A; } .lab-no { color: #B7791F; }
         .lab-legend { display: flex; flex-wrap: wrap; gap: 1.4rem; font-size: .95rem; }
         .lab-advice { padding: .55rem .8rem; border-left: 4px solid #5B78BF; margin-bottom: .55rem; }
         .lab-advice b { display: block; font-size: 1.05rem; }

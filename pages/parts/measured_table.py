@@ -117,7 +117,7 @@ def _name(findings: Findings, arm: Arm, progress: dict[str, float]) -> str:
     waits = "queued" in states
     if "failed" in states:
         reason = next((c.record.error for c in findings.of(arm.label) if c.state == "failed" and c.record), "")
-        note = f'<span class="lab-bad" title="{html.escape(reason or "")}">failed</span>'
+        note = f'<span title="{html.escape(reason or "")}">{runs.chip("failed")}</span>'
     elif done == len(states):
         links = [
             f'<a href="watch?run={c.record.run}" target="_self">{c.seed}</a>'
@@ -126,7 +126,7 @@ def _name(findings: Findings, arm: Arm, progress: dict[str, float]) -> str:
         ]
         note = f"run {' '.join(links)}" if len(links) == 1 else f"seeds {' '.join(links)}"
     elif waits:
-        note = f"waiting, {done} of {len(states)} done" if done else "waiting"
+        note = runs.chip("queued") + (f" {done} of {len(states)} done" if done else "")
     else:
         note = f"{done} of {len(states)} done" if done else "not measured"
     return f'{title}<span class="lab-note">{note}</span>'

@@ -1,8 +1,11 @@
 """Runs on a page: which one, how it stands, and its events folded as they come."""
 
 import contextlib
+import functools
 import html
 import time
+from collections.abc import Callable, Collection
+from typing import ParamSpec
 
 import streamlit as st
 
@@ -21,6 +24,8 @@ _FACES = {
     "failed": ("failed", "lab-failed"),
     "complete": ("done", "lab-done"),
 }
+
+Parameters = ParamSpec("Parameters")
 
 MOST_FOLLOWED = 8
 MOST_LAID_OVER = 4
@@ -92,26 +97,37 @@ def from_url(store: Store) -> RunRecord | None:
     st.stop()
 
 
+def while_there(tick: Callable[Parameters, None]) -> Callable[Parameters, None]:
+    """For what a page looks at again and again: where a run was deleted meanwhile, the page begins anew without it."""
+
+    @functools.wraps(tick)
+    def guarded(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
+        try:
+            tick(*args, **kwargs)
+        except UnknownRun:
+            st.rerun()
+
+    return guarded
+
+
 def laid_over(store: Store, record: RunRecord) -> list[str]:
     """Let the person lay other runs of the same task sequence over this one; the choice is in the address."""
     names = store.config(record.run).task_names
+    asked = st.query_params.get("with", "").split(",")
     options: dict[str, str] = {}
-    for other in store.records():
-        if other.run == record.run or other.state == "queued":
+    for other in _begun(store, asked):
+        if other.run == record.run or (len(options) >= MOST_OFFERED and other.run not in asked):
             continue
         with contextlib.suppress(ConfigError):
             config = store.config(other.run)
             if config.task_names == names:
                 options[other.run] = f"{METHOD_TITLES[config.method.name]} · {differences(record.run, other, store)}"
-        if len(options) == MOST_OFFERED:
-            break
     if not options:
         return []
-    asked = [run for run in st.query_params.get("with", "").split(",") if run in options][:MOST_LAID_OVER]
     chosen = st.multiselect(
         "Lay other runs over this one",
         list(options),
-        asked,
+        [run for run in dict.fromkeys(asked) if run in options][:MOST_LAID_OVER],
         format_func=options.__getitem__,
         max_selections=MOST_LAID_OVER,
         placeholder="Choose runs of the same jobs",
@@ -124,16 +140,25 @@ def laid_over(store: Store, record: RunRecord) -> list[str]:
     return chosen
 
 
-def offered(store: Store) -> dict[str, str]:
-    """The newest runs that have begun, by ID, and what they are called in a list."""
+def active(store: Store, names: Collection[str]) -> list[bool]:
+    """Which of these runs are queued or running."""
+    there = {record.run for record in store.active()}
+    return [run in there for run in names]
+
+
+def offered(store: Store, asked: Collection[str]) -> dict[str, str]:
+    """The newest runs that have begun, and those that are asked for; by ID, and what they are called in a list."""
     found: dict[str, str] = {}
-    for record in store.records():
-        with contextlib.suppress(ConfigError):
-            if record.state != "queued":
+    for record in _begun(store, asked):
+        if len(found) < MOST_OFFERED or record.run in asked:
+            with contextlib.suppress(ConfigError):
                 found[record.run] = f"{title(store.config(record.run))} · {record.run.rsplit('-', 1)[-1]}"
-        if len(found) == MOST_OFFERED:
-            break
     return found
+
+
+def _begun(store: Store, asked: Collection[str]) -> list[RunRecord]:
+    """Runs that have something to show, and those that are asked for, the newest first."""
+    return [record for record in store.records() if record.state != "queued" or record.run in asked]
 
 
 def short(store: Store, run: str) -> str:
@@ -168,3 +193,10 @@ def follow(store: Store, run: str) -> Fold:
     while len(followed) > MOST_FOLLOWED:  # the least recently seen goes
         followed.pop(next(iter(followed)))
     return fold
+
+
+def bytes_to_pack(store: Store, run: str) -> int:
+    """About how large a zip of the run will be: weights and maps hardly become smaller in one. Raises UnknownRun."""
+    folder = store.folder(run)
+    found = [*folder.glob("stages/*/*.safetensors"), *folder.glob("maps/*/*.npz")]
+    return sum(path.stat().st_size for path in found)

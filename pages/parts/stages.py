@@ -1,5 +1,7 @@
 """Trained stages on a page: how much room they take, keeping them, missing them, going on from them."""
 
+import contextlib
+
 import streamlit as st
 
 from labcore import tasks, worker
@@ -68,13 +70,18 @@ def _empty(store: Store) -> None:
 def keep_weights(store: Store, record: RunRecord) -> None:
     """Whether the run's weights stay whatever room they take."""
     key = f"pin-{record.run}"
+
+    def pin() -> None:
+        with contextlib.suppress(UnknownRun):  # it was deleted just now
+            store.pin(record.run, st.session_state[key])
+
     st.toggle(
         "Keep its weights",
         record.pinned,
         key=key,
         disabled=not (record.active or record.pinned or store.stages_stored(record.run)),
         help="They stay until the run is deleted, whatever room they take.",
-        on_change=lambda: store.pin(record.run, st.session_state[key]),
+        on_change=pin,
     )
 
 
@@ -94,7 +101,7 @@ def missing(store: Store, record: RunRecord, fold: Fold) -> None:
     )
     if action.button("Train it again", icon=":material/replay:", width="stretch", key="again"):
         submission = store.submit(store.config(record.run), device=record.device, use_cache=False)
-        worker.ensure(store)
+        worker.ensure(store, record.device)
         st.switch_page("pages/watch.py", query_params={"run": submission.run})
 
 
@@ -124,9 +131,8 @@ def go_on(record: RunRecord, fold: Fold) -> None:
 
 def asked_fork(config: RunConfig, run: str, text: str | None) -> dict[str, object] | None:
     """The fork that an address asks for: a run, and the last of its stages that stays; None where it asks for none."""
-    if text is None or not (text.isascii() and text.isdigit() and 1 <= int(text) <= len(config.tasks)):
-        return None
-    return {"run": run, "stage": int(text)}
+    stages = {str(number): number for number in range(1, len(config.tasks) + 1)}
+    return {"run": run, "stage": stages[text]} if text in stages else None
 
 
 def fork_note(store: Store, draft: RunConfig | None) -> None:

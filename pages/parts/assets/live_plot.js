@@ -77,15 +77,13 @@ function listen(chart) {
 
 export default function ({ data, parentElement, setTriggerValue }, libraryUrl) {
   const head = unpack(data);
-  let chart = charts.get(head.id);
-  if (!chart) {
-    chart = { element: document.createElement("div"), queue: Promise.resolve() };
-    charts.set(head.id, chart);
-    if (charts.size > MOST_CHARTS) {
-      const [oldest, { element }] = charts.entries().next().value;
-      window.Plotly?.purge(element);
-      charts.delete(oldest);
-    }
+  const chart = charts.get(head.id) ?? { element: document.createElement("div"), queue: Promise.resolve() };
+  charts.delete(head.id);
+  charts.set(head.id, chart); // the last is the one used last, whenever it was made
+  if (charts.size > MOST_CHARTS) {
+    const [unused, { element }] = charts.entries().next().value;
+    window.Plotly?.purge(element);
+    charts.delete(unused);
   }
   chart.pick = head.picks ? value => setTriggerValue("picked", value) : null;
   chart.element.style.height = `${head.height}px`;

@@ -119,16 +119,14 @@ def moving(
     second: st.delta_generator.DeltaGenerator,
     right: st.delta_generator.DeltaGenerator,
 ) -> None:
-    """All that changes while it goes on, looked at each second."""
+    """All that changes while it goes on, looked at each second; when it rests, a part of the page like any other."""
 
-    @st.fragment(run_every=1 if live else None)
     def press() -> None:
         seen = still(name)
         main_button(seen)
         if seen.live != live:
             st.rerun()  # it goes on, or is over: all of the page must know
 
-    @st.fragment(run_every=1 if live else None)
     def take() -> None:
         seen = still(name)
         best, kind = seen.best, "primary" if seen.record.state == "complete" else "secondary"
@@ -136,7 +134,6 @@ def moving(
         if st.button("Use the best", **act) and best:
             st.switch_page("pages/launch.py", query_params={"run": best.run})
 
-    @st.fragment(run_every=1 if live else None)
     def now() -> None:
         seen = still(name)
         line(seen)
@@ -144,12 +141,10 @@ def moving(
         if seen.live != live:
             st.rerun()
 
-    with first:
-        press()
-    with second:
-        take()
-    with right:
-        now()
+    for place, part in ((first, press), (second, take), (right, now)):
+        with place:
+            # A click while the page is still being made is lost to a fragment: one that need not tick is none.
+            (st.fragment(part, run_every=1) if live else part)()
 
 
 # ---- left -----------------------------------------------------------------------------------------------------------

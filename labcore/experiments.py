@@ -299,6 +299,7 @@ class Reader:
         self._finished: OrderedDict[tuple[str, bool, str | None], Finished] = OrderedDict()
         self._complete: dict[str, RunRecord] = {}
         self._configs: dict[str, RunConfig] = {}
+        self._engines: dict[tuple[str, int], str] = {}
         self._seconds: dict[tuple[str, str], float | None] = {}
         self._wanted: OrderedDict[Experiment, list[tuple[Arm, int, RunConfig, str]]] = OrderedDict()
         self._findings: OrderedDict[Experiment, tuple[Any, Findings]] = OrderedDict()
@@ -406,6 +407,21 @@ class Reader:
     def is_current(self, record: RunRecord) -> bool:
         """Whether this version of the engine would compute the run's figures again. Raises UnknownRun, ConfigError."""
         return record.key == self.key(self.config(record.run))
+
+    def note(self, record: RunRecord) -> str:
+        """What sets a run apart from those that this version computes here; runs of two notes share no mean.
+
+        An imported run's key is its configuration's, whatever engine computed it: only its events tell. Raises
+        UnknownRun, ConfigError.
+        """
+        if self.is_current(record) and not record.imported:
+            return ""
+        place = (record.run, record.attempt)
+        if place not in self._engines:
+            self._engines[place] = self.store.engine(record.run)
+        engine = self._engines[place]
+        words = ("imported" if record.imported else "earlier version", f"engine {engine}" if engine else "")
+        return ", ".join(word for word in words if word)
 
     # ---- time
 

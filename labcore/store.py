@@ -39,7 +39,7 @@ from diskcache.core import MODE_PICKLE
 
 from labcore.configs import ConfigError, Frozen, RunConfig, parse_json
 from labcore.energy import Country, country
-from labcore.events import Event, RunEnded, from_line, to_line
+from labcore.events import Event, RunEnded, RunStarted, from_line, to_line
 from labcore.results import Fold, RunResult, State
 from labcore.settings import Settings, parse_settings, read_settings
 
@@ -418,6 +418,19 @@ class Store:
         for event in self.tail(run)[0]:
             folded.add(event)
         return folded
+
+    def engine(self, run: str) -> str:
+        """The version of the engine that computed a run, its last attempt's; empty where it was not written down.
+
+        Only the lines that say so are parsed: a page asks this of hundreds of runs. Raises UnknownRun.
+        """
+        path = self.folder(run) / "events.jsonl"
+        lines = path.read_bytes().splitlines() if path.exists() else []
+        for line in reversed([line for line in lines if b'"event":"run_started"' in line]):
+            with contextlib.suppress(ValueError):
+                event = from_line(line)
+                return event.versions.get("engine", "") if isinstance(event, RunStarted) else ""
+        return ""
 
     def result(self, run: str, *, cached: bool = False) -> RunResult:
         """The figures of a run, finished or not. Raises UnknownRun."""

@@ -45,6 +45,13 @@ from labcore.settings import Settings, parse_settings, read_settings
 
 RUN_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _RESERVE_BYTES = 1 << 20
+# So many attempts in a row may lose their worker without saving a checkpoint: then it is the run that ends workers.
+MOST_LOST = 3
+_LOST_TOO_OFTEN = (
+    f"Its worker was gone {MOST_LOST} times in a row before anything more was saved; most likely the run needs more "
+    "memory than there is. Close other programs and resume it, or run it again with a smaller training.batch_size or "
+    "backbone.image_size."
+)
 
 
 class StoreError(RuntimeError):
@@ -92,6 +99,8 @@ class RunRecord(Frozen):
     started: float | None = None
     ended: float | None = None
     attempt: int = 0
+    lost_attempts: int = 0  # how many before this one lost their worker in a row, with the same last checkpoint
+    checkpoint: int = 0  # when the one that this attempt began with was written, in nanoseconds; 0: there was none
     owner: Process | None = None
     error: str | None = None
     imported: bool = False
@@ -284,12 +293,18 @@ class Store:
         return run
 
     def claim(self, device: str) -> "Claim | None":
-        """Become the writer of the oldest run that waits for this device or lost its worker; None if there is none."""
+        """Become the writer of the oldest run that waits for this device or lost its worker; None if there is none.
+
+        One that loses its worker again and again without getting further fails here; a person may resume it.
+        """
         for run in self._active():
             with contextlib.suppress(Busy, UnknownRun):
                 record = self.record(run)
                 if record.device in ("auto", device) and (record.state == "queued" or record.lost):
-                    return self.claim_run(run)
+                    claim = self.claim_run(run)
+                    if claim.record.lost_attempts < MOST_LOST:
+                        return claim
+                    claim.fail(_LOST_TOO_OFTEN)
         return None
 
     def active(self) -> list[RunRecord]:
@@ -312,6 +327,8 @@ class Store:
                 record = self.record(run)
                 if not (record.state == "queued" or record.lost):
                     raise Busy(f"Run {run} is {record.state}, not waiting.")
+                checkpoint = self._checkpoint_time(run)
+                before = record.lost_attempts if checkpoint == record.checkpoint else 0
                 # Here, where nobody can ask a running run to stop yet: a later request is not lost.
                 (self.folder(run) / "stop").unlink(missing_ok=True)
                 record = self._change(
@@ -319,6 +336,8 @@ class Store:
                     state="running",
                     owner=Process.me(),
                     attempt=record.attempt + 1,
+                    lost_attempts=before + 1 if record.lost else 0,
+                    checkpoint=checkpoint,
                     started=record.started or time.time(),
                     ended=None,
                     error=None,
@@ -327,6 +346,12 @@ class Store:
         except BaseException:
             os.close(lock)
             raise
+
+    def _checkpoint_time(self, run: str) -> int:
+        try:
+            return (self.folder(run) / "checkpoint.safetensors").stat().st_mtime_ns
+        except FileNotFoundError:
+            return 0
 
     def request_stop(self, run: str) -> None:
         """Ask the writer to stop, or take the run out of the queue; one that is over stays so. Raises UnknownRun."""

@@ -651,8 +651,10 @@ class Claim:
 
     def finish(self, state: Literal["complete", "stopped", "failed"], error: str | None = None) -> RunRecord:
         """Write the run's state and summary, and give up the claim."""
-        result = self.store.result(self.run)
         try:
+            figures: dict[str, float | None] = {}
+            with contextlib.suppress(ConfigError):  # one that cannot be read must not end the worker that says so
+                figures = summary(self.store.result(self.run))
             with contextlib.suppress(OSError):
                 self.sync()
             return self.store._change(
@@ -661,7 +663,7 @@ class Claim:
                 owner=None,
                 ended=time.time(),
                 error=error,
-                **summary(result),
+                **figures,
             )
         finally:
             self.release()

@@ -146,6 +146,12 @@ def test_whatever_goes_wrong_is_the_runs_and_not_the_workers(store: Store, error
     assert store.result(run).error == record.error
 
 
+def test_a_configuration_that_cannot_be_read_ends_no_worker(store: Store) -> None:
+    run = store.submit(tiny()).run
+    (store.folder(run) / "config.json").write_text("{}")
+    assert worker.run_claim(store.claim_run(run), "cpu").state == "failed"
+
+
 def test_a_disk_that_is_full_while_appending_fails_the_run_cleanly(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -124,7 +124,7 @@ def work(
     Raises Busy where the device has a worker already, ConfigError for a device that is not here.
     """
     energy.warm_up()
-    from labcore import hardware, speed  # torch is loaded here, before anyone waits for it
+    from labcore import hardware  # torch is loaded here, before anyone waits for it
 
     device = hardware.pick_device(device)
     hardware.prepare()
@@ -151,10 +151,8 @@ def work(
                 wish = estimates.next_wish(store, device)
                 if wish is None:
                     ending.wait(POLL_SECONDS)
-                elif (
-                    found := speed.measure(*wish, device, lambda: ending.is_set() or bool(store.active()))
-                ) is not None:
-                    estimates.keep(store, found)
+                else:
+                    _measure_speed(store, device, wish, lambda: ending.is_set() or bool(store.active()))
                 continue
             log.info("Run %s begins, attempt %d", claim.run, claim.record.attempt)
             store.tell_worker(device, claim.run)
@@ -164,6 +162,19 @@ def work(
     finally:
         store.forget_worker(device)
         os.close(lock)
+
+
+def _measure_speed(store: Store, device: str, wish: tuple[str, int], should_stop: Callable[[], bool]) -> None:
+    """Measure a backbone at a size as somebody wished; what breaks, as for want of memory, ends no worker."""
+    from labcore import speed
+
+    try:
+        found = speed.measure(*wish, device, should_stop)
+        if found is not None:
+            estimates.keep(store, found)
+    except Exception:
+        log.exception("The speed of %s at %d px cannot be measured", *wish)
+        estimates.forget_wish(store, device, *wish)
 
 
 def ensure(store: Store, device: str = "auto") -> None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from labcore import worker
+from labcore import estimates, worker
 from labcore.configs import RunConfig
 from labcore.events import Event, RunStarted, StageStarted, StepLogged
 from labcore.store import Claim, Store
@@ -199,6 +199,18 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
         assert store.result(before).state == "complete"
     finally:
         subprocess.run(["umount", "--lazy", str(disk)], check=False)
+
+
+def test_a_speed_that_cannot_be_measured_ends_no_worker(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(*arguments: Any) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr("labcore.speed.measure", breaks)
+    estimates.wish(store, "cpu", tiny())
+    wish = estimates.next_wish(store, "cpu")
+    assert wish is not None
+    worker._measure_speed(store, "cpu", wish, lambda: False)
+    assert estimates.next_wish(store, "cpu") is None
 
 
 def test_a_worker_is_started_once_and_outlives_its_starter(store: Store) -> None:

@@ -110,8 +110,23 @@ def _train(
         return claim.fail(f"The system refused: {error.strerror or error}. Put that right, then resume this run.")
     except Exception as error:
         log.exception("Run %s failed", claim.run)
-        reason = " ".join(str(error).split())[:300]
-        return claim.fail(f"Training broke off: {type(error).__name__}: {reason}. The worker's log says where.")
+        return claim.fail(_what_to_try(error, store))
+
+
+def _what_to_try(error: Exception, store: Store) -> str:
+    """What broke off training, and what a person can do."""
+    reason = " ".join(str(error).split())[:300]
+    # As torch says it of a GPU, and of a processor: torch itself is not loaded here.
+    short = any(words in reason for words in ("out of memory", "can't allocate memory", "not enough memory"))
+    if short or isinstance(error, MemoryError):
+        return (
+            "There was not enough memory. Run it again with a smaller training.batch_size or backbone.image_size, or "
+            "close other programs and resume it."
+        )
+    return (
+        f"Training broke off: {type(error).__name__}: {reason}. The log says where: "
+        f"{store.root / 'workers' / 'worker.log'}, or the terminal in which it was trained."
+    )
 
 
 def work(

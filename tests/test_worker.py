@@ -131,6 +131,13 @@ def breaking(error: Exception) -> worker.Train:
         (OSError(errno.ENOSPC, "No space left on device"), "disk is full"),
         (OSError(errno.EIO, "Input/output error"), "Input/output error"),
         (ValueError("odd\nthing"), "ValueError: odd thing"),
+        (ValueError("odd"), "workers/worker.log"),
+        (MemoryError(), "smaller training.batch_size or backbone.image_size"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB."), "not enough memory"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+            "not enough memory",
+        ),
     ],
 )
 def test_whatever_goes_wrong_is_the_runs_and_not_the_workers(store: Store, error: Exception, said: str) -> None:

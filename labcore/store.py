@@ -11,7 +11,7 @@ Laws that hold whoever comes and goes, `kill -9` included:
 - The folder and what is in it are for its owner alone (0700).
 
     HOME/records/            states and queue (diskcache, JSON text only, never evicted)
-    HOME/runs/ID/            config.json  events.jsonl  checkpoint.safetensors  stop  stages/K/*.safetensors
+    HOME/runs/ID/            config.json  events.jsonl  checkpoint.safetensors, .before  stop  stages/K/*.safetensors
     HOME/cache/pictures/     decoded pictures, by fingerprint
     HOME/cache/stages/       trained stages (labcore/stages.py), by what they depend on; the arrays are the runs' own
     HOME/weights/, datasets/ what was downloaded, or put there by hand; never evicted

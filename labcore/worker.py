@@ -96,7 +96,8 @@ def _train(
             raise RuntimeError("training ended without saying how")
         record = claim.finish(ended.state, ended.error)
         if ended.state == "complete":
-            (claim.folder / "checkpoint.safetensors").unlink(missing_ok=True)
+            for path in claim.folder.glob("checkpoint.safetensors*"):  # the newest, and the one before
+                path.unlink(missing_ok=True)
         stage_cache.keep_to_limit()
         return record
     except (ConfigError, TaskError) as error:

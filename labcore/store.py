@@ -476,8 +476,8 @@ class Store:
 
     def stages_stored(self, run: str) -> list[int]:
         """The stages whose arrays are stored."""
-        folders = (self.folder(run) / "stages").glob("*/network.safetensors")
-        return sorted(int(path.parent.name) for path in folders if path.parent.name.isdigit())
+        names = (path.parent.name for path in (self.folder(run) / "stages").glob("*/network.safetensors"))
+        return sorted(int(name) for name in names if re.fullmatch("[0-9]{1,4}", name))
 
     def usage(self) -> dict[str, int]:
         """Bytes of `runs`, `stages` (their arrays), `pictures`, `downloads`, `other`; a file of two names is one."""

@@ -225,6 +225,8 @@ def test_an_unknown_experiment_is_bad_input_with_the_list(capsys: pytest.Capture
         (["q1", "--preset", "nope"], "allowed: story"),
         (["q1", "--seeds", "9"], "from 1 to 5"),
         (["q1", "--seeds", "two"], "from 1 to 5"),
+        (["q1", "--seeds", "²"], "from 1 to 5"),
+        (["q1", "--seeds", "9" * 5000], "from 1 to 5"),
         (["starts", "--preset", "quick"], "takes no preset"),
     ):
         assert cli.main(["experiment", *arguments, "--json"]) == 2

@@ -287,6 +287,14 @@ def test_a_process_is_told_from_a_later_one_of_its_number() -> None:
     assert not Process(pid=2**22 + 1, created=0).alive
 
 
+def test_only_numbers_are_stages(store: Store) -> None:
+    run = store.submit(tiny()).run
+    for name in ("1", "12", "²", "x"):
+        store.stage_folder(run, 1).with_name(name).mkdir(parents=True)
+        (store.stage_folder(run, 1).with_name(name) / "network.safetensors").touch()
+    assert store.stages_stored(run) == [1, 12]
+
+
 def test_a_configuration_that_cannot_be_read_is_said(store: Store) -> None:
     run = store.submit(tiny()).run
     (store.folder(run) / "config.json").write_text("{}")

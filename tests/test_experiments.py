@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from labcore import cli, experiments, measures, presets, questions
+from labcore import cli, experiments, measures, presets, questions, verdicts
 from labcore.configs import RunConfig, parse
 from labcore.experiments import Arm, Experiment, Reader
 from labcore.measures import CurvePoint, Difference, Spread
@@ -189,6 +189,12 @@ def test_the_words_of_the_table_come_from_the_figures(store: Store) -> None:
     assert words["lwf"] == [None] * 6
     assert [cell.agrees for cell in cells["joint"]] == [True, True, True, True, False, True]
     assert [cell.agrees for cell in cells["lwf"]] == [None] * 6
+
+
+def test_every_mark_of_the_literature_can_be_measured() -> None:
+    for method, verdict in verdicts.VERDICTS.items():
+        for rule, mark in zip(questions.RULES, verdict.marks, strict=True):
+            assert mark in {mark for _, mark, _ in rule.words}, (method, rule.criterion)
 
 
 def test_every_named_experiment_can_be_made_and_told_of_nothing(store: Store) -> None:

@@ -34,14 +34,23 @@ def start_worker(*arguments: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-m", "labcore", "worker", "--device", "cpu", *arguments], cwd=ROOT)
 
 
-def longer(**changes: Any) -> RunConfig:
+def longer(method: str = "separate_copies") -> RunConfig:
     """A run of some seconds, so that there is a middle to be killed in."""
     tasks = [{"name": "digits", "images_per_class": 60}, {"name": "fashion", "images_per_class": 40}]
-    return tiny("separate_copies", tasks=tasks, training__epochs=8, **changes)
+    return tiny(method, tasks=tasks, training__epochs=8)
 
 
-def test_killed_in_the_middle_it_goes_on_by_itself_and_ends_bit_for_bit_the_same(store: Store) -> None:
-    run = store.submit(longer()).run
+def stage_arrays(store: Store, run: str, stage: int) -> dict[str, torch.Tensor]:
+    return {
+        name: value
+        for path in store.stage_folder(run, stage).glob("*.safetensors")
+        for name, value in load_file(path).items()
+    }
+
+
+@pytest.mark.parametrize("method", ["separate_copies", "packnet", "ewc"])
+def test_killed_in_the_middle_it_goes_on_by_itself_and_ends_bit_for_bit_the_same(store: Store, method: str) -> None:
+    run = store.submit(longer(method)).run
     victim = start_worker("--checkpoint-seconds", "0.1")
     try:
         until(lambda: (store.folder(run) / "checkpoint.safetensors").exists())
@@ -60,10 +69,10 @@ def test_killed_in_the_middle_it_goes_on_by_itself_and_ends_bit_for_bit_the_same
     assert starts[1].resumed_from_step is not None
     assert starts[1].resumed_from_step > 0
 
-    whole = store.submit(longer(), use_cache=False).run
+    whole = store.submit(longer(method), use_cache=False).run
     worker.run_claim(store.claim_run(whole), "cpu")
     for stage in (1, 2):
-        killed, never = (load_file(store.stage_folder(r, stage) / "network.safetensors") for r in (run, whole))
+        killed, never = (stage_arrays(store, r, stage) for r in (run, whole))
         assert killed.keys() == never.keys()
         assert all(torch.equal(killed[name], never[name]) for name in never)
     assert store.result(run).accuracy_matrix == store.result(whole).accuracy_matrix

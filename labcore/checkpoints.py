@@ -1,5 +1,6 @@
 """A run's whole state in one file, so that after `kill -9` it goes on bit for bit as if nothing had happened."""
 
+import contextlib
 import json
 import struct
 from collections.abc import Mapping, Sequence
@@ -46,10 +47,22 @@ class Position(Frozen):
     told: tuple[Annotated[Event, Field(discriminator="event")], ...] = ()
 
 
+Checkpoint = tuple[Position, dict[str, Tensor]]
+
+
 def save(path: Path, position: Position, tensors: Mapping[str, Tensor]) -> None:
-    """Write position and tensors as one file, whole or not at all. Raises OSError where the disk is full."""
+    """Write position and tensors as one file, whole or not at all; the one before is kept beside it.
+
+    Raises OSError where the disk is full.
+    """
     with atomic_path(path) as temporary:
         write_tensors(temporary, tensors, {"position": position.model_dump_json()})
+        with contextlib.suppress(OSError), atomic_path(_before(path)) as link:  # none yet, or a disk without links
+            link.hardlink_to(path)
+
+
+def _before(path: Path) -> Path:
+    return path.with_name(f"{path.name}.before")
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
@@ -67,7 +80,21 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
         raise OSError(28 if "os error 28" in str(error) else 5, str(error)) from None
 
 
-def load(path: Path, key: str) -> tuple[Position, dict[str, Tensor]] | None:
+def find(path: Path, key: str) -> tuple[Checkpoint | None, str | None]:
+    """The newest checkpoint that can be read, and a sentence for the person where that is not the newest there is."""
+    found = load(path, key)
+    if found is not None or not path.exists():
+        return found, None
+    found = load(_before(path), key)
+    if found is not None:
+        return found, "The newest checkpoint could not be read. The run went on from the one before."
+    return None, (
+        "The checkpoint could not be read: it is damaged, or of another version of the lab. The run began anew, with "
+        "what is stored of its stages."
+    )
+
+
+def load(path: Path, key: str) -> Checkpoint | None:
     """The checkpoint of the run of this key; None where there is none, or it is not one of this run."""
     try:
         with safe_open(path, framework="pt") as file:

@@ -304,9 +304,12 @@ def _train_or_follow(
 
 
 def _experiment(options: argparse.Namespace) -> int:
-    if options.seeds is not None and not options.seeds.isdigit():
+    counts: dict[str | None, int | None] = {None: None} | {
+        str(count): count for count in range(1, experiments.MOST_SEEDS + 1)
+    }
+    if options.seeds not in counts:
         raise ConfigError(f"--seeds is {options.seeds!r}; it must be from 1 to {experiments.MOST_SEEDS}.")
-    count = None if options.seeds is None else int(options.seeds)
+    count = counts[options.seeds]
     experiment = questions.named(options.experiment, options.preset, count)
     seconds, store = _checkpoint_seconds(options), Store()
     reader, stop = experiments.Reader(store), threading.Event()

@@ -381,13 +381,23 @@ class Lines:
     columns: list[Column]
 
 
-def reference(groups: Sequence[Group], group: Group, method: str) -> Group | None:
-    """The group of another method on the same sequence and the same starting network."""
-    for other in groups:
-        same = other.config.backbone.model_copy(update={"norm": group.config.backbone.norm}) == group.config.backbone
-        if other.config.method.name == method and other.config.tasks == group.config.tasks and same:
-            return other
-    return None
+def reference(groups: Sequence[Group], group: Group, method: str) -> dict[int, RunResult]:
+    """Another method's results by seed, on the same sequence and starting network, by the same version of the lab.
+
+    Of several settings the first is taken, with all its seeds, which may be groups of their own. A group is no
+    reference to itself.
+    """
+
+    def fits(other: Group) -> bool:
+        backbone = other.config.backbone.model_copy(update={"norm": group.config.backbone.norm})
+        same = (other.config.tasks, backbone, other.note) == (group.config.tasks, group.config.backbone, group.note)
+        return other.config.method.name == method and same
+
+    fitting = [(without_seed(other.config), other) for other in groups if fits(other)]
+    if not fitting or fitting[0][0] == without_seed(group.config):
+        return {}
+    results = (run.result for setting, other in fitting if setting == fitting[0][0] for run in other.runs)
+    return {result.config["seed"]: result for result in results}
 
 
 def by_task_info(groups: Sequence[Group]) -> Lines:
@@ -405,13 +415,12 @@ def by_task_info(groups: Sequence[Group]) -> Lines:
         for group in groups:
             count = len(group.config.tasks)
             rows: list[tuple[float | None, ...]] = []
-            other = reference(groups, group, method) if method else None
-            by_seed = {run.result.config["seed"]: run.result for run in other.runs} if other else {}
+            by_seed = reference(groups, group, method)
             for run in group.runs:
                 base = by_seed.get(run.result.config["seed"])
                 if gap is None:
                     rows.append(run.result.forgetting)
-                elif base is not None and other is not group:
+                elif base is not None:
                     rows.append(gap(run.result, base))
             cells = [
                 Spread(tuple(100 * v for row in rows if k < len(row) and (v := row[k]) is not None))

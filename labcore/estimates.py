@@ -118,6 +118,11 @@ def keep(store: Store, speed: Speed) -> None:
     path.with_suffix(".wish").unlink(missing_ok=True)
 
 
+def forget_wish(store: Store, device: str, backbone: str, image_size: int) -> None:
+    """Take a wish back: it cannot be measured here."""
+    _path(store, device, backbone, image_size).with_suffix(".wish").unlink(missing_ok=True)
+
+
 # ---- what follows from it -------------------------------------------------------------------------------------------
 
 

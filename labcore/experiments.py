@@ -113,6 +113,7 @@ class Cell:
     """One run that an experiment wants: its record (None: there is none), and what it showed once complete.
 
     `older` are runs of the same configuration by another version of the engine: to be shown, never to be counted.
+    `wasted` are the seconds of training and measuring of one that was stopped or failed.
     """
 
     arm: Arm
@@ -121,6 +122,7 @@ class Cell:
     record: RunRecord | None
     finished: Finished | None
     older: tuple[str, ...] = ()
+    wasted: float = 0.0
 
     @property
     def state(self) -> str:
@@ -299,6 +301,8 @@ class Reader:
         self._finished: OrderedDict[tuple[str, bool, str | None], Finished] = OrderedDict()
         self._complete: dict[str, RunRecord] = {}
         self._configs: dict[str, RunConfig] = {}
+        self._engines: dict[tuple[str, int], str] = {}
+        self._spent: dict[tuple[str, int], float] = {}
         self._seconds: dict[tuple[str, estimates.Speed], float] = {}
         self._wanted: OrderedDict[Experiment, list[tuple[Arm, int, RunConfig, str]]] = OrderedDict()
         self._findings: OrderedDict[Experiment, tuple[Any, Findings]] = OrderedDict()
@@ -342,6 +346,21 @@ class Reader:
         result = result.model_copy(update=grams)
         return Finished(record.run, result, last_stage_curve(self.store.fold(record.run)) if curve else ())
 
+    def _wasted(self, record: RunRecord) -> float:
+        """Seconds of training and measuring that a stopped or failed run spent itself, as far as it told."""
+        place = (record.run, record.attempt)
+        if place in self._spent:
+            return self._spent[place]
+        try:
+            fold = self.store.fold(record.run)
+        except UnknownRun:  # deleted just now
+            return 0.0
+        reused = sum(
+            s.ended.train_seconds + s.ended.evaluation_seconds for s in fold.stages if s.ended and s.ended.reused
+        )
+        self._spent[place] = max(0.0, fold.train_seconds + fold.evaluation_seconds - reused)
+        return self._spent[place]
+
     # ---- an experiment
 
     def look(self, experiment: Experiment) -> Findings:
@@ -370,7 +389,8 @@ class Reader:
                     finished = self.finished(record, curve=experiment.curves)
                 except UnknownRun:  # deleted just now
                     record = None
-            cells.append(Cell(arm, seed, config, record, finished, older.get((arm.label, seed), ())))
+            wasted = self._wasted(record) if record is not None and record.state in ("stopped", "failed") else 0.0
+            cells.append(Cell(arm, seed, config, record, finished, older.get((arm.label, seed), ()), wasted))
         self._versions += 1
         findings = Findings(experiment, tuple(cells), self._versions)
         _remember(self._findings, experiment, (state, findings))
@@ -406,6 +426,21 @@ class Reader:
     def is_current(self, record: RunRecord) -> bool:
         """Whether this version of the engine would compute the run's figures again. Raises UnknownRun, ConfigError."""
         return record.key == self.key(self.config(record.run))
+
+    def note(self, record: RunRecord) -> str:
+        """What sets a run apart from those that this version computes here; runs of two notes share no mean.
+
+        An imported run's key is its configuration's, whatever engine computed it: only its events tell. Raises
+        UnknownRun, ConfigError.
+        """
+        if self.is_current(record) and not record.imported:
+            return ""
+        place = (record.run, record.attempt)
+        if place not in self._engines:
+            self._engines[place] = self.store.engine(record.run)
+        engine = self._engines[place]
+        words = ("imported" if record.imported else "earlier version", f"engine {engine}" if engine else "")
+        return ", ".join(word for word in words if word)
 
     # ---- time
 

@@ -384,9 +384,14 @@ class ExplorationRecord(Frozen):
         ]
 
     def spent(self, findings: Findings) -> float:
-        """Seconds of training and measuring that it caused: runs that were there before it began cost nothing."""
-        cells = (cell for cell in findings.cells if cell.record is not None and cell.record.submitted >= self.created)
-        return work_of(cells).spent
+        """Seconds of training and measuring that it caused, in runs that were stopped or failed too.
+
+        Runs that were over before it began cost nothing; those that train now are counted when they are over.
+        """
+        cells = [
+            cell for cell in findings.cells if cell.record is not None and (cell.record.ended or 0) >= self.created
+        ]
+        return work_of(cells).spent + sum(cell.wasted for cell in cells)
 
     @property
     def refused(self) -> list[str]:

@@ -20,6 +20,7 @@ from plotly.basedatatypes import BaseTraceType
 from plotly.colors import sample_colorscale
 
 from labcore import capacity, map_files
+from labcore.configs import PackNetConfig
 from labcore.events import MapSaved
 from labcore.figures import GREY, TASK_COLOURS, figure_base, task_colour, task_dash
 from labcore.map_files import Layer, MapError, MapFile
@@ -739,7 +740,8 @@ def similarity_over_stages(seen: View, block: int) -> go.Figure | None:
 class Capacity:
     """How much of what may be pruned is whose, and how many more tasks would fit after the stage at this ratio.
 
-    `shares[0]` is free. While a task trains it holds all that was free; `pruned` says whether that is over.
+    `shares[0]` is free. While a task trains it holds all that was free; `pruned` says whether that is over. A last task
+    that is not to be pruned holds it for good.
     """
 
     weights: int
@@ -756,7 +758,9 @@ def capacity_info(seen: View, ratio: float) -> Capacity | None:
     kept = counts[counts[:, 0] >= 0]
     if not len(kept) or seen.moment.stage >= kept.shape[1]:
         return None
-    pruned = bool(kept[:, 0].any())
+    method = seen.fold.started.config.method if seen.fold.started else None
+    for_good = isinstance(method, PackNetConfig) and not method.prunes(seen.moment.stage, len(seen.titles))
+    pruned = for_good or bool(kept[:, 0].any())
     free = kept[:, 0] if pruned else [capacity.freed_of(int(own), ratio) for own in kept[:, seen.moment.stage]]
     more = min(capacity.tasks_that_fit(int(weights), ratio) for weights in free)
     return Capacity(int(kept.sum()), (kept.sum(0) / kept.sum()).tolist(), pruned, more)

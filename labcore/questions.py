@@ -66,7 +66,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "memory", "bytes",
         "what is kept to answer all jobs and learn another. medium: up to 1.5 times fine-tuning's, which keeps one "
-        "network and a head a job; large: more",
+        "network and a head a job; large: more. As in the article nothing is small: every method keeps a network",
         (("medium", "medium", 1.5), ("large", "poor", 1e9)), "fine_tuning",
     ),
     Rule(

@@ -11,7 +11,7 @@ Laws that hold whoever comes and goes, `kill -9` included:
 - The folder and what is in it are for its owner alone (0700).
 
     HOME/records/            states and queue (diskcache, JSON text only, never evicted)
-    HOME/runs/ID/            config.json  events.jsonl  checkpoint.safetensors  stop  stages/K/*.safetensors
+    HOME/runs/ID/            config.json  events.jsonl  checkpoint.safetensors, .before  stop  stages/K/*.safetensors
     HOME/cache/pictures/     decoded pictures, by fingerprint
     HOME/cache/stages/       trained stages (labcore/stages.py), by what they depend on; the arrays are the runs' own
     HOME/weights/, datasets/ what was downloaded, or put there by hand; never evicted
@@ -39,12 +39,19 @@ from diskcache.core import MODE_PICKLE
 
 from labcore.configs import ConfigError, Frozen, RunConfig, parse_json
 from labcore.energy import Country, country
-from labcore.events import Event, RunEnded, from_line, to_line
+from labcore.events import Event, RunEnded, RunStarted, from_line, to_line
 from labcore.results import Fold, RunResult, State
 from labcore.settings import Settings, parse_settings, read_settings
 
 RUN_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _RESERVE_BYTES = 1 << 20
+# So many attempts in a row may lose their worker without saving a checkpoint: then it is the run that ends workers.
+MOST_LOST = 3
+_LOST_TOO_OFTEN = (
+    f"Its worker was gone {MOST_LOST} times in a row before anything more was saved; most likely the run needs more "
+    "memory than there is. Close other programs and resume it, or run it again with a smaller training.batch_size or "
+    "backbone.image_size."
+)
 
 
 class StoreError(RuntimeError):
@@ -92,6 +99,8 @@ class RunRecord(Frozen):
     started: float | None = None
     ended: float | None = None
     attempt: int = 0
+    lost_attempts: int = 0  # how many before this one lost their worker in a row, with the same last checkpoint
+    checkpoint: int = 0  # when the one that this attempt began with was written, in nanoseconds; 0: there was none
     owner: Process | None = None
     error: str | None = None
     imported: bool = False
@@ -284,12 +293,18 @@ class Store:
         return run
 
     def claim(self, device: str) -> "Claim | None":
-        """Become the writer of the oldest run that waits for this device or lost its worker; None if there is none."""
+        """Become the writer of the oldest run that waits for this device or lost its worker; None if there is none.
+
+        One that loses its worker again and again without getting further fails here; a person may resume it.
+        """
         for run in self._active():
             with contextlib.suppress(Busy, UnknownRun):
                 record = self.record(run)
                 if record.device in ("auto", device) and (record.state == "queued" or record.lost):
-                    return self.claim_run(run)
+                    claim = self.claim_run(run)
+                    if claim.record.lost_attempts < MOST_LOST:
+                        return claim
+                    claim.fail(_LOST_TOO_OFTEN)
         return None
 
     def active(self) -> list[RunRecord]:
@@ -312,6 +327,8 @@ class Store:
                 record = self.record(run)
                 if not (record.state == "queued" or record.lost):
                     raise Busy(f"Run {run} is {record.state}, not waiting.")
+                checkpoint = self._checkpoint_time(run)
+                before = record.lost_attempts if checkpoint == record.checkpoint else 0
                 # Here, where nobody can ask a running run to stop yet: a later request is not lost.
                 (self.folder(run) / "stop").unlink(missing_ok=True)
                 record = self._change(
@@ -319,6 +336,8 @@ class Store:
                     state="running",
                     owner=Process.me(),
                     attempt=record.attempt + 1,
+                    lost_attempts=before + 1 if record.lost else 0,
+                    checkpoint=checkpoint,
                     started=record.started or time.time(),
                     ended=None,
                     error=None,
@@ -327,6 +346,12 @@ class Store:
         except BaseException:
             os.close(lock)
             raise
+
+    def _checkpoint_time(self, run: str) -> int:
+        try:
+            return (self.folder(run) / "checkpoint.safetensors").stat().st_mtime_ns
+        except FileNotFoundError:
+            return 0
 
     def request_stop(self, run: str) -> None:
         """Ask the writer to stop, or take the run out of the queue; one that is over stays so. Raises UnknownRun."""
@@ -419,6 +444,19 @@ class Store:
             folded.add(event)
         return folded
 
+    def engine(self, run: str) -> str:
+        """The version of the engine that computed a run, its last attempt's; empty where it was not written down.
+
+        Only the lines that say so are parsed: a page asks this of hundreds of runs. Raises UnknownRun.
+        """
+        path = self.folder(run) / "events.jsonl"
+        lines = path.read_bytes().splitlines() if path.exists() else []
+        for line in reversed([line for line in lines if b'"event":"run_started"' in line]):
+            with contextlib.suppress(ValueError):
+                event = from_line(line)
+                return event.versions.get("engine", "") if isinstance(event, RunStarted) else ""
+        return ""
+
     def result(self, run: str, *, cached: bool = False) -> RunResult:
         """The figures of a run, finished or not. Raises UnknownRun."""
         record, config = self.record(run), self.config(run)
@@ -438,8 +476,8 @@ class Store:
 
     def stages_stored(self, run: str) -> list[int]:
         """The stages whose arrays are stored."""
-        folders = (self.folder(run) / "stages").glob("*/network.safetensors")
-        return sorted(int(path.parent.name) for path in folders if path.parent.name.isdigit())
+        names = (path.parent.name for path in (self.folder(run) / "stages").glob("*/network.safetensors"))
+        return sorted(int(name) for name in names if re.fullmatch("[0-9]{1,4}", name))
 
     def usage(self) -> dict[str, int]:
         """Bytes of `runs`, `stages` (their arrays), `pictures`, `downloads`, `other`; a file of two names is one."""
@@ -613,8 +651,10 @@ class Claim:
 
     def finish(self, state: Literal["complete", "stopped", "failed"], error: str | None = None) -> RunRecord:
         """Write the run's state and summary, and give up the claim."""
-        result = self.store.result(self.run)
         try:
+            figures: dict[str, float | None] = {}
+            with contextlib.suppress(ConfigError):  # one that cannot be read must not end the worker that says so
+                figures = summary(self.store.result(self.run))
             with contextlib.suppress(OSError):
                 self.sync()
             return self.store._change(
@@ -623,7 +663,7 @@ class Claim:
                 owner=None,
                 ended=time.time(),
                 error=error,
-                **summary(result),
+                **figures,
             )
         finally:
             self.release()

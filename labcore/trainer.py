@@ -111,7 +111,7 @@ def train(
     torch_device = torch.device(pick_device(device))
     threads = prepare()
     torch.backends.cudnn.deterministic = True
-    saved = checkpoints.load(checkpoint, config.key()) if checkpoint else None
+    saved, unread = checkpoints.find(checkpoint, config.key()) if checkpoint else (None, None)
     downloads = downloads or home()
     step = saved[0].step if saved else 0
     try:
@@ -127,7 +127,7 @@ def train(
     try:
         if stage_cache and stages:
             run.use_stages(stage_cache, threads, read=not fresh)
-        yield from run.events(threads, saved, checkpoint, checkpoint_seconds)
+        yield from run.events(threads, saved, checkpoint, checkpoint_seconds, unread)
     except Stopped:
         yield RunEnded(state="stopped", step=run.step, energy_wh=run.energy.read())
     except NotFinite as error:
@@ -206,8 +206,9 @@ class _Run:
         saved: tuple[Position, dict[str, Tensor]] | None,
         checkpoint: Path | None,
         checkpoint_seconds: float,
+        unread: str | None = None,
     ) -> Iterator[Event]:
-        """All stages, from the beginning or from where the checkpoint stands."""
+        """All stages, from the beginning or from where the checkpoint stands; `unread` says why not from a newer."""
         self.checkpoint, self.checkpoint_seconds = checkpoint, checkpoint_seconds
         self.last_checkpoint = time.monotonic()
         position = saved[0] if saved else Position(key=self.config.key())
@@ -229,6 +230,8 @@ class _Run:
             energy_method=self.energy.meter.method if self.energy.meter else None,
             versions={"engine": ENGINE_VERSION, "torch": torch.__version__},
         )
+        if unread:
+            yield Warned(stage=position.stage, text=unread, step=self.step)
         first = position.stage
         self.energy.go_on(position.stage_energy_wh)
         if self.reads_stages and not saved:

@@ -1,8 +1,9 @@
 """What the literature says of each method before anything is measured: six marks, by the article's six criteria.
 
 For the methods that Li & Hoiem compare (arXiv 1606.09282, table 1, which the article takes up) the words are theirs;
-for the others they follow from the method's definition and its paper, and say so. The lab's own figures stand beside
-them on Compare, and may differ. No torch here.
+for the others they follow from the method's definition and its paper, and say so; their marks are on the scale of the
+table, on which one network for all jobs is medium. The lab's own figures stand beside them on Compare, and may differ.
+No torch here.
 """
 
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ VERDICTS: dict[str, Verdict] = {
     ),
     "piggyback": Verdict(
         ("good", "unchanged", "many steps", "fast", "a bit a weight a job", "not needed"),
-        ("good", "good", "medium", "good", "good", "good"),
+        ("good", "good", "medium", "good", "medium", "good"),
         compared=False,
     ),
 }

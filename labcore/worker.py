@@ -96,7 +96,8 @@ def _train(
             raise RuntimeError("training ended without saying how")
         record = claim.finish(ended.state, ended.error)
         if ended.state == "complete":
-            (claim.folder / "checkpoint.safetensors").unlink(missing_ok=True)
+            for path in claim.folder.glob("checkpoint.safetensors*"):  # the newest, and the one before
+                path.unlink(missing_ok=True)
         stage_cache.keep_to_limit()
         return record
     except (ConfigError, TaskError) as error:
@@ -110,8 +111,23 @@ def _train(
         return claim.fail(f"The system refused: {error.strerror or error}. Put that right, then resume this run.")
     except Exception as error:
         log.exception("Run %s failed", claim.run)
-        reason = " ".join(str(error).split())[:300]
-        return claim.fail(f"Training broke off: {type(error).__name__}: {reason}. The worker's log says where.")
+        return claim.fail(_what_to_try(error, store))
+
+
+def _what_to_try(error: Exception, store: Store) -> str:
+    """What broke off training, and what a person can do."""
+    reason = " ".join(str(error).split())[:300]
+    # As torch says it of a GPU, and of a processor: torch itself is not loaded here.
+    short = any(words in reason for words in ("out of memory", "can't allocate memory", "not enough memory"))
+    if short or isinstance(error, MemoryError):
+        return (
+            "There was not enough memory. Run it again with a smaller training.batch_size or backbone.image_size, or "
+            "close other programs and resume it."
+        )
+    return (
+        f"Training broke off: {type(error).__name__}: {reason}. The log says where: "
+        f"{store.root / 'workers' / 'worker.log'}, or the terminal in which it was trained."
+    )
 
 
 def work(
@@ -124,7 +140,7 @@ def work(
     Raises Busy where the device has a worker already, ConfigError for a device that is not here.
     """
     energy.warm_up()
-    from labcore import hardware, speed  # torch is loaded here, before anyone waits for it
+    from labcore import hardware  # torch is loaded here, before anyone waits for it
 
     device = hardware.pick_device(device)
     hardware.prepare()
@@ -151,10 +167,8 @@ def work(
                 wish = estimates.next_wish(store, device)
                 if wish is None:
                     ending.wait(POLL_SECONDS)
-                elif (
-                    found := speed.measure(*wish, device, lambda: ending.is_set() or bool(store.active()))
-                ) is not None:
-                    estimates.keep(store, found)
+                else:
+                    _measure_speed(store, device, wish, lambda: ending.is_set() or bool(store.active()))
                 continue
             log.info("Run %s begins, attempt %d", claim.run, claim.record.attempt)
             store.tell_worker(device, claim.run)
@@ -164,6 +178,19 @@ def work(
     finally:
         store.forget_worker(device)
         os.close(lock)
+
+
+def _measure_speed(store: Store, device: str, wish: tuple[str, int], should_stop: Callable[[], bool]) -> None:
+    """Measure a backbone at a size as somebody wished; what breaks, as for want of memory, ends no worker."""
+    from labcore import speed
+
+    try:
+        found = speed.measure(*wish, device, should_stop)
+        if found is not None:
+            estimates.keep(store, found)
+    except Exception:
+        log.exception("The speed of %s at %d px cannot be measured", *wish)
+        estimates.forget_wish(store, device, *wish)
 
 
 def ensure(store: Store, device: str = "auto") -> None:

@@ -115,6 +115,52 @@ def test_by_task_shows_intransigence_only_where_joint_is(store: Store) -> None:
     assert comparisons.costs(comparisons.costs_info(groups)).data
 
 
+def against_joint(runs: list[tuple[RunConfig, Finished, str]], *, unfold: bool = False) -> dict[str, list[object]]:
+    info = comparisons.by_task_info(comparisons.fold_seeds(runs, unfold=unfold))
+    return dict(zip(info.names, info.columns[1].values, strict=True))  # type: ignore[arg-type]
+
+
+def test_a_reference_is_of_the_same_version(store: Store) -> None:
+    joint, mask = (finished(store, tiny(method), ROWS[method]) for method in ("joint", "piggyback"))
+    found = against_joint([(tiny("joint"), joint, "earlier version, engine 1"), (tiny("piggyback"), mask, "")])
+    assert found["Piggyback"] == [None, None]
+    old = "earlier version, engine 1"
+    found = against_joint([(tiny("joint"), joint, old), (tiny("piggyback"), mask, old)])
+    assert found[f"Piggyback ({old})"] == [pytest.approx(0), pytest.approx(15)]
+
+
+def test_unfolded_every_seed_finds_its_reference(store: Store) -> None:
+    runs = [
+        (tiny(method, seed=seed), finished(store, tiny(method, seed=seed), shifted(ROWS[method], seed / 50)), "")
+        for method in ("joint", "piggyback")
+        for seed in (0, 1)
+    ]
+    found = against_joint(runs, unfold=True)
+    assert found["Piggyback, seed 0"] == found["Piggyback, seed 1"] == [pytest.approx(0), pytest.approx(15)]
+    assert found["Joint training, seed 0"] == found["Joint training, seed 1"] == [None, None]
+
+
+def test_versions_are_not_mixed_into_one_mean_imported_or_not(store: Store) -> None:
+    reader, runs = Reader(store), []
+    for seed, engine, imported in ((0, "1", False), (1, "2", False), (2, "1", True), (3, "2", True)):
+        config = tiny(seed=seed)
+        opened = stories.opened().model_copy(update={"config": config, "versions": {"engine": engine}})
+        claim = stories.written(store, [opened, *stories.COMPLETE[1:]], config)
+        claim.finish("complete")
+        key = config.key() if imported else f"of engine {engine}"
+        record = store._change(claim.run, imported=imported, key=key)
+        runs.append((config, reader.finished(record), reader.note(record)))
+    assert [note for *_, note in runs] == [
+        "earlier version, engine 1",
+        "earlier version, engine 2",
+        "imported, engine 1",
+        "imported, engine 2",
+    ]
+    assert len(comparisons.fold_seeds(runs)) == 4
+    current = store.record(stories.told(store, tiny(seed=4), ROWS["joint"]))
+    assert reader.note(current) == ""
+
+
 def test_learning_curves_are_means_over_seeds(store: Store) -> None:
     experiment = questions.named("starts", seeds=2)
     arm = experiment.arms[0]

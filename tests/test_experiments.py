@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from labcore import cli, experiments, measures, presets, questions
+from labcore import cli, experiments, measures, presets, questions, verdicts
 from labcore.configs import RunConfig, parse
 from labcore.experiments import Arm, Experiment, Reader
 from labcore.measures import CurvePoint, Difference, Spread
@@ -191,6 +191,12 @@ def test_the_words_of_the_table_come_from_the_figures(store: Store) -> None:
     assert [cell.agrees for cell in cells["lwf"]] == [None] * 6
 
 
+def test_every_mark_of_the_literature_can_be_measured() -> None:
+    for method, verdict in verdicts.VERDICTS.items():
+        for rule, mark in zip(questions.RULES, verdict.marks, strict=True):
+            assert mark in {mark for _, mark, _ in rule.words}, (method, rule.criterion)
+
+
 def test_every_named_experiment_can_be_made_and_told_of_nothing(store: Store) -> None:
     for name, named in questions.NAMED.items():
         experiment = questions.named(name)
@@ -225,6 +231,8 @@ def test_an_unknown_experiment_is_bad_input_with_the_list(capsys: pytest.Capture
         (["q1", "--preset", "nope"], "allowed: story"),
         (["q1", "--seeds", "9"], "from 1 to 5"),
         (["q1", "--seeds", "two"], "from 1 to 5"),
+        (["q1", "--seeds", "²"], "from 1 to 5"),
+        (["q1", "--seeds", "9" * 5000], "from 1 to 5"),
         (["starts", "--preset", "quick"], "takes no preset"),
     ):
         assert cli.main(["experiment", *arguments, "--json"]) == 2

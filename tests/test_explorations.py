@@ -201,6 +201,26 @@ def test_the_budget_of_minutes_counts_training_that_was_done(store: Store) -> No
     assert record.ended == "The budget of 0.1 minutes is used." and len(record.asked) < 5
 
 
+def test_the_budget_of_minutes_counts_runs_that_stopped_or_failed(store: Store) -> None:
+    exploration = explored(STRENGTH, minutes=0.02)
+    before, *_ = [exploration.arm(values).seeded(0) for values in exploration.grid()]
+    stories.written(store, stories.FIRST, before).finish("stopped")
+    name = explorations.create(store, exploration)
+    explorations.advance(store, Reader(store))
+    record, findings = look(store, name)
+    assert record.spent(findings) == 0
+    ((run,),) = [[cell.record.run] for cell in findings.cells if cell.record]
+    for state in ("stopped", "failed"):
+        store.resume(run)
+        claim = store.claim_run(run)
+        for event in stories.FIRST:
+            claim.append(event)
+        claim.finish(state)  # type: ignore[arg-type]
+        assert record.spent(look(store, name)[1]) == pytest.approx(1.5)  # 1 s of training, 0.5 s of measuring
+    explorations.advance(store, Reader(store))
+    assert explorations.read(store, name).ended == "The budget of 0.02 minutes is used."
+
+
 def test_stopped_asks_for_nothing_and_goes_on_where_it_was(store: Store) -> None:
     name = explorations.create(store, explored(STRENGTH))
     explorations.advance(store, Reader(store))

@@ -149,6 +149,17 @@ def test_the_gauge_counts_whole_weights(tmp_path: Path) -> None:
     assert "63 %" in map_figures.gauge(info, seen.titles)
 
 
+def test_a_last_job_that_is_not_pruned_leaves_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = told(tmp_path)
+    monkeypatch.setattr(Book, "read", lambda *_: np.array([[0, 50, 58], [-1, -1, -1]], np.int32))
+    for prune_last, expected in ((True, (False, 5)), (False, (True, 0))):
+        config = tiny("packnet", method__prune_last=prune_last)
+        assert seen.fold.started is not None
+        seen.fold.started = seen.fold.started.model_copy(update={"config": config})
+        info = map_figures.capacity_info(seen, 0.5)
+        assert info is not None and (info.pruned, info.more) == expected
+
+
 # ---- the page -------------------------------------------------------------------------------------------------------
 
 

@@ -244,11 +244,55 @@ time.sleep(60)
         assert (claim.run, claim.record.attempt) == (run, 2)
 
 
+def lose(store: Store, run: str) -> None:
+    """As if its worker had been killed."""
+    store._change(run, owner=Process(pid=2**22 + 5, created=1.0))
+
+
+def test_a_run_that_ends_its_workers_fails_at_last_and_the_next_is_taken(store: Store) -> None:
+    run, other = store.submit(tiny()).run, store.submit(tiny(seed=1)).run
+    for attempt in (1, 2, 3):
+        claim = store.claim("cpu")
+        assert claim is not None and (claim.run, claim.record.attempt) == (run, attempt)
+        lose(store, run)
+        claim.release()
+    claim = store.claim("cpu")
+    assert claim is not None and claim.run == other
+    record = store.record(run)
+    assert record.state == "failed" and "training.batch_size" in (record.error or "")
+    assert store.tail(run)[0][-1].event == "run_ended"
+    store.resume(run)  # a person may try again, as often as before
+    for _ in (1, 2, 3):
+        claim = store.claim("cpu")
+        assert claim is not None and claim.run == run
+        lose(store, run)
+        claim.release()
+
+
+def test_a_run_that_gets_further_may_lose_any_number_of_workers(store: Store) -> None:
+    run = store.submit(tiny()).run
+    for attempt in range(1, 8):
+        claim = store.claim("cpu")
+        assert claim is not None and claim.record.attempt == attempt
+        (claim.folder / "checkpoint.safetensors").write_bytes(b"")
+        os.utime(claim.folder / "checkpoint.safetensors", (attempt, attempt))
+        lose(store, run)
+        claim.release()
+
+
 def test_a_process_is_told_from_a_later_one_of_its_number() -> None:
     me = Process.me()
     assert me.alive
     assert not Process(pid=me.pid, created=me.created - 100).alive
     assert not Process(pid=2**22 + 1, created=0).alive
+
+
+def test_only_numbers_are_stages(store: Store) -> None:
+    run = store.submit(tiny()).run
+    for name in ("1", "12", "²", "x"):
+        store.stage_folder(run, 1).with_name(name).mkdir(parents=True)
+        (store.stage_folder(run, 1).with_name(name) / "network.safetensors").touch()
+    assert store.stages_stored(run) == [1, 12]
 
 
 def test_a_configuration_that_cannot_be_read_is_said(store: Store) -> None:

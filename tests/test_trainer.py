@@ -6,7 +6,7 @@ import torch
 
 from labcore import batches, checkpoints, hardware, presets, trainer
 from labcore.configs import ConfigError, parse
-from labcore.events import Evaluated, PhaseStarted, RunEnded
+from labcore.events import Evaluated, Event, PhaseStarted, RunEnded, RunStarted, Warned
 from labcore.network import Network
 from labcore.results import fold
 from labcore.streams import stream
@@ -110,7 +110,25 @@ def test_a_checkpoint_that_cannot_be_read_is_none(tmp_path: Path, content: bytes
     path = tmp_path / "checkpoint"
     path.write_bytes(content)
     assert checkpoints.load(path, "key") is None
-    assert ended(tiny(), checkpoint=path).state == "complete"
+    events = list(trainer.train(tiny(), checkpoint=path))
+    assert isinstance(events[0], RunStarted) and events[0].resumed_from_step is None
+    (warned,) = [event.text for event in events if isinstance(event, Warned)]
+    assert warned.startswith("The checkpoint could not be read")
+    assert events[-1].event == "run_ended" and events[-1].state == "complete"
+
+
+def test_where_the_newest_checkpoint_is_cut_short_the_run_goes_on_from_the_one_before(tmp_path: Path) -> None:
+    path, told = tmp_path / "checkpoint", list[Event]()
+    for event in trainer.train(tiny(), checkpoint=path, checkpoint_seconds=0):
+        told.append(event)
+        if event.step >= 13:
+            break
+    path.write_bytes(path.read_bytes()[:-100])
+    told += trainer.train(tiny(), checkpoint=path)
+    (opened,) = [event for event in told if isinstance(event, RunStarted) and event.resumed_from_step is not None]
+    assert opened.resumed_from_step is not None and 0 < opened.resumed_from_step < 13
+    assert any("the one before" in event.text for event in told if isinstance(event, Warned))
+    assert fold(told).losses == fold(trainer.train(tiny())).losses
 
 
 def test_a_checkpoint_of_another_run_is_none(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from labcore import worker
+from labcore import estimates, worker
 from labcore.configs import RunConfig
 from labcore.events import Event, RunStarted, StageStarted, StepLogged
 from labcore.store import Claim, Store
@@ -34,14 +34,23 @@ def start_worker(*arguments: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-m", "labcore", "worker", "--device", "cpu", *arguments], cwd=ROOT)
 
 
-def longer(**changes: Any) -> RunConfig:
+def longer(method: str = "separate_copies") -> RunConfig:
     """A run of some seconds, so that there is a middle to be killed in."""
     tasks = [{"name": "digits", "images_per_class": 60}, {"name": "fashion", "images_per_class": 40}]
-    return tiny("separate_copies", tasks=tasks, training__epochs=8, **changes)
+    return tiny(method, tasks=tasks, training__epochs=8)
 
 
-def test_killed_in_the_middle_it_goes_on_by_itself_and_ends_bit_for_bit_the_same(store: Store) -> None:
-    run = store.submit(longer()).run
+def stage_arrays(store: Store, run: str, stage: int) -> dict[str, torch.Tensor]:
+    return {
+        name: value
+        for path in store.stage_folder(run, stage).glob("*.safetensors")
+        for name, value in load_file(path).items()
+    }
+
+
+@pytest.mark.parametrize("method", ["separate_copies", "packnet", "ewc"])
+def test_killed_in_the_middle_it_goes_on_by_itself_and_ends_bit_for_bit_the_same(store: Store, method: str) -> None:
+    run = store.submit(longer(method)).run
     victim = start_worker("--checkpoint-seconds", "0.1")
     try:
         until(lambda: (store.folder(run) / "checkpoint.safetensors").exists())
@@ -60,10 +69,10 @@ def test_killed_in_the_middle_it_goes_on_by_itself_and_ends_bit_for_bit_the_same
     assert starts[1].resumed_from_step is not None
     assert starts[1].resumed_from_step > 0
 
-    whole = store.submit(longer(), use_cache=False).run
+    whole = store.submit(longer(method), use_cache=False).run
     worker.run_claim(store.claim_run(whole), "cpu")
     for stage in (1, 2):
-        killed, never = (load_file(store.stage_folder(r, stage) / "network.safetensors") for r in (run, whole))
+        killed, never = (stage_arrays(store, r, stage) for r in (run, whole))
         assert killed.keys() == never.keys()
         assert all(torch.equal(killed[name], never[name]) for name in never)
     assert store.result(run).accuracy_matrix == store.result(whole).accuracy_matrix
@@ -131,6 +140,13 @@ def breaking(error: Exception) -> worker.Train:
         (OSError(errno.ENOSPC, "No space left on device"), "disk is full"),
         (OSError(errno.EIO, "Input/output error"), "Input/output error"),
         (ValueError("odd\nthing"), "ValueError: odd thing"),
+        (ValueError("odd"), "workers/worker.log"),
+        (MemoryError(), "smaller training.batch_size or backbone.image_size"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB."), "not enough memory"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+            "not enough memory",
+        ),
     ],
 )
 def test_whatever_goes_wrong_is_the_runs_and_not_the_workers(store: Store, error: Exception, said: str) -> None:
@@ -144,6 +160,12 @@ def test_whatever_goes_wrong_is_the_runs_and_not_the_workers(store: Store, error
     assert "\n" not in record.error
     assert store.result(before).state == "complete"
     assert store.result(run).error == record.error
+
+
+def test_a_configuration_that_cannot_be_read_ends_no_worker(store: Store) -> None:
+    run = store.submit(tiny()).run
+    (store.folder(run) / "config.json").write_text("{}")
+    assert worker.run_claim(store.claim_run(run), "cpu").state == "failed"
 
 
 def test_a_disk_that_is_full_while_appending_fails_the_run_cleanly(
@@ -193,6 +215,18 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
         assert store.result(before).state == "complete"
     finally:
         subprocess.run(["umount", "--lazy", str(disk)], check=False)
+
+
+def test_a_speed_that_cannot_be_measured_ends_no_worker(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(*arguments: Any) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr("labcore.speed.measure", breaks)
+    estimates.wish(store, "cpu", tiny())
+    wish = estimates.next_wish(store, "cpu")
+    assert wish is not None
+    worker._measure_speed(store, "cpu", wish, lambda: False)
+    assert estimates.next_wish(store, "cpu") is None
 
 
 def test_a_worker_is_started_once_and_outlives_its_starter(store: Store) -> None:

@@ -119,19 +119,14 @@ def choose_and_show() -> None:
     members = []
     for run in chosen:
         with contextlib.suppress(UnknownRun):  # deleted just now
-            members.append((here[run][1], lab.reader().finished(here[run][0]), _note(here[run][0])))
+            record, config = here[run]
+            members.append((config, lab.reader().finished(record), lab.reader().note(record)))
     if not members:
         st.caption("Choose runs above; those that differ by seed alone are folded into mean ± sd.")
         return
     groups = comparisons.fold_seeds(members, unfold=unfold)
     st.markdown(comparisons.differences_line(list({group.name: group.config for group in groups}.values())))
     charts(groups, "chosen", (tuple(chosen), unfold))
-
-
-def _note(record: RunRecord) -> str:
-    if record.imported:
-        return "imported"
-    return "" if lab.reader().is_current(record) else "earlier version"
 
 
 def _alike(here: dict[str, tuple[RunRecord, RunConfig]]) -> list[str]:
@@ -142,7 +137,9 @@ def _alike(here: dict[str, tuple[RunRecord, RunConfig]]) -> list[str]:
 
 def _label(run: str, here: dict[str, tuple[RunRecord, RunConfig]], names: dict[str, str]) -> str:
     record, config = here[run]
-    note = _note(record)
+    note = ""
+    with contextlib.suppress(UnknownRun):  # deleted just now
+        note = lab.reader().note(record)
     parts = [
         names.get(run) or METHOD_TITLES[config.method.name],
         "→".join(config.task_names),

@@ -1,10 +1,12 @@
 """The article's questions and its opening: why it is asked, one button, and the answer with its spread."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import streamlit as st
 
 from labcore import comparisons, questions
+from labcore.comparisons import Group
 from labcore.experiments import Experiment, Findings
 from labcore.questions import NAMED, RECYCLE_LEVEL, STARTS_LEVEL
 from pages.parts import experiment_bar, lab, live_plot
@@ -144,3 +146,14 @@ def draw(name: str, findings: Findings) -> None:
         found = comparisons.matrices_info(groups)
         height = 20 + 210 * comparisons.panel_rows(len(findings.experiment.arms))
         live_plot.draw(lambda: comparisons.matrices(found), f"ask-matrices-{name}", height, version=version)
+        _inside(groups)
+
+
+def _inside(groups: Sequence[Group]) -> None:
+    """For each arm the way into the first of its finished runs, laid out as the matrices are."""
+    st.markdown("**See inside** (the weights of one run each, and what became of them)")
+    places = st.columns(comparisons.PANELS_A_ROW)
+    for number, group in enumerate(groups):
+        places[number % len(places)].page_link(
+            "pages/inside.py", label=group.name, icon=":material/layers:", query_params={"run": group.runs[0].run}
+        )

@@ -12,6 +12,7 @@ from pages.parts import lab, measured_table
 
 PICTURES = {"no": "No, they are gone", "yes": "Yes"}
 CHANGE = {"not at all": "Not at all", "a little": "A little", "freely": "Freely"}
+MOST_MORE = 20
 MEMORY = {"1.5": "About one network", "4": "A few networks", "any": "As much as it takes"}
 
 
@@ -37,8 +38,9 @@ def show() -> None:
         pictures = _ask("1. May I keep the old jobs' pictures?", "pictures", PICTURES, "no")
         change = _ask("2. May the old skills change?", "change", CHANGE, "a little")
         memory = _ask("3. How much memory is there?", "memory", MEMORY, "4")
-        given = st.query_params.get("more", "2")
-        more = st.slider("… and how many more jobs will come?", 0, 20, min(20, int(given)) if given.isdigit() else 2)
+        counts = {str(count): count for count in range(MOST_MORE + 1)}
+        given = counts.get(st.query_params.get("more", ""), 2)
+        more = st.slider("… and how many more jobs will come?", 0, MOST_MORE, given)
         st.query_params["more"] = str(more)
     wish = Wish(pictures == "yes", change, None if memory == "any" else float(memory), more)  # type: ignore[arg-type]
     with right:

@@ -36,6 +36,7 @@ _LITE0 = {"name": "efficientnet_lite0", "start": "pretrained", "image_size": 64,
 # PackNet retrains in many small steps; Piggyback's scores travel by steps, not by large ones.
 _STORY: dict[str, dict[str, Any]] = {
     "feature_extraction": {"training.epochs": 100},
+    "lwf": {"method.strength": 0.5, "method.temperature": 4.0},
     "ewc": {"method.strength": 1e4},
     "packnet": {"training.batch_size": 16, "backbone.norm": "affine_per_task"},
     "piggyback": {"training.epochs": 8, "training.batch_size": 16, "backbone.norm": "affine_per_task"},

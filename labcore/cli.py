@@ -31,7 +31,7 @@ from labcore.configs import (
 )
 from labcore.events import Downloading, Evaluated, Event, RunEnded, RunStarted, StageEnded, StageStarted, to_line
 from labcore.map_files import DETAILS, Detail
-from labcore.presets import DEFAULT_METHOD, PRESETS, preset_data, with_backbone
+from labcore.presets import DEFAULT_METHOD, PRESETS, preset_data, with_backbone, with_tasks
 from labcore.results import RunResult
 from labcore.store import Busy, RunRecord, Store, StoreError, UnknownRun
 
@@ -100,7 +100,8 @@ def _parser() -> argparse.ArgumentParser:
             _add_maps(sub, default="none" if name == "sweep" else "all")
     sub = add("experiment", _experiment, "train what is missing of a named experiment here, and print its figures")
     sub.add_argument("experiment", metavar="NAME", help=", ".join(questions.NAMED))
-    sub.add_argument("--preset", help=f"the jobs: {', '.join(PRESETS)}")
+    sub.add_argument("--preset", help=f"the jobs, and how they are learnt: {', '.join(PRESETS)}")
+    sub.add_argument("--tasks", metavar="A,B,C", help="table: other jobs, learnt as the preset's are")
     sub.add_argument("--seeds", metavar="N", help=f"how many seeds, 1 to {experiments.MOST_SEEDS}")
     sub.add_argument("--device", default="auto", help="auto, cpu, cuda:0, …")
     _add_checkpoint_seconds(sub)
@@ -178,6 +179,10 @@ def read_sweep(options: argparse.Namespace) -> list[tuple[dict[str, Any], RunCon
     return found
 
 
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split(",")) if text else ()
+
+
 def _read_data(options: argparse.Namespace) -> dict[str, Any]:
     if options.config is not None and options.preset is not None:
         raise ConfigError("Give a configuration file or --preset, not both.")
@@ -193,9 +198,7 @@ def _read_data(options: argparse.Namespace) -> dict[str, Any]:
     if options.backbone is not None:
         with_backbone(data, options.backbone)
     if options.tasks is not None:
-        limits = {task["name"]: task for task in data.get("tasks", []) if isinstance(task, dict) and "name" in task}
-        names = options.tasks.split(",") if options.tasks else []
-        data["tasks"] = [dict(limits.get(name, {"name": name})) for name in names]
+        with_tasks(data, _names(options.tasks))
     if options.seed is not None:
         data["seed"] = _json_or_text(options.seed)
     for setting in options.settings:
@@ -310,7 +313,8 @@ def _experiment(options: argparse.Namespace) -> int:
     if options.seeds not in counts:
         raise ConfigError(f"--seeds is {options.seeds!r}; it must be from 1 to {experiments.MOST_SEEDS}.")
     count = counts[options.seeds]
-    experiment = questions.named(options.experiment, options.preset, count)
+    jobs = None if options.tasks is None else _names(options.tasks)
+    experiment = questions.named(options.experiment, options.preset, count, jobs)
     seconds, store = _checkpoint_seconds(options), Store()
     reader, stop = experiments.Reader(store), threading.Event()
     from labcore.hardware import pick_device, prepare

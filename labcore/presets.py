@@ -6,6 +6,7 @@ batch size and norm. What is a method's own was searched for validation accuracy
 (docs/performance.md tells them all, and where something else had a say).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,6 +123,12 @@ def preset_data(name: str, method: str = DEFAULT_METHOD) -> dict[str, Any]:
 def preset(name: str, method: str = DEFAULT_METHOD) -> RunConfig:
     """A preset's configuration for a method. Raises ConfigError for unknown names."""
     return parse(preset_data(name, method))
+
+
+def with_tasks(data: dict[str, Any], names: Sequence[str]) -> None:
+    """Other tasks for plain data, in place; those that it had keep their number of images."""
+    had = {task["name"]: task for task in data.get("tasks", []) if isinstance(task, dict) and "name" in task}
+    data["tasks"] = [dict(had.get(name, {"name": name})) for name in names]
 
 
 def with_backbone(data: dict[str, Any], name: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from labcore.configs import BACKBONES, METHOD_TITLES, METHODS, ConfigError, parse
 from labcore.experiments import Arm, Experiment, Findings, arm_of, take_seeds
 from labcore.measures import MEASURES, Difference, Spread, percents, with_sd
-from labcore.presets import PRESETS, preset, preset_data
+from labcore.presets import PRESETS, preset_data, with_tasks
 from labcore.verdicts import CRITERIA, VERDICTS, Mark
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -20,13 +20,14 @@ from labcore.verdicts import CRITERIA, VERDICTS, Mark
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def table(preset_name: str, seeds: int) -> Experiment:
-    """Every method on a preset's sequence."""
-    arms = [
-        Arm(title, preset(preset_name, name), (("method.name", name),))
-        for name, title in METHOD_TITLES.items()
-        if name in METHODS
-    ]
+def table(preset_name: str, seeds: int, jobs: tuple[str, ...] | None = None) -> Experiment:
+    """Every method on a preset's sequence, or on other jobs as the preset teaches its own. Raises ConfigError."""
+    arms = []
+    for name in METHODS:
+        data = preset_data(preset_name, name)
+        if jobs is not None:
+            with_tasks(data, jobs)
+        arms.append(Arm(METHOD_TITLES[name], parse(data), (("method.name", name),)))
     return Experiment("table", "The article's table, measured", tuple(arms), take_seeds(seeds), _tell_table)
 
 
@@ -468,16 +469,24 @@ NAMED: dict[str, Named] = {
 
 
 @lru_cache(maxsize=64)
-def named(name: str, preset_name: str | None = None, seeds: int | None = None) -> Experiment:
-    """The experiment of this name, with its own preset and number of seeds where none is given. Raises ConfigError."""
+def named(
+    name: str, preset_name: str | None = None, seeds: int | None = None, jobs: tuple[str, ...] | None = None
+) -> Experiment:
+    """The experiment of this name, with its own preset and number of seeds where none is given. Raises ConfigError.
+
+    `jobs`: other tasks than the preset's, for the table.
+    """
     if name not in NAMED:
         raise ConfigError(f"experiment is {name!r}; allowed: {', '.join(NAMED)}.")
     found = NAMED[name]
     count = found.seeds if seeds is None else seeds
+    if jobs is not None and name != "table":
+        raise ConfigError(f"{name} has its own jobs; only the table takes others.")
     if found.preset is None:
         if preset_name is not None:
             raise ConfigError(f"{name} brings its own jobs; it takes no preset.")
         return found.make(count)
     if preset_name is not None and preset_name not in PRESETS:
         raise ConfigError(f"preset is {preset_name!r}; allowed: {', '.join(PRESETS)}.")
-    return found.make(preset_name or found.preset, count)
+    arguments = (preset_name or found.preset, count)
+    return found.make(*arguments) if jobs is None else table(*arguments, jobs)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from labcore import cli, experiments, measures, presets, questions, verdicts
-from labcore.configs import RunConfig, parse
+from labcore.configs import ConfigError, RunConfig, parse
 from labcore.experiments import Arm, Experiment, Reader
 from labcore.measures import CurvePoint, Difference, Spread
 from labcore.store import Process, Store
@@ -162,6 +162,16 @@ def test_a_curve_crosses_a_level_between_its_points() -> None:
     assert measures.crossing(curve, 0.95) is None
     assert measures.crossing([], 0.5) is None
     assert measures.crossing(curve, 0.0) == (0, 0)
+
+
+def test_the_table_takes_other_jobs_and_nothing_else_does() -> None:
+    experiment = questions.named("table", "story", 1, ("fans", "digits"))
+    assert {tuple(arm.config.task_names) for arm in experiment.arms} == {("fans", "digits")}
+    assert experiment.arms[0].config.training == presets.preset("story", "feature_extraction").training
+    with pytest.raises(ConfigError, match="q1 has its own jobs"):
+        questions.named("q1", "quick", 1, ("fans",))
+    with pytest.raises(ConfigError, match="nonsense"):
+        questions.named("table", "quick", 1, ("nonsense",))
 
 
 def test_the_words_of_the_table_come_from_the_figures(store: Store) -> None:

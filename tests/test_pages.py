@@ -604,6 +604,19 @@ def test_the_table_fills_and_goes_on(store: Store) -> None:
     assert len(store.active()) == 12
 
 
+def test_the_table_is_measured_on_jobs_of_ones_own(store: Store) -> None:
+    test = app("compare", preset="quick", tasks="hotdogs,nonsense,digits", seeds="1")
+    assert test.multiselect(key="table-jobs-quick").value == ["hotdogs", "digits"]
+    assert test.query_params["tasks"] == "hotdogs,digits"
+    button(test, "Measure all eight").click().run()  # type: ignore[attr-defined]
+    assert {tuple(store.config(record.run).task_names) for record in store.active()} == {("hotdogs", "digits")}
+    assert {store.config(record.run).tasks[1].images_per_class for record in store.active()} == {68}, "the preset's"
+    test.multiselect(key="table-jobs-quick").set_value([]).run()
+    assert "tasks" not in test.query_params and "0 of 8 runs measured" in text(test)
+    which = app("compare", view="which", preset="quick", tasks="hotdogs,digits")
+    assert which.query_params["tasks"] == "hotdogs,digits"
+
+
 def test_a_failed_method_is_named_and_the_others_stay(store: Store) -> None:
     measured(store, "fine_tuning")
     claim = store.claim_run(store.submit(presets.preset("quick", "ewc")).run)

@@ -4,9 +4,9 @@ import html
 
 import streamlit as st
 
-from labcore import questions
+from labcore import questions, tasks
 from labcore.comparisons import groups_of
-from labcore.configs import METHOD_TITLES
+from labcore.configs import METHOD_TITLES, ConfigError
 from labcore.experiments import MOST_SEEDS, Arm, Experiment, Findings
 from labcore.presets import PRESETS
 from labcore.questions import NAMED, TableCell
@@ -15,19 +15,42 @@ from pages.parts import comparison, experiment_bar, lab, runs
 COLUMNS = ("new job", "old jobs", "time to learn", "time to answer", "memory", "old pictures")
 
 
-def asked() -> tuple[str, int]:
-    """The preset and the number of seeds of the address, where it names such; else the story and one."""
-    preset, seeds = st.query_params.get("preset", "story"), st.query_params.get("seeds", "1")
+def asked() -> tuple[str, tuple[str, ...], int]:
+    """Preset, jobs and number of seeds of the address, where it names such; else the story, its jobs, and one."""
+    query = st.query_params
+    preset = query.get("preset", "story") if query.get("preset") in PRESETS else "story"
+    own = jobs_of(preset)
+    known = {*tasks.ALL, *own}
+    jobs = tuple(name for name in query.get("tasks", "").split(",") if name in known) or own
     counts = {str(count): count for count in range(1, MOST_SEEDS + 1)}
-    return preset if preset in PRESETS else "story", counts.get(seeds, 1)
+    return preset, jobs, counts.get(query.get("seeds", "1"), 1)
 
 
-def chosen() -> tuple[str, int]:
-    """The preset and the number of seeds, from the address; widgets change both."""
-    first, count = asked()
-    left, right = st.columns([3, 1])
+def jobs_of(preset: str) -> tuple[str, ...]:
+    """The preset's own."""
+    return tuple(task["name"] for task in PRESETS[preset].base["tasks"])
+
+
+def remember(preset: str, jobs: tuple[str, ...], seeds: int) -> None:
+    """Write them into the address; jobs only where they are others than the preset's."""
+    st.query_params.update(preset=preset, seeds=str(seeds))
+    if jobs != jobs_of(preset):
+        st.query_params["tasks"] = ",".join(jobs)
+    else:
+        st.query_params.pop("tasks", None)
+
+
+def experiment_of(preset: str, jobs: tuple[str, ...], seeds: int) -> Experiment:
+    """The table. Raises ConfigError where a method cannot learn these jobs."""
+    return questions.named("table", preset, seeds, None if jobs == jobs_of(preset) else jobs)
+
+
+def chosen() -> tuple[str, tuple[str, ...], int]:
+    """Preset, jobs and number of seeds, from the address; widgets change them."""
+    first, before, count = asked()
+    left, middle, right = st.columns([1.6, 2.2, 1.1], vertical_alignment="bottom")
     preset = left.segmented_control(
-        "Jobs (preset)",
+        "Preset",
         list(PRESETS),
         default=first,
         format_func=lambda name: PRESETS[name].title,
@@ -42,8 +65,18 @@ def chosen() -> tuple[str, int]:
         help="Each run again with other random numbers: what differs between them is chance.",
     )
     preset, seeds = preset or first, seeds or count
-    st.query_params.update(preset=preset, seeds=str(seeds))
-    return preset, seeds
+    default = before if preset == first else jobs_of(preset)
+    jobs = middle.multiselect(
+        "Jobs, in this order",
+        list(dict.fromkeys([*default, *jobs_of(preset), *tasks.ALL])),
+        default=default,
+        format_func=lambda name: tasks.describe(name).title,
+        key=f"table-jobs-{preset}",
+        help="Those of the preset, or others that are taught in the same way.",
+    )
+    found = preset, tuple(jobs) or jobs_of(preset), seeds
+    remember(*found)
+    return found
 
 
 def show() -> None:
@@ -51,8 +84,11 @@ def show() -> None:
     head, action = st.columns([4, 1], vertical_alignment="center")
     head.title("Which way keeps what it knew?", anchor=False)
     st.write(f"{NAMED['table'].question} Press the button, and it fills in as they learn; leave whenever you like.")
-    preset, seeds = chosen()
-    experiment = questions.named("table", preset, seeds)
+    try:
+        experiment = experiment_of(*chosen())
+    except ConfigError as error:
+        st.error(str(error), icon=":material/error:")
+        return
     live = lab.reader().look(experiment).live
     with action:
         experiment_bar.button(experiment, "Measure all eight", live)

@@ -4,9 +4,10 @@ import html
 
 import streamlit as st
 
-from labcore import advice, questions
+from labcore import advice
 from labcore.advice import Wish
 from labcore.comparisons import groups_of
+from labcore.configs import ConfigError
 from labcore.presets import PRESETS
 from pages.parts import lab, measured_table
 
@@ -19,19 +20,25 @@ MEMORY = {"1.5": "About one network", "4": "A few networks", "any": "As much as 
 def show() -> None:
     """Questions left, ranking right."""
     st.title("Which should I use?", anchor=False)
-    preset, seeds = measured_table.asked()
+    first, jobs, seeds = measured_table.asked()
     preset = (
         st.segmented_control(
             "Measured on",
             list(PRESETS),
-            default=preset,
+            default=first,
             format_func=lambda name: PRESETS[name].title,
             key="which-preset",
         )
-        or preset
+        or first
     )
-    experiment = questions.named("table", preset, seeds)
-    st.query_params.update(preset=preset)
+    if preset != first:
+        jobs = measured_table.jobs_of(preset)
+    measured_table.remember(preset, jobs, seeds)
+    try:
+        experiment = measured_table.experiment_of(preset, jobs, seeds)
+    except ConfigError as error:
+        st.error(str(error), icon=":material/error:")
+        return
     groups = groups_of(lab.reader().look(experiment))
     left, right = st.columns([1, 1.4], gap="large")
     with left:

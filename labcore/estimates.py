@@ -76,18 +76,18 @@ def known(store: Store, device: str, config: RunConfig) -> Speed | None:
     """
     path = _path(store, device, config.backbone.name, config.backbone.image_size)
     try:
-        changed = path.stat().st_mtime_ns
-        speed = _read(path, changed)
+        found = path.stat()
+        speed = _read(path, found.st_mtime_ns, found.st_ino)
     except (OSError, ValueError):  # not there, or not one of this version
         _wish(path)
         return None
-    if speed.disturbed and time.time() - changed / 1e9 > _MEASURE_AGAIN:
+    if speed.disturbed and time.time() - found.st_mtime > _MEASURE_AGAIN:
         _wish(path)
     return speed
 
 
 @functools.lru_cache(maxsize=64)
-def _read(path: Path, changed: int) -> Speed:
+def _read(path: Path, changed: int, inode: int) -> Speed:
     """A page asks every second: the file is read once for each time that it changed. Raises OSError, ValueError."""
     return Speed.model_validate_json(path.read_bytes())
 

@@ -454,6 +454,10 @@ class Reader:
             self._seconds[place] = estimates.estimate(config, speed).seconds
         return self._seconds[place]
 
+    def speeds(self, findings: Findings, device: str) -> set[estimates.Speed | None]:
+        """What the time of its unfinished runs is estimated from; None among them: not measured yet, but wished for."""
+        return {estimates.known(self.store, device, cell.config) for cell in findings.cells if not cell.finished}
+
     def seconds_left(self, findings: Findings, device: str, progress: Mapping[str, float]) -> float | None:
         """To the end of what is not complete; `progress` by run, 0 to 1. None while a speed is not known.
 

@@ -6,6 +6,7 @@ import streamlit as st
 
 from labcore import estimates, tasks, worker
 from labcore.configs import BACKBONES, ConfigError, RunConfig, parse
+from labcore.estimates import Speed
 from labcore.presets import PRESETS
 from labcore.store import StoreError
 from pages.parts import config_form, lab, method_cards, stages
@@ -90,10 +91,22 @@ def cost_ahead(config: RunConfig) -> None:
     if speed is None:
         measuring(config, device)
         return
-    found = estimates.estimate(config, speed)
     goes_on = " · goes on from where it stopped" if known is not None and not known.active else ""
-    busy = " while other programs were busy: it may be quicker" if speed.disturbed else ""
-    st.caption(f"≈ {lab.seconds(found.seconds)}, {lab.size(found.memory)}, estimated{busy}{goes_on}")
+    estimated(config, device, speed, goes_on)
+
+
+def estimated(config: RunConfig, device: str, speed: Speed, more: str) -> None:
+    """Seconds and memory; looked at again where the machine was busy when its speed was measured."""
+
+    @st.fragment(run_every=20 if speed.disturbed else None)
+    def now() -> None:
+        if estimates.known(lab.store(), device, config) != speed:
+            st.rerun()
+        found = estimates.estimate(config, speed)
+        busy = " while other programs were busy" if speed.disturbed else ""
+        st.caption(f"≈ {lab.seconds(found.seconds)}, {lab.size(found.memory)}, estimated{busy}{more}")
+
+    now()
 
 
 @st.fragment(run_every=1)

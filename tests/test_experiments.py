@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from labcore import cli, experiments, measures, presets, questions, verdicts
+from labcore import cli, estimates, experiments, measures, presets, questions, verdicts
 from labcore.configs import ConfigError, RunConfig, parse
+from labcore.estimates import Speed
 from labcore.experiments import Arm, Experiment, Reader
 from labcore.measures import CurvePoint, Difference, Spread
 from labcore.store import Process, Store
@@ -172,6 +173,26 @@ def test_the_table_takes_other_jobs_and_nothing_else_does() -> None:
         questions.named("q1", "quick", 1, ("fans",))
     with pytest.raises(ConfigError, match="nonsense"):
         questions.named("table", "quick", 1, ("nonsense",))
+
+
+def test_the_time_is_looked_at_again_while_the_speed_is_not_known_for_sure(store: Store) -> None:
+    experiment = questions.named("table", "quick", 1)
+    reader = experiments.Reader(store)
+    findings = reader.look(experiment)
+    assert reader.speeds(findings, "cpu") == {None}
+    assert reader.seconds_left(findings, "cpu", {}) is None
+    slow = Speed(
+        device="cpu", backbone="small_cnn", image_size=28, step_ms=10.0, image_ms=1.0, head_step_ms=2.0, forward_ms=0.5,
+        single_ms=1.0, activation_bytes=1000, features=128, weights=1000, others=0.9,
+    )  # fmt: skip
+    estimates.keep(store, slow)
+    assert reader.speeds(findings, "cpu") == {slow}
+    before = reader.seconds_left(findings, "cpu", {})
+    estimates.keep(store, slow.model_copy(update={"step_ms": 1.0, "others": 0.0}))
+    after = reader.seconds_left(findings, "cpu", {})
+    assert before is not None
+    assert after is not None
+    assert after < before, "a speed that was measured again counts at once"
 
 
 def test_the_words_of_the_table_come_from_the_figures(store: Store) -> None:

@@ -43,6 +43,16 @@ def button(experiment: Experiment, label: str, live: bool) -> None:
     now()
 
 
+def rhythm(findings: Findings) -> int | None:
+    """Seconds between two looks: one while runs are at work, more while the machine's speed is to be measured."""
+    if findings.live:
+        return 1
+    speeds = lab.reader().speeds(findings, lab.chosen_device())
+    if None in speeds:
+        return 2
+    return 20 if any(speed.disturbed for speed in speeds if speed) else None
+
+
 def _button(experiment: Experiment, findings: Findings, label: str) -> None:
     """Start, go on, or stop; nothing where all is done."""
     if findings.live:
@@ -75,8 +85,10 @@ def line(findings: Findings) -> None:
             time = "how long it takes is being measured"
         elif findings.live:
             time = f"≈ {lab.seconds(left)} left, estimated"
-        else:
+        elif rhythm(findings) is None:
             time = f"≈ {lab.seconds(left)}, estimated; less where runs share a beginning"
+        else:
+            time = f"≈ {lab.seconds(left)}, estimated while other programs were busy: it may be quicker"
         failed = len(findings.having("failed"))
         parts = [f"{done} of {_runs(total)} measured", time, f"{failed} failed" if failed else ""]
         words = " · ".join(part for part in parts if part)

@@ -92,7 +92,7 @@ def show() -> None:
     live = lab.reader().look(experiment).live
     with action:
         experiment_bar.button(experiment, "Measure all eight", live)
-    moving(experiment, live)
+    moving(experiment)
     with st.expander("How it is computed"):
         st.markdown(
             "The words come from the measured figures, means over seeds, by these rules:\n\n"
@@ -106,10 +106,11 @@ def show() -> None:
         )
 
 
-def moving(experiment: Experiment, live: bool) -> None:
+def moving(experiment: Experiment) -> None:
     """All that moves."""
+    every = experiment_bar.rhythm(lab.reader().look(experiment))
 
-    @st.fragment(run_every=1 if live else None)
+    @st.fragment(run_every=every)
     def now() -> None:
         findings = lab.reader().look(experiment)
         experiment_bar.line(findings)
@@ -124,7 +125,7 @@ def moving(experiment: Experiment, live: bool) -> None:
         groups = groups_of(findings)
         if groups:
             comparison.charts(groups, f"table-{experiment.arms[0].config.task_names}", findings.version)
-        if findings.live != live:
+        if experiment_bar.rhythm(findings) != every:
             st.rerun()
 
     now()

@@ -88,14 +88,16 @@ seed by seed; it is called *clear* beyond Student's 95 % interval, *likely* beyo
 def moving(name: str, experiment: Experiment, live: bool, action: st.delta_generator.DeltaGenerator) -> None:
     """All that moves: the button, how far it is, the answer."""
 
-    @st.fragment(run_every=1 if live else None)
+    every = experiment_bar.rhythm(lab.reader().look(experiment))
+
+    @st.fragment(run_every=every)
     def now() -> None:
         findings = lab.reader().look(experiment)
         experiment_bar.line(findings)
         answer(findings)
         draw(name, findings)
         experiment_bar.earlier_versions(findings)
-        if findings.live != live:
+        if experiment_bar.rhythm(findings) != every:
             st.rerun()
 
     with action:

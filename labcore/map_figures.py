@@ -247,9 +247,12 @@ def overview_info(seen: View, kind: str) -> Overview:
             if density is not None and density.shape[1:] == (len(layers),) and task <= len(density):
                 values[task - 1] = 100 * density[task - 1]
     else:
-        similar, names = seen.recent("cka"), seen.recent("block_names")
-        count = 0 if names is None else len(names)
-        columns = blocks = [] if names is None else [str(name) for name in names]
+        # Told at stage ends alone: before the first of them, a later one knows the blocks.
+        told = seen.book.last(seen.fold.maps, "block_names")
+        names = None if told is None else seen.book.read(told, "block_names")
+        similar = seen.recent("cka")
+        columns = blocks = list(dict.fromkeys(blocks)) if names is None else [str(name) for name in names]
+        count = len(columns)
         values = np.full((tasks, count), np.nan)
         if similar is not None and similar.shape[1] == count:
             values[: len(similar)] = similar[:tasks]
@@ -571,12 +574,19 @@ def filters_info(seen: View, layer: Layer, task: int) -> tuple[np.ndarray, np.nd
     return values, 100 * moved, np.add.reduceat(broke[row].astype(float), starts)
 
 
+_ABOVE = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
+
+
+def _titled(text: str) -> dict[str, Any]:
+    return {"title": {"text": text, "font": {"size": 12}}}
+
+
 def spring(groups: Sequence[tuple[str, np.ndarray, np.ndarray]], most: float | None = None) -> go.Figure:
     """Importance against drift, a point a filter; each run its own sign, as methods have no colours."""
-    figure = figure_base()
+    traces: list[BaseTraceType] = []
     for number, (name, importance, moved) in enumerate(groups):
         there = importance > 0
-        figure.add_trace(
+        traces.append(
             go.Scatter(
                 x=np.log10(importance[there]), y=moved[there], name=name, mode="markers",
                 marker={
@@ -586,13 +596,11 @@ def spring(groups: Sequence[tuple[str, np.ndarray, np.ndarray]], most: float | N
                 hovertemplate="importance 10^%{x:.1f}<br>moved %{y:.2g} %<extra></extra>",
             )
         )  # fmt: skip
-    figure.update_xaxes(title={"text": "importance of a filter (log₁₀)", "font": {"size": 12}})
-    figure.update_yaxes(title={"text": "moved, %", "font": {"size": 12}}, rangemode="tozero")
-    figure.update_layout(
-        margin={"l": 58, "r": 8, "t": 26, "b": 44}, showlegend=len(groups) > 1,
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+    return figure_base(
+        traces, margin={"l": 58, "r": 8, "t": 26, "b": 44}, showlegend=len(groups) > 1, legend=_ABOVE,
+        xaxis=_titled("importance of a filter (log₁₀)"),
+        yaxis={**_titled("moved, %"), "rangemode": "tozero"},
     )  # fmt: skip
-    return figure
 
 
 def strips_info(seen: View, layer: Layer, kind: str) -> dict[int, np.ndarray] | None:
@@ -616,24 +624,22 @@ def strips(seen: View, layer: Layer, kind: str, top: float) -> go.Figure | None:
     rows = strips_info(seen, layer, kind)
     if rows is None:
         return None
-    figure = figure_base()
+    traces: list[BaseTraceType] = []
     unit = "%" if kind == "drift" else "nats"
     for position, row in rows.items():
-        figure.add_trace(
+        traces.append(
             go.Scatter(
                 x=list(range(1, len(row) + 1)), y=row, mode="lines", name=f"since {seen.titles[position - 1]}",
                 line={"color": task_colour(position), "width": 1.5, "dash": task_dash(position), "shape": "hvh"},
                 hovertemplate=f"filter %{{x}}: %{{y:.2g}} {unit}<extra></extra>",
             )
         )  # fmt: skip
-    figure.update_xaxes(title={"text": "filters of this layer", "font": {"size": 12}})
     title = "moved, %" if kind == "drift" else "estimated extra loss, nats"
-    figure.update_yaxes(title={"text": title, "font": {"size": 12}}, range=[0, 1.05 * top or 1])
-    figure.update_layout(
-        margin={"l": 62, "r": 8, "t": 26, "b": 44}, showlegend=True,
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+    return figure_base(
+        traces, margin={"l": 62, "r": 8, "t": 26, "b": 44}, showlegend=True, legend=_ABOVE,
+        xaxis=_titled("filters of this layer"),
+        yaxis={**_titled(title), "range": [0, 1.05 * top or 1]},
     )  # fmt: skip
-    return figure
 
 
 def histogram(seen: View, place: int, task: int) -> go.Figure | None:
@@ -641,10 +647,11 @@ def histogram(seen: View, place: int, task: int) -> go.Figure | None:
     counts, edges, threshold = (seen.recent(name, task) for name in ("scores", "score_edges", "threshold"))
     if counts is None or edges is None or threshold is None or place >= len(counts):
         return None
-    figure, middles = figure_base(), (edges[1:] + edges[:-1]) / 2
+    traces: list[BaseTraceType] = []
+    middles, limit = (edges[1:] + edges[:-1]) / 2, 1000 * float(threshold)
     for on in (False, True):
         there = (middles > float(threshold)) == on
-        figure.add_trace(
+        traces.append(
             go.Bar(
                 x=1000 * middles[there], y=counts[place][there], name="on" if on else "off",
                 width=900 * float(edges[1] - edges[0]),
@@ -652,15 +659,19 @@ def histogram(seen: View, place: int, task: int) -> go.Figure | None:
                 hovertemplate="%{y:,} weights<extra></extra>",
             )
         )  # fmt: skip
-    figure.add_vline(x=1000 * float(threshold), line={"color": "#D8432E", "width": 2})
-    figure.add_annotation(
-        x=1000 * float(threshold), y=1, yref="paper", yanchor="bottom", text="threshold", showarrow=False,
-        font={"size": 12, "color": "#D8432E"},
+    return figure_base(
+        traces, margin={"l": 58, "r": 8, "t": 26, "b": 44}, showlegend=False, bargap=0,
+        xaxis=_titled("score of a weight, thousandths"),
+        yaxis={**_titled("weights (log)"), "type": "log", "dtick": 1},
+        shapes=[{
+            "type": "line", "x0": limit, "x1": limit, "y0": 0, "y1": 1, "yref": "paper",
+            "line": {"color": "#D8432E", "width": 2},
+        }],
+        annotations=[{
+            "x": limit, "y": 1, "yref": "paper", "yanchor": "bottom", "text": "threshold", "showarrow": False,
+            "font": {"size": 12, "color": "#D8432E"},
+        }],
     )  # fmt: skip
-    figure.update_xaxes(title={"text": "score of a weight, thousandths", "font": {"size": 12}})
-    figure.update_yaxes(title={"text": "weights (log)", "font": {"size": 12}}, type="log", dtick=1)
-    figure.update_layout(margin={"l": 58, "r": 8, "t": 26, "b": 44}, showlegend=False, bargap=0)
-    return figure
 
 
 def overlaps(seen: View, place: int | None) -> go.Figure | None:
@@ -669,35 +680,32 @@ def overlaps(seen: View, place: int | None) -> go.Figure | None:
     if values is None:
         return None
     table = values if place is None else values[place]
-    figure, count = figure_base(), len(seen.titles)
+    count = len(seen.titles)
     whole = np.full((count, count), np.nan)
     whole[: len(table), : len(table)] = 100 * table
     places = list(range(count))
-    figure.add_trace(
-        go.Heatmap(
-            x=places, y=places, z=whole, zmin=0, zmax=100, colorscale=SCALE, xgap=3, ygap=3, hoverongaps=False,
-            colorbar={
-                "thickness": 12, "tickvals": [0, 50, 100], "ticktext": ["0 %", "50 %", "100 %"], "outlinewidth": 0,
-            },
-            hovertemplate="%{z:.1f} % shared<extra></extra>",
-        )
+    heat = go.Heatmap(
+        x=places, y=places, z=whole, zmin=0, zmax=100, colorscale=SCALE, xgap=3, ygap=3, hoverongaps=False,
+        colorbar={
+            "thickness": 12, "tickvals": [0, 50, 100], "ticktext": ["0 %", "50 %", "100 %"], "outlinewidth": 0,
+        },
+        hovertemplate="%{z:.1f} % shared<extra></extra>",
     )  # fmt: skip
-    figure.update_layout(
-        annotations=[
-            {
-                "x": column, "y": row, "text": f"{share:.0f} %", "showarrow": False,
-                "font": {"size": 12, "color": "#1C2130" if share > 60 else "#FFFFFF"},
-            }
-            for (row, column), share in np.ndenumerate(whole)
-            if np.isfinite(share)
-        ]
-    )  # fmt: skip
+    shares = [
+        {
+            "x": column, "y": row, "text": f"{share:.0f} %", "showarrow": False,
+            "font": {"size": 12, "color": "#1C2130" if share > 60 else "#FFFFFF"},
+        }
+        for (row, column), share in np.ndenumerate(whole)
+        if np.isfinite(share)
+    ]  # fmt: skip
     names = [_labelled(position, title) for position, title in enumerate(seen.titles, 1)]
     short = [f"<span style='color:{task_colour(i + 1)}'>■</span> {i + 1}" for i in places]
-    figure.update_xaxes(tickvals=places, ticktext=short, range=[-0.5, count - 0.5], showgrid=False)
-    figure.update_yaxes(tickvals=places, ticktext=names, range=[count - 0.5, -0.5], showgrid=False)
-    figure.update_layout(margin={"l": 120, "r": 60, "t": 10, "b": 26})
-    return figure
+    return figure_base(
+        [heat], annotations=shares, margin={"l": 120, "r": 60, "t": 10, "b": 26},
+        xaxis={"tickvals": places, "ticktext": short, "range": [-0.5, count - 0.5], "showgrid": False},
+        yaxis={"tickvals": places, "ticktext": names, "range": [count - 0.5, -0.5], "showgrid": False},
+    )  # fmt: skip
 
 
 def similarity_over_stages(seen: View, block: int) -> go.Figure | None:
@@ -707,11 +715,12 @@ def similarity_over_stages(seen: View, block: int) -> go.Figure | None:
     known = [(stage, row) for stage, row in rows if row is not None and block < row.shape[1]]
     if not known:
         return None
-    figure, count = figure_base(), len(seen.titles)
+    traces: list[BaseTraceType] = []
+    count = len(seen.titles)
     for position in range(1, count + 1):
         points = [(stage, float(row[position - 1, block])) for stage, row in known if position <= len(row)]
         if points:
-            figure.add_trace(
+            traces.append(
                 go.Scatter(
                     x=[stage for stage, _ in points], y=[value for _, value in points], mode="lines+markers",
                     name=seen.titles[position - 1], marker={"size": 9},
@@ -719,16 +728,12 @@ def similarity_over_stages(seen: View, block: int) -> go.Figure | None:
                     hovertemplate="similarity %{y:.3f}<extra></extra>",
                 )
             )  # fmt: skip
-    figure.update_xaxes(
-        range=[0.7, count + 0.3], tickvals=list(range(1, count + 1)), ticktext=seen.titles,
-        title={"text": "the job that was learnt in the stage", "font": {"size": 12}},
+    stages = {"range": [0.7, count + 0.3], "tickvals": list(range(1, count + 1)), "ticktext": seen.titles}
+    return figure_base(
+        traces, margin={"l": 40, "r": 30, "t": 26, "b": 44}, showlegend=True, legend=_ABOVE,
+        xaxis={**_titled("the job that was learnt in the stage"), **stages},
+        yaxis={"range": [0, 1.05], "tickvals": [0, 0.5, 1]},
     )  # fmt: skip
-    figure.update_yaxes(range=[0, 1.05], tickvals=[0, 0.5, 1])
-    figure.update_layout(
-        margin={"l": 40, "r": 30, "t": 26, "b": 44}, showlegend=True,
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
-    )  # fmt: skip
-    return figure
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -205,6 +205,19 @@ def test_inside_offers_what_the_run_has(method: str, last: str, store: Store) ->
         assert "What to look for" in text(test)
 
 
+@pytest.mark.parametrize("method", ["packnet", "piggyback"])
+def test_inside_draws_every_map_from_the_first_moment_on(method: str, store: Store) -> None:
+    run = trained(store, method)
+    shown = kinds(app("inside", run=run))
+    assert "Representation" in shown, "known at stage ends alone"
+    first = map_figures.name_of(store.fold(run).maps[0])
+    for kind, words in inside_words.KINDS.items():
+        if words.name in shown:
+            test = app("inside", run=run, moment=first, map=kind)
+            assert not test.exception
+            assert words.question in text(test)
+
+
 def test_inside_of_a_running_run_follows_and_of_an_address_stays(store: Store, home: Path) -> None:
     run = store.submit(tiny("packnet")).run
     claim = store.claim_run(run)

@@ -13,8 +13,8 @@ from labcore.configs import TaskConfig
 from labcore.network import Network, Overlay
 from labcore.streams import stream
 
-# Measuring and caching go through a data set in batches of this many images, in its order. At 64 px a processor's cache
-# holds the activations of 50 images and not of 100, which take a third longer; the numbers are the same to the bit.
+# Measuring and caching go through a data set in batches of this many images, in its order. Batches of 32 to 128 take
+# about as long; small ones need less memory. Results depend on it in their last bits.
 CHUNK = 50
 # A phase whose cached activations would be larger than this does without: a rule of the configuration, not the machine.
 LARGEST_FEATURE_CACHE = 1 << 30

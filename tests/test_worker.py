@@ -222,7 +222,7 @@ def test_a_speed_that_cannot_be_measured_ends_no_worker(store: Store, monkeypatc
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
     monkeypatch.setattr("labcore.speed.measure", breaks)
-    estimates.wish(store, "cpu", tiny())
+    assert estimates.known(store, "cpu", tiny()) is None
     wish = estimates.next_wish(store, "cpu")
     assert wish is not None
     worker._measure_speed(store, "cpu", wish, lambda: False)

@@ -217,10 +217,11 @@ def whole_and_detail(fold: Fold, shelf: Book, seen: View, at: int) -> None:
     scale = map_figures.span(kind, infos)
     asked = query.get("layer", "")
     place = names.index(asked) if asked in names else len(names) // 2
-    face = chip(run) if len(views) == 1 else ""
+    state = f"{chip(run)} &nbsp;" if len(views) == 1 else ""
+    # Two lines whatever they say: with the run's words in the first, a longer one would push the maps down.
     st.html(
-        f"{face} <b>{words.question}</b> <span class='lab-term'>{html.escape(words.term)} · "
-        f"<b>{html.escape(map_figures.words_of(fold, seen.moment))}</b></span>"
+        f"<div>{state}<b>{words.question}</b> &nbsp;{html.escape(map_figures.words_of(fold, seen.moment))}</div>"
+        f"<div class='lab-term'>{html.escape(words.term)}</div>"
     )
     for number, ((name, title, each), info) in enumerate(zip(views, infos, strict=True), 1):
         if len(views) > 1:

@@ -2,8 +2,9 @@
 
     python -m benchmarks.estimates [PRESET …]
 
-Pictures are decoded beforehand. A run's memory is the process's peak less what it was when the engine had been
-imported; the last column is the whole process, torch and all, which on the story is to stay under 1.5 GB.
+Maps are recorded, as a worker does. Pictures are decoded beforehand. A run's memory is the process's peak less what it
+was when the engine had been imported; the last column is the whole process, torch and all, which on the story is to
+stay under 1.5 GB.
 """
 
 import json
@@ -18,7 +19,7 @@ from labcore.hardware import prepare
 from labcore.speed import measure
 
 _RUN = """
-import json, sys, time
+import json, sys, tempfile, time
 from pathlib import Path
 from labcore import hardware, presets, tasks, trainer
 
@@ -33,8 +34,9 @@ import timm, torch
 hardware.prepare()  # as a worker does, and as the speed was measured
 before = peak()
 begun = time.perf_counter()
-for event in trainer.train(config, cache=Path(sys.argv[3])):
-    pass
+with tempfile.TemporaryDirectory() as maps:
+    for event in trainer.train(config, cache=Path(sys.argv[3]), maps=Path(maps)):
+        pass
 print(json.dumps([time.perf_counter() - begun, peak() - before, peak()]))
 """
 

@@ -17,6 +17,9 @@ from labcore.store import Store, write_atomically
 
 # As in the trainer, which this module must not import: live images of a task, live points of a phase, images at once.
 _LIVE_IMAGES, _LIVE_POINTS, _CHUNK, _TIMED = 50, 8, 50, 100
+# As in the maps: images for importance at a live point and at a stage's end, and how often it is drawn where the trunk
+# stands still. An image of it takes about a quarter more than one of training.
+_MAP_LIVE_IMAGES, _MAP_END_IMAGES, _MAP_STILL_POINTS, _MAP_IMAGE = 32, 100, 2, 1.25
 # A weight in training: itself, its gradient, Adam's two means; float32.
 _BYTES_A_TRAINED_WEIGHT = 16
 # What torch's own libraries take in a process's first steps: 80 to 110 MB measured.
@@ -154,7 +157,16 @@ def _stage_ms(config: RunConfig, speed: Speed, counts: list[tuple[int, int, int]
         whole += min(images, method.fisher_images) * speed.image_ms
     live = len(epochs) * _LIVE_POINTS * _LIVE_IMAGES * stage * (1 - held) + _LIVE_IMAGES * stage * held
     measured = sum(validation + test for _, validation, test in counts[:stage])
-    return whole + (live + measured) * speed.forward_ms
+    return whole + (live + measured) * speed.forward_ms + _maps_ms(config, speed, stage)
+
+
+def _maps_ms(config: RunConfig, speed: Speed, stage: int) -> float:
+    """What the maps of a stage take, as a worker records them: importance, nearly all of it."""
+    warms = config.training.head_warmup_epochs > 0 and not _starts_fresh(config, stage)
+    points = _MAP_STILL_POINTS if _still_share(config, stage) == 1 else _LIVE_POINTS
+    points += _MAP_STILL_POINTS if warms else 0
+    ends = 0 if config.method.name == "ewc" else _MAP_END_IMAGES  # EWC measures importance itself
+    return (points * _MAP_LIVE_IMAGES + ends) * _MAP_IMAGE * speed.image_ms
 
 
 def _memory(config: RunConfig, speed: Speed, counts: list[tuple[int, int, int]]) -> float:

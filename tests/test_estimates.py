@@ -45,7 +45,8 @@ def test_an_estimate_by_hand() -> None:
     live = (8 * 50 * 1 + 8 * 50 * 2) * 0.5
     whole = (2 * sum(first[1:]) + sum(second[1:])) * 0.5
     single = 5 * 100 * 1.0
-    assert estimate(config, ROUND).seconds == pytest.approx((steps + live + whole + single) / 1000)
+    maps = 2 * (8 * 32 + 100) * 1.25 * 1.0
+    assert estimate(config, ROUND).seconds == pytest.approx((steps + live + whole + single + maps) / 1000)
 
 
 def test_a_trunk_that_stands_still_is_run_once_and_joint_training_reads_everything() -> None:

@@ -25,7 +25,7 @@ def storage(store: Store, count: int) -> None:
                 lab.figures_row(
                     {
                         f"{count} run{'s' * (count > 1)}": lab.size(usage["runs"]),
-                        f"weights of {stages} stage{'s' * (stages != 1)}": lab.size(usage["stages"]),
+                        f"{stages} stage{'s' * (stages != 1)}": lab.size(usage["stages"]),
                         "pictures": lab.size(usage["pictures"]),
                         "downloads": lab.size(usage["downloads"]),
                     }

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -30,9 +31,9 @@ ROUND = Speed(
 
 
 @pytest.mark.parametrize("name", tasks.EMBEDDED)
-def test_counts_are_those_of_the_pictures(name: str) -> None:
+def test_counts_are_those_of_the_pictures(name: str, tmp_path: Path) -> None:
     for limit in (None, 7):
-        data = tasks.load(name, 16, limit)
+        data = tasks.load(name, 16, limit, tmp_path)
         splits = (data.train, data.validation, data.test)
         assert tasks.counts(name, limit) == tuple(len(split.labels) for split in splits)
 

@@ -34,6 +34,7 @@ from labcore.map_files import DETAILS, Detail
 from labcore.presets import DEFAULT_METHOD, PRESETS, preset_data, with_backbone, with_tasks
 from labcore.results import RunResult
 from labcore.store import Busy, RunRecord, Store, StoreError, UnknownRun
+from labcore.units import whole
 
 GOOD, FAILED, BAD_INPUT = 0, 1, 2
 MOST_COMBINATIONS = 1000
@@ -307,12 +308,9 @@ def _train_or_follow(
 
 
 def _experiment(options: argparse.Namespace) -> int:
-    counts: dict[str | None, int | None] = {None: None} | {
-        str(count): count for count in range(1, experiments.MOST_SEEDS + 1)
-    }
-    if options.seeds not in counts:
+    count = whole(options.seeds, 1, experiments.MOST_SEEDS)
+    if options.seeds is not None and count is None:
         raise ConfigError(f"--seeds is {options.seeds!r}; it must be from 1 to {experiments.MOST_SEEDS}.")
-    count = counts[options.seeds]
     jobs = None if options.tasks is None else _names(options.tasks)
     experiment = questions.named(options.experiment, options.preset, count, jobs)
     seconds, store = _checkpoint_seconds(options), Store()

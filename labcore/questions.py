@@ -488,5 +488,4 @@ def named(
         return found.make(count)
     if preset_name is not None and preset_name not in PRESETS:
         raise ConfigError(f"preset is {preset_name!r}; allowed: {', '.join(PRESETS)}.")
-    arguments = (preset_name or found.preset, count)
-    return found.make(*arguments) if jobs is None else table(*arguments, jobs)
+    return found.make(preset_name or found.preset, count, *([] if jobs is None else [jobs]))

@@ -203,7 +203,7 @@ class _Run:
     def events(
         self,
         threads: int,
-        saved: tuple[Position, dict[str, Tensor]] | None,
+        saved: checkpoints.Checkpoint | None,
         checkpoint: Path | None,
         checkpoint_seconds: float,
         unread: str | None = None,

@@ -9,6 +9,11 @@ def size(count: float) -> str:
     return f"{count:.0f} B"
 
 
+def whole(text: str | None, low: int, high: int) -> int | None:
+    """The number that a text is, from `low` to `high`, written as the lab writes it; None for anything else."""
+    return {str(number): number for number in range(low, high + 1)}.get(text or "")
+
+
 def setting_name(path: str) -> str:
     """A setting's dotted path in words: `head learning rate` of `training.head_learning_rate`."""
     return path.split(".")[-1].replace("_", " ")

@@ -9,6 +9,7 @@ from labcore import map_figures, map_files
 from labcore.configs import PackNetConfig
 from labcore.map_figures import Book, Overview, View
 from labcore.results import Fold
+from labcore.units import whole
 from pages.parts import inside_layer, lab, live_plot, runs
 from pages.parts.inside_words import KINDS
 
@@ -169,11 +170,10 @@ def chip(name: str) -> str:
 def job(kind: str, seen: View) -> int:
     """Which job the layer's map speaks of: the one of the address, else the latest that has one."""
     last = seen.moment.stage if kind in ("importance", "masks") else max(1, seen.moment.stage - 1)
-    jobs = {str(number): number for number in range(1, last + 1)}
-    now = jobs.get(query.get("job", ""), 1 if kind in ("drift", "broke") else last)
+    now = whole(query.get("job"), 1, last) or (1 if kind in ("drift", "broke") else last)
     if kind in ("importance", "masks", "drift", "broke"):
         st.session_state["inside-job"] = now
-        st.segmented_control("Job", list(jobs.values()), format_func=lambda number: seen.titles[number - 1],
+        st.segmented_control("Job", list(range(1, last + 1)), format_func=lambda number: seen.titles[number - 1],
                              key="inside-job", on_change=choose, args=("job",))  # fmt: skip
     return now
 

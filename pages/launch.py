@@ -6,7 +6,6 @@ import streamlit as st
 
 from labcore import estimates, tasks, worker
 from labcore.configs import BACKBONES, ConfigError, RunConfig, parse
-from labcore.estimates import Speed
 from labcore.presets import PRESETS
 from labcore.store import StoreError
 from pages.parts import config_form, lab, method_cards, stages
@@ -87,36 +86,23 @@ def cost_ahead(config: RunConfig) -> None:
             query_params={"run": known.run},
         )
         return
-    speed = estimates.known(store, device, config)
-    if speed is None:
-        measuring(config, device)
-        return
     goes_on = " · goes on from where it stopped" if known is not None and not known.active else ""
-    estimated(config, device, speed, goes_on)
+    speed = estimates.known(store, device, config)
 
-
-def estimated(config: RunConfig, device: str, speed: Speed, more: str) -> None:
-    """Seconds and memory; looked at again where the machine was busy when its speed was measured."""
-
-    @st.fragment(run_every=20 if speed.disturbed else None)
+    @st.fragment(run_every=lab.until_measured([speed]))
     def now() -> None:
-        if estimates.known(lab.store(), device, config) != speed:
+        if estimates.known(store, device, config) != speed:
             st.rerun()
+        if speed is None:
+            lab.have_measured(device)
+            busy = any(one.run for one in store.workers() if one.device == device)
+            st.caption("Estimate: when the worker is free" if busy else "Measuring the speed here …")
+            return
         found = estimates.estimate(config, speed)
-        busy = " while other programs were busy" if speed.disturbed else ""
-        st.caption(f"≈ {lab.seconds(found.seconds)}, {lab.size(found.memory)}, estimated{busy}{more}")
+        when = " while other programs were busy" if speed.disturbed else ""
+        st.caption(f"≈ {lab.seconds(found.seconds)}, {lab.size(found.memory)}, estimated{when}{goes_on}")
 
     now()
-
-
-@st.fragment(run_every=1)
-def measuring(config: RunConfig, device: str) -> None:
-    """Until this machine's speed with the backbone is known."""
-    if estimates.known(lab.store(), device, config) is not None:
-        st.rerun()
-    lab.have_measured(device)
-    busy = any(one.run for one in lab.store().workers() if one.device == device)
-    st.caption("Estimate: when the worker is free" if busy else "Measuring the speed here …")
 
 
 lab.through_the_shell()

@@ -47,10 +47,7 @@ def rhythm(findings: Findings) -> int | None:
     """Seconds between two looks: one while runs are at work, more while the machine's speed is to be measured."""
     if findings.live:
         return 1
-    speeds = lab.reader().speeds(findings, lab.chosen_device())
-    if None in speeds:
-        return 2
-    return 20 if any(speed.disturbed for speed in speeds if speed) else None
+    return lab.until_measured(lab.reader().speeds(findings, lab.chosen_device()))
 
 
 def _button(experiment: Experiment, findings: Findings, label: str) -> None:

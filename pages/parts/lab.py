@@ -4,7 +4,7 @@ import base64
 import html
 import io
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from PIL import Image
 from streamlit.runtime.pages_manager import PagesManager
 
 from labcore import figures, tasks, worker
+from labcore.estimates import Speed
 from labcore.experiments import Reader
 from labcore.presets import preset
 from labcore.store import Store, StoreError, home
@@ -76,6 +77,13 @@ def have_measured(device: str) -> None:
     """
     if device in store().devices():
         worker.ensure(store(), device)
+
+
+def until_measured(speeds: Collection[Speed | None]) -> int | None:
+    """Seconds after which to look again at an estimate from these speeds; None where they are known for sure."""
+    if None in speeds:
+        return 1
+    return 20 if any(speed.disturbed for speed in speeds if speed) else None
 
 
 def through_the_shell() -> None:

@@ -10,6 +10,7 @@ from labcore.configs import METHOD_TITLES, ConfigError
 from labcore.experiments import MOST_SEEDS, Arm, Experiment, Findings
 from labcore.presets import PRESETS
 from labcore.questions import NAMED, TableCell
+from labcore.units import whole
 from pages.parts import comparison, experiment_bar, lab, runs
 
 COLUMNS = ("new job", "old jobs", "time to learn", "time to answer", "memory", "old pictures")
@@ -22,8 +23,7 @@ def asked() -> tuple[str, tuple[str, ...], int]:
     own = jobs_of(preset)
     known = {*tasks.ALL, *own}
     jobs = tuple(name for name in query.get("tasks", "").split(",") if name in known) or own
-    counts = {str(count): count for count in range(1, MOST_SEEDS + 1)}
-    return preset, jobs, counts.get(query.get("seeds", "1"), 1)
+    return preset, jobs, whole(query.get("seeds"), 1, MOST_SEEDS) or 1
 
 
 def jobs_of(preset: str) -> tuple[str, ...]:
@@ -38,11 +38,6 @@ def remember(preset: str, jobs: tuple[str, ...], seeds: int) -> None:
         st.query_params["tasks"] = ",".join(jobs)
     else:
         st.query_params.pop("tasks", None)
-
-
-def experiment_of(preset: str, jobs: tuple[str, ...], seeds: int) -> Experiment:
-    """The table. Raises ConfigError where a method cannot learn these jobs."""
-    return questions.named("table", preset, seeds, None if jobs == jobs_of(preset) else jobs)
 
 
 def chosen() -> tuple[str, tuple[str, ...], int]:
@@ -85,7 +80,8 @@ def show() -> None:
     head.title("Which way keeps what it knew?", anchor=False)
     st.write(f"{NAMED['table'].question} Press the button, and it fills in as they learn; leave whenever you like.")
     try:
-        experiment = experiment_of(*chosen())
+        preset, jobs, seeds = chosen()
+        experiment = questions.named("table", preset, seeds, jobs)
     except ConfigError as error:
         st.error(str(error), icon=":material/error:")
         return

@@ -9,6 +9,7 @@ from labcore.configs import ConfigError, RunConfig
 from labcore.results import Fold
 from labcore.stages import StageCache, shared_stages
 from labcore.store import RunRecord, Store, UnknownRun
+from labcore.units import whole
 from pages.parts import lab, runs
 
 # ---- room ------------------------------------------------------------------------------------------------------------
@@ -131,8 +132,8 @@ def go_on(record: RunRecord, fold: Fold) -> None:
 
 def asked_fork(config: RunConfig, run: str, text: str | None) -> dict[str, object] | None:
     """The fork that an address asks for: a run, and the last of its stages that stays; None where it asks for none."""
-    stages = {str(number): number for number in range(1, len(config.tasks) + 1)}
-    return {"run": run, "stage": stages[text]} if text in stages else None
+    stage = whole(text, 1, len(config.tasks))
+    return None if stage is None else {"run": run, "stage": stage}
 
 
 def fork_note(store: Store, draft: RunConfig | None) -> None:

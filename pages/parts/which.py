@@ -4,11 +4,12 @@ import html
 
 import streamlit as st
 
-from labcore import advice
+from labcore import advice, questions
 from labcore.advice import Wish
 from labcore.comparisons import groups_of
 from labcore.configs import ConfigError
 from labcore.presets import PRESETS
+from labcore.units import whole
 from pages.parts import lab, measured_table
 
 PICTURES = {"no": "No, they are gone", "yes": "Yes"}
@@ -35,7 +36,7 @@ def show() -> None:
         jobs = measured_table.jobs_of(preset)
     measured_table.remember(preset, jobs, seeds)
     try:
-        experiment = measured_table.experiment_of(preset, jobs, seeds)
+        experiment = questions.named("table", preset, seeds, jobs)
     except ConfigError as error:
         st.error(str(error), icon=":material/error:")
         return
@@ -45,9 +46,8 @@ def show() -> None:
         pictures = _ask("1. May I keep the old jobs' pictures?", "pictures", PICTURES, "no")
         change = _ask("2. May the old skills change?", "change", CHANGE, "a little")
         memory = _ask("3. How much memory is there?", "memory", MEMORY, "4")
-        counts = {str(count): count for count in range(MOST_MORE + 1)}
-        given = counts.get(st.query_params.get("more", ""), 2)
-        more = st.slider("… and how many more jobs will come?", 0, MOST_MORE, given)
+        given = whole(st.query_params.get("more"), 0, MOST_MORE)
+        more = st.slider("… and how many more jobs will come?", 0, MOST_MORE, 2 if given is None else given)
         st.query_params["more"] = str(more)
     wish = Wish(pictures == "yes", change, None if memory == "any" else float(memory), more)  # type: ignore[arg-type]
     with right:

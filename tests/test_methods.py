@@ -81,17 +81,18 @@ def test_recorded_outputs_follow_their_image(norm: str, monkeypatch: pytest.Monk
 
 
 def test_penalty_and_gradient_on_a_quadratic_by_hand() -> None:
-    spring = Spring.sum([{"w": torch.tensor([2.0, 0.0])}], [{"w": torch.tensor([1.0, 5.0])}])
+    spring = Spring.sum(10.0, [{"w": torch.tensor([2.0, 0.0])}], [{"w": torch.tensor([1.0, 5.0])}])
     weight = torch.tensor([4.0, 7.0], requires_grad=True)
-    energy = spring.energy(10.0, [weight])
+    energy = spring.energy([weight])
     energy.backward()
     assert energy.item() == pytest.approx(10 / 2 * 2 * 3**2)
     assert weight.grad is not None
     assert weight.grad.tolist() == [10 * 2 * 3, 0]
 
 
+@pytest.mark.parametrize("scale", [1.0, 100.0])
 @pytest.mark.parametrize("away", [1.0, 1e-4, 0.0])
-def test_one_spring_is_the_sum_over_tasks(away: float) -> None:
+def test_one_spring_is_the_sum_over_tasks(away: float, scale: float) -> None:
     """Value and gradient, near the anchors too, where ΣFθ − ΣFθ* would cancel."""
     draw = torch.Generator().manual_seed(0)
     shapes = {"a": (8, 3, 3, 3), "b": (7,)}
@@ -101,10 +102,10 @@ def test_one_spring_is_the_sum_over_tasks(away: float) -> None:
         fishers.append({n: torch.randn(s, generator=draw).relu() ** 2 for n, s in shapes.items()})
         anchors.append({n: middle[n] + away * torch.randn(s, generator=draw) for n, s in shapes.items()})
     weights = {n: (middle[n] + away * torch.randn(s, generator=draw)).requires_grad_(True) for n, s in shapes.items()}
-    energy = 100.0 * Spring.sum(fishers, anchors).energy(7.0, list(weights.values()))
+    energy = scale * Spring.sum(7.0, fishers, anchors).energy(list(weights.values()))
     energy.backward()
     exact = {n: w.detach().double().requires_grad_(True) for n, w in weights.items()}
-    plain = 100.0 * sum(
+    plain = scale * sum(
         7.0 / 2 * (f[n].double() * (exact[n] - a[n].double()) ** 2).sum()
         for f, a in zip(fishers, anchors, strict=True)
         for n in shapes
@@ -117,7 +118,7 @@ def test_one_spring_is_the_sum_over_tasks(away: float) -> None:
         assert wanted is not None
         assert got is not None
         # As exact as where the spring rests can be told in float32: to a last place of the weight.
-        stiffness = 100 * 7 * sum(f[n] for f in fishers)
+        stiffness = scale * 7 * sum(f[n] for f in fishers)
         room = 1e-5 * wanted.abs() + stiffness * exact[n].detach().abs() * torch.finfo(torch.float32).eps
         assert bool(((got - wanted).abs() <= room).all())
 
@@ -125,21 +126,21 @@ def test_one_spring_is_the_sum_over_tasks(away: float) -> None:
 def test_the_gradient_of_a_spring_is_that_of_its_energy() -> None:
     draw = torch.Generator().manual_seed(0)
     one = lambda: {"w": torch.rand(5, 2, generator=draw, dtype=torch.float64)}  # noqa: E731
-    spring = Spring.sum([one(), one()], [one(), one()])
+    spring = Spring.sum(2.0, [one(), one()], [one(), one()])
     weight = one()["w"].requires_grad_(True)
-    assert torch.autograd.gradcheck(lambda w: 3 * spring.energy(2.0, [w]), (weight,))
+    assert torch.autograd.gradcheck(lambda w: 3 * spring.energy([w]), (weight,))
     assert spring.strain > 0
 
 
 def test_online_springs_fade_and_follow() -> None:
-    method = begin(tiny("ewc", method={"name": "ewc", "variant": "online", "decay": 0.5}))
+    method = begin(tiny("ewc", method={"name": "ewc", "variant": "online", "decay": 0.5, "strength": 3.0}))
     assert isinstance(method, EWC)
     for task, (importance, place) in {1: (4.0, 1.0), 2: (2.0, 3.0)}.items():
         method.fisher[task] = {name: torch.full_like(w, importance) for name, w in method.weights.items()}
         method.anchors[task] = {name: torch.full_like(w, place) for name, w in method.weights.items()}
     method._tie()
     assert method.spring is not None
-    assert method.spring.stiffness[0].unique().tolist() == [0.5 * 4 + 2]
+    assert method.spring.stiffness[0].unique().tolist() == [3 * (0.5 * 4 + 2)]
     assert method.spring.rest[0].unique().tolist() == [3.0]
     assert method.spring.strain == 0
 

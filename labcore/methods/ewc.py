@@ -58,18 +58,19 @@ class EWC(Method):
             return
         stiffest = max(float(value.max()) for value in self.spring.stiffness)
         rate = self.run.training.learning_rate
-        if self.config.strength * rate * stiffest > 1:
+        if rate * stiffest > 1:
+            importance = stiffest / self.config.strength
             self.warnings.append(
                 f"method.strength {self.config.strength:g} times training.learning_rate {rate:g} times the largest "
-                f"importance {stiffest:.3g} is above 1: SGD may overshoot and diverge. Choose a learning_rate below "
-                f"{1 / (self.config.strength * stiffest):.2g}, a smaller strength, or adam."
+                f"importance {importance:.3g} is above 1: SGD may overshoot and diverge. Choose a learning_rate below "
+                f"{1 / stiffest:.2g}, a smaller strength, or adam."
             )
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """`new task` and, once there is an old one and the trunk moves, `old tasks`: the springs."""
         terms = super().loss(batch)
         if self.spring is not None and not batch.head_only:
-            terms["old tasks"] = self.spring.energy(self.config.strength, list(self.weights.values()))
+            terms["old tasks"] = self.spring.energy(list(self.weights.values()))
         return terms
 
     # ---- what is kept -----------------------------------------------------------------------------------------------
@@ -104,7 +105,7 @@ class EWC(Method):
             self.spring = None
             return
         if self.config.variant == "separate":
-            self.spring = Spring.sum(list(self.fisher.values()), list(self.anchors.values()))
+            self.spring = Spring.sum(self.config.strength, list(self.fisher.values()), list(self.anchors.values()))
             return
         running: ByName = {}
         for diagonal in self.fisher.values():
@@ -113,7 +114,7 @@ class EWC(Method):
                 for name, value in diagonal.items()
             }
         last = max(self.anchors)
-        self.spring = Spring.sum([running], [self.anchors[last]])
+        self.spring = Spring.sum(self.config.strength, [running], [self.anchors[last]])
 
     def footprint(self) -> dict[str, int]:
         """Two trunks, however many tasks: the sum of Fisher diagonals, and the anchor of the whole."""
@@ -163,8 +164,9 @@ class _Classifier(nn.Module):
 class Spring:
     """All tasks' springs as one, so that a step costs the same however many there were.
 
-    Σ_t F_t (θ − θ*_t)² = S (θ − θ̄)² + c, with S = Σ F_t, θ̄ = Σ F_t θ*_t / S and c = Σ_t F_t (θ*_t − θ̄)²: the
-    springs' `stiffness` S, where they are at `rest` θ̄ (0 where nothing pulls), and the `strain` c ≥ 0 they never lose.
+    λ Σ_t F_t (θ − θ*_t)² = S (θ − θ̄)² + c, with S = λ Σ F_t, θ̄ = Σ F_t θ*_t / Σ F_t and c = λ Σ_t F_t (θ*_t − θ̄)²:
+    the springs' `stiffness` S, where they are at `rest` θ̄ (0 where nothing pulls), and the `strain` c ≥ 0 they never
+    lose.
     """
 
     stiffness: list[Tensor]
@@ -173,7 +175,7 @@ class Spring:
 
     @classmethod
     @torch.no_grad()
-    def sum(cls, diagonals: Sequence[ByName], anchors: Sequence[ByName]) -> "Spring":
+    def sum(cls, strength: float, diagonals: Sequence[ByName], anchors: Sequence[ByName]) -> "Spring":
         """The one spring that acts as these do together; summed in float64, as Σ F θ − Σ F θ* would cancel."""
         stiffness, rest, strain = [], [], 0.0
         for name in diagonals[0]:
@@ -184,29 +186,31 @@ class Spring:
             middle = torch.where(total > 0, moment / total, 0.0)
             strain += sum(float((f * (a - middle) ** 2).sum()) for f, a in zip(fisher, anchor, strict=True))
             weight = anchors[0][name]
-            stiffness.append(like(weight, total))
+            stiffness.append(like(weight, strength * total))
             rest.append(like(weight, middle))
-        return cls(stiffness, rest, strain)
+        return cls(stiffness, rest, strength * strain)
 
-    def energy(self, strength: float, weights: Sequence[Tensor]) -> Tensor:
-        """λ/2 · (Σ S (θ − θ̄)² + c), a scalar whose gradient is λ S (θ − θ̄)."""
-        return _Energy.apply(self, strength, *weights)  # type: ignore[no-any-return, no-untyped-call]
+    def energy(self, weights: Sequence[Tensor]) -> Tensor:
+        """½ (Σ S (θ − θ̄)² + c), a scalar whose gradient is S (θ − θ̄)."""
+        return _Energy.apply(self, *weights)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class _Energy(torch.autograd.Function):
     """Value and gradient from the same two passes over the weights."""
 
     @staticmethod
-    def forward(ctx: Any, spring: Spring, strength: float, *weights: Tensor) -> Tensor:
+    def forward(ctx: Any, spring: Spring, *weights: Tensor) -> Tensor:
         stretch = torch._foreach_sub(weights, spring.rest)
         pull = torch._foreach_mul(spring.stiffness, stretch)
         work = torch.stack([torch.dot(_row(p), _row(s)) for p, s in zip(pull, stretch, strict=True)]).sum()
-        ctx.pull, ctx.strength = pull, strength
-        return strength / 2 * (work + spring.strain)
+        ctx.pull = pull
+        return (work + spring.strain) / 2
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> Any:
-        return None, None, *torch._foreach_mul(ctx.pull, ctx.strength * upstream[0])
+        # A loss is a sum of terms, so this is 1, and a pass over the weights saved. To ask a GPU would be to wait for it.
+        as_it_is = upstream[0].is_cpu and bool(upstream[0] == 1)
+        return None, *(ctx.pull if as_it_is else torch._foreach_mul(ctx.pull, upstream[0]))
 
 
 def _row(tensor: Tensor) -> Tensor:

@@ -1,10 +1,15 @@
 """Reuse Lab: the shell. Page list, page settings, nothing else."""
 
+from pathlib import Path
+
 import streamlit as st
 
 from pages.parts import lab
 
-st.set_page_config("Reuse Lab", page_icon="🪭", layout="wide")
+# A picture of ours: for an emoji Streamlit would read a list of all of them first, and the browser ask the internet.
+ICON = Path(__file__).parent / "pages/parts/assets/icon.svg"
+
+st.set_page_config("Reuse Lab", page_icon=ICON, layout="wide")
 lab.style()
 
 page = st.navigation(

@@ -229,8 +229,10 @@ for position, (place, task) in enumerate(zip(places, data["tasks"], strict=False
             act = {"key": key, "on_change": limit_task, "args": (position, key)}
             now = task.get("images_per_class")
             st.number_input("Training images a class, at most", 1, 100_000, now, placeholder="all", **act)
-with st.popover("Add a job", icon=":material/add:"):
-    for name in tasks.ALL:
+# What is folded away is made when it is opened: the page is there sooner without.
+add = st.popover("Add a job", icon=":material/add:", key="add-job", on_change="rerun")
+with add:
+    for name in tasks.ALL if add.open else ():
         info = tasks.describe(name)
         size = f" Download, {info.download} MB." if info.download else ""
         act = {"on_click": change_tasks, "args": ("add", 0, name), "key": f"add/{name}"}
@@ -243,13 +245,14 @@ method_cards.choose(data["method"]["name"], choose_method)
 
 # ---- everything else ------------------------------------------------------------------------------------------------
 
-with st.expander("Details: all settings"):
-    config_form.details(data)
-with st.expander("The same on the command line"):
-    st.code(
-        config_form.command_line(data, st.session_state["preset"], st.session_state["device"]),
-        language="bash",
-        wrap_lines=True,
-    )
-    if config:
-        st.code(config.model_dump_json(indent=2), language="json", height=260)
+details = st.expander("Details: all settings", key="details", on_change="rerun")
+if details.open:
+    with details:
+        config_form.details(data)
+by_hand = st.expander("The same on the command line", key="by-hand", on_change="rerun")
+if by_hand.open:
+    with by_hand:
+        line = config_form.command_line(data, st.session_state["preset"], st.session_state["device"])
+        st.code(line, language="bash", wrap_lines=True)
+        if config:
+            st.code(config.model_dump_json(indent=2), language="json", height=260)

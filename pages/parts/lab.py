@@ -196,18 +196,20 @@ def _pictures(task: str, count: int, cache: str) -> str:
     cells = []
     for image, name in tasks.samples(task, count, Path(cache)):
         caption = html.escape(name)
-        picture = f'<img src="{_png(image)}" alt="{caption}">'
+        picture = f'<img src="{_picture(image)}" alt="{caption}">'
         cells.append(f'<figure title="{caption}">{picture}<figcaption>{caption}</figcaption></figure>')
     return "".join(cells)
 
 
-def _png(image: np.ndarray) -> str:
-    picture = Image.fromarray(image if image.shape[2] == 3 else image[..., 0])
+def _picture(image: np.ndarray) -> str:
+    """A picture as a page holds it: drawn ones to the pixel, photographs as photographs, a fifth of the bytes."""
+    colours = image.shape[2] == 3
+    picture = Image.fromarray(image if colours else image[..., 0])
     if picture.width < 56:
         picture = picture.resize((56, 56), Image.Resampling.BICUBIC)
     data = io.BytesIO()
-    picture.save(data, "PNG")
-    return "data:image/png;base64," + base64.b64encode(data.getvalue()).decode()
+    picture.save(data, "JPEG" if colours else "PNG", quality=92)
+    return f"data:image/{'jpeg' if colours else 'png'};base64,{base64.b64encode(data.getvalue()).decode()}"
 
 
 def nothing_yet(title: str, sentence: str) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
-from labcore import archive, map_figures, map_files, maps, worker
+from labcore import archive, map_figures, map_files, maps
 from labcore.events import MapSaved
 from labcore.map_figures import Book, View
 from labcore.results import fold
@@ -14,7 +14,7 @@ from labcore.store import Store
 from pages.parts import inside_words, live_plot
 from tests import stories
 from tests.conftest import tiny
-from tests.test_pages import app, nobody_trains, text, warm_server  # noqa: F401
+from tests.pages.conftest import app, text, trained
 
 LAYERS = {
     "layers": np.array(["a.conv", "b.conv"]),
@@ -163,12 +163,6 @@ def test_a_last_job_that_is_not_pruned_leaves_no_room(tmp_path: Path, monkeypatc
 # ---- the page -------------------------------------------------------------------------------------------------------
 
 
-def trained(store: Store, method: str = "packnet", **changes: object) -> str:
-    run = store.submit(tiny(method, **changes)).run
-    worker.run_claim(store.claim_run(run), "cpu")
-    return run
-
-
 def kinds(test: object) -> list[str]:
     (switch,) = [group for group in test.button_group if group.key == "inside-map"]  # type: ignore[attr-defined]
     return list(switch.options)
@@ -193,7 +187,7 @@ def test_inside_waits_for_the_first_map_and_says_where_there_is_none(store: Stor
     ("method", "last"), [("packnet", "Owners"), ("piggyback", "Masks"), ("fine_tuning", "What it broke")]
 )
 def test_inside_offers_what_the_run_has(method: str, last: str, store: Store) -> None:
-    test = app("inside", run=trained(store, method))
+    test = app("inside", run=trained(store, tiny(method)))
     names = kinds(test)
     assert names[:3] == ["Importance", "Drift", "What it broke"]
     assert names[-2:] == ([last, "Representation"])
@@ -207,7 +201,7 @@ def test_inside_offers_what_the_run_has(method: str, last: str, store: Store) ->
 
 @pytest.mark.parametrize("method", ["packnet", "piggyback"])
 def test_inside_draws_every_map_from_the_first_moment_on(method: str, store: Store) -> None:
-    run = trained(store, method)
+    run = trained(store, tiny(method))
     shown = kinds(app("inside", run=run))
     assert "Representation" in shown, "known at stage ends alone"
     first = map_figures.name_of(store.fold(run).maps[0])
@@ -248,7 +242,7 @@ def test_inside_of_a_running_run_follows_and_of_an_address_stays(store: Store, h
 
 
 def test_inside_of_two_runs_and_of_an_imported_one(store: Store, tmp_path: Path) -> None:
-    ours, theirs = trained(store, "ewc"), trained(store, "fine_tuning")
+    ours, theirs = trained(store, tiny("ewc")), trained(store, tiny("fine_tuning"))
     test = app("inside", run=ours, beside=theirs, map="drift")
     shown = text(test)
     assert "Elastic weights" in shown
@@ -263,7 +257,7 @@ def test_inside_of_two_runs_and_of_an_imported_one(store: Store, tmp_path: Path)
 def test_inside_says_why_drift_is_missing(fits: bool, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     if not fits:
         monkeypatch.setattr(maps, "LARGEST_KEPT", 0)
-    test = app("inside", run=trained(store, "fine_tuning"), map="drift")
+    test = app("inside", run=trained(store, tiny("fine_tuning")), map="drift")
     assert not test.exception
     assert "How far have weights moved since?" in text(test)
     assert ("no map since Digits" in text(test)) != fits
@@ -274,21 +268,21 @@ def test_inside_says_how_a_run_stands(store: Store) -> None:
     assert '"lab-chip lab-running"' in text(app("inside", run=claim.run)).replace("\\", "")
     claim.finish("stopped")
     assert '"lab-chip lab-stopped"' in text(app("inside", run=claim.run)).replace("\\", "")
-    done = trained(store, "ewc", seed=1)
+    done = trained(store, tiny("ewc", seed=1))
     assert '"lab-chip lab-done"' in text(app("inside", run=done)).replace("\\", "")
-    test = app("inside", run=done, beside=trained(store, "ewc", seed=2))
+    test = app("inside", run=done, beside=trained(store, tiny("ewc", seed=2)))
     assert text(test).count("lab-chip lab-done") == 2
 
 
 @pytest.mark.parametrize("job", ["²", "0", "x", "9" * 5000])
 def test_inside_of_a_job_that_cannot_be_shows_one_that_can(job: str, store: Store) -> None:
-    test = app("inside", run=trained(store, "ewc"), map="importance", job=job)
+    test = app("inside", run=trained(store, tiny("ewc")), map="importance", job=job)
     (switch,) = [group for group in test.button_group if group.key == "inside-job"]
     assert switch.value == 2
 
 
 def test_inside_with_a_torn_file_is_a_sentence(store: Store) -> None:
-    run = trained(store, "ewc")
+    run = trained(store, tiny("ewc"))
     for path in (store.folder(run) / "maps").glob("*/*.npz"):
         path.write_bytes(path.read_bytes()[:200])
     shown = text(app("inside", run=run))
@@ -304,7 +298,7 @@ def test_inside_does_not_follow_a_path_that_is_none_of_ours(store: Store, tmp_pa
 def test_explanations_are_drawn_on_the_map(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: dict[str, go.Figure] = {}
     monkeypatch.setattr(live_plot, "draw", lambda make, key, *_, **__: drawn.update({key: make()}))
-    run = trained(store, "ewc")
+    run = trained(store, tiny("ewc"))
     test = app("inside", run=run, map="drift")
 
     def said() -> set[str]:
@@ -328,7 +322,7 @@ def test_explanations_are_drawn_on_the_map(store: Store, monkeypatch: pytest.Mon
     ],
 )
 def test_each_chart_of_a_layer_is_explained_to_who_asks(method: str, kind: str, notes: list[str], store: Store) -> None:
-    test = app("inside", run=trained(store, method), map=kind)
+    test = app("inside", run=trained(store, tiny(method)), map=kind)
     assert not any(note in text(test) for note in inside_words.NOTES.values())
     test.toggle(key="inside-explain").set_value(True).run()
     assert [name for name, note in inside_words.NOTES.items() if note in text(test)] == notes

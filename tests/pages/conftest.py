@@ -1,0 +1,75 @@
+"""What the pages' tests share: pages as Streamlit runs them, without a browser, on a server where nobody trains."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import streamlit as st
+from streamlit.runtime.pages_manager import PagesManager
+from streamlit.testing.v1 import AppTest
+from streamlit.testing.v1.element_tree import Button
+
+from labcore import worker
+from labcore.configs import RunConfig
+from labcore.store import Store
+
+APP = str(Path(__file__).parent.parent.parent / "app.py")
+
+
+@pytest.fixture(autouse=True)
+def warm_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a server that has shown a page before; the first page of a fresh one is in the browser's journey."""
+    original = PagesManager.__init__
+
+    def init(self: PagesManager, *arguments: Any, **named: Any) -> None:
+        original(self, *arguments, **named)
+        PagesManager.uses_pages_directory = False
+
+    monkeypatch.setattr(PagesManager, "__init__", init)
+
+
+@pytest.fixture(autouse=True)
+def nobody_trains(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr("labcore.worker.ensure", lambda store, device="auto": None)
+    st.cache_resource.clear()
+    yield
+    st.cache_resource.clear()
+
+
+def app(page: str | None = None, **query: str) -> AppTest:
+    test = AppTest.from_file(APP, default_timeout=60)
+    for name, value in query.items():
+        test.query_params[name] = value
+    test.run()
+    if page:
+        for name, value in query.items():
+            test.query_params[name] = value
+        test.switch_page(f"pages/{page}.py").run()
+    assert not test.exception, test.exception
+    return test
+
+
+def text(test: AppTest) -> str:
+    parts = [*test.title, *test.subheader, *test.markdown, *test.caption, *test.info, *test.warning, *test.error]
+    return "\n".join(str(part.value) for part in parts) + "\n".join(str(html.proto) for html in test.get("html"))
+
+
+def button(test: AppTest, label: str) -> Button:
+    (found,) = [b for b in test.button if b.label == label]
+    return found
+
+
+def asked_workers(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The devices that pages want workers for, as they ask. `auto` is left out: a timer asks for it in every test."""
+    devices: list[str] = []
+    monkeypatch.setattr(
+        "labcore.worker.ensure", lambda store, device="auto": None if device == "auto" else devices.append(device)
+    )
+    return devices
+
+
+def trained(store: Store, config: RunConfig, **options: Any) -> str:
+    run = store.submit(config, **options).run
+    assert worker.run_claim(store.claim_run(run), "cpu").state == "complete"
+    return run

@@ -1,0 +1,160 @@
+"""Explore in every state."""
+
+from typing import Any
+
+import pytest
+
+from labcore import explorations
+from labcore.experiments import Reader
+from labcore.store import Store
+from tests import stories
+from tests.conftest import tiny
+from tests.pages.conftest import app, button, text
+
+
+def explored(store: Store, *varied: dict[str, Any], **changes: Any) -> str:
+    """An exploration around a tiny run; nobody advances it but the test."""
+    data = {"base": tiny("ewc").model_dump(mode="json"), "varied": varied, "runs": 40, **changes}
+    return explorations.create(store, explorations.parse_exploration(data))
+
+
+STRENGTH = {"path": "method.strength", "low": 1.0, "high": 1e4, "steps": 3, "log": True}
+LABELS = {"path": "method.labels", "values": ("sampled", "exact")}
+EPOCHS = {"path": "training.epochs", "low": 1.0, "high": 3.0, "steps": 2}
+
+
+def advanced(store: Store, name: str, times: int = 1) -> None:
+    """Let a worker ask, and tell what came of it."""
+    for _ in range(times):
+        explorations.advance(store, Reader(store))
+        findings = Reader(store).look(explorations.read(store, name).experiment())
+        for number, cell in enumerate(findings.cells):
+            if cell.state == "queued":
+                stories.told(store, cell.config, [[0.9], [0.4 + number / 50, 0.8]])
+
+
+def test_explore_teaches_and_one_button_begins(store: Store) -> None:
+    test = app("explore")
+    assert "Every method has knobs" in text(test) and "5 runs" in text(test)
+    button(test, "How much should a job give back?").click().run()
+    assert test.query_params["vary"] == "method.prune_ratio~0.3~0.9~4"
+    assert test.selectbox[0].value == "packnet"
+    button(test, "Explore").click().run()
+    assert not test.exception
+    (name,) = explorations.names(store)
+    assert test.query_params["exploration"] in (name, [name])
+    record = explorations.read(store, name)
+    assert record.going and record.exploration.varied[0].steps == 4
+    assert "0 of 4 runs" in " ".join(element.proto.body for element in test.get("html"))
+
+
+@pytest.mark.parametrize(
+    ("vary", "sentence"),
+    [
+        ("method.temperature", "method.temperature is not a setting of ewc"),
+        ("method.strength~0~10~3~log", "cannot pass zero"),
+        ("method.strength~10~1~3", "empty range"),
+        ("method.strength~1~10~30", "These are 30 runs, and the budget is 20"),
+        ("method.strength~x", "it must be like method.strength~1~100~5~log"),
+        ("method.labels~loud", "what is tried is empty"),
+    ],
+)
+def test_explore_tells_what_cannot_be_in_one_sentence(vary: str, sentence: str, store: Store) -> None:
+    test = app("explore", preset="quick", method="ewc", vary=vary)
+    assert sentence in text(test)
+    begin = button(test, "Explore")
+    assert begin.disabled or "not a setting" in sentence or "must be like" in sentence  # it goes on with a default
+
+
+def test_explore_asks_where_there_are_more_combinations_than_the_budget(store: Store) -> None:
+    test = app("explore", preset="quick", method="ewc", vary="method.strength~1~10~30")
+    button(test, "Allow 30 runs").click().run()
+    assert "budget is" not in text(test) and not button(test, "Explore").disabled
+
+
+def test_explore_around_a_run(store: Store) -> None:
+    run = stories.told(store, tiny("lwf"), [[0.9], [0.5, 0.8]])
+    test = app("explore", run=run)
+    assert "All else as in" in text(test)
+    button(test, "Explore").click().run()
+    exploration = explorations.read(store, explorations.names(store)[0]).exploration
+    assert exploration.base == tiny("lwf") and list(exploration.paths) == ["method.strength"]
+
+
+@pytest.mark.parametrize("varied", [(STRENGTH,), (STRENGTH, LABELS), (STRENGTH, LABELS, EPOCHS)])
+def test_explore_live_stopped_and_done(varied: tuple[dict[str, Any], ...], store: Store) -> None:
+    name = explored(store, *varied)
+    total = explorations.read(store, name).exploration.combinations
+    test = app("explore", exploration=name)
+    assert button(test, "Use the best").disabled and "first point appears" in text(test)
+    advanced(store, name)
+    test = app("explore", exploration=name)
+    assert "The best on validation images is" in text(test) and not button(test, "Use the best").disabled
+    button(test, "Stop").click().run()
+    assert explorations.read(store, name).state == "stopped"
+    button(test, "Go on").click().run()
+    assert explorations.read(store, name).going
+    advanced(store, name, total)
+    test = app("explore", exploration=name)
+    assert explorations.read(store, name).state == "complete" and button(test, "All tried").disabled
+    assert len(test.dataframe[0].value) == total
+    if len(varied) > 1:
+        assert "Which setting matters?" in text(test)
+    best = test.dataframe[0].value.sort_values("all jobs", ascending=False).iloc[0]
+    button(test, "Use the best").click().run()
+    assert test.session_state["draft"]["method"]["strength"] == best["strength"]
+
+
+def test_explore_by_chance_goes_on_with_a_larger_budget(store: Store) -> None:
+    name = explored(store, STRENGTH, sampler="random", runs=2)
+    advanced(store, name, 3)
+    test = app("explore", exploration=name)
+    assert "The budget of 2 runs is used" in " ".join(element.proto.body for element in test.get("html"))
+    button(test, "Try more").click().run()
+    record = explorations.read(store, name)
+    assert record.going and record.exploration.runs == 4
+
+
+def test_explore_out_of_minutes_goes_on_with_twice_as_many(store: Store) -> None:
+    name = explored(store, STRENGTH, minutes=0.01)
+    advanced(store, name, 2)
+    assert explorations.read(store, name).ended == "The budget of 0.01 minutes is used."
+    test = app("explore", exploration=name)
+    button(test, "Try more").click().run()
+    record = explorations.read(store, name)
+    assert record.going and record.exploration.minutes == 0.02
+
+
+def test_another_method_on_explore_has_ranges_of_its_own(store: Store) -> None:
+    test = app("explore", preset="quick", method="ewc", vary="method.strength~10~100000~5~log")
+    test.selectbox[0].set_value("lwf").run()
+    assert not test.error and test.query_params["vary"] in (
+        "method.strength~0.01~100~5~log",
+        ["method.strength~0.01~100~5~log"],
+    )
+
+
+def test_explore_shows_what_it_has_when_runs_go(store: Store) -> None:
+    name = explored(store, STRENGTH)
+    advanced(store, name, 4)
+    store.delete(store.records()[0].run)
+    test = app("explore", exploration=name)
+    assert "not here" in {word for words in test.dataframe[0].value["state"] for word in words}
+    assert not button(test, "Go on").disabled
+
+
+@pytest.mark.parametrize("name", ["../runs", "nope", "20260101-000000-abcd"])
+def test_explore_of_none_says_so(name: str, store: Store) -> None:
+    assert "There is no exploration" in text(app("explore", exploration=name))
+
+
+def test_explorations_are_listed_and_forgotten(store: Store) -> None:
+    name = explored(store, STRENGTH)
+    advanced(store, name, 4)
+    assert "Elastic weights (EWC): strength · 3 combinations" in str(
+        [link.proto.label for link in app("explore").get("page_link")]
+    )
+    test = app("explore", exploration=name)
+    button(test, "Forget it").click().run()
+    button(test, "Forget").click().run()
+    assert explorations.names(store) == [] and len(store.records()) == 3

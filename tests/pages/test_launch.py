@@ -1,0 +1,234 @@
+"""Launch in every state."""
+
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from labcore import cli, presets, tasks
+from labcore.configs import METHODS, parse
+from labcore.stages import StageCache
+from labcore.store import Store
+from pages.parts import config_form
+from tests import stories
+from tests.conftest import tiny
+from tests.pages.conftest import app, asked_workers, button, text, trained
+
+
+def test_the_first_start_teaches_and_one_button_starts_the_story(store: Store) -> None:
+    test = app()
+    assert "what happens to the old ones" in text(test)
+    assert "Digits" in text(test)
+    button(test, "Start the story").click().run()
+    (record,) = store.records()
+    assert record.state == "queued"
+    assert store.config(record.run) == presets.preset("story")
+
+
+def test_presets_methods_and_order_make_the_configuration(store: Store) -> None:
+    test = app()
+    test.button(key="method/joint").click().run()
+    test.button(key="right0").click().run()
+    assert not test.exception
+    draft = test.session_state["draft"]
+    assert draft["method"]["name"] == "joint"
+    names = [task["name"] for task in presets.preset_data(test.session_state["preset"])["tasks"]]
+    assert [task["name"] for task in draft["tasks"]] == [names[1], names[0], names[2]]
+    test.button(key="remove2").click().run()
+    test.button(key="add/faces").click().run()
+    assert [task["name"] for task in test.session_state["draft"]["tasks"]] == [names[1], names[0], "faces"]
+    (start,) = [b for b in test.button if b.label.startswith("Start")]
+    start.click().run()
+    assert store.config(store.records()[0].run).method.name == "joint"
+
+
+def test_another_backbone_takes_its_own_start_and_size() -> None:
+    test = app()
+    (backbone,) = [box for box in test.selectbox if "backbone" in box.label]
+    backbone.select("small_cnn").run()
+    assert not test.exception
+    assert test.session_state["draft"]["backbone"] == {
+        "name": "small_cnn",
+        "start": "kaiming",
+        "image_size": 28,
+        "norm": "frozen",
+    }
+    assert not test.error
+
+
+def test_another_start_is_in_all_that_the_page_shows_at_once(store: Store) -> None:
+    config = presets.preset("quick")
+    start = config.backbone.model_copy(update={"start": "xavier"})
+    stories.told(store, config.model_copy(update={"backbone": start}), [[0.9], [0.4, 0.8], [0.4, 0.6, 0.8]])
+    test = app(preset="quick")
+    (box,) = [box for box in test.selectbox if "start" in box.label]
+    box.select("xavier").run()
+    assert any('"start": "xavier"' in block.value for block in test.code)
+    assert "You have this already" in str([link.proto.label for link in test.get("page_link")])
+
+
+def chosen(test: AppTest, label: str, value: str) -> None:
+    """Choose a value in the box of this label."""
+    (box,) = [box for box in test.selectbox if label in box.label]
+    box.select(value).run()
+    assert not test.exception, test.exception
+
+
+def test_short_numbers_are_the_default_on_a_gpu_alone_and_a_choice_stays(store: Store) -> None:
+    store.tell_devices({"cuda:0": "A card", "cpu": "A processor"})
+    test = app()
+    precision = lambda: parse(test.session_state["draft"]).training.precision  # noqa: E731
+    assert precision() == "bfloat16"
+    chosen(test, "device", "cpu")
+    assert precision() == "float32"
+    assert next(box for box in test.selectbox if box.label == "precision").value == "float32"
+    chosen(test, "device", "auto")
+    assert precision() == "bfloat16"
+    chosen(test, "precision", "float32")
+    test.button(key="method/joint").click().run()
+    assert test.session_state["draft"]["method"]["name"] == "joint" and precision() == "float32"
+    chosen(test, "device", "cpu")
+    chosen(test, "precision", "bfloat16")
+    chosen(test, "start", "kaiming")
+    assert precision() == "bfloat16"
+
+
+def test_launch_says_which_device_and_why(store: Store) -> None:
+    assert "a worker is just looking" in text(app())
+    store.tell_devices({"cpu": "A processor"})
+    assert "It will train on A processor (cpu): there is no GPU here." in text(app())
+    store.tell_devices({"cuda:0": "A card", "cpu": "A processor"})
+    test = app()
+    assert "It will train on A card (cuda:0): the first GPU here." in text(test)
+    chosen(test, "device", "cpu")
+    assert "It will train on A processor (cpu): chosen by you." in text(test)
+
+
+def test_a_run_that_is_run_again_keeps_its_precision(store: Store) -> None:
+    store.tell_devices({"cuda:0": "A card", "cpu": "A processor"})
+    test = app(run=store.submit(tiny()).run)
+    test.button(key="method/joint").click().run()
+    assert parse(test.session_state["draft"]).training.precision == "float32"
+
+
+def test_a_setting_that_cannot_be_is_one_sentence_and_no_start() -> None:
+    test = app()
+    (name,) = [box for box in test.text_input if box.value == "digits"]
+    name.input("digits:0-77").run()
+    assert not test.exception
+    assert "classes 0 to 9" in test.error[0].value
+    (start,) = [b for b in test.button if b.label.startswith("Start")]
+    assert start.disabled
+
+
+def test_a_full_set_says_what_it_costs_and_downloads_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: pytest.fail("a page downloads"))
+    test = app()
+    assert "Download, 170 MB" in test.button(key="add/cifar10").label
+    test.button(key="add/cifar10").click().run()
+    assert not test.exception and not test.error
+    assert "Its pictures appear after the first run" in text(test)
+    (store.cache / "pictures").mkdir()
+    kept = tasks._pictures(tasks._SOURCES["cifar10"], "samples", store.cache)
+    np.savez(kept, train=np.zeros((10, 5, 32, 32, 3), np.uint8))
+    assert "Its pictures appear" not in text(test.run())
+
+
+def test_jobs_that_do_not_fit_in_a_row_go_into_the_next() -> None:
+    test = app()
+    for name in ("faces", "hotdogs", "swatters"):
+        test.button(key=f"add/{name}").click().run()
+    assert not test.exception
+    assert "6. Fly swatters" in text(test)
+    test.button(key="left5").click().run()
+    assert test.session_state["draft"]["tasks"][4] == {"name": "swatters"}
+
+
+def test_the_same_task_twice_is_a_warning() -> None:
+    test = app()
+    test.button(key="add/digits").click().run()
+    assert "more than once" in test.warning[0].value
+
+
+def test_a_run_that_is_there_is_opened(store: Store) -> None:
+    stories.written(store, stories.COMPLETE, presets.preset("story")).finish("complete")
+    test = app()
+    (start,) = [b for b in test.button if b.label.startswith("Start")]
+    start.click().run()
+    assert not test.exception
+    assert len(store.records()) == 1
+    assert "already" in text(test)
+
+
+@pytest.mark.parametrize("preset", presets.PRESETS)
+@pytest.mark.parametrize("method", METHODS)
+def test_the_command_line_shown_makes_the_same_configuration(
+    preset: str, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = presets.preset_data(preset, method)
+    data["training"]["weight_decay"] = 0.25
+    data["tasks"].append({"name": "fashion:0-2", "images_per_class": 7})
+    data["backbone"]["norm"] = "affine_per_task"
+    data["seed"] = 9
+    words = shlex.split(config_form.command_line(data, preset))
+    assert words[:4] == ["python", "-m", "labcore", "run"]
+    assert cli.read_config(cli._parser().parse_args(words[3:])) == parse(data)
+
+
+def test_a_run_can_be_run_again_with_changes(store: Store) -> None:
+    run = store.submit(tiny("joint", seed=7)).run
+    test = app(run=run)
+    assert parse(test.session_state["draft"]) == tiny("joint", seed=7)
+    shown = next(block.value for block in test.code if block.value.startswith("python"))
+    assert cli.read_config(cli._parser().parse_args(shlex.split(shown)[3:])) == tiny("joint", seed=7)
+    assert "run" not in test.query_params
+
+
+def test_launch_has_the_speed_measured_on_the_device_that_is_chosen(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    devices = asked_workers(monkeypatch)
+    app()
+    assert not devices  # nobody knows yet what is here; the first worker comes by itself
+    store.tell_devices({"cuda:0": "A card", "cpu": "A processor"})
+    store.tell_worker("cuda:0", None)
+    test = app()
+    devices.clear()
+    (device,) = [box for box in test.selectbox if "device" in box.label]
+    device.select("cpu").run()
+    assert set(devices) == {"cpu"}
+
+
+def test_a_store_that_cannot_be_used_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("REUSE_LAB_HOME", str(tmp_path / "file" / "home"))
+    test = app()
+    assert "REUSE_LAB_HOME" in test.error[0].value
+
+
+def test_a_fork_says_how_many_stages_are_reused(store: Store) -> None:
+    run = trained(store, tiny("ewc"))
+    test = app(run=run, fork="1")
+    assert parse(test.session_state["draft"]) == tiny("ewc")
+    assert "You go on from stage 1 (Digits 0 to 3)" in text(test)
+    assert "The first 2 stages come out the same" in text(test)
+    test.session_state["draft"]["method"]["strength"] = 7.0
+    assert "The first stage comes out the same" in text(test.run())
+    test.button(key="method/lwf").click().run()
+    assert "The first stage comes out the same" in text(test)
+    test.session_state["draft"]["training"]["epochs"] = 3
+    assert "no stage comes out the same" in text(test.run())
+    test.session_state["draft"]["training"]["epochs"] = 2
+    StageCache(store).empty()
+    assert "their weights are no longer stored" in text(test.run())
+    button(test, "Forget that").click().run()
+    assert "You go on from" not in text(test)
+
+
+@pytest.mark.parametrize("fork", ["0", "3", "x", "", "²", "9" * 5000])
+def test_a_fork_that_cannot_be_is_none(fork: str, store: Store) -> None:
+    test = app(run=store.submit(tiny()).run, fork=fork)
+    assert parse(test.session_state["draft"]) == tiny()
+    assert "You go on from" not in text(test)

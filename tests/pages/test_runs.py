@@ -1,0 +1,104 @@
+"""Runs in every state."""
+
+import shlex
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from labcore import cli
+from labcore.store import Store
+from pages.parts import runs
+from tests import stories
+from tests.conftest import tiny
+from tests.pages.conftest import app, button, text, trained
+
+
+def test_runs_without_runs_teaches() -> None:
+    assert "No runs yet" in text(app("runs"))
+
+
+def test_runs_shows_all(store: Store) -> None:
+    stories.written(store, stories.COMPLETE).finish("complete")
+    store.submit(tiny(seed=1))
+    test = app("runs")
+    table = test.dataframe[0].value
+    assert list(table["state"]) == ["waiting", "done"]
+    assert list(table["accuracy"])[1] == 60
+    assert "2 runs" in text(test)
+
+
+def picked(test: AppTest, line: int) -> AppTest:
+    """Choose a line of the table of runs."""
+    test.session_state[test.dataframe[0].key] = {"selection": {"rows": [line], "columns": [], "cells": []}}
+    test.run()
+    assert not test.exception, test.exception
+    return test
+
+
+def test_the_chosen_run_stays_the_chosen_one_when_others_come_and_go(store: Store) -> None:
+    mine, other = (store.submit(tiny(method)).run for method in ("ewc", "joint"))
+    test = picked(app("runs"), 1)  # the newest stands first
+    newest = store.submit(tiny("lwf")).run
+    test.run()
+    assert len(test.dataframe[0].value) == 3
+    button(test, "Cancel").click().run()
+    states = {run: store.record(run).state for run in (mine, other, newest)}
+    assert states == {mine: "stopped", other: "queued", newest: "queued"}
+    store.delete(newest)
+    button(test.run(), "Delete").click().run()
+    assert f"{runs.title(store.config(mine))}: its curves" in text(test)
+
+
+def test_a_small_run_is_packed_and_a_large_one_named_for_the_command_line(store: Store) -> None:
+    run = stories.written(store, stories.COMPLETE).finish("complete").run
+    test = picked(app("runs"), 0)
+    button(test, "Pack it").click().run()
+    assert not test.exception
+    (download,) = test.get("download_button")
+    assert download.proto.label.startswith("Download ")
+    weights = store.stage_folder(run, 1) / "network.safetensors"
+    weights.parent.mkdir(parents=True)
+    with weights.open("wb") as file:
+        file.truncate(120_000_000)
+    test.run()
+    assert not [found for found in test.button if found.label == "Pack it"]
+    assert "120 MB, too much" in text(test)
+    shown = next(block.value for block in test.code if "export" in block.value)
+    options = cli._parser().parse_args(shlex.split(shown)[3:])
+    assert (options.run, str(options.file)) == (run, f"{run}.zip")
+
+
+def test_a_chosen_run_that_is_gone_leaves_none_chosen(store: Store) -> None:
+    store.submit(tiny(seed=1))
+    gone = store.submit(tiny(seed=2)).run
+    test = picked(app("runs"), 0)
+    assert not button(test, "Delete").disabled
+    store.delete(gone)
+    test.run()
+    assert not test.exception
+    assert button(test, "Delete").disabled
+
+
+def test_runs_says_what_is_stored_and_asks_before_it_empties(store: Store) -> None:
+    run = trained(store, tiny())
+    test = app("runs")
+    assert "2 stages" in text(test)
+    button(test, "Empty the stage store").click().run()
+    assert "Curves, figures and settings stay" in text(test)
+    assert store.stages_stored(run) == [1, 2]
+    button(test, "Empty").click().run()
+    assert not test.exception
+    assert store.stages_stored(run) == []
+    assert store.result(run).average_accuracy is not None
+
+
+def test_runs_counts_carbon_by_the_country_in_the_settings(store: Store) -> None:
+    stories.written(store, stories.COMPLETE).finish("complete")
+    test = app("runs")
+    assert test.dataframe[0].value[["energy", "carbon"]].iloc[0].tolist() == pytest.approx([0.25, 0.11875])
+    test.selectbox(key="country").select("FRA").run()
+    assert not test.exception
+    assert store.settings().country == "FRA"
+    assert test.dataframe[0].value["carbon"].iloc[0] == pytest.approx(0.25 / 1000 * 56.039)
+    (store.root / "settings.json").write_text("{")
+    assert "defaults hold" in text(app("runs"))

@@ -1,0 +1,228 @@
+"""Watch in every state; and what Inside, which follows a run too, does alike."""
+
+from typing import Any
+
+import pytest
+import streamlit as st
+
+from labcore import figures
+from labcore.events import Downloading, RunEnded, Warned
+from labcore.stages import StageCache
+from labcore.store import Process, RunRecord, Store
+from tests import stories
+from tests.conftest import tiny
+from tests.pages.conftest import app, asked_workers, button, text, trained
+
+
+def watched(store: Store, run: str) -> str:
+    test = app("watch", run=run)
+    return text(test)
+
+
+def test_watch_without_runs_says_what_to_do() -> None:
+    assert "Nothing to watch yet" in text(app("watch"))
+
+
+@pytest.mark.parametrize("run", ["nope", "../../etc/passwd", "<script>"])
+def test_watch_of_no_run_says_so(run: str, store: Store) -> None:
+    store.submit(tiny())
+    assert "There is no run" in text(app("watch", run=run))
+
+
+def test_watch_queued(store: Store) -> None:
+    assert "waits for the worker" in watched(store, store.submit(tiny()).run)
+
+
+def test_watch_running_and_stopping(store: Store) -> None:
+    claim = stories.written(store, stories.FIRST[:6])
+    shown = watched(store, claim.run)
+    assert "stage 1 of 2" in shown
+    assert "26 %" in shown
+    assert "left, estimated" in shown
+    test = app("watch", run=claim.run)
+    button(test, "Stop").click().run()
+    assert claim.stop_requested()
+    assert "stopping" in text(test)
+
+
+def test_watch_shows_a_download(store: Store) -> None:
+    claim = stories.written(store, [Downloading(file="net<b>.pth", done=40, total=100)])
+    shown = watched(store, claim.run)
+    assert "downloading net&lt;b&gt;.pth, 40 %" in shown
+    claim.append(stories.opened())
+    assert "loading pictures" in watched(store, claim.run)
+
+
+def test_a_warning_stands_on_watch_while_the_run_goes_and_after(store: Store) -> None:
+    said = "The spring is stiffer than this rate can bear."
+    claim = stories.written(store, [*stories.FIRST[:5], Warned(stage=1, text=said, step=5)])
+    test = app("watch", run=claim.run)
+    assert [warning.value for warning in test.warning] == [said]
+    for event in [*stories.FIRST[5:], *stories.SECOND, RunEnded(state="complete", step=20)]:
+        claim.append(event)
+    claim.finish("complete")
+    assert [warning.value for warning in app("watch", run=claim.run).warning] == [said]
+
+
+def test_watch_lost_offers_resume(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    claim = stories.written(store, stories.FIRST)
+    store._change(claim.run, owner=Process(pid=2**22 + 5, created=1.0))
+    claim.release()
+    test = app("watch", run=claim.run)
+    assert "worker is gone" in text(test)
+    button(test, "Resume").click().run()
+    assert store.record(claim.run).state == "queued"
+
+
+def test_watch_says_which_device_and_why(store: Store) -> None:
+    claim = stories.written(store, stories.FIRST)
+    assert "Trains on A processor (cpu, 2 threads): there is no GPU here." in watched(store, claim.run)
+    claim.finish("stopped")
+    assert "Trained on A processor (cpu, 2 threads): there is no GPU here." in watched(store, claim.run)
+    store.tell_devices({"cuda:0": "A card", "cpu": "A processor"})
+    assert "(cpu, 2 threads): the first that was free." in watched(store, claim.run)
+    store._change(claim.run, device="cpu")
+    assert "(cpu, 2 threads): chosen by you." in watched(store, claim.run)
+
+
+def test_a_run_gets_a_worker_of_its_own_device(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.tell_worker("cuda:0", None)
+    run = store.submit(tiny(), device="cpu").run
+    devices = asked_workers(monkeypatch)
+    assert "No worker yet" in watched(store, run) and set(devices) == {"cpu"}
+    store.request_stop(run)
+    devices.clear()
+    button(app("watch", run=run), "Resume").click().run()
+    assert set(devices) == {"cpu"}
+    store.tell_worker("cpu", None)
+    devices.clear()
+    assert "Worker on cpu: ready" in watched(store, run) and not devices
+
+
+def test_what_is_trained_again_is_so_on_its_device(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = trained(store, tiny(), device="cpu")
+    StageCache(store).empty()
+    devices = asked_workers(monkeypatch)
+    button(app("watch", run=run), "Train it again").click().run()
+    assert devices and set(devices) == {"cpu"}
+
+
+def test_watch_stopped_failed_and_complete(store: Store) -> None:
+    stopped = stories.written(store, stories.FIRST)
+    stopped.finish("stopped")
+    assert "Nothing is lost" in watched(store, stopped.run)
+    failed = stories.written(store, stories.FIRST, tiny(seed=1))
+    failed.fail("At step 3 the loss became nan. Try a smaller step.")
+    assert "Try a smaller step" in watched(store, failed.run)
+    done = stories.written(store, stories.COMPLETE, tiny(seed=2))
+    done.finish("complete")
+    shown = watched(store, done.run)
+    assert "it forgot 77 %" in shown
+    assert "60.0 %" in shown
+    assert "1.0 kB" in shown
+
+
+def test_watch_says_what_was_reused(store: Store) -> None:
+    trained(store, tiny(tasks=[{"name": "digits:0-3", "images_per_class": 10}]))
+    run = trained(store, tiny())
+    shown = watched(store, run)
+    assert "of it reused" in shown
+    assert "of it reused" not in watched(store, trained(store, tiny(seed=1)))
+    spans = figures.accuracy_curves_info(store.fold(run)).spans
+    assert [span.reused for span in spans] == [True, False]
+    assert "reused" in str(figures.accuracy_curves(figures.accuracy_curves_info(store.fold(run))).layout.annotations)
+
+
+def test_watch_offers_to_train_again_what_is_no_longer_stored(store: Store) -> None:
+    run = trained(store, tiny())
+    assert "no longer stored" not in watched(store, run)
+    StageCache(store).empty()
+    test = app("watch", run=run)
+    assert "after stages 1, 2 are no longer stored" in text(test)
+    button(test, "Train it again").click().run()
+    assert not test.exception
+    (fresh,) = [record for record in store.records() if record.state == "queued"]
+    assert fresh.fresh
+    assert store.config(fresh.run) == tiny()
+
+
+def test_a_run_whose_weights_are_to_be_kept_keeps_them(store: Store) -> None:
+    run = trained(store, tiny())
+    test = app("watch", run=run)
+    test.toggle(key=f"pin-{run}").set_value(True).run()
+    assert store.record(run).pinned
+    StageCache(store).empty()
+    assert store.stages_stored(run) == [1, 2]
+    test.toggle(key=f"pin-{run}").set_value(False).run()
+    assert not store.record(run).pinned
+
+
+def test_energy_carbon_and_what_is_kept_are_on_watch(store: Store) -> None:
+    run = stories.written(store, stories.COMPLETE).finish("complete").run
+    shown = watched(store, run)
+    assert "≈ 0.25 Wh" in shown and "≈ 0.12 g" in shown
+    assert stories.METHOD in shown and "world average" in shown
+    assert "weights 1.0 kB" in shown and "heads 20 B" in shown and "during a stage: outputs 5 B" in shown
+    store.change_settings(country="FRA")
+    assert "≈ 0.014 g" in watched(store, run) and "France" in watched(store, run)
+
+
+def test_watch_of_a_run_that_was_not_measured(store: Store) -> None:
+    claim = stories.written(store, [])
+    assert "It was not measured" in watched(store, claim.run)
+
+
+# ---- Watch and Inside alike -----------------------------------------------------------------------------------------
+
+
+def test_runs_that_the_address_names_are_offered_however_old(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pages.parts.runs.MOST_OFFERED", 1)
+    oldest, _, mine = (
+        stories.written(store, stories.COMPLETE, tiny(seed=seed)).finish("complete").run for seed in range(3)
+    )
+    test = app("watch", run=mine, **{"with": oldest})
+    assert test.multiselect[0].value == [oldest] and len(test.multiselect[0].options) == 2
+    test = app("inside", run=mine, beside=oldest)
+    assert test.selectbox(key="inside-beside").value == oldest
+
+
+@pytest.mark.parametrize(("page", "name"), [("watch", "with"), ("inside", "beside")])
+def test_a_page_ticks_while_any_run_that_it_shows_does(
+    page: str, name: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = stories.written(store, stories.COMPLETE).finish("complete").run
+    other = stories.written(store, stories.FIRST, tiny(seed=1))
+    test = app(page, run=mine, **{name: other.run})
+    fragment, ticks = st.fragment, []
+
+    def noted(*args: Any, run_every: float | None = None) -> Any:
+        ticks.append(run_every)
+        return fragment(*args, run_every=run_every)
+
+    monkeypatch.setattr(st, "fragment", noted)
+    test.run()
+    assert ticks == [1]
+    other.finish("stopped")
+    ticks.clear()
+    test.run()
+    assert ticks == [None]
+
+
+@pytest.mark.parametrize("page", ["watch", "inside"])
+def test_a_run_that_is_deleted_in_another_tab_is_no_error_at_the_next_tick(
+    page: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = stories.written(store, stories.COMPLETE).finish("complete").run
+    test = app(page, run=run)
+    look, looks = Store.record, []
+
+    def look_and_delete(self: Store, run: str) -> RunRecord:
+        looks.append(run)
+        if len(looks) == 2:  # the page has found it, and what ticks looks for it
+            store.delete(run)
+        return look(self, run)
+
+    monkeypatch.setattr(Store, "record", look_and_delete)
+    test.run()
+    assert not test.exception, test.exception
+    assert "There is no run" in text(test)

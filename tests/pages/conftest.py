@@ -38,7 +38,10 @@ def nobody_trains(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def app(page: str | None = None, **query: str) -> AppTest:
+    """The app on a page; what Launch folds away is opened, as it is made only then."""
     test = AppTest.from_file(APP, default_timeout=60)
+    for folded in ("add-job", "details", "by-hand"):
+        test.session_state[folded] = True
     for name, value in query.items():
         test.query_params[name] = value
     test.run()

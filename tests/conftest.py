@@ -1,13 +1,40 @@
+import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from labcore import tasks
 from labcore.configs import RunConfig, parse
 from labcore.store import Store
 
 os.environ.setdefault("REUSE_LAB_THREADS", "1")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def short_runs() -> Iterator[None]:
+    """A run in this process makes no picture smaller that an earlier one did, and times few answers.
+
+    Of a tiny run that was most of the time, in hundreds of tests. Workers of their own process do all of it.
+    """
+    resize, resized = tasks._resize, {}
+
+    def remembered(images: np.ndarray, size: int) -> np.ndarray:
+        key = (hashlib.sha256(np.ascontiguousarray(images)).digest(), images.shape, size)
+        if key not in resized:
+            found = resize(images, size)
+            if found.nbytes > 10_000_000:
+                return found
+            resized[key] = found
+        return resized[key].copy()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tasks, "_resize", remembered)
+        patch.setattr("labcore.trainer.TIMED_IMAGES", 5)
+        yield
 
 
 @pytest.fixture(autouse=True)

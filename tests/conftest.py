@@ -1,13 +1,50 @@
+import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from labcore import tasks
 from labcore.configs import RunConfig, parse
 from labcore.store import Store
 
 os.environ.setdefault("REUSE_LAB_THREADS", "1")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def short_runs() -> Iterator[None]:
+    """A run in this process draws and shrinks no picture that an earlier one did, and times few answers.
+
+    Of a tiny run that was most of the time, in hundreds of tests. Workers of their own process do all of it.
+    """
+    load, loaded = tasks._loaded, {}
+    resize, resized = tasks._resize, {}
+
+    def kept(source: tasks.Source, *where: Any) -> tuple[np.ndarray, np.ndarray]:
+        if source.files:
+            return load(source, *where)
+        if source.fingerprint() not in loaded:
+            loaded[source.fingerprint()] = load(source, *where)
+        train, test = loaded[source.fingerprint()]
+        return train.copy(), test.copy()
+
+    def remembered(images: np.ndarray, size: int) -> np.ndarray:
+        key = (hashlib.sha256(np.ascontiguousarray(images)).digest(), images.shape, size)
+        if key not in resized:
+            found = resize(images, size)
+            if found.nbytes > 10_000_000:
+                return found
+            resized[key] = found
+        return resized[key].copy()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tasks, "_loaded", kept)
+        patch.setattr(tasks, "_resize", remembered)
+        patch.setattr("labcore.trainer.TIMED_IMAGES", 5)
+        yield
 
 
 @pytest.fixture(autouse=True)

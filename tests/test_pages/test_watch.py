@@ -11,7 +11,7 @@ from labcore.stages import StageCache
 from labcore.store import Process, RunRecord, Store
 from tests import stories
 from tests.conftest import tiny
-from tests.pages.conftest import app, asked_workers, button, text, trained
+from tests.test_pages.conftest import app, asked_workers, button, text, trained
 
 
 def watched(store: Store, run: str) -> str:

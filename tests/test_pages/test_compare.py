@@ -6,7 +6,7 @@ from labcore import presets, questions
 from labcore.configs import METHODS
 from labcore.store import Store
 from tests import stories
-from tests.pages.conftest import app, button, text
+from tests.test_pages.conftest import app, button, text
 
 
 def measured(store: Store, *methods: str, seeds: int = 1) -> None:

@@ -14,7 +14,7 @@ from labcore.store import Store
 from pages.parts import inside_words, live_plot
 from tests import stories
 from tests.conftest import tiny
-from tests.pages.conftest import app, text, trained
+from tests.test_pages.conftest import app, text, trained
 
 LAYERS = {
     "layers": np.array(["a.conv", "b.conv"]),

@@ -10,7 +10,7 @@ from labcore.store import Store
 from pages.parts import runs
 from tests import stories
 from tests.conftest import tiny
-from tests.pages.conftest import app, button, text, trained
+from tests.test_pages.conftest import app, button, text, trained
 
 
 def test_runs_without_runs_teaches() -> None:

@@ -14,7 +14,7 @@ from labcore.store import Store
 from pages.parts import config_form
 from tests import stories
 from tests.conftest import tiny
-from tests.pages.conftest import app, asked_workers, button, text, trained
+from tests.test_pages.conftest import app, asked_workers, button, text, trained
 
 
 def test_the_first_start_teaches_and_one_button_starts_the_story(store: Store) -> None:

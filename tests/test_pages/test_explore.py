@@ -9,7 +9,7 @@ from labcore.experiments import Reader
 from labcore.store import Store
 from tests import stories
 from tests.conftest import tiny
-from tests.pages.conftest import app, button, text
+from tests.test_pages.conftest import app, button, text
 
 
 def explored(store: Store, *varied: dict[str, Any], **changes: Any) -> str:

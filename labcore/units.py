@@ -27,3 +27,8 @@ def plain(value: object) -> str:
         return str(value)
     whole = value == round(value) and 1e4 <= abs(value) < 1e12
     return f"{value:,.0f}".replace(",", "\u202f") if whole else f"{value:g}"
+
+
+def count_of(count: float, word: str) -> str:
+    """`1 run`, `20 runs`, `0.5 minutes`."""
+    return f"{plain(count)} {word}{'s' * (count != 1)}"

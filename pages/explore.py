@@ -1,6 +1,7 @@
 """Explore: settings that vary, tried on a budget, and what each reached, drawn as it comes."""
 
 import contextlib
+import math
 
 import streamlit as st
 
@@ -8,6 +9,7 @@ from labcore import explorations, worker
 from labcore.configs import ConfigError
 from labcore.explorations import Exploration
 from labcore.store import StoreError
+from labcore.units import count_of, plain
 from pages.parts import explore_form, exploring, lab
 
 MOST_LISTED, MOST_ESTIMATED = 12, 40
@@ -28,23 +30,35 @@ def begin(exploration: Exploration) -> None:
 
 def cost_ahead(exploration: Exploration) -> None:
     """How many runs, and how long they take on this machine."""
-    count = exploration.most_points * exploration.seeds
-    runs = f"{count} run{'s' * (count > 1)}"
     each = seconds_each(exploration)
     if each is None:
-        measuring(exploration, runs)
-        return
-    total = min(each * count, 60 * (exploration.minutes or 1e9))
-    st.caption(f"{runs}, ≈ {lab.seconds(total)}, estimated; less where runs share a beginning")
+        measuring(exploration)
+    else:
+        st.caption(in_words(exploration, each))
+
+
+def in_words(exploration: Exploration, each: float) -> str:
+    """What a budget will come to, at `each` seconds a run."""
+    most, points, minutes = exploration.most_runs, exploration.most_points, exploration.minutes
+    allowed = points if minutes is None else min(points, math.ceil(60 * minutes / (each * exploration.seeds)))
+    if allowed == points and most is not None:
+        return f"{count_of(most, 'run')}, ≈ {lab.seconds(each * most)}, estimated; less where runs share a beginning"
+    runs = count_of(allowed * exploration.seeds, "run")
+    if exploration.sampler == "grid":
+        runs = f"{allowed} of {count_of(points, 'combination')}"
+    elif most is not None:
+        runs = f"{allowed * exploration.seeds} of {count_of(most, 'run')}"
+    return f"≈ {runs} in {plain(minutes)} min, estimated; more where runs share a beginning"
 
 
 @st.fragment(run_every=1)
-def measuring(exploration: Exploration, runs: str) -> None:
+def measuring(exploration: Exploration) -> None:
     """Until this machine's speed is known."""
     if seconds_each(exploration) is not None:
         st.rerun()
     lab.have_measured(lab.chosen_device())
-    st.caption(f"{runs}; the speed here is being measured …")
+    most = exploration.most_runs
+    st.caption(f"{exploration.budget if most is None else count_of(most, 'run')}; the speed here is being measured …")
 
 
 def seconds_each(exploration: Exploration) -> float | None:
@@ -76,7 +90,7 @@ def earlier() -> None:
         done = sum(one.refused is None for one in record.asked)
         st.page_link(
             "pages/explore.py",
-            label=f"{exploring.title(record)} · {done} combination{'s' * (done != 1)}{going}",
+            label=f"{exploring.title(record)} · {count_of(done, 'combination')}{going}",
             query_params={"exploration": name},
             icon=":material/query_stats:",
         )

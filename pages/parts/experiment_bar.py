@@ -7,6 +7,7 @@ import streamlit as st
 from labcore import experiments, worker
 from labcore.experiments import Experiment, Findings
 from labcore.store import StoreError, UnknownRun
+from labcore.units import count_of
 from pages.parts import lab, runs
 
 
@@ -73,7 +74,7 @@ def line(findings: Findings) -> None:
     with st.container(height=44, border=False):
         if findings.complete:
             work = findings.work
-            words = f"{_runs(total)}, {lab.seconds(work.spent)} of training and measuring; {work.shared}."
+            words = f"{count_of(total, 'run')}, {lab.seconds(work.spent)} of training and measuring; {work.shared}."
             st.html(f'<div class="lab-term">{words}</div>')
             return
         left = lab.reader().seconds_left(findings, lab.chosen_device(), progress)
@@ -87,7 +88,7 @@ def line(findings: Findings) -> None:
         else:
             time = f"≈ {lab.seconds(left)}, estimated while other programs were busy: it may be quicker"
         failed = len(findings.having("failed"))
-        parts = [f"{done} of {_runs(total)} measured", time, f"{failed} failed" if failed else ""]
+        parts = [f"{done} of {count_of(total, 'run')} measured", time, f"{failed} failed" if failed else ""]
         words = " · ".join(part for part in parts if part)
         share = (done + sum(progress.values())) / total
         st.html(f"{runs.bar(share)}<div class='lab-term'>{words}</div>")
@@ -103,7 +104,7 @@ def earlier_versions(findings: Findings) -> None:
     older = [(cell, run) for cell in findings.cells for run in cell.older]
     if not older:
         return
-    with st.expander(f"{_runs(len(older))} of an earlier version of the lab, not counted above"):
+    with st.expander(f"{count_of(len(older), 'run')} of an earlier version of the lab, not counted above"):
         for cell, run in older:
             try:
                 found = lab.reader().finished(lab.store().record(run)).result
@@ -112,7 +113,3 @@ def earlier_versions(findings: Findings) -> None:
             accuracy = lab.percent(found.average_accuracy)
             label = f"{cell.arm.label}, seed {cell.seed}: {accuracy} then"
             st.page_link("pages/watch.py", label=label, query_params={"run": run})
-
-
-def _runs(count: int) -> str:
-    return f"{count} run{'s' * (count != 1)}"

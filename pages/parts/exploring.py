@@ -15,7 +15,7 @@ from labcore.experiments import Experiment, Findings, Work
 from labcore.exploration_figures import Tried
 from labcore.explorations import Exploration, ExplorationRecord
 from labcore.store import StoreError
-from labcore.units import plain
+from labcore.units import count_of, plain
 from pages.parts import experiment_bar, lab, live_plot, runs
 
 CHART = 430  # px
@@ -32,7 +32,7 @@ LOOK_FOR = {
 class Seen:
     """An exploration as it stands, and what it shows: worked out once for all sessions, whenever something changes.
 
-    `done` runs are finished.
+    `done` runs are finished; `spent` is how many seconds its budget of minutes has lost.
     """
 
     record: ExplorationRecord
@@ -42,7 +42,14 @@ class Seen:
     told: list[str]
     done: int
     work: Work
+    spent: float
     table: pd.DataFrame
+
+    @property
+    def total(self) -> int | None:
+        """How many runs there will be at most; None where nothing but minutes ends it."""
+        most = self.record.exploration.most_runs
+        return None if most is None else max(len(self.findings.cells), most)
 
     @property
     def live(self) -> bool:
@@ -68,6 +75,7 @@ def _seen(root: str, name: str, stamp: tuple[int, bool], version: int, _findings
         _findings.told(),
         sum(cell.finished is not None for cell in _findings.cells),
         _findings.work,
+        record.spent(_findings),
         table(record, _findings),
     )
 
@@ -163,10 +171,9 @@ def what(record: ExplorationRecord) -> None:
         else:
             values = ", ".join(f"**{plain(value)}**" for value in varied.values)
             st.markdown(f"{varied.name}: {values}")
-    minutes = f" or {exploration.minutes:g} minutes" if exploration.minutes else ""
     st.caption(
-        f"{SAMPLERS[exploration.sampler].capitalize()}; {exploration.seeds} seed{'s' * (exploration.seeds > 1)} each; "
-        f"at most {exploration.runs} runs{minutes}. All else is as it was."
+        f"{SAMPLERS[exploration.sampler].capitalize()}; {count_of(exploration.seeds, 'seed')} each; "
+        f"at most {exploration.budget}. All else is as it was."
     )
     st.page_link("pages/explore.py", label="A new exploration", icon=":material/add:")
     forget(record)
@@ -203,8 +210,8 @@ def forget(record: ExplorationRecord) -> None:
 def go_on(seen: Seen, times: int = 1) -> None:
     """Queue again what was stopped or failed, and let it ask for more; `times` the budget."""
     record, exploration = seen.record, seen.record.exploration
-    runs = min(explorations.MOST_RUNS, times * exploration.runs)
-    minutes = times * exploration.minutes if exploration.minutes else None
+    runs = None if exploration.runs is None else min(explorations.MOST_RUNS, times * exploration.runs)
+    minutes = None if exploration.minutes is None else min(explorations.MOST_MINUTES, times * exploration.minutes)
     try:
         explorations.go_on(lab.store(), record.name, runs=runs, minutes=minutes)
         experiments.queue(lab.store(), seen.findings, exploration.device)
@@ -233,7 +240,9 @@ def main_button(seen: Seen) -> None:
     elif everything:
         st.button("All tried", icon=":material/check:", width="stretch", disabled=True, key="all")
     else:
-        act = {"on_click": go_on, "args": (seen, 2), "help": "With twice the budget."}
+        full = len(seen.findings.cells) + exploration.seeds > explorations.MOST_RUNS
+        words = f"{explorations.MOST_RUNS} runs are as many as can be." if full else "With twice the budget."
+        act = {"on_click": go_on, "args": (seen, 2), "help": words, "disabled": full}
         st.button("Try more", icon=":material/add:", width="stretch", key="more", **act)
 
 
@@ -246,17 +255,16 @@ def line(seen: Seen) -> None:
     if problem := st.session_state.pop("explore-problem", None):
         st.error(problem, icon=":material/error:")
     exploration = record.exploration
-    total = max(len(findings.cells), exploration.most_points * exploration.seeds)
     progress = experiment_bar.progress_of(findings)
-    parts = [f"{seen.done} of {'at most ' * (exploration.sampler != 'grid')}{total} runs"]
+    parts = how_far(seen)
     if record.state == "running":
-        parts.append(time_left(seen, total, progress))
+        parts.append(time_left(seen, progress))
     elif record.ended:
         parts.append(record.ended.removesuffix("."))
     if seen.work.stages:
         parts.append(seen.work.shared)
     with st.container(height=48, border=False):
-        share = (seen.done + sum(progress.values())) / max(1, total)
+        share = share_used(seen, progress)
         st.html(f"{runs.bar(share)}<div class='lab-term'>{html.escape(' · '.join(parts))}</div>")
     if seen.live:
         worker.ensure(lab.store(), exploration.device)  # somebody must train, and ask for the next
@@ -264,16 +272,50 @@ def line(seen: Seen) -> None:
         st.caption("A worker is gone; its run goes on by itself when another is there.")
 
 
-def time_left(seen: Seen, total: int, progress: dict[str, float]) -> str:
-    """By the mean of its finished runs, else by this machine's speed."""
-    exploration = seen.record.exploration
-    each = lab.reader().seconds(exploration.base, lab.chosen_device()) if not seen.done else seen.work.spent / seen.done
-    if each is None:
+def how_far(seen: Seen) -> list[str]:
+    """`3 of 5 runs`, or what of a budget of minutes is used."""
+    exploration, total = seen.record.exploration, seen.total
+    sure = exploration.sampler == "grid" and exploration.minutes is None
+    runs_done = (
+        count_of(seen.done, "run")
+        if total is None
+        else f"{seen.done} of {'' if sure else 'at most '}{count_of(total, 'run')}"
+    )
+    if exploration.minutes is None:
+        return [runs_done]
+    return [runs_done, f"{lab.seconds(seen.spent)} of {plain(exploration.minutes)} min used"]
+
+
+def seconds_each(seen: Seen) -> float | None:
+    """What a run takes: by the mean of its finished ones, else by this machine's speed; None where it is not known."""
+    if seen.done:
+        return seen.work.spent / seen.done
+    return lab.reader().seconds(seen.record.exploration.base, lab.chosen_device())
+
+
+def share_used(seen: Seen, progress: dict[str, float]) -> float:
+    """How near the end is, 0 to 1: of its runs or of its minutes, whichever are used up first."""
+    minutes, shares, training = seen.record.exploration.minutes, [0.0], sum(progress.values())
+    if seen.total is not None:
+        shares.append((seen.done + training) / max(1, seen.total))
+    if minutes is not None:
+        shares.append((seen.spent + training * (seconds_each(seen) or 0.0)) / (60 * minutes))
+    return min(1.0, max(shares))
+
+
+def time_left(seen: Seen, progress: dict[str, float]) -> str:
+    """To the end of its runs or of its minutes, whichever is first, and of the runs that train now."""
+    minutes, each, training = seen.record.exploration.minutes, seconds_each(seen), sum(progress.values())
+    ends = []
+    if seen.total is not None and each is not None:
+        ends.append(each * (seen.total - seen.done - training))
+    if minutes is not None:
+        ends.append(60 * minutes - seen.spent - (each or 0.0) * training)
+    if not ends:
         return "how long it takes is being measured"
-    left = each * (total - seen.done - sum(progress.values()))
-    if exploration.minutes:
-        left = min(left, 60 * exploration.minutes - seen.record.spent(seen.findings))
-    return f"≈ {lab.seconds(max(0.0, left))} left, estimated"
+    left = max(min(ends), (each or 0.0) * (len(progress) - training))
+    about = "at most" if each is None else "≈"
+    return f"{about} {lab.seconds(left)} left, estimated"
 
 
 def found(seen: Seen) -> None:

@@ -27,6 +27,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from labcore.configs import (
     BACKBONES,
+    METHOD_TITLES,
     METHODS,
     BackboneConfig,
     ConfigError,
@@ -41,7 +42,7 @@ from labcore.configs import (
 )
 from labcore.experiments import MOST_SEEDS, Arm, Experiment, Findings, Reader, arm_of, best_on_validation, work_of
 from labcore.store import Store, StoreError, write_atomically
-from labcore.units import count_of, setting_name
+from labcore.units import count_of, plain, seconds, setting_name
 
 if TYPE_CHECKING:
     import optuna
@@ -58,6 +59,7 @@ _DRAWS = 20
 _MOST_REFUSED = 50
 # Where the first so many fail, as for want of a download, all would, in no time: no budget of minutes would end it.
 _MOST_FAILED = 20
+_BROKE_OFF = "It broke off: "
 
 # ---------------------------------------------------------------------------------------------------------------------
 # What varies
@@ -390,12 +392,17 @@ class ExplorationRecord(Frozen):
         """Running where it goes on, complete where its budget or its combinations are used up."""
         return "running" if self.going else "complete" if self.ended else "stopped"
 
+    @property
+    def title(self) -> str:
+        """`Elastic weights (EWC): strength × epochs`."""
+        names = " × ".join(varied.name for varied in self.exploration.varied)
+        return f"{METHOD_TITLES[self.exploration.base.method.name]}: {names}"
+
     def experiment(self) -> Experiment:
         """What was asked for so far, as an experiment."""
         arms = tuple(self.exploration.arm(one.values) for one in self.asked if one.refused is None)
-        title = " × ".join(varied.name for varied in self.exploration.varied)
         seeds = tuple(range(self.exploration.seeds))
-        return Experiment(self.name, title, arms, seeds, best_on_validation)
+        return Experiment(self.name, self.title, arms, seeds, best_on_validation)
 
     def told(self, findings: Findings) -> list[Told]:
         """Everything asked for, with what is known of it; `findings` are of its experiment."""
@@ -414,6 +421,30 @@ class ExplorationRecord(Frozen):
             cell for cell in findings.cells if cell.record is not None and (cell.record.ended or 0) >= self.created
         ]
         return work_of(cells).spent + sum(cell.wasted for cell in cells)
+
+    def so_far(self, findings: Findings) -> str:
+        """How far it is: `3 of 5 runs`, and what of a budget of minutes is used; `findings` are of its experiment."""
+        exploration = self.exploration
+        done = sum(cell.finished is not None for cell in findings.cells)
+        runs, minutes = count_of(done, "run"), ""
+        if exploration.most_runs is not None:
+            sure = exploration.sampler == "grid" and exploration.minutes is None
+            most = count_of(max(exploration.most_runs, len(findings.cells)), "run")
+            runs = f"{done} of {'' if sure else 'at most '}{most}"
+        if exploration.minutes is not None:
+            minutes = f" · {seconds(self.spent(findings))} of {plain(exploration.minutes)} min used"
+        return runs + minutes
+
+    def document(self, findings: Findings) -> dict[str, Any]:
+        """As any experiment's, with its state: complete where it is over and every run that it asked for is there."""
+        complete = self.state == "complete" and not self.broken and findings.complete
+        own = {"state": self.state, "ended": self.ended, "refused": self.refused}
+        return {**findings.document(), "complete": complete, **own}
+
+    @property
+    def broken(self) -> bool:
+        """Whether it broke off, rather than used up what it may try."""
+        return (self.ended or "").startswith(_BROKE_OFF)
 
     @property
     def refused(self) -> list[str]:
@@ -528,22 +559,30 @@ def _locked(store: Store) -> Iterator[None]:
 def advance(store: Store, reader: Reader) -> bool:
     """Queue what is next of every exploration that goes on; whether anything was. Called by a worker that is idle.
 
-    Costs a look into a folder where none goes on. An exploration that breaks is ended, with the reason.
+    Costs a look into a folder where none goes on. One that cannot be written now is passed over.
     """
     queued = False
     with contextlib.suppress(FileNotFoundError):
         going = sorted(entry.name for entry in os.scandir(_folder(store)) if entry.name.endswith(".going"))
         for marker in going:
-            name = marker.removesuffix(".going")
-            with contextlib.suppress(StoreError), _locked(store):
-                try:
-                    record = read(store, name)
-                    if record.going:  # else it was stopped just now
-                        queued |= _next(store, reader, record)
-                except Exception as error:
-                    log.exception("Exploration %s broke off", name)
-                    _break_off(store, name, f"It broke off: {type(error).__name__}: {error}")
+            with contextlib.suppress(StoreError):
+                queued |= advance_one(store, reader, marker.removesuffix(".going"))
     return queued
+
+
+def advance_one(store: Store, reader: Reader, name: str) -> bool:
+    """Queue what is next of one that goes on; whether anything was. One that breaks is ended, with the reason.
+
+    Raises StoreError.
+    """
+    with _locked(store):
+        try:
+            record = read(store, name)
+            return record.going and _next(store, reader, record)  # else it was stopped just now
+        except Exception as error:
+            log.exception("Exploration %s broke off", name)
+            _break_off(store, name, f"{_BROKE_OFF}{type(error).__name__}: {error}")
+            return False
 
 
 def _next(store: Store, reader: Reader, record: ExplorationRecord) -> bool:

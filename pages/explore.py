@@ -90,7 +90,7 @@ def earlier() -> None:
         done = sum(one.refused is None for one in record.asked)
         st.page_link(
             "pages/explore.py",
-            label=f"{exploring.title(record)} · {count_of(done, 'combination')}{going}",
+            label=f"{record.title} · {count_of(done, 'combination')}{going}",
             query_params={"exploration": name},
             icon=":material/query_stats:",
         )

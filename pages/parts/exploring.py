@@ -95,13 +95,6 @@ def still(name: str) -> Seen:
         st.rerun()
 
 
-def title(record: ExplorationRecord) -> str:
-    """`EWC: strength × epochs`."""
-    exploration = record.exploration
-    names = " × ".join(varied.name for varied in exploration.varied)
-    return f"{METHOD_TITLES[exploration.base.method.name]}: {names}"
-
-
 def show(name: str) -> None:
     """The whole page of one exploration."""
     try:
@@ -117,7 +110,7 @@ def show(name: str) -> None:
         what(seen.record)
     moving(name, seen.live, first, second, right)
     with st.expander("How it is computed"):
-        how(seen.record.exploration)
+        how(seen.record)
 
 
 def moving(
@@ -234,7 +227,7 @@ def main_button(seen: Seen) -> None:
     if seen.live:
         act = {"on_click": stop, "args": (record.name,)}
         st.button("Stop", icon=":material/stop:", width="stretch", key="stop", **act)
-    elif record.state == "stopped" or (everything and seen.findings.missing):
+    elif record.state == "stopped" or record.broken or (everything and seen.findings.missing):
         act = {"on_click": go_on, "args": (seen,)}
         st.button("Go on", type="primary", icon=":material/play_arrow:", width="stretch", key="go-on", **act)
     elif everything:
@@ -256,7 +249,7 @@ def line(seen: Seen) -> None:
         st.error(problem, icon=":material/error:")
     exploration = record.exploration
     progress = experiment_bar.progress_of(findings)
-    parts = how_far(seen)
+    parts = [record.so_far(findings)]
     if record.state == "running":
         parts.append(time_left(seen, progress))
     elif record.ended:
@@ -270,20 +263,6 @@ def line(seen: Seen) -> None:
         worker.ensure(lab.store(), exploration.device)  # somebody must train, and ask for the next
     if findings.having("lost"):
         st.caption("A worker is gone; its run goes on by itself when another is there.")
-
-
-def how_far(seen: Seen) -> list[str]:
-    """`3 of 5 runs`, or what of a budget of minutes is used."""
-    exploration, total = seen.record.exploration, seen.total
-    sure = exploration.sampler == "grid" and exploration.minutes is None
-    runs_done = (
-        count_of(seen.done, "run")
-        if total is None
-        else f"{seen.done} of {'' if sure else 'at most '}{count_of(total, 'run')}"
-    )
-    if exploration.minutes is None:
-        return [runs_done]
-    return [runs_done, f"{lab.seconds(seen.spent)} of {plain(exploration.minutes)} min used"]
 
 
 def seconds_each(seen: Seen) -> float | None:
@@ -435,8 +414,9 @@ def _state(state: str) -> str:
     return "not here" if state == "missing" else runs.word(state)
 
 
-def how(exploration: Exploration) -> None:
-    """The formula, one click deeper."""
+def how(record: ExplorationRecord) -> None:
+    """The formula, one click deeper, and the way without a page."""
+    exploration = record.exploration
     st.markdown(
         "Every combination is an ordinary run of the configuration below with its settings changed; one that exists is "
         "used, and stages that several share are trained once. They are ranked by ACC, the mean of the accuracy "
@@ -450,6 +430,9 @@ def how(exploration: Exploration) -> None:
             "others (tree-structured Parzen estimator, Bergstra et al. 2011, by Optuna's TPESampler).",
         }[exploration.sampler]
         + "\n\nThe share that a setting explains is a functional ANOVA over a random forest (Hutter et al. 2014, by "
-        "Optuna): an estimate, rough while runs are few."
+        "Optuna): an estimate, rough while runs are few.\n\n"
+        "On the command line, where it goes on in the terminal and ends with its figures:"
     )
+    st.code(f"python -m labcore experiment {record.name}", language="bash")
+    st.markdown("All that does not vary:")
     st.code(exploration.base.model_dump_json(indent=2), language="json", height=260)

@@ -17,7 +17,8 @@ from labcore.estimates import Speed
 from labcore.experiments import Reader
 from labcore.presets import preset
 from labcore.store import Store, StoreError, home
-from labcore.units import size as size  # pages say lab.size, as they say lab.seconds
+from labcore.units import seconds as seconds  # pages say lab.seconds, as they say lab.percent
+from labcore.units import size as size
 
 WORKER_WAITS = 3.0  # seconds
 
@@ -278,12 +279,3 @@ def parts_bar(footprint: figures.Footprint) -> str:
 def percent(share: float | None) -> str:
     """`60.0 %` of a fraction of 1."""
     return "–" if share is None else f"{100 * share:.1f} %"
-
-
-def seconds(value: float) -> str:
-    """Two figures: `4.2 s`, `42 s`, `3.5 min`."""
-    if value < 9.95:
-        return f"{value:.1f} s"
-    if value < 100:
-        return f"{value:.0f} s"
-    return f"{value / 60:.1f} min" if value < 6000 else f"{value / 3600:.1f} h"

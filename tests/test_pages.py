@@ -847,6 +847,21 @@ def test_explore_tells_what_a_budget_comes_to(asked: dict[str, str], words: str,
     assert [caption.value for caption in test.caption if re.search(words, caption.value)]
 
 
+def test_explore_says_when_other_programs_were_busy_as_launch_and_compare_do(store: Store) -> None:
+    speed_known(store, others=0.9)
+    busy = "estimated while other programs were busy"
+    assert f"{busy}; less" in text(app("explore", preset="quick", method="ewc"))
+    assert f"{busy}; more" in text(app("explore", preset="quick", method="ewc", budget="minutes", minutes="0.5"))
+    assert f"{busy}; less" in text(app("compare", preset="quick"))
+    test = app()
+    (network,) = [box for box in test.selectbox if "backbone" in box.label]
+    network.select("small_cnn").run()
+    assert busy in text(test)
+    (store.cache / "speeds" / "cpu_small_cnn_28.json").unlink()
+    speed_known(store)
+    assert "estimated; less" in text(app("explore", preset="quick", method="ewc"))
+
+
 @pytest.mark.parametrize(("sampler", "words"), [("grid", "30 runs; the"), ("random", "10 minutes; the")])
 def test_explore_tells_the_budget_before_the_speed_is_known(sampler: str, words: str, store: Store) -> None:
     vary = "method.strength~1~10~30"

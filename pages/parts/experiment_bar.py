@@ -48,7 +48,7 @@ def rhythm(findings: Findings) -> int | None:
     """Seconds between two looks: one while runs are at work, more while the machine's speed is to be measured."""
     if findings.live:
         return 1
-    return lab.until_measured(lab.reader().speeds(findings, lab.chosen_device()))
+    return lab.until_measured(lab.reader().speeds(findings.unfinished, lab.chosen_device()))
 
 
 def _button(experiment: Experiment, findings: Findings, label: str) -> None:
@@ -83,10 +83,9 @@ def line(findings: Findings) -> None:
             time = "how long it takes is being measured"
         elif findings.live:
             time = f"≈ {lab.seconds(left)} left, estimated"
-        elif rhythm(findings) is None:
-            time = f"≈ {lab.seconds(left)}, estimated; less where runs share a beginning"
         else:
-            time = f"≈ {lab.seconds(left)}, estimated while other programs were busy: it may be quicker"
+            estimated = lab.estimated(lab.reader().speeds(findings.unfinished, lab.chosen_device()))
+            time = f"≈ {lab.seconds(left)}, {estimated}; less where runs share a beginning"
         failed = len(findings.having("failed"))
         parts = [f"{done} of {count_of(total, 'run')} measured", time, f"{failed} failed" if failed else ""]
         words = " · ".join(part for part in parts if part)

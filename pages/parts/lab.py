@@ -4,7 +4,7 @@ import base64
 import html
 import io
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from PIL import Image
 from streamlit.runtime.pages_manager import PagesManager
 
 from labcore import figures, tasks, worker
+from labcore.configs import RunConfig
 from labcore.estimates import Speed
 from labcore.experiments import Reader
 from labcore.presets import preset
@@ -85,6 +86,28 @@ def until_measured(speeds: Collection[Speed | None]) -> int | None:
     if None in speeds:
         return 1
     return 20 if any(speed.disturbed for speed in speeds if speed) else None
+
+
+def estimated(speeds: Collection[Speed | None]) -> str:
+    """What an estimate from these speeds is called, at the end of a phrase."""
+    busy = any(speed.disturbed for speed in speeds if speed)
+    return "estimated while other programs were busy" if busy else "estimated"
+
+
+def with_speeds(configs: Sequence[RunConfig], say: Callable[[set[Speed | None]], None]) -> None:
+    """Let `say` tell what follows from this machine's speeds for some runs; the page begins anew once it has others."""
+    device = chosen_device()
+    speeds = reader().speeds(configs, device)
+
+    @st.fragment(run_every=until_measured(speeds))
+    def now() -> None:
+        if reader().speeds(configs, device) != speeds:
+            st.rerun()
+        if None in speeds:
+            have_measured(device)
+        say(speeds)
+
+    now()
 
 
 def through_the_shell() -> None:

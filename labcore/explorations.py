@@ -428,9 +428,9 @@ class ExplorationRecord(Frozen):
         done = sum(cell.finished is not None for cell in findings.cells)
         runs, minutes = count_of(done, "run"), ""
         if exploration.most_runs is not None:
-            sure = exploration.sampler == "grid" and exploration.minutes is None
-            most = count_of(max(exploration.most_runs, len(findings.cells)), "run")
-            runs = f"{done} of {'' if sure else 'at most '}{most}"
+            most = max(exploration.most_runs, len(findings.cells))
+            sure = done == most or (exploration.sampler == "grid" and exploration.minutes is None)
+            runs = f"{done} of {'' if sure else 'at most '}{count_of(most, 'run')}"
         if exploration.minutes is not None:
             minutes = f" · {seconds(self.spent(findings))} of {plain(exploration.minutes)} min used"
         return runs + minutes

@@ -101,7 +101,7 @@ if opened is not None:
 head, action = st.columns([5, 1], vertical_alignment="center")
 head.title("Which settings work best?", anchor=False)
 left, right = st.columns([1, 1.4], gap="large")
-with left:
+with left, st.container(gap="xsmall"):  # all of it at once, on a projector
     exploration, problem, wanted = explore_form.asked()
 with action:
     pressed = st.button(

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from typing import Any
 
 import pytest
@@ -266,6 +267,23 @@ def test_it_ends_where_all_of_the_first_fail_as_no_minutes_would_end_it(
             claim.release()
     record, findings = look(store, name)
     assert record.ended == "All of its first 2 runs failed: A file is missing." and len(findings.cells) == 2
+
+
+def test_how_far_it_is_in_words(store: Store) -> None:
+    def words(times: int, **budget: Any) -> str:
+        name = explorations.create(store, explored({**STRENGTH, "steps": 2}, **budget))
+        for _ in range(times):
+            explorations.advance(store, Reader(store))
+            told_all(store, name)
+        record, findings = look(store, name)
+        explorations.stop(store, name)
+        return record.so_far(findings)
+
+    assert words(0, runs=8) == "0 of 2 runs"
+    assert words(0, runs=8, sampler="random") == "0 of at most 8 runs"
+    assert words(0, runs=None, minutes=2.5) == "0 of at most 2 runs · 0.0 s of 2.5 min used"
+    assert re.fullmatch(r"1 run · \d\.\d s of 2.5 min used", words(1, runs=None, minutes=2.5, sampler="random"))
+    assert words(2, runs=None, minutes=2.5).startswith("2 of 2 runs · ")  # all tried: no longer "at most"
 
 
 def test_the_budget_in_words() -> None:

@@ -293,8 +293,7 @@ def time_left(seen: Seen, progress: dict[str, float]) -> str:
     if not ends:
         return "how long it takes is being measured"
     left = max(min(ends), (each or 0.0) * (len(progress) - training))
-    about = "at most" if each is None else "≈"
-    return f"{about} {lab.seconds(left)} left, estimated"
+    return f"at most {lab.seconds(left)} left" if each is None else f"≈ {lab.seconds(left)} left, estimated"
 
 
 def found(seen: Seen) -> None:

@@ -80,7 +80,9 @@ def explore_tick(name: str) -> float:
     begun = time.perf_counter()
     for _ in range(3):  # the two buttons and the rest look, each by itself
         seen = exploring.follow(name)
-    exploring.time_left(seen, 520, experiment_bar.progress_of(seen.findings))
+    progress = experiment_bar.progress_of(seen.findings)
+    exploring.time_left(seen, progress)
+    exploring.share_used(seen, progress)
     return 1000 * (time.perf_counter() - begun)
 
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from labcore import archive, energy, experiments, measures, questions, tasks, worker
+from labcore import archive, energy, experiments, explorations, measures, questions, tasks, worker
 from labcore.configs import (
     BACKBONES,
     METHOD_TITLES,
@@ -38,6 +38,7 @@ from labcore.units import whole
 
 GOOD, FAILED, BAD_INPUT = 0, 1, 2
 MOST_COMBINATIONS = 1000
+MOST_TOLD = 5  # explorations, where a name is unknown
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -99,13 +100,15 @@ def _parser() -> argparse.ArgumentParser:
         if name != "submit":
             _add_checkpoint_seconds(sub)
             _add_maps(sub, default="none" if name == "sweep" else "all")
-    sub = add("experiment", _experiment, "train what is missing of a named experiment here, and print its figures")
-    sub.add_argument("experiment", metavar="NAME", help=", ".join(questions.NAMED))
+    sub = add("experiment", _experiment, "train what is missing of an experiment here, and print its figures")
+    named = ", ".join(questions.NAMED)
+    sub.add_argument("experiment", metavar="NAME", help=f"{named}, or an exploration of this store")
     sub.add_argument("--preset", help=f"the jobs, and how they are learnt: {', '.join(PRESETS)}")
     sub.add_argument("--tasks", metavar="A,B,C", help="table: other jobs, learnt as the preset's are")
     sub.add_argument("--seeds", metavar="N", help=f"how many seeds, 1 to {experiments.MOST_SEEDS}")
     sub.add_argument("--device", default="auto", help="auto, cpu, cuda:0, …")
     _add_checkpoint_seconds(sub)
+    add("experiments", _experiments, "the experiments there are, and how far this store's explorations are")
     add("list", _list, "all runs, the newest first")
     for name, command, help in (
         ("show", _show, "a run's result"),
@@ -308,34 +311,83 @@ def _train_or_follow(
 
 
 def _experiment(options: argparse.Namespace) -> int:
-    count = whole(options.seeds, 1, experiments.MOST_SEEDS)
-    if options.seeds is not None and count is None:
-        raise ConfigError(f"--seeds is {options.seeds!r}; it must be from 1 to {experiments.MOST_SEEDS}.")
-    jobs = None if options.tasks is None else _names(options.tasks)
-    experiment = questions.named(options.experiment, options.preset, count, jobs)
     seconds, store = _checkpoint_seconds(options), Store()
-    reader, stop = experiments.Reader(store), threading.Event()
+    name, reader, stop = options.experiment, experiments.Reader(store), threading.Event()
+    explored = name not in questions.NAMED and name in explorations.names(store)
+    experiment = _exploration(options, store) if explored else _named(options, store)
     from labcore.hardware import pick_device, prepare
 
     device = pick_device(options.device)
     prepare()
-    cells = reader.look(experiment).cells
+    wanted = _explored_cells(store, reader, name, options.device, stop) if explored else _cells(reader, experiment)
     with _interrupts(stop):
-        for number, cell in enumerate(cells, 1):
-            if cell.finished or stop.is_set():
-                continue
-            print(f"{number} of {len(cells)}: {cell.arm.label}, seed {cell.seed}", file=sys.stderr, flush=True)
+        for words, cell in wanted:
+            if stop.is_set():
+                break
+            print(f"{words}: {cell.arm.label}, seed {cell.seed}", file=sys.stderr, flush=True)
             submission = store.submit(cell.config, device=options.device)
             with contextlib.suppress(UnknownRun):  # deleted meanwhile: missing, and told so
                 _train_or_follow(store, submission.run, device, seconds, stop)
-    findings = reader.look(experiment)
-    _print(options, findings.document(), lambda: _describe_findings(findings))
+        if explored and stop.is_set():
+            explorations.stop(store, name)
+            experiments.stop(store, reader.look(explorations.read(store, name).experiment()))
+    record = explorations.read(store, name) if explored else None
+    findings = reader.look(experiment if record is None else record.experiment())
+    document = findings.document() if record is None else record.document(findings)
+    _print(options, document, lambda: _describe_findings(findings, record))
     if stop.is_set():
         print("Stopped; the same command goes on.", file=sys.stderr)
-    return GOOD if findings.complete else FAILED
+    return GOOD if document["complete"] else FAILED
 
 
-def _describe_findings(findings: experiments.Findings) -> str:
+def _named(options: argparse.Namespace, store: Store) -> experiments.Experiment:
+    """The experiment of this name, as the options want it. Raises ConfigError."""
+    count = whole(options.seeds, 1, experiments.MOST_SEEDS)
+    if options.seeds is not None and count is None:
+        raise ConfigError(f"--seeds is {options.seeds!r}; it must be from 1 to {experiments.MOST_SEEDS}.")
+    if options.experiment not in questions.NAMED:
+        newest = explorations.names(store)
+        more = f" and {len(newest) - MOST_TOLD} older" if len(newest) > MOST_TOLD else ""
+        known = ", ".join([*questions.NAMED, *newest[:MOST_TOLD]])
+        raise ConfigError(f"There is no experiment {options.experiment[:80]!r}; known: {known}{more}.")
+    jobs = None if options.tasks is None else _names(options.tasks)
+    return questions.named(options.experiment, options.preset, count, jobs)
+
+
+def _exploration(options: argparse.Namespace, store: Store) -> experiments.Experiment:
+    """What an exploration of this store has asked for so far. Raises ConfigError."""
+    for option in ("preset", "tasks", "seeds"):
+        if getattr(options, option) is not None:
+            raise ConfigError(f"{options.experiment} is an exploration and has its own {option}; leave --{option} out.")
+    return explorations.read(store, options.experiment).experiment()
+
+
+def _cells(reader: experiments.Reader, experiment: experiments.Experiment) -> Iterator[tuple[str, experiments.Cell]]:
+    """What is not finished of an experiment, one after the other, and which of how many it is."""
+    cells = reader.look(experiment).cells
+    return ((f"{number} of {len(cells)}", cell) for number, cell in enumerate(cells, 1) if not cell.finished)
+
+
+def _explored_cells(
+    store: Store, reader: experiments.Reader, name: str, device: str, stop: threading.Event
+) -> Iterator[tuple[str, experiments.Cell]]:
+    """What waits of an exploration that goes on meanwhile: what is missing, then what it asks for, until it is over."""
+    explorations.go_on(store, name)
+    experiments.queue(store, reader.look(explorations.read(store, name).experiment()), device)
+    while not stop.is_set():
+        explorations.advance_one(store, reader, name)
+        record = explorations.read(store, name)
+        cells = reader.look(record.experiment()).cells
+        waiting = [
+            (f"run {number}", cell) for number, cell in enumerate(cells, 1) if cell.record and cell.record.active
+        ]
+        if not waiting and not record.going:
+            return
+        yield from waiting
+
+
+def _describe_findings(findings: experiments.Findings, record: explorations.ExplorationRecord | None = None) -> str:
+    """A line an arm, and what they show; of an exploration also why combinations were left out and why it is over."""
     lines = [findings.experiment.title]
     for arm in findings.experiment.arms:
         accuracy = measures.percents(findings.spread(arm.label, "accuracy"))
@@ -343,7 +395,45 @@ def _describe_findings(findings: experiments.Findings) -> str:
         lines.append(f"  {arm.label:36} average accuracy {accuracy:14} training {took}")
     work = findings.work
     lines.append(f"  In all {measures.amount('s', work.spent)} of training and measuring; {work.shared}.")
-    return "\n".join([*lines, *findings.told()])
+    lines += findings.told()
+    if record is not None:
+        lines += [f"Left out, as it cannot be: {problem}" for problem in dict.fromkeys(record.refused)]
+        lines.append(f"{record.so_far(findings)} · {record.ended or record.state}")
+    return "\n".join(lines)
+
+
+def _experiments(options: argparse.Namespace) -> int:
+    store = Store()
+    reader, found = experiments.Reader(store), []
+    for name in explorations.names(store):
+        try:
+            record = explorations.read(store, name)
+            found.append((record, reader.look(record.experiment())))
+        except ConfigError as error:  # one that cannot be read hides no other
+            print(error, file=sys.stderr)
+    named = [
+        {"name": one.name, "title": one.title, "question": one.question, "preset": one.preset, "seeds": one.seeds}
+        for one in questions.NAMED.values()
+    ]
+    explored = [
+        {
+            "name": record.name,
+            "title": record.title,
+            "state": record.state,
+            "ended": record.ended,
+            "finished": len(findings.having("complete")),
+            "runs": record.exploration.most_runs,
+            "minutes": record.exploration.minutes,
+            "minutes_used": record.spent(findings) / 60,
+        }
+        for record, findings in found
+    ]
+    lines = [f"{row['name']:20} {row['title']}" for row in named]
+    lines += [
+        f"{record.name:20} {record.title} · {record.state} · {record.so_far(findings)}" for record, findings in found
+    ]
+    _print(options, {"named": named, "explorations": explored}, lambda: "\n".join(lines))
+    return GOOD
 
 
 @contextlib.contextmanager

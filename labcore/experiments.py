@@ -190,6 +190,11 @@ class Findings:
         return self.having("missing", "stopped", "failed")
 
     @property
+    def unfinished(self) -> list[RunConfig]:
+        """The configurations whose run is not complete."""
+        return [cell.config for cell in self.cells if not cell.finished]
+
+    @property
     def complete(self) -> bool:
         """Whether every run is there."""
         return all(cell.finished for cell in self.cells)
@@ -454,9 +459,10 @@ class Reader:
             self._seconds[place] = estimates.estimate(config, speed).seconds
         return self._seconds[place]
 
-    def speeds(self, findings: Findings, device: str) -> set[estimates.Speed | None]:
-        """What the time of its unfinished runs is estimated from; None among them: not measured yet, but wished for."""
-        return {estimates.known(self.store, device, cell.config) for cell in findings.cells if not cell.finished}
+    def speeds(self, configs: Iterable[RunConfig], device: str) -> set[estimates.Speed | None]:
+        """What the time of these runs is estimated from; None among them: not measured yet, but wished for."""
+        apart = {(config.backbone.name, config.backbone.image_size): config for config in configs}
+        return {estimates.known(self.store, device, config) for config in apart.values()}
 
     def seconds_left(self, findings: Findings, device: str, progress: Mapping[str, float]) -> float | None:
         """To the end of what is not complete; `progress` by run, 0 to 1. None while a speed is not known.

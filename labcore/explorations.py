@@ -27,6 +27,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from labcore.configs import (
     BACKBONES,
+    METHOD_TITLES,
     METHODS,
     BackboneConfig,
     ConfigError,
@@ -41,19 +42,24 @@ from labcore.configs import (
 )
 from labcore.experiments import MOST_SEEDS, Arm, Experiment, Findings, Reader, arm_of, best_on_validation, work_of
 from labcore.store import Store, StoreError, write_atomically
-from labcore.units import setting_name
+from labcore.units import count_of, plain, seconds, setting_name
 
 if TYPE_CHECKING:
     import optuna
 
 log = logging.getLogger("labcore.explorations")
 
-MOST_SETTINGS, MOST_STEPS, MOST_RUNS = 3, 50, 1000
+MOST_SETTINGS, MOST_STEPS = 3, 50
+# No exploration has more runs than this, whatever its budget; and no budget is longer than these minutes.
+MOST_RUNS, MOST_MINUTES = 1000, 100_000
 # The first combinations by chance, before what was learnt from them says where to look.
 FIRST_BY_CHANCE = 5
 # Random draws from a small space repeat themselves; so many new draws are tried before it counts as tried out.
 _DRAWS = 20
 _MOST_REFUSED = 50
+# Where the first so many fail, as for want of a download, all would, in no time: no budget of minutes would end it.
+_MOST_FAILED = 20
+_BROKE_OFF = "It broke off: "
 
 # ---------------------------------------------------------------------------------------------------------------------
 # What varies
@@ -181,9 +187,9 @@ class Exploration(Frozen):
         "grid", description="Every combination, by chance, or where the best so far promise more (TPE)."
     )
     seeds: Whole = Field(1, ge=1, le=MOST_SEEDS, description="Each combination again with other random numbers.")
-    runs: Whole = Field(20, ge=1, le=MOST_RUNS, description="The budget: at most so many runs.")
+    runs: Whole | None = Field(None, ge=1, le=MOST_RUNS, description="The budget: at most so many runs.")
     minutes: Number | None = Field(
-        None, gt=0, le=100_000, description="The budget: at most so many minutes of training."
+        None, gt=0, le=MOST_MINUTES, description="The budget: no run begins after so many minutes of training."
     )
     device: str = Field("auto", description="Where its runs are trained.")
 
@@ -195,13 +201,18 @@ class Exploration(Frozen):
             raise ConfigError("A setting is to vary twice; name each once.")
         for varied in self.varied:
             varied.check(self.spec(varied))
-        if self.runs < self.seeds:
+        if self.runs is None and self.minutes is None:
+            raise ConfigError("There is no budget; give runs, minutes or both.")
+        if self.runs is not None and self.runs < self.seeds:
             raise ConfigError(f"runs is {self.runs}, but each combination takes {self.seeds}, one a seed; allow more")
-        if self.sampler == "grid" and self.combinations * self.seeds > self.runs:
+        wanted = self.combinations * self.seeds
+        if self.sampler == "grid" and self.runs is not None and wanted > self.runs:
             raise ConfigError(
-                f"These are {self.combinations * self.seeds} runs, and the budget is {self.runs}; "
+                f"These are {wanted} runs, and the budget is {self.runs}; "
                 "take fewer values or seeds, or a larger budget."
             )
+        if self.sampler == "grid" and wanted > MOST_RUNS:
+            raise ConfigError(f"These are {wanted} runs; at most {MOST_RUNS} can be: take fewer values or seeds.")
         return self
 
     @property
@@ -230,8 +241,21 @@ class Exploration(Frozen):
 
     @property
     def most_points(self) -> int:
-        """How many combinations the budget of runs allows."""
-        return min(self.runs // self.seeds, self.combinations if self.sampler == "grid" else MOST_RUNS)
+        """How many combinations there can be, however long they take."""
+        allowed = (self.runs or MOST_RUNS) // self.seeds
+        return min(allowed, self.combinations) if self.sampler == "grid" else allowed
+
+    @property
+    def most_runs(self) -> int | None:
+        """How many runs there will be where no minutes end it earlier; None where nothing but minutes ends it."""
+        return None if self.runs is None and self.sampler != "grid" else self.most_points * self.seeds
+
+    @property
+    def budget(self) -> str:
+        """In words: `20 runs`, `10 minutes`, or `20 runs or 10 minutes`."""
+        runs = "" if self.runs is None else count_of(self.runs, "run")
+        minutes = "" if self.minutes is None else count_of(self.minutes, "minute")
+        return " or ".join(part for part in (runs, minutes) if part)
 
     def arm(self, values: Mapping[str, Any]) -> Arm:
         """One combination. Raises ConfigError where its settings do not go together."""
@@ -368,12 +392,17 @@ class ExplorationRecord(Frozen):
         """Running where it goes on, complete where its budget or its combinations are used up."""
         return "running" if self.going else "complete" if self.ended else "stopped"
 
+    @property
+    def title(self) -> str:
+        """`Elastic weights (EWC): strength × epochs`."""
+        names = " × ".join(varied.name for varied in self.exploration.varied)
+        return f"{METHOD_TITLES[self.exploration.base.method.name]}: {names}"
+
     def experiment(self) -> Experiment:
         """What was asked for so far, as an experiment."""
         arms = tuple(self.exploration.arm(one.values) for one in self.asked if one.refused is None)
-        title = " × ".join(varied.name for varied in self.exploration.varied)
         seeds = tuple(range(self.exploration.seeds))
-        return Experiment(self.name, title, arms, seeds, best_on_validation)
+        return Experiment(self.name, self.title, arms, seeds, best_on_validation)
 
     def told(self, findings: Findings) -> list[Told]:
         """Everything asked for, with what is known of it; `findings` are of its experiment."""
@@ -392,6 +421,30 @@ class ExplorationRecord(Frozen):
             cell for cell in findings.cells if cell.record is not None and (cell.record.ended or 0) >= self.created
         ]
         return work_of(cells).spent + sum(cell.wasted for cell in cells)
+
+    def so_far(self, findings: Findings) -> str:
+        """How far it is: `3 of 5 runs`, and what of a budget of minutes is used; `findings` are of its experiment."""
+        exploration = self.exploration
+        done = sum(cell.finished is not None for cell in findings.cells)
+        runs, minutes = count_of(done, "run"), ""
+        if exploration.most_runs is not None:
+            most = max(exploration.most_runs, len(findings.cells))
+            sure = done == most or (exploration.sampler == "grid" and exploration.minutes is None)
+            runs = f"{done} of {'' if sure else 'at most '}{count_of(most, 'run')}"
+        if exploration.minutes is not None:
+            minutes = f" · {seconds(self.spent(findings))} of {plain(exploration.minutes)} min used"
+        return runs + minutes
+
+    def document(self, findings: Findings) -> dict[str, Any]:
+        """As any experiment's, with its state: complete where it is over and every run that it asked for is there."""
+        complete = self.state == "complete" and not self.broken and findings.complete
+        own = {"state": self.state, "ended": self.ended, "refused": self.refused}
+        return {**findings.document(), "complete": complete, **own}
+
+    @property
+    def broken(self) -> bool:
+        """Whether it broke off, rather than used up what it may try."""
+        return (self.ended or "").startswith(_BROKE_OFF)
 
     @property
     def refused(self) -> list[str]:
@@ -506,22 +559,30 @@ def _locked(store: Store) -> Iterator[None]:
 def advance(store: Store, reader: Reader) -> bool:
     """Queue what is next of every exploration that goes on; whether anything was. Called by a worker that is idle.
 
-    Costs a look into a folder where none goes on. An exploration that breaks is ended, with the reason.
+    Costs a look into a folder where none goes on. One that cannot be written now is passed over.
     """
     queued = False
     with contextlib.suppress(FileNotFoundError):
         going = sorted(entry.name for entry in os.scandir(_folder(store)) if entry.name.endswith(".going"))
         for marker in going:
-            name = marker.removesuffix(".going")
-            with contextlib.suppress(StoreError), _locked(store):
-                try:
-                    record = read(store, name)
-                    if record.going:  # else it was stopped just now
-                        queued |= _next(store, reader, record)
-                except Exception as error:
-                    log.exception("Exploration %s broke off", name)
-                    _break_off(store, name, f"It broke off: {type(error).__name__}: {error}")
+            with contextlib.suppress(StoreError):
+                queued |= advance_one(store, reader, marker.removesuffix(".going"))
     return queued
+
+
+def advance_one(store: Store, reader: Reader, name: str) -> bool:
+    """Queue what is next of one that goes on; whether anything was. One that breaks is ended, with the reason.
+
+    Raises StoreError.
+    """
+    with _locked(store):
+        try:
+            record = read(store, name)
+            return record.going and _next(store, reader, record)  # else it was stopped just now
+        except Exception as error:
+            log.exception("Exploration %s broke off", name)
+            _break_off(store, name, f"{_BROKE_OFF}{type(error).__name__}: {error}")
+            return False
 
 
 def _next(store: Store, reader: Reader, record: ExplorationRecord) -> bool:
@@ -563,14 +624,19 @@ def _next(store: Store, reader: Reader, record: ExplorationRecord) -> bool:
 
 def _spent(record: ExplorationRecord, findings: Findings) -> str | None:
     """Why no more may be asked for; None while something may."""
-    exploration = record.exploration
+    exploration, failed = record.exploration, findings.having("failed")
     if len(record.refused) >= _MOST_REFUSED:
         return f"{len(record.refused)} combinations cannot be, the last because {record.refused[-1]}"
+    if len(failed) == len(findings.cells) >= _MOST_FAILED and failed[-1].record is not None:
+        return f"All of its first {len(failed)} runs failed: {failed[-1].record.error}"
     if len(record.asked) - len(record.refused) >= exploration.most_points:
-        every = exploration.sampler == "grid"
-        return "Every combination was tried." if every else f"The budget of {exploration.runs} runs is used."
+        if exploration.sampler == "grid":
+            return "Every combination was tried."
+        if exploration.runs is None:
+            return f"{MOST_RUNS} runs were tried, as many as can be."
+        return f"The budget of {count_of(exploration.runs, 'run')} is used."
     if exploration.minutes is not None and record.spent(findings) >= 60 * exploration.minutes:
-        return f"The budget of {exploration.minutes:g} minutes is used."
+        return f"The budget of {count_of(exploration.minutes, 'minute')} is used."
     return None
 
 

@@ -9,6 +9,15 @@ def size(count: float) -> str:
     return f"{count:.0f} B"
 
 
+def seconds(value: float) -> str:
+    """Two figures: `4.2 s`, `42 s`, `3.5 min`."""
+    if value < 9.95:
+        return f"{value:.1f} s"
+    if value < 100:
+        return f"{value:.0f} s"
+    return f"{value / 60:.1f} min" if value < 6000 else f"{value / 3600:.1f} h"
+
+
 def whole(text: str | None, low: int, high: int) -> int | None:
     """The number that a text is, from `low` to `high`, written as the lab writes it; None for anything else."""
     return {str(number): number for number in range(low, high + 1)}.get(text or "")
@@ -27,3 +36,8 @@ def plain(value: object) -> str:
         return str(value)
     whole = value == round(value) and 1e4 <= abs(value) < 1e12
     return f"{value:,.0f}".replace(",", "\u202f") if whole else f"{value:g}"
+
+
+def count_of(count: float, word: str) -> str:
+    """`1 run`, `20 runs`, `0.5 minutes`."""
+    return f"{plain(count)} {word}{'s' * (count != 1)}"

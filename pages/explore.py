@@ -1,13 +1,17 @@
 """Explore: settings that vary, tried on a budget, and what each reached, drawn as it comes."""
 
 import contextlib
+import itertools
+import math
 
 import streamlit as st
 
 from labcore import explorations, worker
-from labcore.configs import ConfigError
+from labcore.configs import ConfigError, RunConfig
+from labcore.estimates import Speed
 from labcore.explorations import Exploration
 from labcore.store import StoreError
+from labcore.units import count_of, plain
 from pages.parts import explore_form, exploring, lab
 
 MOST_LISTED, MOST_ESTIMATED = 12, 40
@@ -28,37 +32,43 @@ def begin(exploration: Exploration) -> None:
 
 def cost_ahead(exploration: Exploration) -> None:
     """How many runs, and how long they take on this machine."""
-    count = exploration.most_points * exploration.seeds
-    runs = f"{count} run{'s' * (count > 1)}"
-    each = seconds_each(exploration)
-    if each is None:
-        measuring(exploration, runs)
-        return
-    total = min(each * count, 60 * (exploration.minutes or 1e9))
-    st.caption(f"{runs}, ≈ {lab.seconds(total)}, estimated; less where runs share a beginning")
+    configs = some_of(exploration)
+
+    def say(speeds: set[Speed | None]) -> None:
+        found = [lab.reader().seconds(config, lab.chosen_device()) for config in configs]
+        known = [seconds for seconds in found if seconds is not None]
+        if len(known) == len(found):
+            st.caption(in_words(exploration, sum(known) / len(known), lab.estimated(speeds)))
+            return
+        most = exploration.most_runs
+        runs = exploration.budget if most is None else count_of(most, "run")
+        st.caption(f"{runs}; the speed here is being measured …")
+
+    lab.with_speeds(configs, say)
 
 
-@st.fragment(run_every=1)
-def measuring(exploration: Exploration, runs: str) -> None:
-    """Until this machine's speed is known."""
-    if seconds_each(exploration) is not None:
-        st.rerun()
-    lab.have_measured(lab.chosen_device())
-    st.caption(f"{runs}; the speed here is being measured …")
-
-
-def seconds_each(exploration: Exploration) -> float | None:
-    """What one run takes on average: some combinations of a grid, which epochs or sizes make unequal, else the base."""
-    configs = [exploration.base]
+def some_of(exploration: Exploration) -> list[RunConfig]:
+    """What its runs are estimated by: its base, or some combinations of a grid, which epochs and sizes set apart."""
+    configs = []
     if exploration.sampler == "grid":
-        chosen = list(exploration.grid())[:: max(1, exploration.combinations // MOST_ESTIMATED)]
-        configs = []
-        for values in chosen:
+        for values in itertools.islice(exploration.grid(), 0, None, max(1, exploration.combinations // MOST_ESTIMATED)):
             with contextlib.suppress(ConfigError):  # it will be left out
                 configs.append(exploration.arm(values).config)
-    found = [lab.reader().seconds(config, lab.chosen_device()) for config in configs]
-    known = [seconds for seconds in found if seconds is not None]
-    return sum(known) / len(known) if known and len(known) == len(found) else None
+    return configs or [exploration.base]
+
+
+def in_words(exploration: Exploration, each: float, estimated: str) -> str:
+    """What a budget will come to, at `each` seconds a run."""
+    most, points, minutes = exploration.most_runs, exploration.most_points, exploration.minutes
+    allowed = points if minutes is None else min(points, math.ceil(60 * minutes / (each * exploration.seeds)))
+    if allowed == points and most is not None:
+        return f"{count_of(most, 'run')}, ≈ {lab.seconds(each * most)}, {estimated}; less where runs share a beginning"
+    runs = count_of(allowed * exploration.seeds, "run")
+    if exploration.sampler == "grid":
+        runs = f"{allowed} of {count_of(points, 'combination')}"
+    elif most is not None:
+        runs = f"{allowed * exploration.seeds} of {count_of(most, 'run')}"
+    return f"≈ {runs} in {plain(minutes)} min, {estimated}; more where runs share a beginning"
 
 
 def earlier() -> None:
@@ -76,7 +86,7 @@ def earlier() -> None:
         done = sum(one.refused is None for one in record.asked)
         st.page_link(
             "pages/explore.py",
-            label=f"{exploring.title(record)} · {done} combination{'s' * (done != 1)}{going}",
+            label=f"{record.title} · {count_of(done, 'combination')}{going}",
             query_params={"exploration": name},
             icon=":material/query_stats:",
         )
@@ -91,7 +101,7 @@ if opened is not None:
 head, action = st.columns([5, 1], vertical_alignment="center")
 head.title("Which settings work best?", anchor=False)
 left, right = st.columns([1, 1.4], gap="large")
-with left:
+with left, st.container(gap="xsmall"):  # all of it at once, on a projector
     exploration, problem, wanted = explore_form.asked()
 with action:
     pressed = st.button(
@@ -107,7 +117,8 @@ with right:
         act = {"on_click": explore_form.allow, "args": (wanted,)}
         st.button(f"Allow {wanted} runs", icon=":material/add:", **act)
     if exploration is not None:
-        cost_ahead(exploration)
+        with st.container(height=44, border=False):
+            cost_ahead(exploration)
     st.info(
         "**Every method has knobs, and what is right for one depends on the jobs.** Choose one to three, press "
         "**Explore**, and each try becomes a point here: how well it does all jobs, the new ones, and the old ones. "

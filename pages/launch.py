@@ -6,6 +6,7 @@ import streamlit as st
 
 from labcore import estimates, tasks, worker
 from labcore.configs import BACKBONES, ConfigError, RunConfig, parse
+from labcore.estimates import Speed
 from labcore.presets import PRESETS
 from labcore.store import StoreError
 from pages.parts import config_form, lab, method_cards, stages
@@ -87,22 +88,17 @@ def cost_ahead(config: RunConfig) -> None:
         )
         return
     goes_on = " · goes on from where it stopped" if known is not None and not known.active else ""
-    speed = estimates.known(store, device, config)
 
-    @st.fragment(run_every=lab.until_measured([speed]))
-    def now() -> None:
-        if estimates.known(store, device, config) != speed:
-            st.rerun()
+    def say(speeds: set[Speed | None]) -> None:
+        (speed,) = speeds
         if speed is None:
-            lab.have_measured(device)
             busy = any(one.run for one in store.workers() if one.device == device)
             st.caption("Estimate: when the worker is free" if busy else "Measuring the speed here …")
             return
         found = estimates.estimate(config, speed)
-        when = " while other programs were busy" if speed.disturbed else ""
-        st.caption(f"≈ {lab.seconds(found.seconds)}, {lab.size(found.memory)}, estimated{when}{goes_on}")
+        st.caption(f"≈ {lab.seconds(found.seconds)}, {lab.size(found.memory)}, {lab.estimated(speeds)}{goes_on}")
 
-    now()
+    lab.with_speeds([config], say)
 
 
 lab.through_the_shell()

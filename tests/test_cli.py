@@ -1,17 +1,20 @@
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from labcore import cli, tasks, worker
+from labcore import cli, explorations, questions, tasks, worker
 from labcore.configs import METHODS
 from labcore.events import RunEnded
+from labcore.experiments import Reader
 from labcore.presets import PRESETS, preset
-from labcore.store import Store
+from labcore.store import Claim, Store
 from tests import stories
 from tests.conftest import tiny
 
@@ -145,6 +148,148 @@ def test_a_sweep_trains_every_combination_and_shares_what_comes_out_the_same(
     assert fresh[0]["run"] not in {result["run"] for result in results}
     assert [stage["reused"] for stage in fresh[0]["stages"]] == [False, False]
     assert fresh[0]["accuracy_matrix"] == results[2]["accuracy_matrix"]
+
+
+# ---- experiments ----------------------------------------------------------------------------------------------------
+
+STRENGTH = {"path": "method.strength", "low": 10.0, "high": 1000.0, "steps": 2, "log": True}
+
+
+def explored(store: Store, **changes: Any) -> str:
+    base = tiny("ewc", training__epochs=1).model_dump(mode="json")
+    data = {"base": base, "varied": [STRENGTH], "runs": 4, **changes}
+    return explorations.create(store, explorations.parse_exploration(data))
+
+
+def test_an_exploration_is_trained_to_its_end_by_its_name(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    name = explored(store)
+    explorations.stop(store, name)
+    status, out, err = call(capsys, "experiment", name, "--json")
+    assert status == 0 and "run 1: strength 10, seed 0" in err and "run 2: strength 1000, seed 0" in err
+    document = json.loads(out)
+    assert (document["experiment"], document["title"]) == (name, "Elastic weights (EWC): strength")
+    assert document["complete"] and document["state"] == "complete"
+    assert (document["ended"], document["refused"]) == ("Every combination was tried.", [])
+    assert [arm["values"] for arm in document["arms"]] == [{"method.strength": 10.0}, {"method.strength": 1000.0}]
+    assert document["arms"][0]["measures"]["accuracy"]["n"] == 1 and document["work"]["reused"] == 1
+    assert document["findings"][0].startswith("The best on validation images is strength")
+    again = good(capsys, "experiment", name)
+    assert again == document and len(store.records()) == 2
+    status, out, _ = call(capsys, "experiment", name)
+    assert status == 0 and out.splitlines()[-1] == "2 of 2 runs · Every combination was tried."
+
+
+def test_an_exploration_trains_again_what_was_deleted(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    name = explored(store)
+    good(capsys, "experiment", name)
+    store.delete(store.records()[0].run)
+    document = good(capsys, "experiment", name)
+    assert document["complete"] and len(store.records()) == 2
+
+
+def interrupting(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Ctrl-C as soon as a run is being trained, which stops as training does."""
+    trained: list[str] = []
+
+    def run_claim(claim: Claim, *_: Any, **__: Any) -> None:
+        trained.append(claim.run)
+        os.kill(os.getpid(), signal.SIGINT)
+        while not claim.stop_requested():
+            time.sleep(0.01)
+        claim.finish("stopped")
+        claim.release()
+
+    monkeypatch.setattr("labcore.worker.run_claim", run_claim)
+    return trained
+
+
+def test_an_interrupted_exploration_goes_on_with_the_same_command(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = explored(store, sampler="random", runs=2)
+    with monkeypatch.context() as patch:
+        trained = interrupting(patch)
+        status, out, err = call(capsys, "experiment", name, "--json")
+    assert status == 1 and "Stopped; the same command goes on." in err
+    document = json.loads(out)
+    assert (document["complete"], document["state"]) == (False, "stopped")
+    assert [run["state"] for arm in document["arms"] for run in arm["runs"]] == ["stopped"]
+    assert not explorations.advance(store, Reader(store))  # nor does a worker
+    document = good(capsys, "experiment", name)
+    assert document["complete"] and document["arms"][0]["runs"][0]["run"] == trained[0]
+    assert len(document["arms"]) == 2
+
+
+def test_a_failed_run_of_an_exploration_is_status_one_and_tried_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, tried = explored(store), []
+
+    def run_claim(claim: Claim, *_: Any, **__: Any) -> None:
+        tried.append(claim.run)
+        claim.fail("The loss became nan.")
+        claim.release()
+
+    monkeypatch.setattr("labcore.worker.run_claim", run_claim)
+    status, out, _ = call(capsys, "experiment", name, "--json")
+    assert status == 1 and len(tried) == 2
+    document = json.loads(out)
+    assert (document["complete"], document["state"]) == (False, "complete")
+    assert "Nothing is finished yet." in document["findings"]
+
+
+def test_an_exploration_that_breaks_is_status_one(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def breaks(*_: Any) -> None:
+        raise RuntimeError("no idea")
+
+    monkeypatch.setattr(explorations, "ask", breaks)
+    status, out, _ = call(capsys, "experiment", explored(store), "--json")
+    assert status == 1
+    assert json.loads(out)["ended"] == "It broke off: RuntimeError: no idea"
+
+
+def test_what_experiments_there_are_and_how_far(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    assert good(capsys, "experiments")["explorations"] == []
+    name = explored(store)
+    explorations.advance(store, Reader(store))
+    stories.told(store, store.config(store.active()[0].run), [[0.9], [0.4, 0.8]])
+    explorations.stop(store, name)
+    (store.root / "explorations" / "20260101-000000-abcd.json").write_text("{")
+    status, out, err = call(capsys, "experiments", "--json")
+    assert status == 0 and "The exploration 20260101-000000-abcd cannot be read" in err and err.count("\n") == 1
+    found = json.loads(out)
+    assert [row["name"] for row in found["named"]] == list(questions.NAMED)
+    assert found["named"][0]["title"] == "The article's table, measured"
+    (row,) = found["explorations"]
+    assert (row["name"], row["state"], row["finished"], row["runs"], row["minutes"]) == (name, "stopped", 1, 2, None)
+    line = call(capsys, "experiments")[1].splitlines()[-1]
+    assert line == f"{name} Elastic weights (EWC): strength · stopped · 1 of 2 runs"
+
+
+def test_an_unknown_experiment_names_the_newest_explorations(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    known = [explored(store) for _ in range(7)]
+    status, out, err = call(capsys, "experiment", "20260101-000000-abcd", "--json")
+    assert (status, out) == (2, "")
+    assert err.startswith("There is no experiment '20260101-000000-abcd'; known: table, q1,")
+    assert max(known) in err and err.endswith(" and 2 older.\n")
+
+
+@pytest.mark.parametrize("option", [["--preset", "quick"], ["--tasks", "digits"], ["--seeds", "2"]])
+def test_an_exploration_has_its_own_jobs_and_seeds(
+    option: list[str], store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = explored(store)
+    status, out, err = call(capsys, "experiment", name, *option, "--json")
+    assert (status, out) == (2, "") and "is an exploration and has its own" in err
+
+
+def test_an_exploration_that_cannot_be_read_is_bad_input(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    name = explored(store)
+    (store.root / "explorations" / f"{name}.json").write_text("{")
+    status, out, err = call(capsys, "experiment", name, "--json")
+    assert (status, out) == (2, "") and f"The exploration {name} cannot be read" in err
 
 
 def test_values_to_vary_are_json_or_text(config: str) -> None:

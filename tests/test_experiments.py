@@ -179,14 +179,14 @@ def test_the_time_is_looked_at_again_while_the_speed_is_not_known_for_sure(store
     experiment = questions.named("table", "quick", 1)
     reader = experiments.Reader(store)
     findings = reader.look(experiment)
-    assert reader.speeds(findings, "cpu") == {None}
+    assert reader.speeds(findings.unfinished, "cpu") == {None}
     assert reader.seconds_left(findings, "cpu", {}) is None
     slow = Speed(
         device="cpu", backbone="small_cnn", image_size=28, step_ms=10.0, image_ms=1.0, head_step_ms=2.0, forward_ms=0.5,
         single_ms=1.0, activation_bytes=1000, features=128, weights=1000, others=0.9,
     )  # fmt: skip
     estimates.keep(store, slow)
-    assert reader.speeds(findings, "cpu") == {slow}
+    assert reader.speeds(findings.unfinished, "cpu") == {slow}
     before = reader.seconds_left(findings, "cpu", {})
     estimates.keep(store, slow.model_copy(update={"step_ms": 1.0, "others": 0.0}))
     after = reader.seconds_left(findings, "cpu", {})

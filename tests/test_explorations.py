@@ -1,6 +1,8 @@
 """Explorations: what can vary, what is asked next, and that it goes on, stops and ends whatever happens."""
 
+import json
 import math
+import re
 from typing import Any
 
 import pytest
@@ -74,7 +76,21 @@ def test_values_of_a_range_are_even_or_by_equal_factors_and_whole_where_they_cou
         ([STRENGTH], {"runs": 10, "seeds": 3}, "These are 15 runs, and the budget is 10"),
         ([STRENGTH], {"sampler": "random", "runs": 2, "seeds": 3}, "runs is 2, but each combination takes 3"),
         ([STRENGTH], {"seeds": 0}, "seeds"),
-        ([STRENGTH], {"minutes": 0.0}, "minutes"),
+        ([STRENGTH], {"runs": None}, "^There is no budget; give runs, minutes or both.$"),
+        ([STRENGTH], {"runs": 0}, "runs is 0; it must be"),
+        ([STRENGTH], {"runs": -3}, "runs is -3; it must be"),
+        ([STRENGTH], {"runs": math.nan}, "runs is"),
+        ([STRENGTH], {"runs": 1001}, "runs is 1001; it must be"),
+        ([STRENGTH], {"runs": None, "minutes": 0.0}, "minutes is 0.0; it must be"),
+        ([STRENGTH], {"runs": None, "minutes": -1.0}, "minutes is -1.0; it must be"),
+        ([STRENGTH], {"runs": None, "minutes": math.nan}, "minutes is NaN; it must be a finite number"),
+        ([STRENGTH], {"minutes": math.inf}, "minutes is Infinity; it must be a finite number"),
+        ([STRENGTH], {"minutes": 1e6}, "minutes is 1000000.0; it must be"),
+        (
+            [{**STRENGTH, "steps": 50}, {**EPOCHS, "high": 30.0, "steps": 30}],
+            {"runs": None, "minutes": 1.0},
+            "These are 1500 runs; at most 1000 can be",
+        ),
         ([STRENGTH], {"sampler": "luck"}, "sampler"),
     ],
 )
@@ -199,6 +215,91 @@ def test_the_budget_of_minutes_counts_training_that_was_done(store: Store) -> No
     record, findings = look(store, name)
     assert record.spent(findings) > 6
     assert record.ended == "The budget of 0.1 minutes is used." and len(record.asked) < 5
+
+
+@pytest.mark.parametrize("sampler", ["grid", "random", "tpe"])
+def test_minutes_alone_end_it(sampler: str, store: Store) -> None:
+    exploration = explored(STRENGTH, sampler=sampler, runs=None, minutes=0.2)
+    assert exploration.budget == "0.2 minutes"
+    assert (exploration.most_points, exploration.most_runs) == ((5, 5) if sampler == "grid" else (1000, None))
+    name = explorations.create(store, exploration)
+    for _ in range(4):
+        explorations.advance(store, Reader(store))
+        for cell in look(store, name)[1].having("queued"):
+            stories.told(store, cell.config, [[0.9], [0.5, 0.8]], seconds=2.0)
+    record, findings = look(store, name)
+    assert record.ended == "The budget of 0.2 minutes is used." and len(findings.cells) == 3
+    explorations.go_on(store, name, minutes=2)
+    explorations.advance(store, Reader(store))
+    record, findings = look(store, name)
+    assert len(findings.cells) == 4 and (record.exploration.runs, record.exploration.minutes) == (None, 2)
+
+
+def test_a_grid_in_minutes_ends_where_all_was_tried(store: Store) -> None:
+    name = explorations.create(store, explored(EPOCHS, runs=None, minutes=1000.0))
+    for _ in range(4):
+        explorations.advance(store, Reader(store))
+        told_all(store, name)
+    assert explorations.read(store, name).ended == "Every combination was tried."
+
+
+def test_minutes_alone_never_allow_more_runs_than_there_can_be(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(explorations, "MOST_RUNS", 3)
+    name = explorations.create(store, explored(STRENGTH, sampler="random", runs=None, minutes=1000.0))
+    for _ in range(4):
+        explorations.advance(store, Reader(store))
+        told_all(store, name)
+    record, findings = look(store, name)
+    assert record.ended == "3 runs were tried, as many as can be." and len(findings.cells) == 3
+
+
+def test_it_ends_where_all_of_the_first_fail_as_no_minutes_would_end_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(explorations, "_MOST_FAILED", 2)
+    name = explorations.create(store, explored(STRENGTH, runs=None, minutes=1000.0))
+    for _ in range(3):
+        explorations.advance(store, Reader(store))
+        for cell in look(store, name)[1].having("queued"):
+            assert cell.record is not None
+            claim = store.claim_run(cell.record.run)
+            claim.fail("A file is missing.")
+            claim.release()
+    record, findings = look(store, name)
+    assert record.ended == "All of its first 2 runs failed: A file is missing." and len(findings.cells) == 2
+
+
+def test_how_far_it_is_in_words(store: Store) -> None:
+    def words(times: int, **budget: Any) -> str:
+        name = explorations.create(store, explored({**STRENGTH, "steps": 2}, **budget))
+        for _ in range(times):
+            explorations.advance(store, Reader(store))
+            told_all(store, name)
+        record, findings = look(store, name)
+        explorations.stop(store, name)
+        return record.so_far(findings)
+
+    assert words(0, runs=8) == "0 of 2 runs"
+    assert words(0, runs=8, sampler="random") == "0 of at most 8 runs"
+    assert words(0, runs=None, minutes=2.5) == "0 of at most 2 runs · 0.0 s of 2.5 min used"
+    assert re.fullmatch(r"1 run · \d\.\d s of 2.5 min used", words(1, runs=None, minutes=2.5, sampler="random"))
+    assert words(2, runs=None, minutes=2.5).startswith("2 of 2 runs · ")  # all tried: no longer "at most"
+
+
+def test_the_budget_in_words() -> None:
+    assert explored(STRENGTH, runs=5).budget == "5 runs"
+    assert explored(STRENGTH, runs=None, minutes=1.0).budget == "1 minute"
+    assert explored(STRENGTH, runs=20, minutes=7.5).budget == "20 runs or 7.5 minutes"
+
+
+def test_a_record_written_when_runs_always_were_the_budget_is_read(store: Store) -> None:
+    name = explorations.create(store, explored(STRENGTH))
+    path = store.root / "explorations" / f"{name}.json"
+    data = json.loads(path.read_bytes())
+    data["exploration"] |= {"runs": 20, "minutes": None}
+    path.write_text(json.dumps(data))
+    exploration = explorations.read(store, name).exploration
+    assert (exploration.runs, exploration.minutes) == (20, None)
 
 
 def test_the_budget_of_minutes_counts_runs_that_stopped_or_failed(store: Store) -> None:
@@ -467,6 +568,10 @@ def test_empty_figures_keep_their_axes() -> None:
 def test_a_base_that_cannot_be_is_told_as_a_configuration_is() -> None:
     with pytest.raises(ConfigError, match="strength"):
         parse_exploration(
-            {"base": {**tiny("ewc").model_dump(), "method": {"name": "ewc", "strength": -1.0}}, "varied": (STRENGTH,)}
+            {
+                "base": {**tiny("ewc").model_dump(), "method": {"name": "ewc", "strength": -1.0}},
+                "varied": (STRENGTH,),
+                "runs": 5,
+            }
         )
     assert parse(tiny("ewc").model_dump())

@@ -221,7 +221,7 @@ def test_an_exploration_fills_by_itself_and_its_points_open_their_runs(
     page.goto(address)  # the first page of a fresh server
     page.get_by_role("button", name="Start the story").wait_for()
     strength = {"path": "method.strength", "low": 1.0, "high": 1e4, "steps": 3, "log": True}
-    exploration = explorations.parse_exploration({"base": tiny("ewc").model_dump(), "varied": [strength]})
+    exploration = explorations.parse_exploration({"base": tiny("ewc").model_dump(), "varied": [strength], "runs": 3})
     name = explorations.create(store, exploration)
     explorations.stop(store, name)
     page.goto(f"{address}/explore?exploration={name}")

@@ -7,6 +7,7 @@ import streamlit as st
 from labcore import experiments, worker
 from labcore.experiments import Experiment, Findings
 from labcore.store import StoreError, UnknownRun
+from labcore.units import count_of
 from pages.parts import lab, runs
 
 
@@ -47,7 +48,7 @@ def rhythm(findings: Findings) -> int | None:
     """Seconds between two looks: one while runs are at work, more while the machine's speed is to be measured."""
     if findings.live:
         return 1
-    return lab.until_measured(lab.reader().speeds(findings, lab.chosen_device()))
+    return lab.until_measured(lab.reader().speeds(findings.unfinished, lab.chosen_device()))
 
 
 def _button(experiment: Experiment, findings: Findings, label: str) -> None:
@@ -73,7 +74,7 @@ def line(findings: Findings) -> None:
     with st.container(height=44, border=False):
         if findings.complete:
             work = findings.work
-            words = f"{_runs(total)}, {lab.seconds(work.spent)} of training and measuring; {work.shared}."
+            words = f"{count_of(total, 'run')}, {lab.seconds(work.spent)} of training and measuring; {work.shared}."
             st.html(f'<div class="lab-term">{words}</div>')
             return
         left = lab.reader().seconds_left(findings, lab.chosen_device(), progress)
@@ -82,12 +83,11 @@ def line(findings: Findings) -> None:
             time = "how long it takes is being measured"
         elif findings.live:
             time = f"≈ {lab.seconds(left)} left, estimated"
-        elif rhythm(findings) is None:
-            time = f"≈ {lab.seconds(left)}, estimated; less where runs share a beginning"
         else:
-            time = f"≈ {lab.seconds(left)}, estimated while other programs were busy: it may be quicker"
+            estimated = lab.estimated(lab.reader().speeds(findings.unfinished, lab.chosen_device()))
+            time = f"≈ {lab.seconds(left)}, {estimated}; less where runs share a beginning"
         failed = len(findings.having("failed"))
-        parts = [f"{done} of {_runs(total)} measured", time, f"{failed} failed" if failed else ""]
+        parts = [f"{done} of {count_of(total, 'run')} measured", time, f"{failed} failed" if failed else ""]
         words = " · ".join(part for part in parts if part)
         share = (done + sum(progress.values())) / total
         st.html(f"{runs.bar(share)}<div class='lab-term'>{words}</div>")
@@ -103,7 +103,7 @@ def earlier_versions(findings: Findings) -> None:
     older = [(cell, run) for cell in findings.cells for run in cell.older]
     if not older:
         return
-    with st.expander(f"{_runs(len(older))} of an earlier version of the lab, not counted above"):
+    with st.expander(f"{count_of(len(older), 'run')} of an earlier version of the lab, not counted above"):
         for cell, run in older:
             try:
                 found = lab.reader().finished(lab.store().record(run)).result
@@ -112,7 +112,3 @@ def earlier_versions(findings: Findings) -> None:
             accuracy = lab.percent(found.average_accuracy)
             label = f"{cell.arm.label}, seed {cell.seed}: {accuracy} then"
             st.page_link("pages/watch.py", label=label, query_params={"run": run})
-
-
-def _runs(count: int) -> str:
-    return f"{count} run{'s' * (count != 1)}"

@@ -1,7 +1,7 @@
 """What to explore: a configuration, the settings that vary over it, and the budget. The address keeps all of it."""
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import streamlit as st
@@ -14,6 +14,12 @@ from labcore.units import plain, setting_name
 from pages.parts import exploring, lab, runs
 
 FIRST = {"fine_tuning": "training.learning_rate", "feature_extraction": "training.epochs", "joint": "training.epochs"}
+BUDGETS = {"runs": "runs", "minutes": "minutes", "both": "both"}
+RUNS, MINUTES, LEAST_MINUTES = 20, 10.0, 0.5
+SAMPLER_HELP = (
+    "Every combination suits one or two settings; by chance three; learning as it goes (TPE) a longer search."
+)
+MINUTES_HELP = "Of training and measuring; what is being trained when they are over is trained to its end."
 # What one might ask first: words, method, and what varies, as it stands in the address.
 SUGGESTIONS = (
     ("How stiff should the springs be?", "ewc", ("method.strength~1~1000000~7~log",)),
@@ -147,21 +153,59 @@ def a_range(spec: FieldSpec, varied: Varied, place: str) -> Varied:
 
 
 def budget() -> dict[str, Any]:
-    """How the next values are chosen, and for how long."""
-    sampler = st.segmented_control(
-        "How the next values are chosen",
-        list(exploring.SAMPLERS),
-        default="grid",
-        format_func=exploring.SAMPLERS.__getitem__,
-        key="explore-sampler",
-        help="Every combination suits one or two settings; by chance three; learning as it goes (TPE) a longer search.",
+    """How the next values are chosen, and for how long. The address keeps what is hidden, too."""
+    sampler = one_of("sampler", "How the next values are chosen", exploring.SAMPLERS, help=SAMPLER_HELP)
+    kind = one_of("budget", "Budget", BUDGETS, help="Both: until the first of them is used up.")
+    places = iter(st.columns(3))
+    seeds = whole_number(next(places), "seeds", "seeds", 1, explorations.MOST_SEEDS, "What differs is chance.")
+    most, minutes = None, None
+    if kind != "minutes":
+        most = whole_number(next(places), "runs", "runs, at most", RUNS, explorations.MOST_RUNS)
+    if kind != "runs":
+        first = from_address("minutes", float, LEAST_MINUTES, explorations.MOST_MINUTES, MINUTES)
+        bounds: Mapping[str, Any] = {"min_value": LEAST_MINUTES, "max_value": float(explorations.MOST_MINUTES)}
+        look: Mapping[str, Any] = {"step": 1.0, "format": "%g", "key": "explore-minutes", "help": MINUTES_HELP}
+        minutes = next(places).number_input("minutes, at most", value=first, **bounds, **look)
+        st.query_params["minutes"] = f"{minutes:g}"
+    return {"sampler": sampler, "seeds": seeds, "runs": most, "minutes": minutes}
+
+
+def one_of(name: str, label: str, choices: Mapping[str, str], help: str) -> str:
+    """One of several, the first where none is chosen; the address keeps it under `name`."""
+    first = next(iter(choices))
+    asked = st.query_params.get(name, first)
+    chosen = st.segmented_control(
+        label,
+        list(choices),
+        default=asked if asked in choices else first,
+        format_func=choices.__getitem__,
+        key=f"explore-{name}",
+        help=help,
     )
-    first, second, third = st.columns(3)
-    chance, time = "What differs is chance.", "Of training and measuring."
-    seeds = first.number_input("seeds", 1, explorations.MOST_SEEDS, 1, key="explore-seeds", help=chance)
-    most = second.number_input("runs, at most", 1, explorations.MOST_RUNS, 20, key="explore-runs")
-    minutes = third.number_input("minutes", 0.5, 100_000.0, None, placeholder="any", key="explore-minutes", help=time)
-    return {"sampler": sampler or "grid", "seeds": seeds, "runs": most, "minutes": minutes}
+    st.query_params[name] = chosen or first
+    return chosen or first
+
+
+def whole_number(
+    place: st.delta_generator.DeltaGenerator, name: str, label: str, first: int, most: int, help: str | None = None
+) -> int:
+    """A number from 1 to `most`; the address keeps it under `name`."""
+    asked = int(from_address(name, int, 1, most, first))
+    number = place.number_input(label, 1, most, asked, key=f"explore-{name}", help=help)
+    st.query_params[name] = str(number)
+    return number
+
+
+def from_address(name: str, read: Callable[[str], float], low: float, high: float, first: float) -> float:
+    """The number that stands in the address, `first` where there is none. Says what is wrong, and goes on without."""
+    text = st.query_params.get(name)
+    if text is None:
+        return first
+    with contextlib.suppress(ValueError):
+        if low <= (number := read(text)) <= high:  # nan is in no range
+            return number
+    st.error(f"{name} is {text[:80]!r}; it must be a number from {low:g} to {high:g}.", icon=":material/error:")
+    return first
 
 
 def asked() -> tuple[Exploration | None, str | None, int | None]:
@@ -178,7 +222,9 @@ def asked() -> tuple[Exploration | None, str | None, int | None]:
 
 
 def runs_wanted(data: Mapping[str, Any]) -> int | None:
-    """How many runs an exploration is, where nothing but its budget forbids it."""
+    """How many runs an exploration is, where nothing but its budget of runs forbids it."""
+    if data["runs"] is None:
+        return None
     with contextlib.suppress(ConfigError):
         found = explorations.parse_exploration({**data, "runs": explorations.MOST_RUNS})
         return found.combinations * found.seeds

@@ -15,7 +15,7 @@ from labcore.experiments import Experiment, Findings, Work
 from labcore.exploration_figures import Tried
 from labcore.explorations import Exploration, ExplorationRecord
 from labcore.store import StoreError
-from labcore.units import plain
+from labcore.units import count_of, plain
 from pages.parts import experiment_bar, lab, live_plot, runs
 
 CHART = 430  # px
@@ -32,7 +32,7 @@ LOOK_FOR = {
 class Seen:
     """An exploration as it stands, and what it shows: worked out once for all sessions, whenever something changes.
 
-    `done` runs are finished.
+    `done` runs are finished; `spent` is how many seconds its budget of minutes has lost.
     """
 
     record: ExplorationRecord
@@ -42,7 +42,14 @@ class Seen:
     told: list[str]
     done: int
     work: Work
+    spent: float
     table: pd.DataFrame
+
+    @property
+    def total(self) -> int | None:
+        """How many runs there will be at most; None where nothing but minutes ends it."""
+        most = self.record.exploration.most_runs
+        return None if most is None else max(len(self.findings.cells), most)
 
     @property
     def live(self) -> bool:
@@ -68,6 +75,7 @@ def _seen(root: str, name: str, stamp: tuple[int, bool], version: int, _findings
         _findings.told(),
         sum(cell.finished is not None for cell in _findings.cells),
         _findings.work,
+        record.spent(_findings),
         table(record, _findings),
     )
 
@@ -87,13 +95,6 @@ def still(name: str) -> Seen:
         st.rerun()
 
 
-def title(record: ExplorationRecord) -> str:
-    """`EWC: strength × epochs`."""
-    exploration = record.exploration
-    names = " × ".join(varied.name for varied in exploration.varied)
-    return f"{METHOD_TITLES[exploration.base.method.name]}: {names}"
-
-
 def show(name: str) -> None:
     """The whole page of one exploration."""
     try:
@@ -109,7 +110,7 @@ def show(name: str) -> None:
         what(seen.record)
     moving(name, seen.live, first, second, right)
     with st.expander("How it is computed"):
-        how(seen.record.exploration)
+        how(seen.record)
 
 
 def moving(
@@ -163,10 +164,9 @@ def what(record: ExplorationRecord) -> None:
         else:
             values = ", ".join(f"**{plain(value)}**" for value in varied.values)
             st.markdown(f"{varied.name}: {values}")
-    minutes = f" or {exploration.minutes:g} minutes" if exploration.minutes else ""
     st.caption(
-        f"{SAMPLERS[exploration.sampler].capitalize()}; {exploration.seeds} seed{'s' * (exploration.seeds > 1)} each; "
-        f"at most {exploration.runs} runs{minutes}. All else is as it was."
+        f"{SAMPLERS[exploration.sampler].capitalize()}; {count_of(exploration.seeds, 'seed')} each; "
+        f"at most {exploration.budget}. All else is as it was."
     )
     st.page_link("pages/explore.py", label="A new exploration", icon=":material/add:")
     forget(record)
@@ -203,8 +203,8 @@ def forget(record: ExplorationRecord) -> None:
 def go_on(seen: Seen, times: int = 1) -> None:
     """Queue again what was stopped or failed, and let it ask for more; `times` the budget."""
     record, exploration = seen.record, seen.record.exploration
-    runs = min(explorations.MOST_RUNS, times * exploration.runs)
-    minutes = times * exploration.minutes if exploration.minutes else None
+    runs = None if exploration.runs is None else min(explorations.MOST_RUNS, times * exploration.runs)
+    minutes = None if exploration.minutes is None else min(explorations.MOST_MINUTES, times * exploration.minutes)
     try:
         explorations.go_on(lab.store(), record.name, runs=runs, minutes=minutes)
         experiments.queue(lab.store(), seen.findings, exploration.device)
@@ -227,13 +227,15 @@ def main_button(seen: Seen) -> None:
     if seen.live:
         act = {"on_click": stop, "args": (record.name,)}
         st.button("Stop", icon=":material/stop:", width="stretch", key="stop", **act)
-    elif record.state == "stopped" or (everything and seen.findings.missing):
+    elif record.state == "stopped" or record.broken or (everything and seen.findings.missing):
         act = {"on_click": go_on, "args": (seen,)}
         st.button("Go on", type="primary", icon=":material/play_arrow:", width="stretch", key="go-on", **act)
     elif everything:
         st.button("All tried", icon=":material/check:", width="stretch", disabled=True, key="all")
     else:
-        act = {"on_click": go_on, "args": (seen, 2), "help": "With twice the budget."}
+        full = len(seen.findings.cells) + exploration.seeds > explorations.MOST_RUNS
+        words = f"{explorations.MOST_RUNS} runs are as many as can be." if full else "With twice the budget."
+        act = {"on_click": go_on, "args": (seen, 2), "help": words, "disabled": full}
         st.button("Try more", icon=":material/add:", width="stretch", key="more", **act)
 
 
@@ -246,17 +248,16 @@ def line(seen: Seen) -> None:
     if problem := st.session_state.pop("explore-problem", None):
         st.error(problem, icon=":material/error:")
     exploration = record.exploration
-    total = max(len(findings.cells), exploration.most_points * exploration.seeds)
     progress = experiment_bar.progress_of(findings)
-    parts = [f"{seen.done} of {'at most ' * (exploration.sampler != 'grid')}{total} runs"]
+    parts = [record.so_far(findings)]
     if record.state == "running":
-        parts.append(time_left(seen, total, progress))
+        parts.append(time_left(seen, progress))
     elif record.ended:
         parts.append(record.ended.removesuffix("."))
     if seen.work.stages:
         parts.append(seen.work.shared)
     with st.container(height=48, border=False):
-        share = (seen.done + sum(progress.values())) / max(1, total)
+        share = share_used(seen, progress)
         st.html(f"{runs.bar(share)}<div class='lab-term'>{html.escape(' · '.join(parts))}</div>")
     if seen.live:
         worker.ensure(lab.store(), exploration.device)  # somebody must train, and ask for the next
@@ -264,16 +265,35 @@ def line(seen: Seen) -> None:
         st.caption("A worker is gone; its run goes on by itself when another is there.")
 
 
-def time_left(seen: Seen, total: int, progress: dict[str, float]) -> str:
-    """By the mean of its finished runs, else by this machine's speed."""
-    exploration = seen.record.exploration
-    each = lab.reader().seconds(exploration.base, lab.chosen_device()) if not seen.done else seen.work.spent / seen.done
-    if each is None:
+def seconds_each(seen: Seen) -> float | None:
+    """What a run takes: by the mean of its finished ones, else by this machine's speed; None where it is not known."""
+    if seen.done:
+        return seen.work.spent / seen.done
+    return lab.reader().seconds(seen.record.exploration.base, lab.chosen_device())
+
+
+def share_used(seen: Seen, progress: dict[str, float]) -> float:
+    """How near the end is, 0 to 1: of its runs or of its minutes, whichever are used up first."""
+    minutes, shares, training = seen.record.exploration.minutes, [0.0], sum(progress.values())
+    if seen.total is not None:
+        shares.append((seen.done + training) / max(1, seen.total))
+    if minutes is not None:
+        shares.append((seen.spent + training * (seconds_each(seen) or 0.0)) / (60 * minutes))
+    return min(1.0, max(shares))
+
+
+def time_left(seen: Seen, progress: dict[str, float]) -> str:
+    """To the end of its runs or of its minutes, whichever is first, and of the runs that train now."""
+    minutes, each, training = seen.record.exploration.minutes, seconds_each(seen), sum(progress.values())
+    ends = []
+    if seen.total is not None and each is not None:
+        ends.append(each * (seen.total - seen.done - training))
+    if minutes is not None:
+        ends.append(60 * minutes - seen.spent - (each or 0.0) * training)
+    if not ends:
         return "how long it takes is being measured"
-    left = each * (total - seen.done - sum(progress.values()))
-    if exploration.minutes:
-        left = min(left, 60 * exploration.minutes - seen.record.spent(seen.findings))
-    return f"≈ {lab.seconds(max(0.0, left))} left, estimated"
+    left = max(min(ends), (each or 0.0) * (len(progress) - training))
+    return f"at most {lab.seconds(left)} left" if each is None else f"≈ {lab.seconds(left)} left, estimated"
 
 
 def found(seen: Seen) -> None:
@@ -393,8 +413,9 @@ def _state(state: str) -> str:
     return "not here" if state == "missing" else runs.word(state)
 
 
-def how(exploration: Exploration) -> None:
-    """The formula, one click deeper."""
+def how(record: ExplorationRecord) -> None:
+    """The formula, one click deeper, and the way without a page."""
+    exploration = record.exploration
     st.markdown(
         "Every combination is an ordinary run of the configuration below with its settings changed; one that exists is "
         "used, and stages that several share are trained once. They are ranked by ACC, the mean of the accuracy "
@@ -408,6 +429,9 @@ def how(exploration: Exploration) -> None:
             "others (tree-structured Parzen estimator, Bergstra et al. 2011, by Optuna's TPESampler).",
         }[exploration.sampler]
         + "\n\nThe share that a setting explains is a functional ANOVA over a random forest (Hutter et al. 2014, by "
-        "Optuna): an estimate, rough while runs are few."
+        "Optuna): an estimate, rough while runs are few.\n\n"
+        "On the command line, where it goes on in the terminal and ends with its figures:"
     )
+    st.code(f"python -m labcore experiment {record.name}", language="bash")
+    st.markdown("All that does not vary:")
     st.code(exploration.base.model_dump_json(indent=2), language="json", height=260)

@@ -4,7 +4,7 @@ import base64
 import html
 import io
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +13,13 @@ from PIL import Image
 from streamlit.runtime.pages_manager import PagesManager
 
 from labcore import figures, tasks, worker
+from labcore.configs import RunConfig
 from labcore.estimates import Speed
 from labcore.experiments import Reader
 from labcore.presets import preset
 from labcore.store import Store, StoreError, home
-from labcore.units import size as size  # pages say lab.size, as they say lab.seconds
+from labcore.units import seconds as seconds  # pages say lab.seconds, as they say lab.percent
+from labcore.units import size as size
 
 WORKER_WAITS = 3.0  # seconds
 
@@ -84,6 +86,28 @@ def until_measured(speeds: Collection[Speed | None]) -> int | None:
     if None in speeds:
         return 1
     return 20 if any(speed.disturbed for speed in speeds if speed) else None
+
+
+def estimated(speeds: Collection[Speed | None]) -> str:
+    """What an estimate from these speeds is called, at the end of a phrase."""
+    busy = any(speed.disturbed for speed in speeds if speed)
+    return "estimated while other programs were busy" if busy else "estimated"
+
+
+def with_speeds(configs: Sequence[RunConfig], say: Callable[[set[Speed | None]], None]) -> None:
+    """Let `say` tell what follows from this machine's speeds for some runs; the page begins anew once it has others."""
+    device = chosen_device()
+    speeds = reader().speeds(configs, device)
+
+    @st.fragment(run_every=until_measured(speeds))
+    def now() -> None:
+        if reader().speeds(configs, device) != speeds:
+            st.rerun()
+        if None in speeds:
+            have_measured(device)
+        say(speeds)
+
+    now()
 
 
 def through_the_shell() -> None:
@@ -280,12 +304,3 @@ def parts_bar(footprint: figures.Footprint) -> str:
 def percent(share: float | None) -> str:
     """`60.0 %` of a fraction of 1."""
     return "–" if share is None else f"{100 * share:.1f} %"
-
-
-def seconds(value: float) -> str:
-    """Two figures: `4.2 s`, `42 s`, `3.5 min`."""
-    if value < 9.95:
-        return f"{value:.1f} s"
-    if value < 100:
-        return f"{value:.0f} s"
-    return f"{value / 60:.1f} min" if value < 6000 else f"{value / 3600:.1f} h"

@@ -1,12 +1,14 @@
 """Explore in every state."""
 
+import re
 from typing import Any
 
 import pytest
 
-from labcore import explorations
+from labcore import estimates, explorations
 from labcore.experiments import Reader
 from labcore.store import Store
+from pages.parts import exploring
 from tests import stories
 from tests.conftest import tiny
 from tests.test_pages.conftest import app, button, text
@@ -72,6 +74,91 @@ def test_explore_asks_where_there_are_more_combinations_than_the_budget(store: S
     assert "budget is" not in text(test) and not button(test, "Explore").disabled
 
 
+def test_explore_keeps_the_budget_in_its_address(store: Store) -> None:
+    test = app("explore", preset="quick", method="ewc", vary="method.strength~1~10~3")  # of before budgets were kept
+    assert [test.query_params[name] for name in ("sampler", "seeds", "budget", "runs")] == ["grid", "1", "runs", "20"]
+    asked = {"sampler": "random", "seeds": "2", "budget": "minutes", "minutes": "2.5"}
+    test = app("explore", preset="quick", method="ewc", vary="method.strength~1~10~3", **asked)
+    assert not test.error and {name: test.query_params[name] for name in asked} == asked
+    button(test, "Explore").click().run()
+    exploration = explorations.read(store, explorations.names(store)[0]).exploration
+    assert (exploration.sampler, exploration.seeds) == ("random", 2)
+    assert (exploration.runs, exploration.minutes) == (None, 2.5)
+    both = {**asked, "budget": "both", "runs": "8"}
+    test = app("explore", preset="quick", method="ewc", vary="method.strength~1~10~3", **both)
+    button(test, "Explore").click().run()
+    budgets = {explorations.read(store, name).exploration.budget for name in explorations.names(store)}
+    assert budgets == {"2.5 minutes", "8 runs or 2.5 minutes"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "sentence"),
+    [
+        ({"runs": "0"}, "runs is '0'; it must be a number from 1 to 1000."),
+        ({"runs": "-2"}, "runs is '-2'"),
+        ({"runs": "2.5"}, "runs is '2.5'"),
+        ({"seeds": "many"}, "seeds is 'many'; it must be a number from 1 to 5."),
+        ({"budget": "minutes", "minutes": "0"}, "minutes is '0'; it must be a number from 0.5 to 100000."),
+        ({"budget": "minutes", "minutes": "-1"}, "minutes is '-1'"),
+        ({"budget": "minutes", "minutes": "nan"}, "minutes is 'nan'"),
+        ({"budget": "both", "minutes": "inf"}, "minutes is 'inf'"),
+        ({"budget": "neither"}, None),
+        ({"sampler": "luck"}, None),
+    ],
+)
+def test_explore_goes_on_with_what_it_knows_where_an_address_is_wrong(
+    asked: dict[str, str], sentence: str | None, store: Store
+) -> None:
+    test = app("explore", preset="quick", method="ewc", vary="method.strength~1~10~3", **asked)
+    assert [error.value.startswith(sentence) for error in test.error if sentence] == [True] * bool(sentence)
+    assert not button(test, "Explore").disabled
+
+
+def speed_known(store: Store, others: float = 0.0) -> None:
+    """As if the small network's speed had been measured: a run of the quick preset takes some seconds."""
+    measured = {"step_ms": 1.0, "image_ms": 1.0, "head_step_ms": 0.1, "forward_ms": 0.2, "single_ms": 1.0}
+    sizes = {"image_size": 28, "activation_bytes": 1000, "features": 64, "weights": 93_472}
+    estimates.keep(store, estimates.Speed(device="cpu", backbone="small_cnn", others=others, **sizes, **measured))
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({}, "^30 runs, ≈ .* min, estimated; less"),
+        ({"budget": "minutes", "minutes": "0.5"}, r"^≈ \d+ of 30 combinations in 0.5 min, estimated; more"),
+        ({"budget": "minutes", "minutes": "900"}, "^30 runs, ≈ .* min, estimated; less"),
+        ({"budget": "minutes", "minutes": "0.5", "sampler": "random"}, r"^≈ \d+ runs in 0.5 min, estimated; more"),
+        ({"budget": "both", "minutes": "0.5", "sampler": "tpe"}, r"^≈ \d+ of 30 runs in 0.5 min, estimated; more"),
+    ],
+)
+def test_explore_tells_what_a_budget_comes_to(asked: dict[str, str], words: str, store: Store) -> None:
+    speed_known(store)
+    test = app("explore", preset="quick", method="ewc", vary="method.strength~1~10~30", runs="30", **asked)
+    assert [caption.value for caption in test.caption if re.search(words, caption.value)]
+
+
+def test_explore_says_when_other_programs_were_busy_as_launch_and_compare_do(store: Store) -> None:
+    speed_known(store, others=0.9)
+    busy = "estimated while other programs were busy"
+    assert f"{busy}; less" in text(app("explore", preset="quick", method="ewc"))
+    assert f"{busy}; more" in text(app("explore", preset="quick", method="ewc", budget="minutes", minutes="0.5"))
+    assert f"{busy}; less" in text(app("compare", preset="quick"))
+    test = app()
+    (network,) = [box for box in test.selectbox if "backbone" in box.label]
+    network.select("small_cnn").run()
+    assert busy in text(test)
+    (store.cache / "speeds" / "cpu_small_cnn_28.json").unlink()
+    speed_known(store)
+    assert "estimated; less" in text(app("explore", preset="quick", method="ewc"))
+
+
+@pytest.mark.parametrize(("sampler", "words"), [("grid", "30 runs; the"), ("random", "10 minutes; the")])
+def test_explore_tells_the_budget_before_the_speed_is_known(sampler: str, words: str, store: Store) -> None:
+    vary = "method.strength~1~10~30"
+    test = app("explore", preset="quick", method="ewc", vary=vary, sampler=sampler, budget="minutes")
+    assert f"{words} speed here is being measured" in text(test)
+
+
 def test_explore_around_a_run(store: Store) -> None:
     run = stories.told(store, tiny("lwf"), [[0.9], [0.5, 0.8]])
     test = app("explore", run=run)
@@ -123,6 +210,30 @@ def test_explore_out_of_minutes_goes_on_with_twice_as_many(store: Store) -> None
     button(test, "Try more").click().run()
     record = explorations.read(store, name)
     assert record.going and record.exploration.minutes == 0.02
+
+
+def test_explore_in_minutes_alone_tells_time_rather_than_runs(store: Store) -> None:
+    name = explored(store, STRENGTH, sampler="random", runs=None, minutes=0.1)  # a run of these is told to take 3 s
+    test = app("explore", exploration=name)
+    shown = text(test)
+    assert "at most 0.1 minutes" in shown and "0 runs · 0.0 s of 0.1 min used · at most 6.0 s left" in shown
+    advanced(store, name)
+    seen = exploring.follow(name)
+    assert exploring.share_used(seen, {}) == pytest.approx(seen.spent / 6) and seen.total is None
+    advanced(store, name, 3)
+    test = app("explore", exploration=name)
+    assert "The budget of 0.1 minutes is used" in text(test)
+    button(test, "Try more").click().run()
+    record = explorations.read(store, name)
+    assert record.going and (record.exploration.runs, record.exploration.minutes) == (None, 0.2)
+
+
+def test_explore_of_as_many_runs_as_can_be_offers_no_more(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(explorations, "MOST_RUNS", 2)
+    name = explored(store, STRENGTH, sampler="random", runs=None, minutes=100.0)
+    advanced(store, name, 3)
+    test = app("explore", exploration=name)
+    assert "2 runs were tried, as many as can be" in text(test) and button(test, "Try more").disabled
 
 
 def test_another_method_on_explore_has_ranges_of_its_own(store: Store) -> None:

@@ -79,6 +79,7 @@ class Book:
         self.folder = folder
         self._open: dict[str, MapFile | None] = {}
         self._read: dict[tuple[str, str], np.ndarray] = {}
+        self._layers: list[Layer] = []  # they are the same in all of a run's maps
         self.trouble = ""
 
     def _file(self, moment: MapSaved) -> MapFile | None:
@@ -114,11 +115,13 @@ class Book:
     def layers(self, moment: MapSaved) -> list[Layer]:
         """The network's layers; none where the file cannot be read."""
         opened = self._file(moment)
+        if opened is None:
+            return []
         try:
-            return map_files.layers(opened) if opened else []
+            self._layers = self._layers or map_files.layers(opened)
         except MapError as error:
             self.trouble = str(error)
-            return []
+        return self._layers
 
     def last(self, moments: Sequence[MapSaved], name: str, stage: int | None = None) -> MapSaved | None:
         """The last of these moments (of a stage) that holds the array."""

@@ -208,7 +208,7 @@ class _Energy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> Any:
-        # A loss is a sum of terms, so this is 1: a pass over the weights is saved. To ask a GPU would be to wait for it.
+        # A loss is a sum of terms, so this is 1: one pass over the weights is saved. Asking a GPU would mean waiting.
         as_it_is = upstream[0].is_cpu and bool(upstream[0] == 1)
         return None, *(ctx.pull if as_it_is else torch._foreach_mul(ctx.pull, upstream[0]))
 

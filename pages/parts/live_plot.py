@@ -19,6 +19,7 @@ import numpy as np
 import plotly
 import plotly.graph_objects as go
 import streamlit as st
+from plotly.utils import PlotlyJSONEncoder
 from streamlit.components.v1 import declare_component
 
 MOST_POINTS = 500
@@ -97,21 +98,22 @@ def remembered(
 
 def pack(figure: go.Figure, key: str, height: int, picks: bool = False) -> bytes:
     """The figure as u32 n, n bytes of JSON padded to a multiple of 4, float32 columns."""
-    whole = json.loads(figure.to_json())
+    traces: list[dict[str, Any]] = []
     columns: list[np.ndarray] = []
-    for trace, drawn in zip(whole["data"], figure.data, strict=True):
+    for drawn in figure.data:
+        trace = drawn.to_plotly_json()
         chosen = None if picks else _thinned(drawn)  # a click names its point by number
         for name in _COLUMNS:
-            values = getattr(drawn, name, None) if name in trace else None
-            numbers = _numbers(values)
+            numbers = _numbers(trace.get(name))
             if numbers is None:
                 continue
             if chosen is not None and numbers.ndim == 1:
                 numbers = numbers[chosen]
             trace[name] = {"column": len(columns), "shape": list(numbers.shape)}
             columns.append(numbers.astype(np.float32))
-    head = {"id": key, "height": height, "picks": picks, "data": whole["data"], "layout": whole["layout"]}
-    text = json.dumps(head, allow_nan=False).encode()
+        traces.append(trace)
+    head = {"id": key, "height": height, "picks": picks, "data": traces, "layout": figure.layout.to_plotly_json()}
+    text = json.dumps(head, cls=PlotlyJSONEncoder).encode()
     text += b" " * (-len(text) % 4)
     return struct.pack("<I", len(text)) + text + b"".join(column.tobytes() for column in columns)
 

@@ -88,12 +88,16 @@ def block_mean(values: Tensor, most: int) -> Tensor:
 
 def block_majority(owners: Tensor, most: int) -> Tensor:
     """The owner of most of a pixel's weights; of equals, the one with the smaller number. uint8 in and out."""
-    if map_files.factors(len(owners), owners.shape[1], most) == (1, 1):
+    rows, columns = map_files.factors(len(owners), owners.shape[1], most)
+    if (rows, columns) == (1, 1):
         return owners
-    there = torch.unique(owners)
-    shares = torch.stack([block_mean(owners == owner, most) for owner in there])
-    found: Tensor = there[shares.argmax(0)]  # the first of equals
-    return found
+    # Place by place of a pixel: in whole numbers, many times quicker than means of each owner's share.
+    places = [owners[row::rows, column::columns] for row in range(rows) for column in range(columns)]
+    counts = torch.zeros((int(owners.max()) + 1, *places[0].shape), dtype=torch.int32, device=owners.device)
+    for owner, count in enumerate(counts):
+        for place in places:
+            count[: len(place), : place.shape[1]] += place == owner
+    return counts.argmax(0).to(torch.uint8)  # the first of equals
 
 
 def share_codes(mask: Tensor, most: int) -> np.ndarray:

@@ -226,7 +226,7 @@ def _pictures(task: str, count: int, cache: str) -> str:
 
 
 def _picture(image: np.ndarray) -> str:
-    """A picture as a page holds it: drawn ones to the pixel, photographs as photographs, a fifth of the bytes."""
+    """A picture as a page holds it: grey ones to the pixel, coloured ones as photographs, a quarter of the bytes."""
     colours = image.shape[2] == 3
     picture = Image.fromarray(image if colours else image[..., 0])
     if picture.width < 56:

@@ -50,7 +50,7 @@ def serving(script: str, home: Path) -> Iterator[str]:
                 if knock.connect_ex(("localhost", port)) == 0:
                     break
             assert time.monotonic() < deadline, "the server did not come up"
-            time.sleep(0.1)
+            time.sleep(0.02)
         yield f"http://localhost:{port}"
     finally:
         server.kill()

@@ -9,7 +9,7 @@ VIEWS = {
     "which": "Which should I use?",
     "ask": "The article's questions",
 }
-match lab.view_of("view", "What to compare", VIEWS):
+match lab.one_of("compare", "view", "What to compare", VIEWS):
     case "table":
         measured_table.show()
     case "runs":

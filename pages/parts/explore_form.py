@@ -154,8 +154,8 @@ def a_range(spec: FieldSpec, varied: Varied, place: str) -> Varied:
 
 def budget() -> dict[str, Any]:
     """How the next values are chosen, and for how long. The address keeps what is hidden, too."""
-    sampler = one_of("sampler", "How the next values are chosen", exploring.SAMPLERS, help=SAMPLER_HELP)
-    kind = one_of("budget", "Budget", BUDGETS, help="Both: until the first of them is used up.")
+    sampler = lab.one_of("explore", "sampler", "How the next values are chosen", exploring.SAMPLERS, SAMPLER_HELP)
+    kind = lab.one_of("explore", "budget", "Budget", BUDGETS, "Both: until the first of them is used up.")
     places = iter(st.columns(3))
     seeds = whole_number(next(places), "seeds", "seeds", 1, explorations.MOST_SEEDS, "What differs is chance.")
     most, minutes = None, None
@@ -168,22 +168,6 @@ def budget() -> dict[str, Any]:
         minutes = next(places).number_input("minutes, at most", value=first, **bounds, **look)
         st.query_params["minutes"] = f"{minutes:g}"
     return {"sampler": sampler, "seeds": seeds, "runs": most, "minutes": minutes}
-
-
-def one_of(name: str, label: str, choices: Mapping[str, str], help: str) -> str:
-    """One of several, the first where none is chosen; the address keeps it under `name`."""
-    first = next(iter(choices))
-    asked = st.query_params.get(name, first)
-    chosen = st.segmented_control(
-        label,
-        list(choices),
-        default=asked if asked in choices else first,
-        format_func=choices.__getitem__,
-        key=f"explore-{name}",
-        help=help,
-    )
-    st.query_params[name] = chosen or first
-    return chosen or first
 
 
 def whole_number(

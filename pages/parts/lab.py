@@ -250,17 +250,21 @@ def nothing_yet(title: str, sentence: str) -> None:
             st.html(pictures(name))
 
 
-def view_of(name: str, label: str, views: Mapping[str, str]) -> str:
-    """One of several views by its key, chosen in a row of buttons; the address keeps it under `name`."""
-    first = next(iter(views))
+def one_of(page: str, name: str, label: str, choices: Mapping[str, str], help: str | None = None) -> str:
+    """One of several by its key, the first where none is chosen, in a row of buttons; the address keeps it as `name`.
+
+    The label is shown where there is help, which hangs on it.
+    """
+    first = next(iter(choices))
     asked = st.query_params.get(name, first)
     chosen = st.segmented_control(
         label,
-        list(views),
-        default=asked if asked in views else first,
-        format_func=views.__getitem__,
-        label_visibility="collapsed",
-        key=f"compare-{name}",
+        list(choices),
+        default=asked if asked in choices else first,
+        format_func=choices.__getitem__,
+        help=help,
+        label_visibility="visible" if help else "collapsed",
+        key=f"{page}-{name}",
     )
     st.query_params[name] = chosen or first
     return chosen or first

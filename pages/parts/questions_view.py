@@ -62,7 +62,7 @@ def recorded(name: str) -> str:
 
 def show() -> None:
     """A question's card: chosen in the address."""
-    name = lab.view_of("ask", "Question", SHORT)
+    name = lab.one_of("compare", "ask", "Question", SHORT)
     experiment = questions.named(name)
     live = lab.reader().look(experiment).live
     head, action = st.columns([4, 1], vertical_alignment="center")

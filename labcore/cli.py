@@ -30,9 +30,9 @@ from labcore.configs import (
     with_settings,
 )
 from labcore.events import Downloading, Evaluated, Event, RunEnded, RunStarted, StageEnded, StageStarted, to_line
-from labcore.map_files import DETAILS, Detail
 from labcore.presets import DEFAULT_METHOD, PRESETS, preset_data, with_backbone, with_tasks
 from labcore.results import RunResult
+from labcore.settings import DETAILS, Detail
 from labcore.store import Busy, RunRecord, Store, StoreError, UnknownRun
 from labcore.units import whole
 
@@ -99,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
             )
         if name != "submit":
             _add_checkpoint_seconds(sub)
-            _add_maps(sub, default="none" if name == "sweep" else "all")
+            _add_maps(sub, default="none" if name == "sweep" else None)
     sub = add("experiment", _experiment, "train what is missing of an experiment here, and print its figures")
     named = ", ".join(questions.NAMED)
     sub.add_argument("experiment", metavar="NAME", help=f"{named}, or an exploration of this store")
@@ -139,9 +139,10 @@ def _add_checkpoint_seconds(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint-seconds", default="20", metavar="S", help="time between checkpoints (default 20)")
 
 
-def _add_maps(parser: argparse.ArgumentParser, default: str = "all") -> None:
+def _add_maps(parser: argparse.ArgumentParser, default: Detail | None = None) -> None:
     text = "what is recorded of the network's inside: all, at stage ends alone (stages), or none"
-    parser.add_argument("--maps", default=default, choices=DETAILS, help=f"{text} (default {default})")
+    told = default or "as set on the page Runs, else all"
+    parser.add_argument("--maps", default=default, choices=DETAILS, help=f"{text} (default {told})")
 
 
 def _checkpoint_seconds(options: argparse.Namespace) -> float:
@@ -295,7 +296,7 @@ def _train_here(options: argparse.Namespace, configs: Sequence[RunConfig]) -> It
 
 
 def _train_or_follow(
-    store: Store, run: str, device: str, seconds: float, stop: threading.Event, maps: Detail = "none"
+    store: Store, run: str, device: str, seconds: float, stop: threading.Event, maps: Detail | None
 ) -> None:
     """See a queued run to its end: train it here, or follow whoever has it."""
     while store.record(run).active:
@@ -327,7 +328,7 @@ def _experiment(options: argparse.Namespace) -> int:
             print(f"{words}: {cell.arm.label}, seed {cell.seed}", file=sys.stderr, flush=True)
             submission = store.submit(cell.config, device=options.device)
             with contextlib.suppress(UnknownRun):  # deleted meanwhile: missing, and told so
-                _train_or_follow(store, submission.run, device, seconds, stop)
+                _train_or_follow(store, submission.run, device, seconds, stop, "none")
         if explored and stop.is_set():
             explorations.stop(store, name)
             experiments.stop(store, reader.look(explorations.read(store, name).experiment()))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from labcore import tasks
 from labcore.configs import BACKBONES, EWCConfig, Frozen, PackNetConfig, RunConfig
+from labcore.settings import Detail
 from labcore.store import Store, write_atomically
 
 # As in the trainer, which this module must not import: live images of a task, live points of a phase, images at once.
@@ -129,15 +130,15 @@ def forget_wish(store: Store, device: str, backbone: str, image_size: int) -> No
 # ---- what follows from it -------------------------------------------------------------------------------------------
 
 
-def estimate(config: RunConfig, speed: Speed) -> Estimate:
-    """Seconds and bytes for the whole run, every stage and every measurement counted."""
+def estimate(config: RunConfig, speed: Speed, maps: Detail = "all") -> Estimate:
+    """Seconds and bytes for the whole run: every stage, every measurement, and the maps that are to be recorded."""
     counts = [tasks.counts(task.name, task.images_per_class) for task in config.tasks]
-    milliseconds = sum(_stage_ms(config, speed, counts, stage) for stage in range(1, len(counts) + 1))
+    milliseconds = sum(_stage_ms(config, speed, counts, stage, maps) for stage in range(1, len(counts) + 1))
     milliseconds += 5 * min(_TIMED, counts[0][2]) * speed.single_ms
     return Estimate(milliseconds / 1000, _memory(config, speed, counts))
 
 
-def _stage_ms(config: RunConfig, speed: Speed, counts: list[tuple[int, int, int]], stage: int) -> float:
+def _stage_ms(config: RunConfig, speed: Speed, counts: list[tuple[int, int, int]], stage: int, maps: Detail) -> float:
     """What a stage takes: its phases, what the method does around them, and measuring."""
     training, method = config.training, config.method
     images, old = counts[stage - 1][0], stage - 1
@@ -157,14 +158,16 @@ def _stage_ms(config: RunConfig, speed: Speed, counts: list[tuple[int, int, int]
         whole += min(images, method.fisher_images) * speed.image_ms
     live = len(epochs) * _LIVE_POINTS * _LIVE_IMAGES * stage * (1 - held) + _LIVE_IMAGES * stage * held
     measured = sum(validation + test for _, validation, test in counts[:stage])
-    return whole + (live + measured) * speed.forward_ms + _maps_ms(config, speed, stage)
+    return whole + (live + measured) * speed.forward_ms + _maps_ms(config, speed, stage, maps)
 
 
-def _maps_ms(config: RunConfig, speed: Speed, stage: int) -> float:
-    """What the maps of a stage take, as a worker records them: importance, nearly all of it."""
+def _maps_ms(config: RunConfig, speed: Speed, stage: int, maps: Detail) -> float:
+    """What the maps of a stage take: importance, nearly all of it."""
+    if maps == "none":
+        return 0.0
     warms = config.training.head_warmup_epochs > 0 and not _starts_fresh(config, stage)
     points = _MAP_STILL_POINTS if _still_share(config, stage) == 1 else _LIVE_POINTS
-    points += _MAP_STILL_POINTS if warms else 0
+    points = points + (_MAP_STILL_POINTS if warms else 0) if maps == "all" else 0
     ends = 0 if config.method.name == "ewc" else _MAP_END_IMAGES  # EWC measures importance itself
     return (points * _MAP_LIVE_IMAGES + ends) * _MAP_IMAGE * speed.image_ms
 

@@ -23,6 +23,7 @@ from labcore.configs import ConfigError, RunConfig, parse, with_settings
 from labcore.energy import Country
 from labcore.measures import MEASURES, Difference, Finished, Spread, amount, crossing, last_stage_curve, percents
 from labcore.results import RunResult, StageResult
+from labcore.settings import Detail
 from labcore.store import RunRecord, Store, UnknownRun, write_atomically
 from labcore.units import plain, setting_name
 
@@ -308,7 +309,7 @@ class Reader:
         self._configs: dict[str, RunConfig] = {}
         self._engines: dict[tuple[str, int], str] = {}
         self._spent: dict[tuple[str, int], float] = {}
-        self._seconds: dict[tuple[str, estimates.Speed], float] = {}
+        self._seconds: dict[tuple[str, estimates.Speed, Detail], float] = {}
         self._wanted: OrderedDict[Experiment, list[tuple[Arm, int, RunConfig, str]]] = OrderedDict()
         self._findings: OrderedDict[Experiment, tuple[Any, Findings]] = OrderedDict()
         self._versions = 0
@@ -454,9 +455,10 @@ class Reader:
         speed = estimates.known(self.store, device, config)
         if speed is None:
             return None
-        place = (self.key(config), speed)
+        maps = self.store.settings().maps
+        place = (self.key(config), speed, maps)
         if place not in self._seconds:
-            self._seconds[place] = estimates.estimate(config, speed).seconds
+            self._seconds[place] = estimates.estimate(config, speed, maps).seconds
         return self._seconds[place]
 
     def speeds(self, configs: Iterable[RunConfig], device: str) -> set[estimates.Speed | None]:

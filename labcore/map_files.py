@@ -39,10 +39,6 @@ from numpy.lib import format as npy
 
 from labcore.store import atomic_path
 
-# How much is recorded of a run: maps at live points and stage ends, at stage ends alone, or none.
-Detail = Literal["all", "stages", "none"]
-DETAILS: tuple[Detail, ...] = ("all", "stages", "none")
-
 MOST_SIDE = 512  # of a drawn weight map, in pixels
 # Bytes of weights and importance that a worker keeps to measure drift by; with more tasks than fit, the later ones have
 # none, and the maps say so.

@@ -20,7 +20,7 @@ from labcore import energy, estimates, explorations
 from labcore.configs import ConfigError
 from labcore.events import Event, RunEnded, StageEnded
 from labcore.experiments import Reader
-from labcore.map_files import Detail
+from labcore.settings import Detail
 from labcore.stages import StageCache
 from labcore.store import Claim, RunRecord, Store
 from labcore.tasks import TaskError
@@ -42,17 +42,19 @@ def run_claim(
     shut_down: Callable[[], bool] = lambda: False,
     tell: Callable[[Event], None] = lambda event: None,
     train: Train | None = None,
-    maps: Detail = "all",
+    maps: Detail | None = None,
 ) -> RunRecord:
     """Train a claimed run to its end and write down what happens; whatever goes wrong is the run's, not the worker's.
 
     When `shut_down` turns true the run is put back in the queue, to go on elsewhere from its checkpoint. `tell` sees
-    every event once it is written. `maps` says how much is recorded of the network's inside.
+    every event once it is written. `maps` says how much is recorded of the network's inside;
+    None: as the lab's settings have it.
     """
     if train is None:
         from labcore import trainer
 
         train = trainer.train
+    maps = maps or claim.store.settings().maps
     folder = None if maps == "none" else claim.folder
     with energy.metering(device) as meter:
         train = functools.partial(train, meter=meter, maps=folder, live_maps=maps == "all")
@@ -131,7 +133,7 @@ def _what_to_try(error: Exception, store: Store) -> str:
 
 
 def work(
-    store: Store, device: str, *, until_idle: bool = False, checkpoint_seconds: float = 20.0, maps: Detail = "all"
+    store: Store, device: str, *, until_idle: bool = False, checkpoint_seconds: float = 20.0, maps: Detail | None = None
 ) -> None:
     """Claim and train until told to end (SIGTERM, SIGINT), or with `until_idle` until nothing waits.
 

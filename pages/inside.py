@@ -183,9 +183,14 @@ def nothing_yet(fold: Fold, shelf: Book, active: bool) -> None:
     st.html(chip(run))
     if shelf.trouble:
         st.warning(shelf.trouble, icon=":material/broken_image:")
+    elif (recorded := store.settings().maps) == "none":
+        st.info("No maps are recorded of runs: the lab is set so. Choose otherwise under Settings on the page Runs.",
+                icon=":material/layers_clear:")  # fmt: skip
+        st.page_link("pages/runs.py", label="To the settings", icon=":material/settings:")
     elif active:
-        st.info("The first maps are drawn when the first job begins to be learnt: seconds from now.",
-                icon=":material/hourglass_empty:")  # fmt: skip
+        begins = "when the first job begins to be learnt: seconds from now"
+        when = begins if recorded == "all" else "after the first job"
+        st.info(f"The first maps are drawn {when}.", icon=":material/hourglass_empty:")
     else:
         st.info("No maps were recorded of this run. Run it again, and they are drawn while it learns.",
                 icon=":material/layers_clear:")  # fmt: skip

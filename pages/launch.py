@@ -95,7 +95,7 @@ def cost_ahead(config: RunConfig) -> None:
             busy = any(one.run for one in store.workers() if one.device == device)
             st.caption("Estimate: when the worker is free" if busy else "Measuring the speed here …")
             return
-        found = estimates.estimate(config, speed)
+        found = estimates.estimate(config, speed, store.settings().maps)
         st.caption(f"≈ {lab.seconds(found.seconds)}, {lab.size(found.memory)}, {lab.estimated(speeds)}{goes_on}")
 
     lab.with_speeds([config], say)

@@ -234,6 +234,12 @@ def test_a_country_that_is_none_is_one_sentence(country: object, store: Store) -
     assert not (store.root / "settings.json").exists()
 
 
+def test_what_is_recorded_of_the_inside_is_one_of_three(store: Store) -> None:
+    with pytest.raises(ConfigError, match="maps is 'some'"):
+        store.change_settings(maps="some")
+    assert store.change_settings(maps="stages").maps == "stages"
+
+
 @pytest.mark.parametrize(
     "text",
     [

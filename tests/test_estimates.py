@@ -11,6 +11,7 @@ import pytest
 from labcore import estimates, presets, speed, tasks, verdicts
 from labcore.configs import METHODS
 from labcore.estimates import Speed, estimate
+from labcore.settings import DETAILS
 from labcore.store import Store
 from tests.conftest import tiny
 
@@ -48,6 +49,12 @@ def test_an_estimate_by_hand() -> None:
     single = 5 * 100 * 1.0
     maps = 2 * (8 * 32 + 100) * 1.25 * 1.0
     assert estimate(config, ROUND).seconds == pytest.approx((steps + live + whole + single + maps) / 1000)
+
+
+def test_maps_that_are_not_recorded_are_not_counted() -> None:
+    whole, ends, none = (estimate(tiny(), ROUND, detail).seconds for detail in DETAILS)
+    assert whole - ends == pytest.approx(2 * 8 * 32 * 1.25 * 1.0 / 1000)
+    assert ends - none == pytest.approx(2 * 100 * 1.25 * 1.0 / 1000)
 
 
 def test_a_trunk_that_stands_still_is_run_once_and_joint_training_reads_everything() -> None:

@@ -441,3 +441,12 @@ def test_a_worker_can_be_told_to_record_less(method: str, store: Store) -> None:
     worker.run_claim(store.claim_run(run), "cpu", maps="none")
     assert store.fold(run).maps == []
     assert not (store.folder(run) / "maps").exists()
+
+
+def test_a_worker_that_is_told_nothing_records_as_the_settings_have_it(store: Store) -> None:
+    store.change_settings(maps="stages")
+    for seed, kinds in ((0, ["stage", "stage"]), (1, [])):
+        run = store.submit(tiny(seed=seed)).run
+        worker.run_claim(store.claim_run(run), "cpu")
+        assert [moment.kind for moment in store.fold(run).maps] == kinds
+        store.change_settings(maps="none")

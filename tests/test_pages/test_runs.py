@@ -102,3 +102,14 @@ def test_runs_counts_carbon_by_the_country_in_the_settings(store: Store) -> None
     assert test.dataframe[0].value["carbon"].iloc[0] == pytest.approx(0.25 / 1000 * 56.039)
     (store.root / "settings.json").write_text("{")
     assert "defaults hold" in text(app("runs"))
+
+
+def test_runs_sets_what_is_recorded_of_the_inside(store: Store) -> None:
+    test = app("runs")
+    chosen = next(group for group in test.button_group if group.key == "maps")  # type: ignore[attr-defined]
+    assert chosen.value == "all"
+    chosen.set_value("none").run()
+    assert not test.exception
+    assert store.settings().maps == "none"
+    run = stories.written(store, stories.COMPLETE).finish("complete").run
+    assert "the lab is set so" in text(app("inside", run=run))

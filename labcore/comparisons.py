@@ -9,11 +9,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import plotly.graph_objects as go
-
+from labcore.charts import Chart
 from labcore.configs import BACKBONES, METHOD_TITLES, RunConfig
 from labcore.experiments import Findings
-from labcore.figures import ACCURACY_SCALE, GREY, TASK_COLOURS, figure_base, ink_on, task_colour, task_dash
+from labcore.figures import ACCURACY_SCALE, GREY, TASK_COLOURS, ink_on, task_colour, task_dash
 from labcore.measures import MEASURES, CurvePoint, Finished, Spread, gap_to_copies, intransigence
 from labcore.results import RunResult
 from labcore.units import plain, setting_name
@@ -154,41 +153,40 @@ def plane_info(groups: Sequence[Group]) -> list[PlanePoint]:
     return points
 
 
-def plane(points: Sequence[PlanePoint]) -> go.Figure:
+def plane(points: Sequence[PlanePoint]) -> Chart:
     """Right: learns the new job. Up: keeps the old ones. The line joins those that no other beats in both."""
-    figure = figure_base()
+    chart = Chart()
     front = sorted((point for point in points if point.front), key=lambda point: point.new)
-    figure.add_trace(
-        go.Scatter(
-            x=[p.new for p in front], y=[p.old for p in front], mode="lines", hoverinfo="skip",
-            line={"color": GREY, "width": 1.5, "dash": "dot", "shape": "hv"}, showlegend=False,
-        )
+    chart.trace(
+        "scatter", x=[p.new for p in front], y=[p.old for p in front], mode="lines", hoverinfo="skip",
+        line={"color": GREY, "width": 1.5, "dash": "dot", "shape": "hv"}, showlegend=False,
     )  # fmt: skip
-    figure.add_trace(
-        go.Scatter(
-            x=[p.new for p in points], y=[p.old for p in points], mode="markers", showlegend=False,
-            error_x={"array": [p.new_sd for p in points], "color": GREY, "thickness": 1, "width": 3},
-            error_y={"array": [p.old_sd for p in points], "color": GREY, "thickness": 1, "width": 3},
-            marker={
-                "size": 11, "color": [INK if p.front else "rgba(0,0,0,0)" for p in points],
-                "line": {"color": INK, "width": 2}, "symbol": "circle",
-            },
-            customdata=[p.name for p in points],
-            hovertemplate="%{customdata}<br>new job %{x:.1f} %, old jobs %{y:.1f} %<extra></extra>",
-        )
+    chart.trace(
+        "scatter", x=[p.new for p in points], y=[p.old for p in points], mode="markers", showlegend=False,
+        error_x={"array": [p.new_sd for p in points], "color": GREY, "thickness": 1, "width": 3},
+        error_y={"array": [p.old_sd for p in points], "color": GREY, "thickness": 1, "width": 3},
+        marker={
+            "size": 11, "color": [INK if p.front else "rgba(0,0,0,0)" for p in points],
+            "line": {"color": INK, "width": 2}, "symbol": "circle",
+        },
+        customdata=[p.name for p in points],
+        hovertemplate="%{customdata}<br>new job %{x:.1f} %, old jobs %{y:.1f} %<extra></extra>",
     )  # fmt: skip
     low_x, low_y = _floor(p.new for p in points), _floor(p.old for p in points)
     for point, x, y, side in labels_apart(points, low_x, low_y):
-        figure.add_annotation(
+        chart.note(
             x=point.new, y=point.old, text=point.name, showarrow=True, arrowhead=0, arrowwidth=1, arrowcolor=GREY,
             standoff=7, ax=x, ay=y, xanchor=side, yanchor="middle", font={"size": 13},
         )  # fmt: skip
-    figure.update_xaxes(
-        range=[low_x, 102], ticksuffix=" %", title={"text": "new job, right after it is learnt →", "font": {"size": 13}}
+    right = {"text": "new job, right after it is learnt →", "font": {"size": 13}}
+    up = {"text": "old jobs, kept →", "font": {"size": 13}}
+    chart.set(
+        xaxis={"range": [low_x, 102], "ticksuffix": " %", "title": right},
+        yaxis={"range": [low_y, 102], "ticksuffix": " %", "title": up},
+        margin={"l": 66, "r": 16, "t": 12, "b": 48},
+        showlegend=False,
     )
-    figure.update_yaxes(range=[low_y, 102], ticksuffix=" %", title={"text": "old jobs, kept →", "font": {"size": 13}})
-    figure.update_layout(margin={"l": 66, "r": 16, "t": 12, "b": 48}, showlegend=False)
-    return figure
+    return chart
 
 
 def _floor(values: Iterable[float]) -> float:
@@ -273,14 +271,14 @@ def _suffix(number: int) -> str:
     return "" if number == 0 else str(number + 1)
 
 
-def _panel(figure: go.Figure, number: int, count: int, title: str) -> tuple[str, str]:
+def _panel(chart: Chart, number: int, count: int, title: str) -> tuple[str, str]:
     """Lay out a panel of a grid; the suffixes of its axes."""
     rows = panel_rows(count)
     column, row = number % PANELS_A_ROW, number // PANELS_A_ROW
     width, height = 1 / PANELS_A_ROW, 1 / rows
     suffix = _suffix(number)
     left, top = column * width, 1 - row * height
-    figure.update_layout({
+    chart.set(**{
         f"xaxis{suffix}": {
             "domain": [left + 0.012, left + width - 0.018], "anchor": f"y{suffix}", "zeroline": False,
         },
@@ -288,26 +286,24 @@ def _panel(figure: go.Figure, number: int, count: int, title: str) -> tuple[str,
             "domain": [top - height + 0.16 * height, top - 0.14 * height], "anchor": f"x{suffix}", "zeroline": False,
         },
     })  # fmt: skip
-    figure.add_annotation(
+    chart.note(
         x=left + 0.012, xref="paper", xanchor="left", y=top - 0.12 * height, yref="paper", yanchor="bottom",
-        text=f"<b>{title}</b>", showarrow=False, font={"size": 13},
+        text=f"<b>{title}</b>", font={"size": 13},
     )  # fmt: skip
     return f"x{suffix}", f"y{suffix}"
 
 
-def matrices(found: Sequence[MeanMatrix]) -> go.Figure:
+def matrices(found: Sequence[MeanMatrix]) -> Chart:
     """Small multiples on one scale: rows after learning …, columns how well it does …, both by the task's colour."""
-    figure = figure_base()
+    chart = Chart()
     for number, matrix in enumerate(found):
-        x, y = _panel(figure, number, len(found), matrix.name)
+        x, y = _panel(chart, number, len(found), matrix.name)
         count = len(matrix.percent)
         places = list(range(count))
-        figure.add_trace(
-            go.Heatmap(
-                x=places, y=places, z=matrix.percent, zmin=0, zmax=100, colorscale=ACCURACY_SCALE, showscale=False,
-                xgap=2, ygap=2, xaxis=x, yaxis=y, hoverongaps=False,
-                hovertemplate=f"{matrix.name}: %{{z:.1f}} %<extra></extra>",
-            )
+        chart.trace(
+            "heatmap", x=places, y=places, z=matrix.percent, zmin=0, zmax=100, colorscale=ACCURACY_SCALE,
+            showscale=False, xgap=2, ygap=2, xaxis=x, yaxis=y, hoverongaps=False,
+            hovertemplate=f"{matrix.name}: %{{z:.1f}} %<extra></extra>",
         )  # fmt: skip
         for k in places:
             for j in places:
@@ -316,49 +312,47 @@ def matrices(found: Sequence[MeanMatrix]) -> go.Figure:
                     more = (
                         f"<br><span style='font-size:10px'>± {sd:.0f}</span>" if sd is not None and count <= 4 else ""
                     )
-                    figure.add_annotation(
-                        x=j, y=k, xref=x, yref=y, text=f"{value:.0f}{more}", showarrow=False,
+                    chart.note(
+                        x=j, y=k, xref=x, yref=y, text=f"{value:.0f}{more}",
                         font={"size": 12, "color": ink_on(value)},
                     )  # fmt: skip
         marks = [f"<span style='color:{task_colour(i + 1)}'>■</span> {i + 1}" for i in places]
-        figure.update_layout({
+        chart.set(**{
             f"xaxis{x[1:]}": {"tickvals": places, "ticktext": marks, "range": [-0.5, count - 0.5], "showgrid": False},
             f"yaxis{y[1:]}": {
                 "tickvals": places, "ticktext": marks if number % PANELS_A_ROW == 0 else [""] * count,
                 "range": [count - 0.5, -0.5], "showgrid": False,
             },
         })  # fmt: skip
-    figure.update_layout(margin={"l": 36, "r": 4, "t": 4, "b": 4}, showlegend=False)
-    return figure
+    chart.set(margin={"l": 36, "r": 4, "t": 4, "b": 4}, showlegend=False)
+    return chart
 
 
-def sequences(found: Sequence[MeanMatrix]) -> go.Figure:
+def sequences(found: Sequence[MeanMatrix]) -> Chart:
     """Small multiples on one scale: each task's accuracy after every stage, from the one in which it was learnt."""
-    figure = figure_base()
+    chart = Chart()
     for number, matrix in enumerate(found):
-        x, y = _panel(figure, number, len(found), matrix.name)
+        x, y = _panel(chart, number, len(found), matrix.name)
         count = len(matrix.percent)
         for j in range(count):
             rows = [k for k in range(j, count) if matrix.percent[k][j] is not None]
             sds = [matrix.sd[k][j] or 0.0 for k in rows]
-            figure.add_trace(
-                go.Scatter(
-                    x=[k + 1 for k in rows], y=[matrix.percent[k][j] for k in rows], xaxis=x, yaxis=y,
-                    mode="lines+markers", line={"color": task_colour(j + 1), "dash": task_dash(j + 1), "width": 2.2},
-                    marker={"symbol": TASK_SYMBOLS[j % len(TASK_SYMBOLS)], "size": 8},
-                    error_y={"array": sds, "visible": any(sds), "thickness": 1, "width": 3},
-                    hovertemplate=f"job {j + 1}, after stage %{{x}}: %{{y:.1f}} %<extra></extra>",
-                )
+            chart.trace(
+                "scatter", x=[k + 1 for k in rows], y=[matrix.percent[k][j] for k in rows], xaxis=x, yaxis=y,
+                mode="lines+markers", line={"color": task_colour(j + 1), "dash": task_dash(j + 1), "width": 2.2},
+                marker={"symbol": TASK_SYMBOLS[j % len(TASK_SYMBOLS)], "size": 8},
+                error_y={"array": sds, "visible": any(sds), "thickness": 1, "width": 3},
+                hovertemplate=f"job {j + 1}, after stage %{{x}}: %{{y:.1f}} %<extra></extra>",
             )  # fmt: skip
-        figure.update_layout({
+        chart.set(**{
             f"xaxis{x[1:]}": {"range": [0.8, count + 0.2], "tickvals": list(range(1, count + 1))},
             f"yaxis{y[1:]}": {
                 "range": [0, 104], "tickvals": [0, 50, 100],
                 "ticktext": ["0 %", "50 %", "100 %"] if number % PANELS_A_ROW == 0 else ["", "", ""],
             },
         })  # fmt: skip
-    figure.update_layout(margin={"l": 52, "r": 4, "t": 4, "b": 8}, showlegend=False)
-    return figure
+    chart.set(margin={"l": 52, "r": 4, "t": 4, "b": 8}, showlegend=False)
+    return chart
 
 
 # ---- by task, and costs: one line a group ---------------------------------------------------------------------------
@@ -453,11 +447,11 @@ def lines_height(groups: int) -> int:
     return 64 + 34 * max(1, groups)
 
 
-def _line_axes(figure: go.Figure, info: Lines, margin: int = 190) -> None:
+def _line_axes(chart: Chart, info: Lines, margin: int = 190) -> None:
     count = max(1, len(info.columns))
     for number, column in enumerate(info.columns):
         suffix = _suffix(number)
-        figure.update_layout({
+        chart.set(**{
             f"xaxis{suffix}": {
                 "domain": [number / count, (number + 0.9) / count], "anchor": f"y{suffix}", "zeroline": True,
                 "zerolinecolor": GREY, "nticks": 5,
@@ -467,56 +461,52 @@ def _line_axes(figure: go.Figure, info: Lines, margin: int = 190) -> None:
                 "ticktext": info.names if number == 0 else [""] * len(info.names), "anchor": f"x{suffix}",
             },
         })  # fmt: skip
-        figure.add_annotation(
-            x=number / count, xref="paper", xanchor="left", y=1.0, yref="paper", yanchor="bottom", showarrow=False,
+        chart.note(
+            x=number / count, xref="paper", xanchor="left", y=1.0, yref="paper", yanchor="bottom",
             text=f"<b>{column.title}</b>", font={"size": 13},
         )  # fmt: skip
-    figure.update_layout(margin={"l": margin, "r": 8, "t": 28, "b": 32}, showlegend=False)
+    chart.set(margin={"l": margin, "r": 8, "t": 28, "b": 32}, showlegend=False)
 
 
-def by_task(info: Lines) -> go.Figure:
+def by_task(info: Lines) -> Chart:
     """A mark a task in its colour and shape; right is worse."""
-    figure = figure_base()
+    chart = Chart()
     for number, column in enumerate(info.columns):
         suffix = _suffix(number)
         most = max(map(len, column.values), default=0)
         for task in range(most):
             rows = [i for i, values in enumerate(column.values) if task < len(values) and values[task] is not None]
             sds = [column.sds[i][task] or 0.0 for i in rows]
-            figure.add_trace(
-                go.Scatter(
-                    x=[column.values[i][task] for i in rows], y=rows, xaxis=f"x{suffix}", yaxis=f"y{suffix}",
-                    mode="markers", error_x={"array": sds, "visible": any(sds), "thickness": 1, "width": 3},
-                    marker={
-                        "color": TASK_COLOURS[task % len(TASK_COLOURS)], "size": 11,
-                        "symbol": TASK_SYMBOLS[task % len(TASK_SYMBOLS)],
-                    },
-                    hovertemplate=f"job {task + 1}: %{{x:.1f}} points<extra></extra>",
-                )
+            chart.trace(
+                "scatter", x=[column.values[i][task] for i in rows], y=rows, xaxis=f"x{suffix}", yaxis=f"y{suffix}",
+                mode="markers", error_x={"array": sds, "visible": any(sds), "thickness": 1, "width": 3},
+                marker={
+                    "color": TASK_COLOURS[task % len(TASK_COLOURS)], "size": 11,
+                    "symbol": TASK_SYMBOLS[task % len(TASK_SYMBOLS)],
+                },
+                hovertemplate=f"job {task + 1}: %{{x:.1f}} points<extra></extra>",
             )  # fmt: skip
-    _line_axes(figure, info)
+    _line_axes(chart, info)
     for number in range(len(info.columns)):
-        figure.update_layout({f"xaxis{_suffix(number)}": {"ticksuffix": "", "rangemode": "tozero"}})
-    return figure
+        chart.set(**{f"xaxis{_suffix(number)}": {"ticksuffix": "", "rangemode": "tozero"}})
+    return chart
 
 
-def costs(info: Lines) -> go.Figure:
+def costs(info: Lines) -> Chart:
     """A bar a group; shorter is cheaper."""
-    figure = figure_base()
+    chart = Chart()
     for number, column in enumerate(info.columns):
         suffix = _suffix(number)
         known = [i for i, values in enumerate(column.values) if values[0] is not None]
         sds = [column.sds[i][0] or 0.0 for i in known]
-        figure.add_trace(
-            go.Bar(
-                x=[column.values[i][0] for i in known], y=known, orientation="h", xaxis=f"x{suffix}",
-                yaxis=f"y{suffix}", marker={"color": INK, "opacity": 0.75}, width=0.55,
-                error_x={"array": sds, "visible": any(sds), "color": GREY, "thickness": 1, "width": 3},
-                hovertemplate="%{x:.3g}<extra></extra>",
-            )
+        chart.trace(
+            "bar", x=[column.values[i][0] for i in known], y=known, orientation="h", xaxis=f"x{suffix}",
+            yaxis=f"y{suffix}", marker={"color": INK, "opacity": 0.75}, width=0.55,
+            error_x={"array": sds, "visible": any(sds), "color": GREY, "thickness": 1, "width": 3},
+            hovertemplate="%{x:.3g}<extra></extra>",
         )  # fmt: skip
-    _line_axes(figure, info)
-    return figure
+    _line_axes(chart, info)
+    return chart
 
 
 # ---- questions ------------------------------------------------------------------------------------------------------
@@ -544,9 +534,9 @@ def seed_dots_info(findings: Findings) -> SeedDots:
     )
 
 
-def seed_dots(info: SeedDots) -> go.Figure:
+def seed_dots(info: SeedDots) -> Chart:
     """A small mark a seed, a bar at the mean; one scale for all panels."""
-    figure = figure_base()
+    chart = Chart()
     lines = Lines(info.names, [Column(title, [], []) for title in info.panels])
     every = [value for panel in info.panels.values() for row in panel for value in row]
     low = max(0.0, 10 * (min(every, default=0.0) // 10) - 5)
@@ -555,23 +545,19 @@ def seed_dots(info: SeedDots) -> go.Figure:
         axes = {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}"}
         dots = [(value, row) for row, values in enumerate(panel) for value in values]
         means = [(sum(values) / len(values), row) for row, values in enumerate(panel) if values]
-        figure.add_trace(
-            go.Scatter(
-                x=[x for x, _ in dots], y=[y for _, y in dots], mode="markers", **axes,
-                marker={"size": 9, "color": INK, "opacity": 0.55}, hovertemplate="one seed: %{x:.1f} %<extra></extra>",
-            )
+        chart.trace(
+            "scatter", x=[x for x, _ in dots], y=[y for _, y in dots], mode="markers", **axes,
+            marker={"size": 9, "color": INK, "opacity": 0.55}, hovertemplate="one seed: %{x:.1f} %<extra></extra>",
         )  # fmt: skip
-        figure.add_trace(
-            go.Scatter(
-                x=[x for x, _ in means], y=[y for _, y in means], mode="markers", **axes,
-                marker={"symbol": "line-ns", "size": 20, "line": {"width": 3, "color": INK}},
-                hovertemplate="mean: %{x:.1f} %<extra></extra>",
-            )
+        chart.trace(
+            "scatter", x=[x for x, _ in means], y=[y for _, y in means], mode="markers", **axes,
+            marker={"symbol": "line-ns", "size": 20, "line": {"width": 3, "color": INK}},
+            hovertemplate="mean: %{x:.1f} %<extra></extra>",
         )  # fmt: skip
-    _line_axes(figure, lines, margin=240 if any(len(name) > 22 for name in info.names) else 150)
+    _line_axes(chart, lines, margin=240 if any(len(name) > 22 for name in info.names) else 150)
     for number in range(len(info.panels)):
-        figure.update_layout({f"xaxis{_suffix(number)}": {"range": [low, 101], "ticksuffix": " %"}})
-    return figure
+        chart.set(**{f"xaxis{_suffix(number)}": {"range": [low, 101], "ticksuffix": " %"}})
+    return chart
 
 
 @dataclass(frozen=True, slots=True)
@@ -601,15 +587,15 @@ def learning_curves_info(findings: Findings, against: str, panel_of: dict[str, s
     return found
 
 
-def learning_curves(found: Sequence[LearningCurve], panels: Sequence[str], axis: str, level: float) -> go.Figure:
+def learning_curves(found: Sequence[LearningCurve], panels: Sequence[str], axis: str, level: float) -> Chart:
     """Panels side by side on one scale, lines told apart by dash and by the name at their end; a level across."""
-    figure = figure_base()
+    chart = Chart()
     count = len(panels)
     furthest = max((curve.x[-1] for curve in found), default=1.0)
     for number, panel in enumerate(panels):
         suffix = _suffix(number)
         mine = [curve for curve in found if curve.panel == panel]
-        figure.update_layout({
+        chart.set(**{
             f"xaxis{suffix}": {
                 "domain": [number / count + 0.005, (number + 1) / count - 0.11], "anchor": f"y{suffix}",
                 "range": [0, furthest], "zeroline": False, "title": {"text": axis, "font": {"size": 13}},
@@ -619,15 +605,13 @@ def learning_curves(found: Sequence[LearningCurve], panels: Sequence[str], axis:
                 "ticktext": [f"{v} %" for v in (0, 25, 50, 75, 100)] if number == 0 else [""] * 5,
             },
         })  # fmt: skip
-        figure.add_annotation(
+        chart.note(
             x=number / count + 0.005, xref="paper", xanchor="left", y=1, yref="paper", yanchor="bottom",
-            showarrow=False, text=f"<b>{panel}</b>", font={"size": 13},
+           text=f"<b>{panel}</b>", font={"size": 13},
         )  # fmt: skip
-        figure.add_trace(
-            go.Scatter(
-                x=[0, furthest], y=[100 * level] * 2, mode="lines", hoverinfo="skip", xaxis=f"x{suffix}",
-                yaxis=f"y{suffix}", line={"color": GREY, "width": 1, "dash": "dot"},
-            )
+        chart.trace(
+            "scatter", x=[0, furthest], y=[100 * level] * 2, mode="lines", hoverinfo="skip", xaxis=f"x{suffix}",
+            yaxis=f"y{suffix}", line={"color": GREY, "width": 1, "dash": "dot"},
         )  # fmt: skip
         taken: list[float] = []
         for place, curve in enumerate(sorted(mine, key=lambda curve: -curve.percent[-1])):
@@ -636,18 +620,16 @@ def learning_curves(found: Sequence[LearningCurve], panels: Sequence[str], axis:
                 height -= 1
             taken.append(height)
             order = [c.name for c in mine].index(curve.name)
-            figure.add_trace(
-                go.Scatter(
-                    x=curve.x, y=curve.percent, mode="lines+markers", xaxis=f"x{suffix}", yaxis=f"y{suffix}",
-                    line={"color": INK, "width": 2.4, "dash": task_dash(order + 1)}, opacity=1 - 0.13 * place,
-                    marker={"size": 6, "symbol": TASK_SYMBOLS[order]},
-                    error_y={"array": curve.sd, "visible": any(curve.sd), "thickness": 1, "width": 2},
-                    hovertemplate=f"{curve.name}: %{{y:.0f}} %<extra></extra>",
-                )
+            chart.trace(
+                "scatter", x=curve.x, y=curve.percent, mode="lines+markers", xaxis=f"x{suffix}", yaxis=f"y{suffix}",
+                line={"color": INK, "width": 2.4, "dash": task_dash(order + 1)}, opacity=1 - 0.13 * place,
+                marker={"size": 6, "symbol": TASK_SYMBOLS[order]},
+                error_y={"array": curve.sd, "visible": any(curve.sd), "thickness": 1, "width": 2},
+                hovertemplate=f"{curve.name}: %{{y:.0f}} %<extra></extra>",
             )  # fmt: skip
-            figure.add_annotation(
+            chart.note(
                 x=curve.x[-1], y=height, xref=f"x{suffix}", yref=f"y{suffix}", xanchor="left", xshift=8,
-                showarrow=False, text=curve.name.split(",")[0], font={"size": 12},
+               text=curve.name.split(",")[0], font={"size": 12},
             )  # fmt: skip
-    figure.update_layout(margin={"l": 52, "r": 8, "t": 28, "b": 48}, showlegend=False)
-    return figure
+    chart.set(margin={"l": 52, "r": 8, "t": 28, "b": 48}, showlegend=False)
+    return chart

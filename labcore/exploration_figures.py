@@ -1,4 +1,4 @@
-"""How explorations look: what each combination reached first, the plotly figures second. No torch, no Streamlit.
+"""How explorations look: what each combination reached first, the charts second. No torch, no Streamlit.
 
 Accuracy by which is chosen is on validation images; what test images say stands beside it, faint. A figure's points are
 in the order of `Tried`, so that a click on the nth one opens its run.
@@ -9,12 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import plotly.graph_objects as go
-
+from labcore.charts import Chart
 from labcore.comparisons import INK
 from labcore.experiments import Findings
 from labcore.explorations import Varied
-from labcore.figures import ACCURACY_SCALE, GREY, PERCENT_AXIS, apart, figure_base, ink_on
+from labcore.figures import ACCURACY_SCALE, GREY, PERCENT_AXIS, apart, ink_on
 from labcore.measures import Spread
 from labcore.units import plain
 
@@ -100,32 +99,30 @@ def curve_info(tried: Sequence[Tried], setting: Varied) -> Curve:
     return Curve(setting, [_place(one.values[setting.path], setting) for one in tried], names, lines)
 
 
-def curve(info: Curve) -> go.Figure:
+def curve(info: Curve) -> Chart:
     """A line a figure, named at its end; the setting's whole range from the start, so that nothing moves."""
-    figure = figure_base()
-    _axis_of(figure, "xaxis", info.setting)
+    chart = Chart()
+    _axis_of(chart, "xaxis", info.setting)
     ends = [end for line in info.lines if line.percent and (end := line.percent[-1]) is not None]
     heights = iter(apart(ends, gap=5.5))
     for number, line in enumerate(info.lines):
         test = line.title.endswith("test")
-        figure.add_trace(
-            go.Scatter(
-                x=info.values, y=line.percent, mode="markers" if info.names else "lines+markers", name=line.title,
-                line={"color": GREY if test else INK, "dash": line.dash, "width": 2.6 if number == 0 else 1.8},
-                marker={"size": 10 if number == 0 else 7, "symbol": SYMBOLS[number], "color": GREY if test else INK},
-                error_y={"array": line.sd, "visible": any(line.sd) and not test, "thickness": 1, "width": 3},
-                customdata=_texts(info),
-                hovertemplate=f"{line.title}: %{{y:.1f}} %<br>{info.setting.name} %{{customdata}}<extra></extra>",
-            )
+        chart.trace(
+            "scatter", x=info.values, y=line.percent, name=line.title,
+            mode="markers" if info.names else "lines+markers",
+            line={"color": GREY if test else INK, "dash": line.dash, "width": 2.6 if number == 0 else 1.8},
+            marker={"size": 10 if number == 0 else 7, "symbol": SYMBOLS[number], "color": GREY if test else INK},
+            error_y={"array": line.sd, "visible": any(line.sd) and not test, "thickness": 1, "width": 3},
+            customdata=_texts(info),
+            hovertemplate=f"{line.title}: %{{y:.1f}} %<br>{info.setting.name} %{{customdata}}<extra></extra>",
         )  # fmt: skip
         if line.percent and line.percent[-1] is not None:
-            figure.add_annotation(
-                x=1, xref="paper", xanchor="left", xshift=8, y=next(heights), showarrow=False, text=line.title,
+            chart.note(
+                x=1, xref="paper", xanchor="left", xshift=8, y=next(heights), text=line.title,
                 font={"size": 13, "color": GREY if test else INK},
             )  # fmt: skip
-    figure.update_yaxes(**PERCENT_AXIS)
-    figure.update_layout(margin={"l": 56, "r": 112, "t": 12, "b": 48}, showlegend=False)
-    return figure
+    chart.set(yaxis=PERCENT_AXIS, margin={"l": 56, "r": 112, "t": 12, "b": 48}, showlegend=False)
+    return chart
 
 
 def _texts(info: Curve) -> list[str]:
@@ -134,7 +131,7 @@ def _texts(info: Curve) -> list[str]:
     return [plain(value) for value in info.values]
 
 
-def _axis_of(figure: go.Figure, axis: str, setting: Varied) -> None:
+def _axis_of(chart: Chart, axis: str, setting: Varied) -> None:
     """A setting's whole range, by equal factors where it varies so, or its words."""
     layout: dict[str, Any] = {"title": {"text": setting.name, "font": {"size": 13}}, "zeroline": False}
     if setting.low is None or setting.high is None:
@@ -148,7 +145,7 @@ def _axis_of(figure: go.Figure, axis: str, setting: Varied) -> None:
             layout |= {"type": "log", "exponentformat": "power", **({"dtick": 1} if high - low >= 1 else {})}
         margin = 0.05 * (high - low) or 0.5
         layout["range"] = [low - margin, high + margin]
-    figure.update_layout({axis: layout})
+    chart.set(**{axis: layout})
 
 
 # ---- two settings ---------------------------------------------------------------------------------------------------
@@ -182,26 +179,24 @@ def _best_place(tried: Sequence[Tried]) -> int | None:
     return next((number for number, one in enumerate(tried) if one.best), None)
 
 
-def plane(info: Plane) -> go.Figure:
+def plane(info: Plane) -> Chart:
     """A tile a combination where its values lie, dark where accuracy is high; the best one is framed."""
-    figure = figure_base()
+    chart = Chart()
     for axis, setting in zip(("xaxis", "yaxis"), info.settings, strict=True):
-        _axis_of(figure, axis, setting)
-    figure.add_trace(
-        go.Scatter(
-            x=info.x, y=info.y, mode="markers+text", text=[f"{value:.0f}" for value in info.percent],
-            textfont={"size": 12, "color": [ink_on(value) for value in info.percent]},
-            marker={
-                "symbol": "square", "size": 30, "color": info.percent, "cmin": 0, "cmax": 100,
-                "colorscale": ACCURACY_SCALE, "showscale": True, "colorbar": _BAR,
-                "line": {"width": [3 if i == info.best else 0 for i in range(len(info.x))], "color": BEST},
-            },
-            hovertemplate=f"{info.settings[0].name} %{{x:.4g}}<br>{info.settings[1].name} %{{y:.4g}}"
-            "<br>all jobs, validation: %{text} %<extra></extra>",
-        )
+        _axis_of(chart, axis, setting)
+    chart.trace(
+        "scatter", x=info.x, y=info.y, mode="markers+text", text=[f"{value:.0f}" for value in info.percent],
+        textfont={"size": 12, "color": [ink_on(value) for value in info.percent]},
+        marker={
+            "symbol": "square", "size": 30, "color": info.percent, "cmin": 0, "cmax": 100,
+            "colorscale": ACCURACY_SCALE, "showscale": True, "colorbar": _BAR,
+            "line": {"width": [3 if i == info.best else 0 for i in range(len(info.x))], "color": BEST},
+        },
+        hovertemplate=f"{info.settings[0].name} %{{x:.4g}}<br>{info.settings[1].name} %{{y:.4g}}"
+        "<br>all jobs, validation: %{text} %<extra></extra>",
     )  # fmt: skip
-    figure.update_layout(margin={"l": 84, "r": 8, "t": 12, "b": 48}, showlegend=False)
-    return figure
+    chart.set(margin={"l": 84, "r": 8, "t": 12, "b": 48}, showlegend=False)
+    return chart
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,30 +226,28 @@ def heat_map_info(tried: Sequence[Tried], settings: tuple[Varied, Varied], grid:
     return HeatMap(names, list(map(plain, across)), list(map(plain, up)), percent, which, best)
 
 
-def heat_map(info: HeatMap) -> go.Figure:
+def heat_map(info: HeatMap) -> Chart:
     """A tile a combination, dark where accuracy is high, with its figure in it; the best one is framed."""
-    figure = figure_base()
-    figure.add_trace(
-        go.Heatmap(
-            z=info.percent, zmin=0, zmax=100, colorscale=ACCURACY_SCALE, xgap=3, ygap=3, colorbar=_BAR,
-            hoverongaps=False, hovertemplate="all jobs, validation: %{z:.1f} %<extra></extra>",
-        )
+    chart = Chart()
+    chart.trace(
+        "heatmap", z=info.percent, zmin=0, zmax=100, colorscale=ACCURACY_SCALE, xgap=3, ygap=3, colorbar=_BAR,
+        hoverongaps=False, hovertemplate="all jobs, validation: %{z:.1f} %<extra></extra>",
     )  # fmt: skip
     for row, values in enumerate(info.percent):
         for column, value in enumerate(values):
             if value is not None:
                 font = {"size": 14, "color": ink_on(value)}
-                figure.add_annotation(x=column, y=row, text=f"{value:.0f}", showarrow=False, font=font)
+                chart.note(x=column, y=row, text=f"{value:.0f}", font=font)
     if info.best is not None:
         y, x = info.best
-        figure.add_shape(x0=x - 0.5, x1=x + 0.5, y0=y - 0.5, y1=y + 0.5, line={"color": BEST, "width": 3})
+        chart.shape(x0=x - 0.5, x1=x + 0.5, y0=y - 0.5, y1=y + 0.5, line={"color": BEST, "width": 3})
     for axis, name, words in (("xaxis", info.names[0], info.across), ("yaxis", info.names[1], info.up)):
-        figure.update_layout({axis: {
+        chart.set(**{axis: {
             "title": {"text": name, "font": {"size": 13}}, "tickvals": list(range(len(words))), "ticktext": words,
             "range": [-0.5, len(words) - 0.5], "showgrid": False, "zeroline": False,
         }})  # fmt: skip
-    figure.update_layout(margin={"l": 84, "r": 8, "t": 12, "b": 48}, showlegend=False)
-    return figure
+    chart.set(margin={"l": 84, "r": 8, "t": 12, "b": 48}, showlegend=False)
+    return chart
 
 
 # ---- three settings -------------------------------------------------------------------------------------------------
@@ -306,27 +299,28 @@ def _ends(setting: Varied) -> tuple[str, str]:
     return plain(setting.low), plain(setting.high)
 
 
-def parallel(info: Parallel) -> go.Figure:
+def parallel(info: Parallel) -> Chart:
     """Parallel coordinates: dark lines do well; the best is thick. Lines that meet at the right show what matters."""
-    figure = figure_base()
+    chart = Chart()
     places = list(range(len(info.axes)))
     for number, (heights, percent) in enumerate(zip(info.heights, info.percent, strict=True)):
         best = number == info.best
-        figure.add_trace(
-            go.Scatter(
-                x=places, y=heights, mode="lines+markers",
-                line={"color": BEST if best else _shade(percent), "width": 4 if best else 1.8}, marker={"size": 8},
-                hovertemplate=f"{percent:.1f} % of validation images<extra></extra>",
-            )
+        chart.trace(
+            "scatter", x=places, y=heights, mode="lines+markers",
+            line={"color": BEST if best else _shade(percent), "width": 4 if best else 1.8}, marker={"size": 8},
+            hovertemplate=f"{percent:.1f} % of validation images<extra></extra>",
         )  # fmt: skip
     for place, (axis, low, high) in enumerate(zip(info.axes, info.lows, info.highs, strict=True)):
-        figure.add_shape(x0=place, x1=place, y0=0, y1=1, line={"color": GREY, "width": 1}, layer="below")
+        chart.shape(x0=place, x1=place, y0=0, y1=1, line={"color": GREY, "width": 1}, layer="below")
         for y, text, side in ((1.03, f"<b>{axis}</b><br>{high}", "bottom"), (-0.03, low, "top")):
-            figure.add_annotation(x=place, y=y, yanchor=side, showarrow=False, text=text, font={"size": 13})
-    figure.update_xaxes(visible=False, range=[-0.3, len(places) - 0.7])
-    figure.update_yaxes(visible=False, range=[-0.12, 1.2])
-    figure.update_layout(margin={"l": 8, "r": 8, "t": 8, "b": 8}, showlegend=False)
-    return figure
+            chart.note(x=place, y=y, yanchor=side, text=text, font={"size": 13})
+    chart.set(
+        xaxis={"visible": False, "range": [-0.3, len(places) - 0.7]},
+        yaxis={"visible": False, "range": [-0.12, 1.2]},
+        margin={"l": 8, "r": 8, "t": 8, "b": 8},
+        showlegend=False,
+    )
+    return chart
 
 
 def _shade(percent: float) -> str:
@@ -337,20 +331,21 @@ def _shade(percent: float) -> str:
 # ---- what matters ---------------------------------------------------------------------------------------------------
 
 
-def importance_bars(importance: Mapping[str, float], settings: Sequence[Varied]) -> go.Figure:
+def importance_bars(importance: Mapping[str, float], settings: Sequence[Varied]) -> Chart:
     """A bar a setting: its share of the differences in accuracy, in per cent."""
-    figure = figure_base()
+    chart = Chart()
     names = [setting.name for setting in settings]
     shares = [100 * importance.get(setting.path, 0.0) for setting in settings]
-    figure.add_trace(
-        go.Bar(
-            x=shares, y=list(range(len(names))), orientation="h", marker={"color": INK, "opacity": 0.75}, width=0.55,
-            text=[f"{share:.0f} %" for share in shares], textposition="outside", cliponaxis=False,
-            hovertemplate="%{x:.0f} % of the differences<extra></extra>",
-        )
+    chart.trace(
+        "bar", x=shares, y=list(range(len(names))), orientation="h", marker={"color": INK, "opacity": 0.75}, width=0.55,
+        text=[f"{share:.0f} %" for share in shares], textposition="outside", cliponaxis=False,
+        hovertemplate="%{x:.0f} % of the differences<extra></extra>",
     )  # fmt: skip
-    figure.update_xaxes(range=[0, 112], visible=False)
     ticks = {"tickvals": list(range(len(names))), "ticktext": names, "showgrid": False}
-    figure.update_yaxes(range=[len(names) - 0.4, -0.6], **ticks)
-    figure.update_layout(margin={"l": 150, "r": 8, "t": 4, "b": 4}, showlegend=False)
-    return figure
+    chart.set(
+        xaxis={"range": [0, 112], "visible": False},
+        yaxis={"range": [len(names) - 0.4, -0.6], **ticks},
+        margin={"l": 150, "r": 8, "t": 4, "b": 4},
+        showlegend=False,
+    )
+    return chart

@@ -1,17 +1,14 @@
-"""How results look: a fold's numbers first, the plotly figure second. No torch, no Streamlit.
+"""How results look: a fold's numbers first, the chart second. No torch, no Streamlit.
 
 Every chart is two functions: one decides what is shown, in plain lists that tests compare; the other only draws.
 One colour a task everywhere, by its position in the sequence, always with a second sign beside it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
-import plotly.graph_objects as go
-from plotly.basedatatypes import BaseTraceType
-
+from labcore.charts import Chart
 from labcore.results import AccuracyPoint, Fold
 
 # Okabe & Ito's colours, told apart by colour-blind eyes too; a task's colour is that of its position.
@@ -105,40 +102,42 @@ def stage_spans(fold: Fold) -> list[StageSpan]:
     ]
 
 
-def accuracy_curves(info: AccuracyCurves) -> go.Figure:
+def accuracy_curves(info: AccuracyCurves) -> Chart:
     """A line a task, labelled at its end; stages named above, every second one shaded."""
-    figure = figure_base()
-    _name_stages(figure, info.spans, info.total_images)
+    chart = Chart()
+    _name_stages(chart, info.spans, info.total_images)
     ends = apart([line.percent[-1] for line in info.lines], gap=7)
     for line, height in zip(info.lines, ends, strict=True):
         colour = task_colour(line.position)
-        figure.add_trace(
-            go.Scatter(
-                x=line.images_seen, y=line.percent, name=line.title, mode="lines+markers",
-                line={"color": colour, "width": 2.5, "dash": task_dash(line.position)}, marker={"size": 5},
-                hovertemplate=f"{line.title}: %{{y:.0f}} %<br>after %{{x:,}} images<extra></extra>",
-            )
+        chart.trace(
+            "scatter", x=line.images_seen, y=line.percent, name=line.title, mode="lines+markers",
+            line={"color": colour, "width": 2.5, "dash": task_dash(line.position)}, marker={"size": 5},
+            hovertemplate=f"{line.title}: %{{y:.0f}} %<br>after %{{x:,}} images<extra></extra>",
         )  # fmt: skip
-        figure.add_annotation(
-            x=1.0, xref="paper", xanchor="left", xshift=6, y=height, yanchor="middle", showarrow=False,
+        chart.note(
+            x=1.0, xref="paper", xanchor="left", xshift=6, y=height, yanchor="middle",
             text=f"{line.title} {line.percent[-1]:.0f} %", font={"size": 13, "color": colour},
         )  # fmt: skip
-    _axis_of_images(figure, info.total_images)
-    figure.update_yaxes(**PERCENT_AXIS)
-    figure.update_layout(margin={"l": 52, "r": 128, "t": 28, "b": 44}, showlegend=False)
-    return figure
+    _axis_of_images(chart, info.total_images)
+    chart.set(yaxis=PERCENT_AXIS, margin={"l": 52, "r": 128, "t": 28, "b": 44}, showlegend=False)
+    return chart
 
 
-def _name_stages(figure: go.Figure, spans: list[StageSpan], total_images: int) -> None:
+# A shape over the whole height of a chart.
+_UPRIGHT = {"y0": 0, "y1": 1, "yref": "paper", "layer": "below"}
+
+
+def _name_stages(chart: Chart, spans: list[StageSpan], total_images: int) -> None:
     """Behind lines against images seen: each stage's border, its name above it, every second one shaded."""
     for span in spans:
         if span.position % 2 == 0:
-            figure.add_vrect(x0=span.first, x1=span.last, fillcolor=GREY, opacity=0.10, line_width=0, layer="below")
+            chart.shape(**_UPRIGHT, x0=span.first, x1=span.last, fillcolor=GREY, opacity=0.10, line={"width": 0})
         if span.position > 1:
-            figure.add_vline(x=span.first, line={"color": GREY, "width": 1, "dash": "dot"})
+            border = {"type": "line", "line": {"color": GREY, "width": 1, "dash": "dot"}}
+            chart.shape(**_UPRIGHT, x0=span.first, x1=span.first, **border)
         has_room = span.last - span.first > 0.25 * total_images
-        figure.add_annotation(
-            x=(span.first + span.last) / 2, y=1.0, yref="paper", yanchor="bottom", showarrow=False,
+        chart.note(
+            x=(span.first + span.last) / 2, y=1.0, yref="paper", yanchor="bottom",
             text=span.title if not has_room else f"{span.title} · reused" if span.reused else f"learns {span.title}",
             font={"size": 13, "color": task_colour(span.position)},
         )  # fmt: skip
@@ -201,17 +200,16 @@ def _stages_learnt(fold: Fold, point: AccuracyPoint) -> float:
     return len(point.accuracy) - 1 + (point.images_seen - stage.first_image) / max(1, stage.images)
 
 
-def accuracy_overlay(info: AccuracyOverlay) -> go.Figure:
+def accuracy_overlay(info: AccuracyOverlay) -> Chart:
     """Panels side by side on one scale, stages named below; in each, runs by letter and by line: A is the first."""
-    figure = figure_base()
+    chart = Chart()
     count = len(info.titles)
     width = 1 / count
     names = _short_names(info.titles, _OVERLAY_WIDTH * (width - 0.085) / count)
-    borders: list[dict[str, object]] = []
     for position in range(1, count + 1):
         mine = [line for line in info.lines if line.position == position]
         suffix = "" if position == 1 else str(position)
-        figure.update_layout({
+        chart.set(**{
             f"xaxis{suffix}": {
                 "domain": [(position - 1) * width, position * width - 0.085], "range": [position - 1, count + 0.02],
                 "tickvals": [stage - 0.5 for stage in range(position, count + 1)], "anchor": f"y{suffix}",
@@ -222,41 +220,37 @@ def accuracy_overlay(info: AccuracyOverlay) -> go.Figure:
                 "ticktext": [f"{value} %" for value in _PERCENTS] if position == 1 else [""] * len(_PERCENTS),
             },
         })  # fmt: skip
-        borders += [
-            {
-                "type": "line", "x0": border, "x1": border, "xref": f"x{suffix}", "y0": 0, "y1": 1,
-                "yref": f"y{suffix} domain", "line": {"color": GREY, "width": 1, "dash": "dot"}, "layer": "below",
-            }
-            for border in range(position, count)
-        ]  # fmt: skip
+        for border in range(position, count):
+            chart.shape(
+                type="line", x0=border, x1=border, xref=f"x{suffix}", y0=0, y1=1, yref=f"y{suffix} domain",
+                line={"color": GREY, "width": 1, "dash": "dot"}, layer="below",
+            )  # fmt: skip
         colour = task_colour(position)
-        figure.add_annotation(
+        chart.note(
             x=(position - 1) * width, xref="paper", xanchor="left", y=1.0, yref="paper", yanchor="bottom",
-            showarrow=False, text=f"<b>{position}. {info.titles[position - 1]}</b>",
+           text=f"<b>{position}. {info.titles[position - 1]}</b>",
             font={"size": 13, "color": colour},
         )  # fmt: skip
         ends = apart([line.percent[-1] for line in mine], gap=8)
         for line, height in zip(mine, ends, strict=True):
             letter, name = chr(ord("A") + line.run), info.runs[line.run]
-            figure.add_trace(
-                go.Scatter(
-                    x=line.stages, y=line.percent, name=f"{letter} {name}", mode="lines", xaxis=f"x{suffix}",
-                    yaxis=f"y{suffix}", opacity=1.0 if line.run == 0 else 0.75,
-                    line={"color": colour, "width": 3 if line.run == 0 else 1.8, "dash": task_dash(line.run + 1)},
-                    hovertemplate=f"{letter} {name}: %{{y:.0f}} %<extra></extra>",
-                )
+            chart.trace(
+                "scatter", x=line.stages, y=line.percent, name=f"{letter} {name}", mode="lines", xaxis=f"x{suffix}",
+                yaxis=f"y{suffix}", opacity=1.0 if line.run == 0 else 0.75,
+                line={"color": colour, "width": 3 if line.run == 0 else 1.8, "dash": task_dash(line.run + 1)},
+                hovertemplate=f"{letter} {name}: %{{y:.0f}} %<extra></extra>",
             )  # fmt: skip
-            figure.add_annotation(
+            chart.note(
                 x=position * width - 0.08, xref="paper", xanchor="left", y=height, yref=f"y{suffix}",
-                yanchor="middle", showarrow=False, text=f"{letter} {line.percent[-1]:.0f}",
+                yanchor="middle", text=f"{letter} {line.percent[-1]:.0f}",
                 font={"size": 12, "color": colour},
             )  # fmt: skip
-    figure.add_annotation(
-        x=0.5, xref="paper", y=0, yref="paper", yanchor="top", yshift=-26, showarrow=False,
+    chart.note(
+        x=0.5, xref="paper", y=0, yref="paper", yanchor="top", yshift=-26,
         text="the job that is being learnt", font={"size": 12},
     )  # fmt: skip
-    figure.update_layout(shapes=borders, margin={"l": 52, "r": 10, "t": 28, "b": 44}, showlegend=False)
-    return figure
+    chart.set(margin={"l": 52, "r": 10, "t": 28, "b": 44}, showlegend=False)
+    return chart
 
 
 def _short_names(titles: list[str], room: float) -> list[str]:
@@ -292,27 +286,25 @@ def loss_terms_info(fold: Fold) -> LossTerms:
     )
 
 
-def loss_terms(info: LossTerms) -> go.Figure:
+def loss_terms(info: LossTerms) -> Chart:
     """The terms stacked: their sum is what training makes small; stages named as above the accuracy."""
-    figure = figure_base()
-    _name_stages(figure, info.spans, info.total_images)
+    chart = Chart()
+    _name_stages(chart, info.spans, info.total_images)
     for number, (name, values) in enumerate(info.terms.items()):
         colour = TERM_COLOURS[number % len(TERM_COLOURS)]
-        figure.add_trace(
-            go.Scatter(
-                x=info.images_seen, y=values, name=f"mistakes on the {name}", mode="lines", stackgroup="terms",
-                line={"color": colour, "width": 1.5},
-                hovertemplate=f"{name}: %{{y:.2f}}<extra></extra>",
-            )
+        chart.trace(
+            "scatter", x=info.images_seen, y=values, name=f"mistakes on the {name}", mode="lines", stackgroup="terms",
+            line={"color": colour, "width": 1.5},
+            hovertemplate=f"{name}: %{{y:.2f}}<extra></extra>",
         )  # fmt: skip
-    _axis_of_images(figure, info.total_images)
-    figure.update_yaxes(rangemode="tozero", title={"text": "loss", "font": {"size": 13}})
-    figure.update_layout(
+    _axis_of_images(chart, info.total_images)
+    chart.set(
+        yaxis={"rangemode": "tozero", "title": {"text": "loss", "font": {"size": 13}}},
         margin={"l": 52, "r": 128, "t": 52, "b": 44},  # the legend's room is there before the legend is
         showlegend=bool(info.terms),
         legend={"orientation": "h", "y": 1, "yref": "container", "yanchor": "top", "x": 0, "font": {"size": 13}},
     )
-    return figure
+    return chart
 
 
 # ---- accuracy matrix ------------------------------------------------------------------------------------------------
@@ -344,63 +336,45 @@ def accuracy_matrix_info(fold: Fold, titles: list[str]) -> AccuracyMatrix:
     return AccuracyMatrix(titles, percent, text)
 
 
-def accuracy_matrix(info: AccuracyMatrix) -> go.Figure:
+def accuracy_matrix(info: AccuracyMatrix) -> Chart:
     """Rows: after learning …; columns: how well it does …; what is still to come is a grey place."""
-    figure = figure_base()
+    chart = Chart()
     count = len(info.titles)
     places = list(range(count))
-    figure.add_trace(
-        go.Heatmap(
-            x=places, y=places, z=info.percent, zmin=0, zmax=100, colorscale=ACCURACY_SCALE, showscale=False,
-            xgap=3, ygap=3, hovertemplate="%{z:.1f} %<extra></extra>", hoverongaps=False,
-        )
+    chart.trace(
+        "heatmap", x=places, y=places, z=info.percent, zmin=0, zmax=100, colorscale=ACCURACY_SCALE, showscale=False,
+        xgap=3, ygap=3, hovertemplate="%{z:.1f} %<extra></extra>", hoverongaps=False,
     )  # fmt: skip
     for k in places:
         for j in places:
             value = info.percent[k][j]
             if value is None and j <= k:
                 box = {"x0": j - 0.48, "x1": j + 0.48, "y0": k - 0.48, "y1": k + 0.48, "layer": "below"}
-                figure.add_shape(**box, fillcolor=GREY, opacity=0.10, line_width=0)
+                chart.shape(**box, fillcolor=GREY, opacity=0.10, line={"width": 0})
             if value is not None:
                 ink = ink_on(value)
-                figure.add_annotation(x=j, y=k, text=info.text[k][j], showarrow=False, font={"size": 13, "color": ink})
+                chart.note(x=j, y=k, text=info.text[k][j], font={"size": 13, "color": ink})
     columns = [
         f"<span style='color:{task_colour(i + 1)}'>■</span> {title.replace(' ', '<br>', 1)}"
         for i, title in enumerate(info.titles)
     ]
-    figure.update_xaxes(
-        tickvals=places, ticktext=columns, tickangle=0, side="top", showgrid=False, range=[-0.5, count - 0.5]
-    )
     rows = [f"after<br>{title}" for title in info.titles]
-    figure.update_yaxes(tickvals=places, ticktext=rows, showgrid=False, range=[count - 0.5, -0.5])
-    figure.update_layout(margin={"l": 82, "r": 4, "t": 44, "b": 8})
-    return figure
-
-
-def _axis_of_images(figure: go.Figure, total: int) -> None:
-    """The whole run from the start, so that the axis never moves; without numbers while the total is not known."""
-    figure.update_xaxes(
-        range=[0, max(1, total)],
-        title={"text": "training images seen", "font": {"size": 13}},
-        tickformat=",d",
-        showticklabels=total > 0,
+    across = {"tickvals": places, "ticktext": columns, "tickangle": 0, "side": "top", "range": [-0.5, count - 0.5]}
+    down = {"tickvals": places, "ticktext": rows, "range": [count - 0.5, -0.5]}
+    chart.set(
+        xaxis={**across, "showgrid": False},
+        yaxis={**down, "showgrid": False},
+        margin={"l": 82, "r": 4, "t": 44, "b": 8},
     )
+    return chart
 
 
-def figure_base(traces: Sequence[BaseTraceType] = (), **layout: Any) -> go.Figure:
-    """No colours of its own where light and dark differ: text, grid and paper are the page's.
-
-    What is known of traces and layout is best said here: plotly takes milliseconds for each change of a figure.
-    """
-    plain = {
-        "template": None,
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-        "font": {"size": 13},
-        "hoverlabel": {"font": {"size": 13}},
-    }
-    axes = {axis: {"zeroline": False, **layout.pop(axis, {})} for axis in ("xaxis", "yaxis")}
-    return go.Figure(list(traces), {**plain, **axes, **layout})
+def _axis_of_images(chart: Chart, total: int) -> None:
+    """The whole run from the start, so that the axis never moves; without numbers while the total is not known."""
+    title = {"text": "training images seen", "font": {"size": 13}}
+    chart.set(
+        xaxis={"range": [0, max(1, total)], "title": title, "tickformat": ",d", "showticklabels": total > 0},
+    )
 
 
 # ---- in words -------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""How a run's maps look: numbers from its files first, figures and pictures second. No torch, no Streamlit.
+"""How a run's maps look: numbers from its files first, charts and pictures second. No torch, no Streamlit.
 
 The overview is one figure of the whole network, layers left to right as the data flows; the detail is of one layer. A
 `Book` opens the files of a run as they are asked for. Magnitudes have one scale whatever runs lie beside each other:
@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import plotly.graph_objects as go
 from PIL import Image
-from plotly.basedatatypes import BaseTraceType
 from plotly.colors import sample_colorscale
 
 from labcore import capacity, map_files
+from labcore.charts import Chart
 from labcore.configs import PackNetConfig
 from labcore.events import MapSaved
-from labcore.figures import GREY, TASK_COLOURS, figure_base, task_colour, task_dash
+from labcore.figures import GREY, TASK_COLOURS, task_colour, task_dash
 from labcore.map_files import Layer, MapError, MapFile
 from labcore.results import Fold
 
@@ -281,38 +280,40 @@ def span(kind: str, overviews: Iterable[Overview]) -> tuple[float, float]:
 
 def overview(
     info: Overview, scale: tuple[float, float], *, chosen: int | None = None, explain: bool = False, named: bool = True
-) -> go.Figure:
+) -> Chart:
     """The whole network; the `chosen` layer is framed, and with `explain` the figure says what is what.
 
     Not `named`: the blocks are named by a figure below this one.
     """
     drawn = _heat if info.kind in ("importance", "drift", "broke") else _bars if info.kind == "owners" else _lines
-    traces, layout = drawn(info, scale)
+    chart = Chart()
+    drawn(chart, info, scale)
     count = len(info.columns)
     starts = [place for place in range(count) if place == 0 or info.blocks[place] != info.blocks[place - 1]]
     middles = [(a + b - 1) / 2 for a, b in zip(starts, [*starts[1:], count], strict=True)]
     shown = _that_fit(middles, [info.blocks[place] for place in starts], count)
     title = "layers, in the order in which the picture passes them →" if named else ""
-    upright = {"type": "line", "y0": 0, "y1": 1, "yref": "paper", "opacity": 0.6,
-               "line": {"color": GREY, "width": 1, "dash": "dot"}}  # fmt: skip
-    shapes = [{**upright, "x0": start - 0.5, "x1": start - 0.5} for start in starts[1:]]
+    for start in starts[1:]:
+        chart.shape(
+            type="line", x0=start - 0.5, x1=start - 0.5, y0=0, y1=1, yref="paper", opacity=0.6,
+            line={"color": GREY, "width": 1, "dash": "dot"},
+        )  # fmt: skip
     if chosen is not None and count:
-        shapes.append({
-            "type": "rect", "x0": chosen - 0.5, "x1": chosen + 0.5, "y0": 0, "y1": 1, "yref": "paper",
-            "line": {"color": "#D8432E", "width": 2.5}, "fillcolor": "rgba(0,0,0,0)", "layer": "above",
-        })  # fmt: skip
-    return figure_base(
-        traces,
-        **layout,
+        chart.shape(
+            type="rect", x0=chosen - 0.5, x1=chosen + 0.5, y0=0, y1=1, yref="paper",
+            line={"color": "#D8432E", "width": 2.5}, fillcolor="rgba(0,0,0,0)", layer="above",
+        )  # fmt: skip
+    if explain and count:
+        _explain(chart, info)
+    chart.set(
         xaxis={
             "range": [-0.5, max(count, 1) - 0.5], "tickvals": [place for place, _ in shown],
             "ticktext": [name for _, name in shown], "showgrid": False, "tickangle": 0, "fixedrange": True,
             "tickfont": {"size": 12}, "title": {"text": title, "font": {"size": 12}}, "showticklabels": named,
         },
-        shapes=shapes,
-        annotations=_explained(info) if explain and count else [],
         margin={"l": 150, "r": 84, "t": 10, "b": 44 if named else 6},
     )  # fmt: skip
+    return chart
 
 
 def _that_fit(places: Sequence[float], names: Sequence[str], columns: int) -> list[tuple[float, str]]:
@@ -333,18 +334,17 @@ def _labelled(position: int, title: str) -> str:
 
 
 _LEGEND = {"x": -0.02, "xanchor": "right", "y": 0.5, "yanchor": "middle", "font": {"size": 12}}
-_Parts = tuple[list[BaseTraceType], dict[str, Any]]  # traces, and what the layout adds for them
 
 
-def _heat(info: Overview, scale: tuple[float, float]) -> _Parts:
+def _heat(chart: Chart, info: Overview, scale: tuple[float, float]) -> None:
     low, high = scale
     log = info.kind != "drift"
     unit = {"importance": "", "drift": " %", "broke": " nats"}[info.kind]
     shown = 10**info.values if log else info.values
     texts = [[f"{value:.2g}{unit}" if np.isfinite(value) else "nothing" for value in row] for row in shown]
     ticks = list(np.arange(low, high + 0.5, max(1, round((high - low) / 4)))) if log else [low, high / 2, high]
-    heat = go.Heatmap(
-        z=info.values, x=list(range(len(info.columns))), y=list(range(len(info.rows))), zmin=low, zmax=high,
+    chart.trace(
+        "heatmap", z=info.values, x=list(range(len(info.columns))), y=list(range(len(info.rows))), zmin=low, zmax=high,
         colorscale=SCALE, xgap=1, ygap=3, hoverongaps=False, text=texts,
         customdata=[info.columns] * len(info.rows), hovertemplate="%{customdata}<br>%{text}<extra></extra>",
         colorbar={
@@ -359,7 +359,7 @@ def _heat(info: Overview, scale: tuple[float, float]) -> _Parts:
         if told:
             names[told[-1]] += f"<br><i>estimate, {info.estimated} images</i>"
     rows = {"tickvals": list(range(len(names))), "ticktext": names, "range": [len(names) - 0.5, -0.5]}
-    return [heat], {"yaxis": {**rows, "showgrid": False, "fixedrange": True}}
+    chart.set(yaxis={**rows, "showgrid": False, "fixedrange": True})
 
 
 def _power(exponent: float) -> str:
@@ -367,8 +367,7 @@ def _power(exponent: float) -> str:
     return f"10{digits}"
 
 
-def _bars(info: Overview, scale: tuple[float, float]) -> _Parts:
-    traces: list[BaseTraceType] = []
+def _bars(chart: Chart, info: Overview, scale: tuple[float, float]) -> None:
     places = list(range(len(info.columns)))
     for row, owner in zip([*info.values[1:].tolist(), info.values[0].tolist()], [*info.rows[1:], 0], strict=True):
         name = info.titles[owner - 1] if owner else "free"
@@ -380,31 +379,26 @@ def _bars(info: Overview, scale: tuple[float, float]) -> _Parts:
             "fillmode": "overlay",
             "fgcolor": "rgba(255,255,255,0.6)",
         }
-        traces.append(
-            go.Bar(
-                x=places, y=row, name=name, customdata=info.columns,
-                marker={"color": task_colour(owner) if owner else FREE, "pattern": pattern, "line": {"width": 0}},
-                hovertemplate=f"%{{customdata}}<br>{name}: %{{y:.1f}} %<extra></extra>",
-            )
+        chart.trace(
+            "bar", x=places, y=row, name=name, customdata=info.columns,
+            marker={"color": task_colour(owner) if owner else FREE, "pattern": pattern, "line": {"width": 0}},
+            hovertemplate=f"%{{customdata}}<br>{name}: %{{y:.1f}} %<extra></extra>",
         )  # fmt: skip
     fixed = [place for place in places if np.isnan(info.values[0, place])]
     if fixed:
-        traces.append(
-            go.Bar(
-                x=fixed, y=[100] * len(fixed), name="not shared out", customdata=[info.columns[p] for p in fixed],
-                marker={"color": "rgba(138,143,156,0.10)", "line": {"width": 0}},
-                hovertemplate="%{customdata}<br>never pruned: fixed after the first job<extra></extra>",
-            )
+        chart.trace(
+            "bar", x=fixed, y=[100] * len(fixed), name="not shared out", customdata=[info.columns[p] for p in fixed],
+            marker={"color": "rgba(138,143,156,0.10)", "line": {"width": 0}},
+            hovertemplate="%{customdata}<br>never pruned: fixed after the first job<extra></extra>",
         )  # fmt: skip
     percent = {"range": [0, 100], "tickvals": [0, 50, 100], "ticktext": ["0 %", "50 %", "100 %"]}
-    return traces, {
-        "barmode": "stack", "bargap": 0.12, "showlegend": True, "legend": {**_LEGEND, "traceorder": "reversed"},
-        "yaxis": {**percent, "fixedrange": True, "side": "right"},
-    }  # fmt: skip
+    chart.set(
+        barmode="stack", bargap=0.12, showlegend=True, legend={**_LEGEND, "traceorder": "reversed"},
+        yaxis={**percent, "fixedrange": True, "side": "right"},
+    )  # fmt: skip
 
 
-def _lines(info: Overview, scale: tuple[float, float]) -> _Parts:
-    traces: list[BaseTraceType] = []
+def _lines(chart: Chart, info: Overview, scale: tuple[float, float]) -> None:
     masks = info.kind == "masks"
     places, symbols = list(range(len(info.columns))), ("circle", "square", "diamond", "cross", "x", "triangle-up")
     for position, row in zip(info.rows, info.values, strict=True):
@@ -412,20 +406,18 @@ def _lines(info: Overview, scale: tuple[float, float]) -> _Parts:
             continue
         title, colour = info.titles[position - 1], task_colour(position)
         hover = "%{y:.1f} % left on" if masks else "similarity %{y:.3f}"
-        traces.append(
-            go.Scatter(
-                x=places, y=row, name=title, mode="lines+markers", customdata=info.columns, connectgaps=True,
-                line={"color": colour, "width": 2.5, "dash": task_dash(position)},
-                marker={"size": 8, "symbol": symbols[(position - 1) % len(symbols)]},
-                hovertemplate=f"%{{customdata}}<br>{title}: {hover}<extra></extra>",
-            )
+        chart.trace(
+            "scatter", x=places, y=row, name=title, mode="lines+markers", customdata=info.columns, connectgaps=True,
+            line={"color": colour, "width": 2.5, "dash": task_dash(position)},
+            marker={"size": 8, "symbol": symbols[(position - 1) % len(symbols)]},
+            hovertemplate=f"%{{customdata}}<br>{title}: {hover}<extra></extra>",
         )  # fmt: skip
     if masks:
         ticks = list(np.linspace(scale[0], 100, 3))
         axis = {"range": list(scale), "tickvals": ticks, "ticktext": [f"{tick:.0f} %" for tick in ticks]}
     else:
         axis = {"range": [0, 1.05], "tickvals": [0, 0.5, 1], "ticktext": ["0 changed", "0.5", "1 the same"]}
-    return traces, {"showlegend": True, "legend": _LEGEND, "yaxis": {**axis, "fixedrange": True, "side": "right"}}
+    chart.set(showlegend=True, legend=_LEGEND, yaxis={**axis, "fixedrange": True, "side": "right"})
 
 
 _EXPLAINED = {
@@ -438,14 +430,12 @@ _EXPLAINED = {
 }
 
 
-def _explained(info: Overview) -> list[dict[str, Any]]:
-    paper = {"bgcolor": "rgba(20,24,34,0.88)", "borderpad": 5, "font": {"size": 13, "color": "#FFFFFF"},
-             "xref": "paper", "yref": "paper", "showarrow": False}  # fmt: skip
-    first, second = _EXPLAINED[info.kind]
-    return [
-        {"text": first, "x": 0.04, "y": 0.86, "xanchor": "left", **paper},
-        {"text": second, "x": 0.96, "y": 0.14, "xanchor": "right", **paper},
-    ]
+def _explain(chart: Chart, info: Overview) -> None:
+    for text, x, y, side in zip(_EXPLAINED[info.kind], (0.04, 0.96), (0.86, 0.14), ("left", "right"), strict=True):
+        chart.note(
+            text=text, x=x, y=y, xanchor=side, xref="paper", yref="paper", borderpad=5,
+            bgcolor="rgba(20,24,34,0.88)", font={"size": 13, "color": "#FFFFFF"},
+        )  # fmt: skip
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -584,26 +574,25 @@ def _titled(text: str) -> dict[str, Any]:
     return {"title": {"text": text, "font": {"size": 12}}}
 
 
-def spring(groups: Sequence[tuple[str, np.ndarray, np.ndarray]], most: float | None = None) -> go.Figure:
+def spring(groups: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> Chart:
     """Importance against drift, a point a filter; each run its own sign, as methods have no colours."""
-    traces: list[BaseTraceType] = []
+    chart = Chart()
     for number, (name, importance, moved) in enumerate(groups):
         there = importance > 0
-        traces.append(
-            go.Scatter(
-                x=np.log10(importance[there]), y=moved[there], name=name, mode="markers",
-                marker={
-                    "symbol": ("circle", "x-thin-open")[number % 2], "size": 8, "opacity": 0.75,
-                    "color": ("#5B6C94", "#B0603A")[number % 2], "line": {"width": 1.5},
-                },
-                hovertemplate="importance 10^%{x:.1f}<br>moved %{y:.2g} %<extra></extra>",
-            )
+        chart.trace(
+            "scatter", x=np.log10(importance[there]), y=moved[there], name=name, mode="markers",
+            marker={
+                "symbol": ("circle", "x-thin-open")[number % 2], "size": 8, "opacity": 0.75,
+                "color": ("#5B6C94", "#B0603A")[number % 2], "line": {"width": 1.5},
+            },
+            hovertemplate="importance 10^%{x:.1f}<br>moved %{y:.2g} %<extra></extra>",
         )  # fmt: skip
-    return figure_base(
-        traces, margin={"l": 58, "r": 8, "t": 26, "b": 44}, showlegend=len(groups) > 1, legend=_ABOVE,
+    chart.set(
+        margin={"l": 58, "r": 8, "t": 26, "b": 44}, showlegend=len(groups) > 1, legend=_ABOVE,
         xaxis=_titled("importance of a filter (log₁₀)"),
         yaxis={**_titled("moved, %"), "rangemode": "tozero"},
     )  # fmt: skip
+    return chart
 
 
 def strips_info(seen: View, layer: Layer, kind: str) -> dict[int, np.ndarray] | None:
@@ -622,62 +611,55 @@ def strips_top(found: Iterable[dict[int, np.ndarray] | None]) -> float:
     return float(values[np.isfinite(values)].max())
 
 
-def strips(seen: View, layer: Layer, kind: str, top: float) -> go.Figure | None:
+def strips(seen: View, layer: Layer, kind: str, top: float) -> Chart | None:
     """Drift or nats broken of each filter, a line a task; the scale ends at `top`, see `strips_top`."""
     rows = strips_info(seen, layer, kind)
     if rows is None:
         return None
-    traces: list[BaseTraceType] = []
+    chart = Chart()
     unit = "%" if kind == "drift" else "nats"
     for position, row in rows.items():
-        traces.append(
-            go.Scatter(
-                x=list(range(1, len(row) + 1)), y=row, mode="lines", name=f"since {seen.titles[position - 1]}",
-                line={"color": task_colour(position), "width": 1.5, "dash": task_dash(position), "shape": "hvh"},
-                hovertemplate=f"filter %{{x}}: %{{y:.2g}} {unit}<extra></extra>",
-            )
+        chart.trace(
+            "scatter", x=list(range(1, len(row) + 1)), y=row, mode="lines", name=f"since {seen.titles[position - 1]}",
+            line={"color": task_colour(position), "width": 1.5, "dash": task_dash(position), "shape": "hvh"},
+            hovertemplate=f"filter %{{x}}: %{{y:.2g}} {unit}<extra></extra>",
         )  # fmt: skip
     title = "moved, %" if kind == "drift" else "estimated extra loss, nats"
-    return figure_base(
-        traces, margin={"l": 62, "r": 8, "t": 26, "b": 44}, showlegend=True, legend=_ABOVE,
+    chart.set(
+        margin={"l": 62, "r": 8, "t": 26, "b": 44}, showlegend=True, legend=_ABOVE,
         xaxis=_titled("filters of this layer"),
         yaxis={**_titled(title), "range": [0, 1.05 * top or 1]},
     )  # fmt: skip
+    return chart
 
 
-def histogram(seen: View, place: int, task: int) -> go.Figure | None:
+def histogram(seen: View, place: int, task: int) -> Chart | None:
     """The scores of a layer against the threshold; below it a weight is off."""
     counts, edges, threshold = (seen.recent(name, task) for name in ("scores", "score_edges", "threshold"))
     if counts is None or edges is None or threshold is None or place >= len(counts):
         return None
-    traces: list[BaseTraceType] = []
+    chart = Chart()
     middles, limit = (edges[1:] + edges[:-1]) / 2, 1000 * float(threshold)
     for on in (False, True):
         there = (middles > float(threshold)) == on
-        traces.append(
-            go.Bar(
-                x=1000 * middles[there], y=counts[place][there], name="on" if on else "off",
-                width=900 * float(edges[1] - edges[0]),
-                marker={"color": task_colour(task) if on else FREE, "line": {"width": 0}},
-                hovertemplate="%{y:,} weights<extra></extra>",
-            )
+        chart.trace(
+            "bar", x=1000 * middles[there], y=counts[place][there], name="on" if on else "off",
+            width=900 * float(edges[1] - edges[0]),
+            marker={"color": task_colour(task) if on else FREE, "line": {"width": 0}},
+            hovertemplate="%{y:,} weights<extra></extra>",
         )  # fmt: skip
-    return figure_base(
-        traces, margin={"l": 58, "r": 8, "t": 26, "b": 44}, showlegend=False, bargap=0,
+    line, font = {"color": "#D8432E", "width": 2}, {"size": 12, "color": "#D8432E"}
+    chart.shape(type="line", x0=limit, x1=limit, y0=0, y1=1, yref="paper", line=line)
+    chart.note(x=limit, y=1, yref="paper", yanchor="bottom", text="threshold", font=font)
+    chart.set(
+        margin={"l": 58, "r": 8, "t": 26, "b": 44}, showlegend=False, bargap=0,
         xaxis=_titled("score of a weight, thousandths"),
         yaxis={**_titled("weights (log)"), "type": "log", "dtick": 1},
-        shapes=[{
-            "type": "line", "x0": limit, "x1": limit, "y0": 0, "y1": 1, "yref": "paper",
-            "line": {"color": "#D8432E", "width": 2},
-        }],
-        annotations=[{
-            "x": limit, "y": 1, "yref": "paper", "yanchor": "bottom", "text": "threshold", "showarrow": False,
-            "font": {"size": 12, "color": "#D8432E"},
-        }],
     )  # fmt: skip
+    return chart
 
 
-def overlaps(seen: View, place: int | None) -> go.Figure | None:
+def overlaps(seen: View, place: int | None) -> Chart | None:
     """Jaccard overlap between tasks' masks: of a layer, or of the whole network."""
     values = seen.recent("jaccard") if place is None else seen.recent("jaccard_layers")
     if values is None:
@@ -687,56 +669,53 @@ def overlaps(seen: View, place: int | None) -> go.Figure | None:
     whole = np.full((count, count), np.nan)
     whole[: len(table), : len(table)] = 100 * table
     places = list(range(count))
-    heat = go.Heatmap(
-        x=places, y=places, z=whole, zmin=0, zmax=100, colorscale=SCALE, xgap=3, ygap=3, hoverongaps=False,
+    chart = Chart()
+    chart.trace(
+        "heatmap", x=places, y=places, z=whole, zmin=0, zmax=100, colorscale=SCALE, xgap=3, ygap=3, hoverongaps=False,
         colorbar={
             "thickness": 12, "tickvals": [0, 50, 100], "ticktext": ["0 %", "50 %", "100 %"], "outlinewidth": 0,
         },
         hovertemplate="%{z:.1f} % shared<extra></extra>",
     )  # fmt: skip
-    shares = [
-        {
-            "x": column, "y": row, "text": f"{share:.0f} %", "showarrow": False,
-            "font": {"size": 12, "color": "#1C2130" if share > 60 else "#FFFFFF"},
-        }
-        for (row, column), share in np.ndenumerate(whole)
-        if np.isfinite(share)
-    ]  # fmt: skip
+    for (row, column), share in np.ndenumerate(whole):
+        if np.isfinite(share):
+            font = {"size": 12, "color": "#1C2130" if share > 60 else "#FFFFFF"}
+            chart.note(x=column, y=row, text=f"{share:.0f} %", font=font)
     names = [_labelled(position, title) for position, title in enumerate(seen.titles, 1)]
     short = [f"<span style='color:{task_colour(i + 1)}'>■</span> {i + 1}" for i in places]
-    return figure_base(
-        [heat], annotations=shares, margin={"l": 120, "r": 60, "t": 10, "b": 26},
+    chart.set(
+        margin={"l": 120, "r": 60, "t": 10, "b": 26},
         xaxis={"tickvals": places, "ticktext": short, "range": [-0.5, count - 0.5], "showgrid": False},
         yaxis={"tickvals": places, "ticktext": names, "range": [count - 0.5, -0.5], "showgrid": False},
     )  # fmt: skip
+    return chart
 
 
-def similarity_over_stages(seen: View, block: int) -> go.Figure | None:
+def similarity_over_stages(seen: View, block: int) -> Chart | None:
     """How much each stage changed a block's features of each task's pictures."""
     ends = [m for m in seen.until if m.kind == "stage"]
     rows = [(m.stage, seen.book.read(m, "cka")) for m in ends]
     known = [(stage, row) for stage, row in rows if row is not None and block < row.shape[1]]
     if not known:
         return None
-    traces: list[BaseTraceType] = []
+    chart = Chart()
     count = len(seen.titles)
     for position in range(1, count + 1):
         points = [(stage, float(row[position - 1, block])) for stage, row in known if position <= len(row)]
         if points:
-            traces.append(
-                go.Scatter(
-                    x=[stage for stage, _ in points], y=[value for _, value in points], mode="lines+markers",
-                    name=seen.titles[position - 1], marker={"size": 9},
-                    line={"color": task_colour(position), "width": 2.5, "dash": task_dash(position)},
-                    hovertemplate="similarity %{y:.3f}<extra></extra>",
-                )
+            chart.trace(
+                "scatter", x=[stage for stage, _ in points], y=[value for _, value in points], mode="lines+markers",
+                name=seen.titles[position - 1], marker={"size": 9},
+                line={"color": task_colour(position), "width": 2.5, "dash": task_dash(position)},
+                hovertemplate="similarity %{y:.3f}<extra></extra>",
             )  # fmt: skip
     stages = {"range": [0.7, count + 0.3], "tickvals": list(range(1, count + 1)), "ticktext": seen.titles}
-    return figure_base(
-        traces, margin={"l": 40, "r": 30, "t": 26, "b": 44}, showlegend=True, legend=_ABOVE,
+    chart.set(
+        margin={"l": 40, "r": 30, "t": 26, "b": 44}, showlegend=True, legend=_ABOVE,
         xaxis={**_titled("the job that was learnt in the stage"), **stages},
         yaxis={"range": [0, 1.05], "tickvals": [0, 0.5, 1]},
     )  # fmt: skip
+    return chart
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -2,10 +2,10 @@
 
 import html
 
-import plotly.graph_objects as go
 import streamlit as st
 
 from labcore import map_figures, map_files
+from labcore.charts import Chart
 from labcore.configs import PackNetConfig
 from labcore.map_figures import Book, Overview, View
 from labcore.results import Fold
@@ -240,7 +240,7 @@ def whole_and_detail(fold: Fold, shelf: Book, seen: View, at: int) -> None:
         version = (kind, each.moment.path, framed, explain, scale)
         last = number == len(views)
 
-        def make(info: Overview = info, framed: int = framed, named: bool = last) -> go.Figure:
+        def make(info: Overview = info, framed: int = framed, named: bool = last) -> Chart:
             return map_figures.overview(info, scale, chosen=framed, explain=explain, named=named)
 
         height = 205 if len(views) == 1 else 185 if last else 145

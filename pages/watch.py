@@ -4,10 +4,10 @@ import contextlib
 import html
 from collections.abc import Callable
 
-import plotly.graph_objects as go
 import streamlit as st
 
 from labcore import energy, figures, tasks, worker
+from labcore.charts import Chart
 from labcore.results import Fold
 from labcore.store import RunRecord, UnknownRun
 from pages.parts import lab, live_plot, runs, stages
@@ -138,7 +138,7 @@ def figures_now() -> None:
     for warning in fold.warnings:
         st.warning(warning.text, icon=":material/warning:")
 
-    def draw(make: Callable[[], go.Figure], name: str, height: int) -> None:
+    def draw(make: Callable[[], Chart], name: str, height: int) -> None:
         live_plot.draw(make, f"{name}-{run}", height, version=fold.events)
 
     left, right = st.columns([1.5, 1])

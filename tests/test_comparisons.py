@@ -13,6 +13,7 @@ from labcore.measures import CurvePoint, Finished
 from labcore.store import Store
 from tests import stories
 from tests.conftest import tiny
+from tests.drawn import drawn
 
 ROWS = {
     "fine_tuning": [[0.9], [0.4, 0.8]],
@@ -75,7 +76,7 @@ def test_the_front_is_what_no_other_beats_in_both(store: Store) -> None:
     points = {point.name: point for point in comparisons.plane_info(all_groups(store))}
     assert [name for name, point in points.items() if point.front] == ["Joint training"]
     assert points["Fine-tuning"].new == pytest.approx(81) and points["Fine-tuning"].old == pytest.approx(41)
-    assert comparisons.plane(list(points.values())).data
+    assert drawn(comparisons.plane(list(points.values()))).data
 
 
 def test_names_in_the_plane_do_not_cover_each_other() -> None:
@@ -97,7 +98,7 @@ def test_matrices_are_means_over_seeds(store: Store) -> None:
     assert matrix.percent[0] == [pytest.approx(91), None]
     assert matrix.percent[1] == [pytest.approx(41), pytest.approx(81)]
     assert matrix.sd[1][0] == pytest.approx(2 / 2**0.5)
-    assert comparisons.matrices([matrix]).data and comparisons.sequences([matrix]).data
+    assert drawn(comparisons.matrices([matrix])).data and drawn(comparisons.sequences([matrix])).data
 
 
 def test_by_task_shows_intransigence_only_where_joint_is(store: Store) -> None:
@@ -110,9 +111,9 @@ def test_by_task_shows_intransigence_only_where_joint_is(store: Store) -> None:
     assert all(value is None for row in gap.values for value in row)  # there are no separate copies
     without = comparisons.by_task_info([group for group in groups if "Joint" not in group.name])
     assert all(value is None for row in without.columns[1].values for value in row)
-    assert comparisons.by_task(info).data
+    assert drawn(comparisons.by_task(info)).data
     assert comparisons.costs_info(groups).columns[0].title == "training, s"
-    assert comparisons.costs(comparisons.costs_info(groups)).data
+    assert drawn(comparisons.costs(comparisons.costs_info(groups))).data
 
 
 def against_joint(runs: list[tuple[RunConfig, Finished, str]], *, unfold: bool = False) -> dict[str, list[object]]:
@@ -171,7 +172,7 @@ def test_learning_curves_are_means_over_seeds(store: Store) -> None:
     assert curve.x == [0, 5, 10] and curve.percent == pytest.approx([0, 42.5, 85])
     cell = findings.of(arm.label)[0]
     assert cell.finished is not None and cell.finished.curve[1] == CurvePoint(5, 0.5, 0.4)
-    assert comparisons.learning_curves([curve], ["plain"], "steps", 0.8).data
+    assert drawn(comparisons.learning_curves([curve], ["plain"], "steps", 0.8)).data
 
 
 def test_advice_rules_out_and_ranks_with_reasons(store: Store) -> None:

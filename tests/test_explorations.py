@@ -14,6 +14,7 @@ from labcore.explorations import Exploration, ExplorationRecord, Told, Varied, p
 from labcore.store import Process, Store, StoreError
 from tests import stories
 from tests.conftest import tiny
+from tests.drawn import drawn
 
 STRENGTH = {"path": "method.strength", "low": 1.0, "high": 1e4, "steps": 5, "log": True}
 EPOCHS = {"path": "training.epochs", "low": 1.0, "high": 3.0, "steps": 3}
@@ -518,7 +519,7 @@ def test_a_curve_holds_every_figure_in_the_order_of_the_setting(store: Store) ->
     assert info.lines[2].percent == pytest.approx([0, 40, 80])
     assert info.lines[1].percent == pytest.approx([80, 60, 40])
     assert info.lines[0].percent == pytest.approx([40, 50, 60])
-    figure = exploration_figures.curve(info)
+    figure = drawn(exploration_figures.curve(info))
     assert figure.layout.xaxis.type == "log" and figure.layout.yaxis.range == (0, 102)
 
 
@@ -530,7 +531,7 @@ def test_a_heat_map_frames_the_best_and_leaves_room_for_what_is_not_tried(store:
     assert info.across == ["1", "10\u202f000"] and info.up == ["sampled", "exact"]
     assert info.percent == [[pytest.approx(40), pytest.approx(60)], [pytest.approx(40), None]]
     assert info.which == [[0, 2], [1, None]] and info.best == (0, 1)
-    figure = exploration_figures.heat_map(info)
+    figure = drawn(exploration_figures.heat_map(info))
     assert [note.text for note in figure.layout.annotations] == ["40", "60", "40"]
     assert figure.layout.shapes[0].x0 == 0.5
 
@@ -541,7 +542,7 @@ def test_random_places_lie_on_their_axes(store: Store) -> None:
     info = exploration_figures.plane_info(tried(store, exploration), settings)
     assert info.x == [1, 1, 10000, 10000] and info.y == [0, 1, 0, 1]
     assert info.percent == pytest.approx([40, 40, 60, 60]) and info.best == 2
-    figure = exploration_figures.plane(info)
+    figure = drawn(exploration_figures.plane(info))
     assert list(figure.data[0].marker.line.width) == [0, 0, 3, 0]
     assert list(figure.layout.yaxis.ticktext) == ["sampled", "exact"]
 
@@ -551,17 +552,18 @@ def test_parallel_lines_lie_where_their_values_do(store: Store) -> None:
     info = exploration_figures.parallel_info(tried(store, exploration), exploration.varied)
     assert info.axes == ["strength", "labels", "epochs", "all jobs (validation)"]
     assert info.heights[5] == pytest.approx([0.5, 0, 1, 0.5])
-    assert len(exploration_figures.parallel(info).data) == 12
+    assert len(drawn(exploration_figures.parallel(info)).data) == 12
 
 
 def test_empty_figures_keep_their_axes() -> None:
     exploration = explored(STRENGTH, LABELS, EPOCHS)
     strength, labels, _ = exploration.varied
-    assert exploration_figures.curve(exploration_figures.curve_info([], strength)).layout.xaxis.range is not None
-    assert exploration_figures.plane(exploration_figures.plane_info([], (strength, labels))).layout.xaxis.range
+    assert drawn(exploration_figures.curve(exploration_figures.curve_info([], strength))).layout.xaxis.range is not None
+    assert drawn(exploration_figures.plane(exploration_figures.plane_info([], (strength, labels)))).layout.xaxis.range
     tiles = exploration_figures.heat_map_info([], (strength, labels), exploration.axes[:2])
-    assert exploration_figures.heat_map(tiles).layout.xaxis.range == (-0.5, 4.5)
-    assert exploration_figures.parallel(exploration_figures.parallel_info([], exploration.varied)).layout.annotations
+    assert drawn(exploration_figures.heat_map(tiles)).layout.xaxis.range == (-0.5, 4.5)
+    lines = exploration_figures.parallel_info([], exploration.varied)
+    assert drawn(exploration_figures.parallel(lines)).layout.annotations
     assert exploration_figures.best_of([]) is None
 
 

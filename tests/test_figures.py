@@ -4,6 +4,7 @@ from labcore import figures
 from labcore.events import FootprintMeasured
 from labcore.results import fold
 from tests import stories
+from tests.drawn import drawn
 
 TITLES = ["Digits 0 to 3", "Fashion 0 to 2"]
 
@@ -16,7 +17,7 @@ def test_accuracy_curves_are_the_live_points_of_each_task() -> None:
     ]
     assert [(span.title, span.first, span.last) for span in info.spans] == [(TITLES[0], 0, 76), (TITLES[1], 76, 152)]
     assert (info.total_images, info.live_images) == (152, 50)
-    figure = figures.accuracy_curves(info)
+    figure = drawn(figures.accuracy_curves(info))
     assert [trace.line.color for trace in figure.data] == ["#0072B2", "#E69F00"]
     assert len({trace.line.dash for trace in figure.data}) == 2
     said = {annotation.text for annotation in figure.layout.annotations}
@@ -27,22 +28,22 @@ def test_accuracy_curves_are_the_live_points_of_each_task() -> None:
 def test_a_run_that_has_not_begun_draws_empty_axes() -> None:
     nothing = fold([])
     assert figures.accuracy_curves_info(nothing) == figures.AccuracyCurves([], [], 0, 0)
-    assert len(figures.accuracy_curves(figures.accuracy_curves_info(nothing)).data) == 0
+    assert len(drawn(figures.accuracy_curves(figures.accuracy_curves_info(nothing))).data) == 0
     assert figures.loss_terms_info(nothing) == figures.LossTerms([], {}, [], 0)
-    assert len(figures.loss_terms(figures.loss_terms_info(nothing)).data) == 0
+    assert len(drawn(figures.loss_terms(figures.loss_terms_info(nothing))).data) == 0
     info = figures.accuracy_matrix_info(nothing, TITLES)
     assert info.percent == [[None, None], [None, None]]
-    assert len(figures.accuracy_matrix(info).data[0].x) == 2
+    assert len(drawn(figures.accuracy_matrix(info)).data[0].x) == 2
 
 
 def test_the_matrix_fills_in_and_says_what_was() -> None:
     half = figures.accuracy_matrix_info(fold(stories.FIRST), TITLES)
     assert half.percent == [[90, None], [None, None]]
-    assert len(figures.accuracy_matrix(half).layout.shapes) == 2  # the places still to be filled
+    assert len(drawn(figures.accuracy_matrix(half)).layout.shapes) == 2  # the places still to be filled
     info = figures.accuracy_matrix_info(fold(stories.COMPLETE), TITLES)
     assert info.percent == [[90, None], [40, 80]]
     assert info.text == [["90 %", ""], ["40 %<br>was 90 %", "80 %"]]
-    heat = figures.accuracy_matrix(info).data[0]
+    heat = drawn(figures.accuracy_matrix(info)).data[0]
     assert (heat.zmin, heat.zmax) == (0, 100)
 
 
@@ -52,7 +53,7 @@ def test_loss_terms_that_a_stage_lacks_are_nought_there() -> None:
     assert info.terms == {"new task": [1.5, 0.5, 1.0], "old tasks": [0, 0, 0.5]}
     assert info.images_seen == [40, 76, 90]
     assert [(span.title, span.first) for span in info.spans] == [(TITLES[0], 0), (TITLES[1], 76)]
-    figure = figures.loss_terms(info)
+    figure = drawn(figures.loss_terms(info))
     assert [trace.stackgroup for trace in figure.data] == ["terms", "terms"]
     assert [name.text for name in figure.layout.annotations] == ["learns Digits 0 to 3", "learns Fashion 0 to 2"]
 
@@ -86,13 +87,13 @@ def test_runs_laid_over_each_other_are_aligned_by_stage() -> None:
         (1, 1, [0, half_way, 1], [25, 75, 90]),
         (2, 0, [1, 2], [30, 80]),
     ]
-    drawn = figures.accuracy_overlay(info)
-    assert [trace.xaxis for trace in drawn.data] == ["x", "x", "x2"]
-    assert [trace.name[0] for trace in drawn.data] == ["AB"[line.run] for line in info.lines]
+    laid_over = drawn(figures.accuracy_overlay(info))
+    assert [trace.xaxis for trace in laid_over.data] == ["x", "x", "x2"]
+    assert [trace.name[0] for trace in laid_over.data] == ["AB"[line.run] for line in info.lines]
     blue, orange = "<span style='color:#0072B2'>", "<span style='color:#E69F00'>"
-    assert list(drawn.layout.xaxis.ticktext) == [f"{blue}Digits</span>", f"{orange}Fashion</span>"]
-    assert list(drawn.layout.xaxis2.ticktext) == [f"{orange}Fashion</span>"]
-    long = figures.accuracy_overlay(figures.accuracy_overlay_info([*TITLES, "Hot dogs"], both))
+    assert list(laid_over.layout.xaxis.ticktext) == [f"{blue}Digits</span>", f"{orange}Fashion</span>"]
+    assert list(laid_over.layout.xaxis2.ticktext) == [f"{orange}Fashion</span>"]
+    long = drawn(figures.accuracy_overlay(figures.accuracy_overlay_info([*TITLES, "Hot dogs"], both)))
     assert list(long.layout.xaxis2.ticktext) == [f"{orange}2</span>", "<span style='color:#009E73'>3</span>"]
     assert "<b>2. Fashion 0 to 2</b>" in [name.text for name in long.layout.annotations]
 

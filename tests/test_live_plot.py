@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import plotly.graph_objects as go
 import pytest
 
+from labcore.charts import Chart
 from pages.parts import live_plot
 
 
@@ -29,8 +29,11 @@ def unpack(data: bytes) -> tuple[dict[str, Any], list[list[Any]]]:
 
 
 def test_numbers_travel_as_columns_and_words_as_json() -> None:
-    figure = go.Figure([go.Scatter(x=[0, 1, 2], y=[1.5, None, 2.5], name="a"), go.Bar(x=["p", "q"], y=[1, 2])])
-    head, columns = unpack(live_plot.pack(figure, "k", 200))
+    chart = Chart()
+    chart.trace("scatter", x=[0, 1, 2], y=[1.5, None, 2.5], name="a")
+    chart.trace("bar", x=["p", "q"], y=[1, 2])
+    head, columns = unpack(live_plot.pack(chart, "k", 200))
+    assert isinstance(chart.traces[0]["x"], list)  # the chart itself is as it was
     assert (head["id"], head["height"]) == ("k", 200)
     assert head["data"][1]["x"] == ["p", "q"]
     assert columns[0] == [0, 1, 2]
@@ -40,15 +43,18 @@ def test_numbers_travel_as_columns_and_words_as_json() -> None:
 
 
 def test_a_heat_map_keeps_its_rows_and_gaps() -> None:
-    head, columns = unpack(live_plot.pack(go.Figure(go.Heatmap(z=[[1, None], [2, 3], [4, 5]])), "k", 100))
+    chart = Chart()
+    chart.trace("heatmap", z=[[1, None], [2, 3], [4, 5]])
+    head, columns = unpack(live_plot.pack(chart, "k", 100))
     assert head["data"][0]["z"]["shape"] == [3, 2]
     assert columns[0][2] == [4, 5]
     assert math.isnan(columns[0][0][1])
 
 
 def test_long_lines_are_thinned_and_keep_their_ends() -> None:
-    line = go.Scatter(x=list(range(100_000)), y=list(range(100_000)))
-    data = live_plot.pack(go.Figure(line), "k", 100)
+    chart = Chart()
+    chart.trace("scatter", x=list(range(100_000)), y=list(range(100_000)))
+    data = live_plot.pack(chart, "k", 100)
     _, columns = unpack(data)
     assert len(columns[0]) == live_plot.MOST_POINTS
     assert (columns[0][0], columns[0][-1]) == (0, 99_999)
@@ -56,17 +62,19 @@ def test_long_lines_are_thinned_and_keep_their_ends() -> None:
     assert len(data) < 10_000
 
 
-def test_an_empty_figure_can_be_sent() -> None:
-    head, columns = unpack(live_plot.pack(go.Figure(), "k", 100))
+def test_an_empty_chart_can_be_sent() -> None:
+    head, columns = unpack(live_plot.pack(Chart(), "k", 100))
     assert (head["data"], columns) == ([], [])
 
 
-def test_a_tick_without_news_makes_no_figure() -> None:
+def test_a_tick_without_news_makes_no_chart() -> None:
     made = []
 
-    def make() -> go.Figure:
+    def make() -> Chart:
         made.append(1)
-        return go.Figure(go.Scatter(x=[len(made)], y=[1]))
+        chart = Chart()
+        chart.trace("scatter", x=[len(made)], y=[1])
+        return chart
 
     charts: dict[str, Any] = {}
     first = live_plot.remembered(charts, make, "k", 100, version=7)
@@ -101,7 +109,7 @@ def test_the_chart_that_was_not_used_for_longest_goes_first(tmp_path: Path) -> N
     (tmp_path / "browser.mjs").write_text(BROWSER)
     names = [str(number) for number in range(24)]  # as many as are kept
     for name in [*names, "new"]:
-        (tmp_path / name).write_bytes(live_plot.pack(go.Figure(), name, 100))
+        (tmp_path / name).write_bytes(live_plot.pack(Chart(), name, 100))
     drawn = json.dumps([*names, "0", "new"])
     command = ["node", tmp_path / "browser.mjs", module, drawn, tmp_path]
     told = subprocess.run(command, capture_output=True, check=True, text=True, timeout=60)

@@ -6,10 +6,10 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 
 import pandas as pd
-import plotly.graph_objects as go
 import streamlit as st
 
 from labcore import experiments, exploration_figures, explorations, worker
+from labcore.charts import Chart
 from labcore.configs import METHOD_TITLES, ConfigError
 from labcore.experiments import Experiment, Findings, Work
 from labcore.exploration_figures import Tried
@@ -340,7 +340,7 @@ def draw(exploration: Exploration, tried: list[Tried], version: Hashable, height
         st.switch_page("pages/watch.py", query_params={"run": drawn[number].run})
 
 
-def chart(exploration: Exploration, tried: list[Tried]) -> go.Figure:
+def chart(exploration: Exploration, tried: list[Tried]) -> Chart:
     """A curve, a heat map or parallel coordinates, by how many settings vary."""
     settings = exploration.varied
     match settings:

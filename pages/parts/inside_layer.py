@@ -3,10 +3,10 @@
 import html
 from collections.abc import Callable, Sequence
 
-import plotly.graph_objects as go
 import streamlit as st
 
 from labcore import map_figures
+from labcore.charts import Chart
 from labcore.map_figures import Picture, View
 from pages.parts import lab, live_plot
 from pages.parts.inside_words import KINDS, NOTES
@@ -165,7 +165,7 @@ def _moves(views: Sequence[tuple[str, str, View]], place: int, kind: str, versio
         if len(views) > 1:
             st.html(f"<div class='lab-term'>{html.escape(name)}</div>")
 
-        def make(seen: View = seen) -> go.Figure | None:
+        def make(seen: View = seen) -> Chart | None:
             return map_figures.strips(seen, seen.layers[place], kind, top)
 
         height = HEIGHT if len(views) == 1 else HEIGHT // 2 + 20
@@ -174,7 +174,7 @@ def _moves(views: Sequence[tuple[str, str, View]], place: int, kind: str, versio
         _chart(make, f"strips-{run}", version, missing, height=height, note=note if last else None)
 
 
-def _spring(views: Sequence[tuple[str, str, View]], place: int, task: int) -> go.Figure | None:
+def _spring(views: Sequence[tuple[str, str, View]], place: int, task: int) -> Chart | None:
     """Of an earlier job: how much each filter mattered, and how far it moved since."""
     found = []
     for _, name, seen in views:
@@ -186,7 +186,7 @@ def _spring(views: Sequence[tuple[str, str, View]], place: int, task: int) -> go
 
 
 def _chart(
-    make: Callable[[], go.Figure | None],
+    make: Callable[[], Chart | None],
     key: str,
     version: object,
     missing: str = "",
@@ -196,14 +196,14 @@ def _chart(
     """A chart and a note on it, or in a frame of its height why there is none."""
     kept: dict[str, tuple[object, bool]] = st.session_state.setdefault("inside-there", {})
     known = kept.get(key)
-    figure = None
+    chart = None
     if known is None or known[0] != version:
-        figure = make()
-        kept[key] = (version, figure is not None)
+        chart = make()
+        kept[key] = (version, chart is not None)
     if not kept[key][1]:
         st.html(f"<div class='lab-none' style='height:{height}px'>{html.escape(missing or 'Not known yet.')}</div>")
         return
-    live_plot.draw(lambda: figure or make() or go.Figure(), f"inside-{key}", height, version=version)  # type: ignore[arg-type]
+    live_plot.draw(lambda: chart or make() or Chart(), f"inside-{key}", height, version=version)  # type: ignore[arg-type]
     if note:
         st.caption(note)
 

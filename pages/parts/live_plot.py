@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 import plotly
-import plotly.graph_objects as go
 import streamlit as st
 from plotly.utils import PlotlyJSONEncoder
 from streamlit.components.v1 import declare_component
+
+from labcore.charts import Chart
 
 MOST_POINTS = 500
 MOST_REMEMBERED = 16
@@ -58,17 +59,17 @@ class Picked:
 
 
 def draw(
-    make: Callable[[], go.Figure], key: str, height: int, *, version: Hashable = None, picks: bool = False
+    make: Callable[[], Chart], key: str, height: int, *, version: Hashable = None, picks: bool = False
 ) -> Picked | None:
     """Draw or update the chart of this key, `height` px high whatever it holds.
 
-    As long as `version` is the same (and not None) the figure is not made again: a tick without news costs nothing.
+    As long as `version` is the same (and not None) the chart is not made again: a tick without news costs nothing.
     With `picks`, a click on a point is returned by the script run that it causes. Where Streamlit breaks that run off
     for another, it is returned again: what it leads to must bear being done twice.
     """
     mount = _component()
     if mount is None:
-        st.plotly_chart(make(), width="stretch", height=height, key=key)
+        st.plotly_chart(make().data, width="stretch", height=height, key=key)
         return None
     data = remembered(st.session_state.setdefault("charts", {}), make, key, height, version, picks)
     if not picks:
@@ -80,13 +81,13 @@ def draw(
 
 def remembered(
     charts: dict[str, tuple[Hashable, bytes]],
-    make: Callable[[], go.Figure],
+    make: Callable[[], Chart],
     key: str,
     height: int,
     version: Hashable,
     picks: bool = False,
 ) -> bytes:
-    """The packed figure, made only where `charts` holds none of this version; the oldest are dropped."""
+    """The packed chart, made only where `charts` holds none of this version; the oldest are dropped."""
     known = charts.pop(key, None)
     if known is None or version is None or known[0] != version:
         known = (version, pack(make(), key, height, picks))
@@ -96,13 +97,13 @@ def remembered(
     return known[1]
 
 
-def pack(figure: go.Figure, key: str, height: int, picks: bool = False) -> bytes:
-    """The figure as u32 n, n bytes of JSON padded to a multiple of 4, float32 columns."""
+def pack(chart: Chart, key: str, height: int, picks: bool = False) -> bytes:
+    """The chart as u32 n, n bytes of JSON padded to a multiple of 4, float32 columns."""
     traces: list[dict[str, Any]] = []
     columns: list[np.ndarray] = []
-    for drawn in figure.data:
-        trace = drawn.to_plotly_json()
-        chosen = None if picks else _thinned(drawn)  # a click names its point by number
+    for drawn in chart.traces:
+        trace = dict(drawn)
+        chosen = None if picks else _thinned(trace)  # a click names its point by number
         for name in _COLUMNS:
             numbers = _numbers(trace.get(name))
             if numbers is None:
@@ -112,7 +113,7 @@ def pack(figure: go.Figure, key: str, height: int, picks: bool = False) -> bytes
             trace[name] = {"column": len(columns), "shape": list(numbers.shape)}
             columns.append(numbers.astype(np.float32))
         traces.append(trace)
-    head = {"id": key, "height": height, "picks": picks, "data": traces, "layout": figure.layout.to_plotly_json()}
+    head = {"id": key, "height": height, "picks": picks, "data": traces, "layout": chart.layout}
     text = json.dumps(head, cls=PlotlyJSONEncoder).encode()
     text += b" " * (-len(text) % 4)
     return struct.pack("<I", len(text)) + text + b"".join(column.tobytes() for column in columns)
@@ -131,7 +132,7 @@ def _numbers(values: Any) -> np.ndarray | None:
         return None
 
 
-def _thinned(trace: Any) -> np.ndarray | None:
+def _thinned(trace: dict[str, Any]) -> np.ndarray | None:
     """Which points of a long line are sent: evenly chosen, the first and the last among them."""
-    count = len(trace.x) if getattr(trace, "x", None) is not None and trace.type == "scatter" else 0
+    count = len(trace.get("x", ())) if trace["type"] == "scatter" else 0
     return np.linspace(0, count - 1, MOST_POINTS).round().astype(int) if count > MOST_POINTS else None

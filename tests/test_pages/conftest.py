@@ -11,8 +11,11 @@ from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import Button
 
 from labcore import worker
+from labcore.charts import Chart
 from labcore.configs import RunConfig
 from labcore.store import Store
+from pages.parts import live_plot
+from tests.drawn import drawn
 
 APP = str(Path(__file__).parent.parent.parent / "app.py")
 
@@ -35,6 +38,18 @@ def nobody_trains(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     st.cache_resource.clear()
     yield
     st.cache_resource.clear()
+
+
+@pytest.fixture(autouse=True)
+def plotly_looks_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every chart that a page sends has only properties that Plotly knows."""
+    pack = live_plot.pack
+
+    def checked(chart: Chart, *arguments: Any) -> bytes:
+        drawn(chart)
+        return pack(chart, *arguments)
+
+    monkeypatch.setattr(live_plot, "pack", checked)
 
 
 def app(page: str | None = None, **query: str) -> AppTest:

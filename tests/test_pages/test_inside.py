@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import numpy as np
-import plotly.graph_objects as go
 import pytest
 
 from labcore import archive, map_figures, map_files, maps
+from labcore.charts import Chart
 from labcore.events import MapSaved
 from labcore.map_figures import Book, View
 from labcore.results import fold
@@ -82,7 +82,7 @@ def test_two_runs_have_one_scale(tmp_path: Path) -> None:
     assert map_figures.span("drift", [info]) == (0, 50)
     assert map_figures.span("drift", [info, more]) == (0, 200)
     assert map_figures.span("importance", [map_figures.overview_info(seen, "importance")]) == (-1, 0)
-    assert map_figures.overview(info, (0, 200)).data[0].zmax == 200
+    assert map_figures.overview(info, (0, 200)).traces[0]["zmax"] == 200
 
 
 def test_filters_of_two_runs_have_one_scale(tmp_path: Path) -> None:
@@ -93,8 +93,8 @@ def test_filters_of_two_runs_have_one_scale(tmp_path: Path) -> None:
     assert broke is not None and broke[1].tolist() == pytest.approx([0.01, 0, 0, 0])
     top = map_figures.strips_top([drift, {1: np.array([80.0])}, None])
     assert top == 80
-    figures = [map_figures.strips(seen, layer, "drift", top), map_figures.strips(seen, layer, "broke", 0)]
-    assert [tuple(figure.layout.yaxis.range) for figure in figures if figure] == [(0, 84), (0, 1)]
+    charts = [map_figures.strips(seen, layer, "drift", top), map_figures.strips(seen, layer, "broke", 0)]
+    assert [chart.layout["yaxis"]["range"] for chart in charts if chart] == [[0, 84], [0, 1]]
     assert map_figures.strips_info(seen, seen.layers[1], "drift") is None
 
 
@@ -296,13 +296,13 @@ def test_inside_does_not_follow_a_path_that_is_none_of_ours(store: Store, tmp_pa
 
 
 def test_explanations_are_drawn_on_the_map(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: dict[str, go.Figure] = {}
+    drawn: dict[str, Chart] = {}
     monkeypatch.setattr(live_plot, "draw", lambda make, key, *_, **__: drawn.update({key: make()}))
     run = trained(store, tiny("ewc"))
     test = app("inside", run=run, map="drift")
 
     def said() -> set[str]:
-        return {note.text for note in drawn[f"inside-{run}-drift"].layout.annotations}
+        return {note["text"] for note in drawn[f"inside-{run}-drift"].layout.get("annotations", [])}
 
     explanations = set(map_figures._EXPLAINED["drift"])
     assert not said() & explanations

@@ -11,6 +11,7 @@ from labcore.stages import StageCache
 from labcore.store import Process, RunRecord, Store
 from tests import stories
 from tests.conftest import tiny
+from tests.drawn import drawn
 from tests.test_pages.conftest import app, asked_workers, button, text, trained
 
 
@@ -128,9 +129,9 @@ def test_watch_says_what_was_reused(store: Store) -> None:
     shown = watched(store, run)
     assert "of it reused" in shown
     assert "of it reused" not in watched(store, trained(store, tiny(seed=1)))
-    spans = figures.accuracy_curves_info(store.fold(run)).spans
-    assert [span.reused for span in spans] == [True, False]
-    assert "reused" in str(figures.accuracy_curves(figures.accuracy_curves_info(store.fold(run))).layout.annotations)
+    info = figures.accuracy_curves_info(store.fold(run))
+    assert [span.reused for span in info.spans] == [True, False]
+    assert "reused" in str(drawn(figures.accuracy_curves(info)).layout.annotations)
 
 
 def test_watch_offers_to_train_again_what_is_no_longer_stored(store: Store) -> None:

@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -273,13 +273,13 @@ def _sweep(options: argparse.Namespace) -> int:
 
 def _train_here(options: argparse.Namespace, configs: Sequence[RunConfig]) -> Iterator[RunResult]:
     """Train one after the other in this process, until all are done or the person stops."""
-    seconds, store, stop = _checkpoint_seconds(options), Store(), threading.Event()
+    seconds, store = _checkpoint_seconds(options), Store()
     energy.warm_up()
     from labcore.hardware import pick_device, prepare
 
     device = pick_device(options.device)
     prepare()
-    with _interrupts(stop):
+    with _interrupts() as stop:
         for number, config in enumerate(configs, 1):
             if len(configs) > 1:
                 print(f"{number} of {len(configs)}", file=sys.stderr, flush=True)
@@ -312,30 +312,57 @@ def _train_or_follow(
 
 
 def _experiment(options: argparse.Namespace) -> int:
-    seconds, store = _checkpoint_seconds(options), Store()
-    name, reader, stop = options.experiment, experiments.Reader(store), threading.Event()
-    explored = name not in questions.NAMED and name in explorations.names(store)
-    experiment = _exploration(options, store) if explored else _named(options, store)
+    store = Store()
+    if options.experiment not in questions.NAMED and options.experiment in explorations.names(store):
+        return _exploration(options, store)
+    experiment, reader = _named(options, store), experiments.Reader(store)
+    cells = reader.look(experiment).cells
+    missing = ((f"{number} of {len(cells)}", cell) for number, cell in enumerate(cells, 1) if not cell.finished)
+    with _interrupts() as stop:
+        _train_cells(options, store, missing, stop)
+    findings = reader.look(experiment)
+    return _print_findings(options, findings.document(), _describe_findings(findings), stop)
+
+
+def _exploration(options: argparse.Namespace, store: Store) -> int:
+    """Go on with an exploration of this store until it is over or the person stops. Raises ConfigError."""
+    name, reader = options.experiment, experiments.Reader(store)
+    for option in ("preset", "tasks", "seeds"):
+        if getattr(options, option) is not None:
+            raise ConfigError(f"{name} is an exploration and has its own {option}; leave --{option} out.")
+    explorations.read(store, name)  # one that cannot be read is told before anything begins
+    with _interrupts() as stop:
+        _train_cells(options, store, _explored_cells(store, reader, name, options.device, stop), stop)
+        if stop.is_set():
+            explorations.stop(store, name)
+            experiments.stop(store, reader.look(explorations.read(store, name).experiment()))
+    record = explorations.read(store, name)
+    findings = reader.look(record.experiment())
+    lines = [f"Left out, as it cannot be: {problem}" for problem in dict.fromkeys(record.refused)]
+    lines.append(f"{record.so_far(findings)} · {record.ended or record.state}")
+    return _print_findings(options, record.document(findings), "\n".join([_describe_findings(findings), *lines]), stop)
+
+
+def _train_cells(
+    options: argparse.Namespace, store: Store, cells: Iterable[tuple[str, experiments.Cell]], stop: threading.Event
+) -> None:
+    """Train these here, one after the other, each told by its words, until all are done or the person stops."""
+    seconds = _checkpoint_seconds(options)
     from labcore.hardware import pick_device, prepare
 
     device = pick_device(options.device)
     prepare()
-    wanted = _explored_cells(store, reader, name, options.device, stop) if explored else _cells(reader, experiment)
-    with _interrupts(stop):
-        for words, cell in wanted:
-            if stop.is_set():
-                break
-            print(f"{words}: {cell.arm.label}, seed {cell.seed}", file=sys.stderr, flush=True)
-            submission = store.submit(cell.config, device=options.device)
-            with contextlib.suppress(UnknownRun):  # deleted meanwhile: missing, and told so
-                _train_or_follow(store, submission.run, device, seconds, stop, "none")
-        if explored and stop.is_set():
-            explorations.stop(store, name)
-            experiments.stop(store, reader.look(explorations.read(store, name).experiment()))
-    record = explorations.read(store, name) if explored else None
-    findings = reader.look(experiment if record is None else record.experiment())
-    document = findings.document() if record is None else record.document(findings)
-    _print(options, document, lambda: _describe_findings(findings, record))
+    for words, cell in cells:
+        if stop.is_set():
+            return
+        print(f"{words}: {cell.arm.label}, seed {cell.seed}", file=sys.stderr, flush=True)
+        submission = store.submit(cell.config, device=options.device)
+        with contextlib.suppress(UnknownRun):  # deleted meanwhile: missing, and told so
+            _train_or_follow(store, submission.run, device, seconds, stop, "none")
+
+
+def _print_findings(options: argparse.Namespace, document: dict[str, Any], text: str, stop: threading.Event) -> int:
+    _print(options, document, lambda: text)
     if stop.is_set():
         print("Stopped; the same command goes on.", file=sys.stderr)
     return GOOD if document["complete"] else FAILED
@@ -353,20 +380,6 @@ def _named(options: argparse.Namespace, store: Store) -> experiments.Experiment:
         raise ConfigError(f"There is no experiment {options.experiment[:80]!r}; known: {known}{more}.")
     jobs = None if options.tasks is None else _names(options.tasks)
     return questions.named(options.experiment, options.preset, count, jobs)
-
-
-def _exploration(options: argparse.Namespace, store: Store) -> experiments.Experiment:
-    """What an exploration of this store has asked for so far. Raises ConfigError."""
-    for option in ("preset", "tasks", "seeds"):
-        if getattr(options, option) is not None:
-            raise ConfigError(f"{options.experiment} is an exploration and has its own {option}; leave --{option} out.")
-    return explorations.read(store, options.experiment).experiment()
-
-
-def _cells(reader: experiments.Reader, experiment: experiments.Experiment) -> Iterator[tuple[str, experiments.Cell]]:
-    """What is not finished of an experiment, one after the other, and which of how many it is."""
-    cells = reader.look(experiment).cells
-    return ((f"{number} of {len(cells)}", cell) for number, cell in enumerate(cells, 1) if not cell.finished)
 
 
 def _explored_cells(
@@ -387,8 +400,8 @@ def _explored_cells(
         yield from waiting
 
 
-def _describe_findings(findings: experiments.Findings, record: explorations.ExplorationRecord | None = None) -> str:
-    """A line an arm, and what they show; of an exploration also why combinations were left out and why it is over."""
+def _describe_findings(findings: experiments.Findings) -> str:
+    """A line an arm, and what they show."""
     lines = [findings.experiment.title]
     for arm in findings.experiment.arms:
         accuracy = measures.percents(findings.spread(arm.label, "accuracy"))
@@ -396,11 +409,7 @@ def _describe_findings(findings: experiments.Findings, record: explorations.Expl
         lines.append(f"  {arm.label:36} average accuracy {accuracy:14} training {took}")
     work = findings.work
     lines.append(f"  In all {measures.amount('s', work.spent)} of training and measuring; {work.shared}.")
-    lines += findings.told()
-    if record is not None:
-        lines += [f"Left out, as it cannot be: {problem}" for problem in dict.fromkeys(record.refused)]
-        lines.append(f"{record.so_far(findings)} · {record.ended or record.state}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *findings.told()])
 
 
 def _experiments(options: argparse.Namespace) -> int:
@@ -438,8 +447,9 @@ def _experiments(options: argparse.Namespace) -> int:
 
 
 @contextlib.contextmanager
-def _interrupts(stop: threading.Event) -> Any:
-    """Ctrl-C asks the run to stop; a second one ends the process."""
+def _interrupts() -> Iterator[threading.Event]:
+    """Ctrl-C sets the event, which asks the run to stop; a second one ends the process."""
+    stop = threading.Event()
 
     def ask(number: int, frame: Any) -> None:
         if stop.is_set():
@@ -449,7 +459,7 @@ def _interrupts(stop: threading.Event) -> Any:
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

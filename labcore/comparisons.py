@@ -5,7 +5,7 @@ colour; colours are the tasks' own. No torch, no Streamlit.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -60,6 +60,10 @@ def fold_seeds(runs: Sequence[tuple[RunConfig, Finished, str]], *, unfold: bool 
         found.setdefault((key, note), []).append((config, finished))
     configs = [members[0][0] for members in found.values()]
     names = names_of(configs, seeds=unfold)
+    title = f"{METHOD_TITLES[configs[0].method.name]}, " if configs else ""
+    if len(names) > 1 and all(name.startswith(title) for name in names):  # one method: only the rest tells them apart
+        rest = [name.removeprefix(title) for name in names]
+        names = [name[:1].upper() + name[1:] for name in rest]
     return [
         Group(name + (f" ({note})" if note else ""), members[0][0], tuple(run for _, run in members), note)
         for name, ((_, note), members) in zip(names, found.items(), strict=True)
@@ -89,6 +93,8 @@ def differences_line(configs: Sequence[RunConfig]) -> str:
         return "One configuration: choose another to compare it with."
     if not found:
         return "They have the same settings."
+    methods = {config.method.name for config in configs}
+    all_are = f"All are {METHOD_TITLES[methods.pop()]}. " if len(methods) == 1 else ""
     parts = []
     for path, values in found.items():
         name = setting_name(path)
@@ -100,7 +106,7 @@ def differences_line(configs: Sequence[RunConfig]) -> str:
             parts.append(f"network ({', '.join(BACKBONES[value].title for value in values)})")
         else:
             parts.append(f"{name} ({', '.join(values[:4])}{', …' * (len(values) > 4)})")
-    return f"They differ in {', '.join(parts)}; all else that they share is the same."
+    return f"{all_are}They differ in {', '.join(parts)}; all else that they share is the same."
 
 
 def names_of(configs: Sequence[RunConfig], *, seeds: bool = False) -> list[str]:
@@ -172,26 +178,27 @@ def plane(points: Sequence[PlanePoint]) -> Chart:
         customdata=[p.name for p in points],
         hovertemplate="%{customdata}<br>new job %{x:.1f} %, old jobs %{y:.1f} %<extra></extra>",
     )  # fmt: skip
-    low_x, low_y = _floor(p.new for p in points), _floor(p.old for p in points)
-    for point, x, y, side in labels_apart(points, low_x, low_y):
+    across, up = _tens([p.new for p in points]), _tens([p.old for p in points])
+    for point, x, y, side in labels_apart(points, across, up):
         chart.note(
             x=point.new, y=point.old, text=point.name, showarrow=True, arrowhead=0, arrowwidth=1, arrowcolor=GREY,
             standoff=7, ax=x, ay=y, xanchor=side, yanchor="middle", font={"size": 13},
         )  # fmt: skip
-    right = {"text": "new job, right after it is learnt →", "font": {"size": 13}}
-    up = {"text": "old jobs, kept →", "font": {"size": 13}}
+    new = {"text": "new job, right after it is learnt →", "font": {"size": 13}}
+    old = {"text": "old jobs, kept →", "font": {"size": 13}}
     chart.set(
-        xaxis={"range": [low_x, 102], "ticksuffix": " %", "title": right},
-        yaxis={"range": [low_y, 102], "ticksuffix": " %", "title": up},
+        xaxis={"range": across, "ticksuffix": " %", "title": new},
+        yaxis={"range": up, "ticksuffix": " %", "title": old},
         margin={"l": 66, "r": 16, "t": 12, "b": 48},
         showlegend=False,
     )
     return chart
 
 
-def _floor(values: Iterable[float]) -> float:
-    """Ten, twenty, … below all values: an axis that seldom moves."""
-    return max(0.0, 10 * ((min(values, default=60.0) - 4) // 10))
+def _tens(percent: Sequence[float]) -> tuple[float, float]:
+    """From the ten below all of these to the ten above: an axis that seldom moves, and ends a little above 100 %."""
+    low, high = min(percent, default=64.0) - 4, max(percent, default=100.0) + 4
+    return max(0.0, 10 * (low // 10)), min(102.0, -10 * (-high // 10))
 
 
 # About how large the chart's area and a letter are, px: names need not be placed exactly, only apart.
@@ -199,13 +206,18 @@ _AREA, _LETTER, _LINE = (900, 320), 7, 17
 
 
 def labels_apart(
-    points: Sequence[PlanePoint], low_x: float, low_y: float
+    points: Sequence[PlanePoint], across: tuple[float, float], up: tuple[float, float]
 ) -> list[tuple[PlanePoint, int, int, Literal["left", "right"]]]:
-    """For each point where its name goes, px right of it and below it, so that no name covers another or a point."""
-    places = [((p.new - low_x) / (102 - low_x) * _AREA[0], (102 - p.old) / (102 - low_y) * _AREA[1]) for p in points]
+    """Where names go, px right of their points and below, so that none covers another or a point.
+
+    The front's are placed first; a name for which there is no room is left out.
+    """
+    per_x, per_y = _AREA[0] / (across[1] - across[0]), _AREA[1] / (up[1] - up[0])
+    points = sorted(points, key=lambda point: not point.front)
+    places = [((p.new - across[0]) * per_x, (up[1] - p.old) * per_y) for p in points]
     taken = [(x - 8, y - 8, x + 8, y + 8) for x, y in places]
     for p, (x, y) in zip(points, places, strict=True):
-        wide, high = p.new_sd / (102 - low_x) * _AREA[0], p.old_sd / (102 - low_y) * _AREA[1]
+        wide, high = p.new_sd * per_x, p.old_sd * per_y
         taken += [(x - wide, y - 2, x + wide, y + 2), (x - 2, y - high, x + 2, y + high)]
     found: list[tuple[PlanePoint, int, int, Literal["left", "right"]]] = []
     tries = sorted(
@@ -219,9 +231,9 @@ def labels_apart(
             box = (left, y + dy - _LINE / 2, left + width, y + dy + _LINE / 2)
             inside = box[0] > 0 and box[2] < _AREA[0] and box[1] > 0 and box[3] < _AREA[1]
             if inside and not any(_overlap(box, other) for other in taken):
+                taken.append(box)
+                found.append((point, dx, dy, "left" if dx > 0 else "right"))
                 break
-        taken.append(box)
-        found.append((point, dx, dy, "left" if dx > 0 else "right"))
     return found
 
 
@@ -271,9 +283,24 @@ def _suffix(number: int) -> str:
     return "" if number == 0 else str(number + 1)
 
 
-def _panel(chart: Chart, number: int, count: int, title: str) -> tuple[str, str]:
-    """Lay out a panel of a grid; the suffixes of its axes."""
-    rows = panel_rows(count)
+# Letters that fit above a panel, and beside the lines of groups, on a projector too.
+_LETTERS_ABOVE, _LETTERS_BESIDE = 30, 26
+
+
+def _folded(name: str, letters: int) -> str:
+    """A long name on two lines, broken after the comma or the space that is nearest to its middle."""
+    breaks = [i + 1 for i, letter in enumerate(name) if letter == ","] or [i for i, c in enumerate(name) if c == " "]
+    if len(name) <= letters or not breaks:
+        return name
+    at = min(breaks, key=lambda place: abs(place - len(name) / 2))
+    return f"{name[:at]}<br>{name[at:].lstrip()}"
+
+
+def _panel(chart: Chart, number: int, names: Sequence[str]) -> tuple[str, str]:
+    """Lay out a panel of a grid, one a name; the suffixes of its axes."""
+    rows = panel_rows(len(names))
+    titles = [_folded(name, _LETTERS_ABOVE) for name in names]
+    above = 0.21 if any("<br>" in title for title in titles) else 0.14
     column, row = number % PANELS_A_ROW, number // PANELS_A_ROW
     width, height = 1 / PANELS_A_ROW, 1 / rows
     suffix = _suffix(number)
@@ -283,12 +310,12 @@ def _panel(chart: Chart, number: int, count: int, title: str) -> tuple[str, str]
             "domain": [left + 0.012, left + width - 0.018], "anchor": f"y{suffix}", "zeroline": False,
         },
         f"yaxis{suffix}": {
-            "domain": [top - height + 0.16 * height, top - 0.14 * height], "anchor": f"x{suffix}", "zeroline": False,
+            "domain": [top - height + 0.16 * height, top - above * height], "anchor": f"x{suffix}", "zeroline": False,
         },
     })  # fmt: skip
     chart.note(
-        x=left + 0.012, xref="paper", xanchor="left", y=top - 0.12 * height, yref="paper", yanchor="bottom",
-        text=f"<b>{title}</b>", font={"size": 13},
+        x=left + 0.012, xref="paper", xanchor="left", y=top - (above - 0.02) * height, yref="paper", yanchor="bottom",
+        align="left", text=f"<b>{titles[number]}</b>", font={"size": 13},
     )  # fmt: skip
     return f"x{suffix}", f"y{suffix}"
 
@@ -297,7 +324,7 @@ def matrices(found: Sequence[MeanMatrix]) -> Chart:
     """Small multiples on one scale: rows after learning …, columns how well it does …, both by the task's colour."""
     chart = Chart()
     for number, matrix in enumerate(found):
-        x, y = _panel(chart, number, len(found), matrix.name)
+        x, y = _panel(chart, number, [matrix.name for matrix in found])
         count = len(matrix.percent)
         places = list(range(count))
         chart.trace(
@@ -332,7 +359,7 @@ def sequences(found: Sequence[MeanMatrix]) -> Chart:
     """Small multiples on one scale: each task's accuracy after every stage, from the one in which it was learnt."""
     chart = Chart()
     for number, matrix in enumerate(found):
-        x, y = _panel(chart, number, len(found), matrix.name)
+        x, y = _panel(chart, number, [matrix.name for matrix in found])
         count = len(matrix.percent)
         for j in range(count):
             rows = [k for k in range(j, count) if matrix.percent[k][j] is not None]
@@ -447,8 +474,10 @@ def lines_height(groups: int) -> int:
     return 64 + 34 * max(1, groups)
 
 
-def _line_axes(chart: Chart, info: Lines, margin: int = 190) -> None:
+def _line_axes(chart: Chart, info: Lines) -> None:
     count = max(1, len(info.columns))
+    names = [_folded(name, _LETTERS_BESIDE) for name in info.names]
+    longest = max((len(line) for name in names for line in name.split("<br>")), default=0)
     for number, column in enumerate(info.columns):
         suffix = _suffix(number)
         chart.set(**{
@@ -458,14 +487,14 @@ def _line_axes(chart: Chart, info: Lines, margin: int = 190) -> None:
             },
             f"yaxis{suffix}": {
                 "range": [len(info.names) - 0.4, -0.6], "tickvals": list(range(len(info.names))), "zeroline": False,
-                "ticktext": info.names if number == 0 else [""] * len(info.names), "anchor": f"x{suffix}",
+                "ticktext": names if number == 0 else [""] * len(names), "anchor": f"x{suffix}",
             },
         })  # fmt: skip
         chart.note(
             x=number / count, xref="paper", xanchor="left", y=1.0, yref="paper", yanchor="bottom",
             text=f"<b>{column.title}</b>", font={"size": 13},
         )  # fmt: skip
-    chart.set(margin={"l": margin, "r": 8, "t": 28, "b": 32}, showlegend=False)
+    chart.set(margin={"l": 24 + 7 * longest, "r": 8, "t": 28, "b": 32}, showlegend=False)
 
 
 def by_task(info: Lines) -> Chart:
@@ -554,7 +583,7 @@ def seed_dots(info: SeedDots) -> Chart:
             marker={"symbol": "line-ns", "size": 20, "line": {"width": 3, "color": INK}},
             hovertemplate="mean: %{x:.1f} %<extra></extra>",
         )  # fmt: skip
-    _line_axes(chart, lines, margin=240 if any(len(name) > 22 for name in info.names) else 150)
+    _line_axes(chart, lines)
     for number in range(len(info.panels)):
         chart.set(**{f"xaxis{_suffix(number)}": {"range": [low, 101], "ticksuffix": " %"}})
     return chart

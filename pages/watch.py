@@ -63,7 +63,7 @@ def show_costs(record: RunRecord, fold: Fold) -> None:
         "training": lab.seconds(fold.train_seconds),
         **({"of it reused": lab.seconds(fold.reused_seconds)} if fold.reused_seconds else {}),
         "measuring": lab.seconds(fold.evaluation_seconds),
-        "speed": f"{speed:,.0f} images/s" if speed else "–",
+        "images a second": f"{speed:,.0f}" if speed else "–",
         "energy": f"≈ {energy.watt_hours(result.energy_wh)}" if result.energy_wh else "–",
         "carbon (CO₂e)": f"≈ {energy.grams(result.carbon_g)}" if result.energy_wh else "–",
         "peak memory": lab.size(result.peak_memory_bytes) if result.peak_memory_bytes else "–",

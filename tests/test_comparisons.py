@@ -52,8 +52,8 @@ def test_unfolded_each_seed_is_itself_and_marked_runs_stay_apart(store: Store) -
     made = [(config, finished(store, config, ROWS["joint"])) for config in (tiny("joint"), tiny("joint", seed=1))]
     runs = [(*made[0], ""), (*made[1], "")]
     assert [g.name for g in comparisons.fold_seeds(runs, unfold=True)] == [
-        "Joint training, seed 0",
-        "Joint training, seed 1",
+        "Seed 0",
+        "Seed 1",
     ]
     marked = [runs[0], (*made[1], "earlier version")]
     names = [group.name for group in comparisons.fold_seeds(marked)]
@@ -63,13 +63,29 @@ def test_unfolded_each_seed_is_itself_and_marked_runs_stay_apart(store: Store) -
 def test_what_differs_is_named_in_a_line() -> None:
     soft, stiff = tiny("ewc", method__strength=1.0), tiny("ewc", method__strength=1e4)
     line = comparisons.differences_line([soft, stiff])
-    assert line == "They differ in strength (1, 10\u202f000); all else that they share is the same."
+    assert line.startswith("All are Elastic weights (EWC). They differ in strength (1, 10\u202f000); all else")
     assert comparisons.names_of([soft, stiff])[1] == "Elastic weights (EWC), strength 10\u202f000"
     assert "method" in comparisons.differences_line([soft, tiny()])
     plain = tiny("ewc", method__strength=1.0, backbone__name="small_cnn_plain")
     assert "network (Small CNN, Small CNN without normalisation)" in comparisons.differences_line([soft, plain])
     assert comparisons.differences_line([soft, soft]) == "They have the same settings."
     assert comparisons.differences_line([soft]).startswith("One configuration")
+
+
+def test_groups_of_one_method_are_named_by_the_rest(store: Store) -> None:
+    soft, stiff, joint = tiny("ewc", method__strength=1.0), tiny("ewc", method__strength=1e4), tiny("joint")
+    runs = [(config, finished(store, config, ROWS["joint"]), "") for config in (soft, stiff, joint)]
+    assert [group.name for group in comparisons.fold_seeds(runs[:2])] == ["Strength 1", "Strength 10\u202f000"]
+    assert comparisons.fold_seeds(runs)[0].name == "Elastic weights (EWC), strength 1"
+
+
+def test_long_names_take_two_lines_where_they_stand_side_by_side() -> None:
+    assert comparisons._folded("Separate copies", 20) == "Separate copies"
+    assert comparisons._folded("Elastic weights (EWC), strength 464", 30) == "Elastic weights (EWC),<br>strength 464"
+    assert comparisons._folded("x" * 50, 30) == "x" * 50
+    matrix = comparisons.MeanMatrix("a long name, of many words, beside others", [[None]], [[None]])
+    (title,) = drawn(comparisons.matrices([matrix])).layout.annotations
+    assert title.text == "<b>a long name, of many words,<br>beside others</b>"
 
 
 def test_the_front_is_what_no_other_beats_in_both(store: Store) -> None:
@@ -83,7 +99,9 @@ def test_names_in_the_plane_do_not_cover_each_other() -> None:
     points = [PlanePoint(f"method {i}", 90 + i / 10, 90 - i / 10, 0, 0, False) for i in range(8)]
     width, height = comparisons._AREA
     boxes = []
-    for point, right, down, side in comparisons.labels_apart(points, 80, 80):
+    placed = comparisons.labels_apart(points, (80, 102), (80, 102))
+    assert len(placed) == len(points)
+    for point, right, down, side in placed:
         x, y = (point.new - 80) / 22 * width + right, (102 - point.old) / 22 * height + down
         left = x if side == "left" else x - comparisons._LETTER * len(point.name)
         high = comparisons._LINE / 2
@@ -91,6 +109,19 @@ def test_names_in_the_plane_do_not_cover_each_other() -> None:
     for a, b in combinations(boxes, 2):
         assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1], (a, b)
     assert all(left >= 0 and right <= width and top >= 0 and low <= height for left, top, right, low in boxes)
+
+
+def test_where_names_have_no_room_the_front_keeps_its_own() -> None:
+    crowd = [PlanePoint(f"one of a hundred {i}", 90, 90, 0, 0, i == 99) for i in range(100)]
+    placed = comparisons.labels_apart(crowd, (80, 102), (80, 102))
+    assert placed[0][0].name == "one of a hundred 99"
+    assert 1 < len(placed) < 40
+
+
+def test_an_axis_runs_from_the_ten_below_to_the_ten_above() -> None:
+    assert comparisons._tens([47.0, 35.0]) == (30, 60)
+    assert comparisons._tens([3.0, 99.0]) == (0, 102)
+    assert comparisons._tens([]) == (60, 102)
 
 
 def test_matrices_are_means_over_seeds(store: Store) -> None:

@@ -22,7 +22,10 @@ def charts(groups: Sequence[Group], key: str, version: Hashable) -> None:
     points = comparisons.plane_info(groups)
     if points:
         live_plot.draw(lambda: comparisons.plane(points), f"plane-{key}", 380, version=version)
-        st.caption("Upper right is best. Filled: no other is better in both (the Pareto front, dotted).")
+        st.caption(
+            "Upper right is best. Filled: no other is better in both (the Pareto front, dotted). "
+            "Rest on a point for its name."
+        )
     else:
         st.caption("Needs runs of two jobs or more.")
     jobs = list(groups[0].config.task_names)

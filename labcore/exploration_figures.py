@@ -153,24 +153,39 @@ def _axis_of(chart: Chart, axis: str, setting: Varied) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Plane:
-    """Two settings' values and the accuracy in per cent of each combination; `best` is the position of the highest."""
+    """Two settings' values and the accuracy in per cent of each combination; `best` is the position of the highest.
+
+    `told` are those whose figure has room: of two tiles that cover each other, the better one's.
+    """
 
     settings: tuple[Varied, Varied]
     x: list[float]
     y: list[float]
     percent: list[float]
+    told: list[bool]
     best: int | None
+
+
+# A tile's side by the chart's: on a wide screen they are farther apart than that.
+_TILE = (30 / 500, 30 / 330)
 
 
 def plane_info(tried: Sequence[Tried], settings: tuple[Varied, Varied]) -> Plane:
     """Every combination as a place on the plane of its two settings."""
     across, up = settings
     percent = [one.percent for one in tried]
+    shares = [(_share(one.values[across.path], across), _share(one.values[up.path], up)) for one in tried]
+    told: dict[int, tuple[float, float]] = {}
+    for number in sorted(range(len(tried)), key=lambda number: (not tried[number].best, -percent[number])):
+        x, y = shares[number]
+        if not any(abs(x - a) < _TILE[0] and abs(y - b) < _TILE[1] for a, b in told.values()):
+            told[number] = x, y
     return Plane(
         settings,
         [_place(one.values[across.path], across) for one in tried],
         [_place(one.values[up.path], up) for one in tried],
         percent,
+        [number in told for number in range(len(tried))],
         _best_place(tried),
     )
 
@@ -185,7 +200,8 @@ def plane(info: Plane) -> Chart:
     for axis, setting in zip(("xaxis", "yaxis"), info.settings, strict=True):
         _axis_of(chart, axis, setting)
     chart.trace(
-        "scatter", x=info.x, y=info.y, mode="markers+text", text=[f"{value:.0f}" for value in info.percent],
+        "scatter", x=info.x, y=info.y, mode="markers+text", customdata=[f"{value:.0f}" for value in info.percent],
+        text=[f"{value:.0f}" if told else "" for value, told in zip(info.percent, info.told, strict=True)],
         textfont={"size": 12, "color": [ink_on(value) for value in info.percent]},
         marker={
             "symbol": "square", "size": 30, "color": info.percent, "cmin": 0, "cmax": 100,
@@ -193,7 +209,7 @@ def plane(info: Plane) -> Chart:
             "line": {"width": [3 if i == info.best else 0 for i in range(len(info.x))], "color": BEST},
         },
         hovertemplate=f"{info.settings[0].name} %{{x:.4g}}<br>{info.settings[1].name} %{{y:.4g}}"
-        "<br>all jobs, validation: %{text} %<extra></extra>",
+        "<br>all jobs, validation: %{customdata} %<extra></extra>",
     )  # fmt: skip
     chart.set(margin={"l": 84, "r": 8, "t": 12, "b": 48}, showlegend=False)
     return chart

@@ -6,7 +6,6 @@ One colour a task everywhere, by its position in the sequence, always with a sec
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 
 from labcore.charts import Chart
 from labcore.results import AccuracyPoint, Fold
@@ -144,15 +143,23 @@ def _name_stages(chart: Chart, spans: list[StageSpan], total_images: int) -> Non
 
 
 def apart(heights: list[float], gap: float) -> list[float]:
-    """The same heights, moved as little as it takes for labels not to overlap."""
+    """The same heights, moved as little as it takes (least squares) for labels not to overlap; none above 100.
+
+    Less a gap for each label below it, no height may be lower than the one before: where one is, the two (and all that
+    lean on them) meet at their mean, as in isotonic regression.
+    """
     order = sorted(range(len(heights)), key=lambda i: heights[i])
-    placed = list(heights)
-    for below, above in pairwise(order):
-        placed[above] = max(placed[above], placed[below] + gap)
-    ceiling = 100.0
-    for index in reversed(order):
-        placed[index] = min(placed[index], ceiling)
-        ceiling = placed[index] - gap
+    leaning: list[tuple[float, int]] = []  # sum and count
+    for rank, index in enumerate(order):
+        total, count = heights[index] - rank * gap, 1
+        while leaning and leaning[-1][0] / leaning[-1][1] > total / count:
+            total, count = total + leaning[-1][0], count + leaning.pop()[1]
+        leaning.append((total, count))
+    highest = 100.0 - gap * (len(heights) - 1)
+    levels = [min(total / count, highest) for total, count in leaning for _ in range(count)]
+    placed = [0.0] * len(heights)
+    for rank, (index, level) in enumerate(zip(order, levels, strict=True)):
+        placed[index] = level + rank * gap
     return placed
 
 

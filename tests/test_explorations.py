@@ -547,6 +547,17 @@ def test_random_places_lie_on_their_axes(store: Store) -> None:
     assert list(figure.layout.yaxis.ticktext) == ["sampled", "exact"]
 
 
+def test_of_two_tiles_that_cover_each_other_the_better_one_tells_its_figure(store: Store) -> None:
+    exploration = explored(
+        {**STRENGTH, "log": False, "steps": 20}, LABELS
+    )  # a tile lies a little less than its side from the next
+    settings = (exploration.varied[0], exploration.varied[1])
+    found = tried(store, exploration)
+    told = exploration_figures.plane_info(found, settings).told
+    assert told[next(number for number, one in enumerate(found) if one.best)]
+    assert sum(told) == 20 and len(told) == 40
+
+
 def test_parallel_lines_lie_where_their_values_do(store: Store) -> None:
     exploration = explored({**STRENGTH, "steps": 3}, LABELS, {**EPOCHS, "steps": 2})
     info = exploration_figures.parallel_info(tried(store, exploration), exploration.varied)

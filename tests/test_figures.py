@@ -1,5 +1,7 @@
 from itertools import pairwise
 
+import pytest
+
 from labcore import figures
 from labcore.events import FootprintMeasured
 from labcore.results import fold
@@ -65,6 +67,8 @@ def test_labels_do_not_overlap() -> None:
         assert all(b - a >= 6.99 for a, b in pairwise(ordered))
         assert max(placed) <= 100
     assert figures.apart([20.0, 80.0], 7) == [20.0, 80.0]
+    assert figures.apart([50.0, 50.0, 90.0], 8) == [46.0, 54.0, 90.0]  # as far up as down
+    assert figures.apart([52.0, 41.0, 50.0], 9) == pytest.approx([170 / 3, 116 / 3, 143 / 3])
 
 
 def test_the_summary_is_made_of_the_figures() -> None:

@@ -21,6 +21,9 @@ _LIVE_IMAGES, _LIVE_POINTS, _CHUNK, _TIMED = 50, 8, 50, 100
 # As in the maps: images for importance at a live point and at a stage's end, and how often it is drawn where the trunk
 # stands still. An image of it takes about a quarter more than one of training.
 _MAP_LIVE_IMAGES, _MAP_END_IMAGES, _MAP_STILL_POINTS, _MAP_IMAGE = 32, 100, 2, 1.25
+# A promise reaches from an estimate to so many times it: within this factor it is held to on every preset and method
+# (docs/performance.md), and other programs make a machine slower, never quicker.
+PROMISED = 1.5
 # A weight in training: itself, its gradient, Adam's two means; float32.
 _BYTES_A_TRAINED_WEIGHT = 16
 # What torch's own libraries take in a process's first steps: 80 to 110 MB measured.

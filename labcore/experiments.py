@@ -469,16 +469,21 @@ class Reader:
     def seconds_left(self, findings: Findings, device: str, progress: Mapping[str, float]) -> float | None:
         """To the end of what is not complete; `progress` by run, 0 to 1. None while a speed is not known.
 
-        An arm that has a finished run is told by it rather than by the estimate.
+        An arm that has a finished run is told by it, any other by its estimate times what the finished runs took of
+        theirs.
         """
+        told = [(_seconds(cell.finished.result.stages), cell.config) for cell in findings.cells if cell.finished]
+        expected = [seconds for _, config in told if (seconds := self.seconds(config, device)) is not None]
+        pace = sum(took for took, _ in told) / sum(expected) if expected and len(expected) == len(told) else 1.0
         total = 0.0
         for cell in findings.cells:
             if cell.finished:
                 continue
             took = [_seconds(o.finished.result.stages) for o in findings.of(cell.arm.label) if o.finished]
-            whole = sum(took) / len(took) if took else self.seconds(cell.config, device)
-            if whole is None:
+            estimated = self.seconds(cell.config, device)
+            if not took and estimated is None:
                 return None
+            whole = sum(took) / len(took) if took else pace * (estimated or 0.0)
             total += whole * (1 - (progress.get(cell.record.run, 0.0) if cell.record else 0.0))
         return total
 

@@ -18,6 +18,13 @@ def seconds(value: float) -> str:
     return f"{value / 60:.1f} min" if value < 6000 else f"{value / 3600:.1f} h"
 
 
+def seconds_between(low: float, high: float) -> str:
+    """`3.0 to 4.5 min`, `50 s to 1.2 min`: the unit once, where it is the same."""
+    least, most = seconds(low), seconds(high)
+    unit = most[most.index(" ") :]
+    return f"{least.removesuffix(unit)} to {most}"
+
+
 def whole(text: str | None, low: int, high: int) -> int | None:
     """The number that a text is, from `low` to `high`, written as the lab writes it; None for anything else."""
     return {str(number): number for number in range(low, high + 1)}.get(text or "")

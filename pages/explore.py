@@ -6,12 +6,12 @@ import math
 
 import streamlit as st
 
-from labcore import explorations, worker
+from labcore import estimates, explorations, worker
 from labcore.configs import ConfigError, RunConfig
 from labcore.estimates import Speed
 from labcore.explorations import Exploration
 from labcore.store import StoreError
-from labcore.units import count_of, plain
+from labcore.units import count_of, plain, seconds_between
 from pages.parts import explore_form, exploring, lab
 
 MOST_LISTED, MOST_ESTIMATED = 12, 40
@@ -62,7 +62,8 @@ def in_words(exploration: Exploration, each: float, estimated: str) -> str:
     most, points, minutes = exploration.most_runs, exploration.most_points, exploration.minutes
     allowed = points if minutes is None else min(points, math.ceil(60 * minutes / (each * exploration.seeds)))
     if allowed == points and most is not None:
-        return f"{count_of(most, 'run')}, ≈ {lab.seconds(each * most)}, {estimated}; less where runs share a beginning"
+        time = seconds_between(each * most, estimates.PROMISED * each * most)
+        return f"{count_of(most, 'run')}, ≈ {time}, {estimated}; less where runs share a beginning"
     runs = count_of(allowed * exploration.seeds, "run")
     if exploration.sampler == "grid":
         runs = f"{allowed} of {count_of(points, 'combination')}"

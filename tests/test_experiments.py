@@ -175,24 +175,40 @@ def test_the_table_takes_other_jobs_and_nothing_else_does() -> None:
         questions.named("table", "quick", 1, ("nonsense",))
 
 
+SLOW = Speed(
+    device="cpu", backbone="small_cnn", image_size=28, step_ms=10.0, image_ms=1.0, head_step_ms=2.0, forward_ms=0.5,
+    single_ms=1.0, activation_bytes=1000, features=128, weights=1000, others=0.9,
+)  # fmt: skip
+
+
 def test_the_time_is_looked_at_again_while_the_speed_is_not_known_for_sure(store: Store) -> None:
     experiment = questions.named("table", "quick", 1)
     reader = experiments.Reader(store)
     findings = reader.look(experiment)
     assert reader.speeds(findings.unfinished, "cpu") == {None}
     assert reader.seconds_left(findings, "cpu", {}) is None
-    slow = Speed(
-        device="cpu", backbone="small_cnn", image_size=28, step_ms=10.0, image_ms=1.0, head_step_ms=2.0, forward_ms=0.5,
-        single_ms=1.0, activation_bytes=1000, features=128, weights=1000, others=0.9,
-    )  # fmt: skip
-    estimates.keep(store, slow)
-    assert reader.speeds(findings.unfinished, "cpu") == {slow}
+    estimates.keep(store, SLOW)
+    assert reader.speeds(findings.unfinished, "cpu") == {SLOW}
     before = reader.seconds_left(findings, "cpu", {})
-    estimates.keep(store, slow.model_copy(update={"step_ms": 1.0, "others": 0.0}))
+    estimates.keep(store, SLOW.model_copy(update={"step_ms": 1.0, "others": 0.0}))
     after = reader.seconds_left(findings, "cpu", {})
     assert before is not None
     assert after is not None
     assert after < before, "a speed that was measured again counts at once"
+
+
+def test_what_finished_runs_took_corrects_what_the_others_are_estimated_to_take(store: Store) -> None:
+    experiment, reader = questions.named("table", "quick", 1), experiments.Reader(store)
+    estimates.keep(store, SLOW.model_copy(update={"others": 0.0}))
+    first, *others = [arm.config for arm in experiment.arms]
+    expected = sum(reader.seconds(config, "cpu") or 0.0 for config in others)
+    stories.told(store, first, [[0.9], [0.4, 0.8], [0.4, 0.8, 0.8]])
+    findings = reader.look(experiment)
+    (done,) = [cell.finished.result for cell in findings.cells if cell.finished]
+    took = sum(stage.train_seconds + stage.evaluation_seconds for stage in done.stages)
+    pace = took / (reader.seconds(first, "cpu") or 1.0)
+    assert pace != pytest.approx(1, rel=0.1)
+    assert reader.seconds_left(findings, "cpu", {}) == pytest.approx(pace * expected)
 
 
 def test_the_words_of_the_table_come_from_the_figures(store: Store) -> None:

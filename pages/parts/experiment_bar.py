@@ -4,10 +4,10 @@ import contextlib
 
 import streamlit as st
 
-from labcore import experiments, worker
+from labcore import estimates, experiments, worker
 from labcore.experiments import Experiment, Findings
 from labcore.store import StoreError, UnknownRun
-from labcore.units import count_of
+from labcore.units import count_of, seconds_between
 from pages.parts import lab, runs
 
 
@@ -85,7 +85,8 @@ def line(findings: Findings) -> None:
             time = f"≈ {lab.seconds(left)} left, estimated"
         else:
             estimated = lab.estimated(lab.reader().speeds(findings.unfinished, lab.chosen_device()))
-            time = f"≈ {lab.seconds(left)}, {estimated}; less where runs share a beginning"
+            promised = seconds_between(left, estimates.PROMISED * left)
+            time = f"≈ {promised}, {estimated}; less where runs share a beginning"
         failed = len(findings.having("failed"))
         parts = [f"{done} of {count_of(total, 'run')} measured", time, f"{failed} failed" if failed else ""]
         words = " · ".join(part for part in parts if part)

@@ -1,0 +1,16 @@
+import pytest
+
+from labcore import units
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "shown"),
+    [
+        (180, 270, "3.0 to 4.5 min"),
+        (8, 12, "8.0 to 12 s"),
+        (80, 120, "80 s to 2.0 min"),
+        (5400, 8100, "90.0 min to 2.2 h"),
+    ],
+)
+def test_a_time_from_to_names_a_unit_once(low: float, high: float, shown: str) -> None:
+    assert units.seconds_between(low, high) == shown

@@ -174,7 +174,7 @@ def job(kind: str, seen: View) -> int:
     if kind in ("importance", "masks", "drift", "broke"):
         st.session_state["inside-job"] = now
         st.segmented_control("Job", list(range(1, last + 1)), format_func=lambda number: seen.titles[number - 1],
-                             key="inside-job", on_change=choose, args=("job",))  # fmt: skip
+                             key="inside-job", on_change=choose, args=("job",), required=True)  # fmt: skip
     return now
 
 
@@ -206,7 +206,7 @@ def whole_and_detail(fold: Fold, shelf: Book, seen: View, at: int) -> None:
     left, right = st.columns([1.35, 1], vertical_alignment="bottom")
     with left:
         st.segmented_control("Map", kinds, format_func=lambda k: KINDS[k].name, key="inside-map", on_change=choose,
-                             args=("map",), label_visibility="collapsed")  # fmt: skip
+                             args=("map",), label_visibility="collapsed", required=True)  # fmt: skip
     with right:
         scrubber(fold, at)
     words = KINDS[kind]

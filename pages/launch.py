@@ -143,11 +143,12 @@ chosen = ready.segmented_control(
     "Preset",
     presets,
     default=st.session_state["preset"],
+    required=True,
     format_func=lambda name: PRESETS[name].title,
     key=config_form.key("preset"),
     help=" ".join(f"**{preset.title}**: {preset.description}" for preset in PRESETS.values()),
 )
-if chosen and chosen != st.session_state["preset"]:
+if chosen != st.session_state["preset"]:
     config_form.take_preset(chosen, data["method"]["name"])
     st.rerun()
 

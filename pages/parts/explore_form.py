@@ -84,6 +84,7 @@ def base_config() -> RunConfig:
         "Jobs (preset)",
         list(PRESETS),
         default=known,
+        required=True,
         format_func=lambda name: PRESETS[name].title,
         key=f"explore-preset/{generation}",
     )
@@ -95,7 +96,6 @@ def base_config() -> RunConfig:
         key=f"explore-method/{generation}",
         on_change=drop_ranges,
     )
-    name = name or known
     st.query_params.update(preset=name, method=method)
     return preset(name, method)
 

@@ -261,13 +261,14 @@ def one_of(page: str, name: str, label: str, choices: Mapping[str, str], help: s
         label,
         list(choices),
         default=asked if asked in choices else first,
+        required=True,
         format_func=choices.__getitem__,
         help=help,
         label_visibility="visible" if help else "collapsed",
         key=f"{page}-{name}",
     )
-    st.query_params[name] = chosen or first
-    return chosen or first
+    st.query_params[name] = chosen
+    return chosen
 
 
 def task_head(position: int, title: str) -> None:

@@ -48,6 +48,7 @@ def chosen() -> tuple[str, tuple[str, ...], int]:
         "Preset",
         list(PRESETS),
         default=first,
+        required=True,
         format_func=lambda name: PRESETS[name].title,
         help=" ".join(f"**{preset.title}**: {preset.description}" for preset in PRESETS.values()),
         key="table-preset",
@@ -56,10 +57,10 @@ def chosen() -> tuple[str, tuple[str, ...], int]:
         "Seeds",
         list(range(1, MOST_SEEDS + 1)),
         default=count,
+        required=True,
         key="table-seeds",
         help="Each run again with other random numbers: what differs between them is chance.",
     )
-    preset, seeds = preset or first, seeds or count
     default = before if preset == first else jobs_of(preset)
     jobs = middle.multiselect(
         "Jobs, in this order",

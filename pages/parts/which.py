@@ -22,15 +22,13 @@ def show() -> None:
     """Questions left, ranking right."""
     st.title("Which should I use?", anchor=False)
     first, jobs, seeds = measured_table.asked()
-    preset = (
-        st.segmented_control(
-            "Measured on",
-            list(PRESETS),
-            default=first,
-            format_func=lambda name: PRESETS[name].title,
-            key="which-preset",
-        )
-        or first
+    preset = st.segmented_control(
+        "Measured on",
+        list(PRESETS),
+        default=first,
+        required=True,
+        format_func=lambda name: PRESETS[name].title,
+        key="which-preset",
     )
     if preset != first:
         jobs = measured_table.jobs_of(preset)

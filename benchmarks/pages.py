@@ -162,10 +162,9 @@ def first_pages() -> tuple[float, float]:
 
 
 def opened() -> tuple[float, float, float]:
-    """MB of the server after ten runs were opened.
+    """What a server takes: MB after ten runs were opened in turn, and then twice milliseconds of computing a second.
 
-    And the server's milliseconds of computing each second, Streamlit's own included, while Watch is open on a run at
-    work without news: a short one, a long one.
+    Those are Streamlit's own and ours while Watch is open on a run at work without news: a short one, a long one.
     """
     with fresh_store() as store, browsing() as page:
         runs = [stories.long_run(store, 2000) for _ in range(OPENED)]

@@ -1,7 +1,7 @@
 """A chart as plain data, the way Plotly's JavaScript takes it. No torch, no Streamlit, no plotly.
 
 Plotly's own classes check each property, at five to ten milliseconds a chart, in every tick. Here a chart is two
-dictionaries; tests have plotly check all of them.
+dictionaries; the tests of the pages have plotly check each that is sent.
 """
 
 from typing import Any
@@ -42,6 +42,6 @@ class Chart:
         self.layout.setdefault("shapes", []).append(what)
 
     @property
-    def data(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         """The whole as Plotly's JSON has it."""
         return {"data": self.traces, "layout": self.layout}

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from labcore.charts import Chart
 from labcore.configs import BACKBONES, METHOD_TITLES, RunConfig
 from labcore.experiments import Findings
-from labcore.figures import ACCURACY_SCALE, GREY, TASK_COLOURS, ink_on, task_colour, task_dash
+from labcore.figures import ACCURACY_SCALE, GREY, TASK_COLOURS, apart, ink_on, task_colour, task_dash
 from labcore.measures import MEASURES, CurvePoint, Finished, Spread, gap_to_copies, intransigence
 from labcore.results import RunResult
 from labcore.units import plain, setting_name
@@ -60,9 +60,9 @@ def fold_seeds(runs: Sequence[tuple[RunConfig, Finished, str]], *, unfold: bool 
         found.setdefault((key, note), []).append((config, finished))
     configs = [members[0][0] for members in found.values()]
     names = names_of(configs, seeds=unfold)
-    title = f"{METHOD_TITLES[configs[0].method.name]}, " if configs else ""
-    if len(names) > 1 and all(name.startswith(title) for name in names):  # one method: only the rest tells them apart
-        rest = [name.removeprefix(title) for name in names]
+    method = f"{METHOD_TITLES[configs[0].method.name]}, " if configs else ""
+    if len(names) > 1 and all(name.startswith(method) for name in names):  # only the rest tells them apart
+        rest = [name.removeprefix(method) for name in names]
         names = [name[:1].upper() + name[1:] for name in rest]
     return [
         Group(name + (f" ({note})" if note else ""), members[0][0], tuple(run for _, run in members), note)
@@ -178,7 +178,8 @@ def plane(points: Sequence[PlanePoint]) -> Chart:
         customdata=[p.name for p in points],
         hovertemplate="%{customdata}<br>new job %{x:.1f} %, old jobs %{y:.1f} %<extra></extra>",
     )  # fmt: skip
-    across, up = _tens([p.new for p in points]), _tens([p.old for p in points])
+    across = _tens([p.new + by for p in points for by in (-p.new_sd, p.new_sd)])
+    up = _tens([p.old + by for p in points for by in (-p.old_sd, p.old_sd)])
     for point, x, y, side in labels_apart(points, across, up):
         chart.note(
             x=point.new, y=point.old, text=point.name, showarrow=True, arrowhead=0, arrowwidth=1, arrowcolor=GREY,
@@ -196,7 +197,7 @@ def plane(points: Sequence[PlanePoint]) -> Chart:
 
 
 def _tens(percent: Sequence[float]) -> tuple[float, float]:
-    """From the ten below all of these to the ten above: an axis that seldom moves, and ends a little above 100 %."""
+    """From the ten below all of these to the ten above, and at 100 % a little beyond: an axis that seldom moves."""
     low, high = min(percent, default=64.0) - 4, max(percent, default=100.0) + 4
     return max(0.0, 10 * (low // 10)), min(102.0, -10 * (-high // 10))
 
@@ -288,7 +289,7 @@ _LETTERS_ABOVE, _LETTERS_BESIDE = 30, 26
 
 
 def _folded(name: str, letters: int) -> str:
-    """A long name on two lines, broken after the comma or the space that is nearest to its middle."""
+    """A long name on two lines, broken after the comma that is nearest to its middle, or at a space if it has none."""
     breaks = [i + 1 for i, letter in enumerate(name) if letter == ","] or [i for i, c in enumerate(name) if c == " "]
     if len(name) <= letters or not breaks:
         return name
@@ -636,18 +637,15 @@ def learning_curves(found: Sequence[LearningCurve], panels: Sequence[str], axis:
         })  # fmt: skip
         chart.note(
             x=number / count + 0.005, xref="paper", xanchor="left", y=1, yref="paper", yanchor="bottom",
-           text=f"<b>{panel}</b>", font={"size": 13},
+            text=f"<b>{panel}</b>", font={"size": 13},
         )  # fmt: skip
         chart.trace(
             "scatter", x=[0, furthest], y=[100 * level] * 2, mode="lines", hoverinfo="skip", xaxis=f"x{suffix}",
             yaxis=f"y{suffix}", line={"color": GREY, "width": 1, "dash": "dot"},
         )  # fmt: skip
-        taken: list[float] = []
-        for place, curve in enumerate(sorted(mine, key=lambda curve: -curve.percent[-1])):
-            height = curve.percent[-1]
-            while any(abs(height - other) < 6 for other in taken):
-                height -= 1
-            taken.append(height)
+        ranked = sorted(mine, key=lambda curve: -curve.percent[-1])
+        ends = apart([curve.percent[-1] for curve in ranked], gap=6)
+        for place, (curve, height) in enumerate(zip(ranked, ends, strict=True)):
             order = [c.name for c in mine].index(curve.name)
             chart.trace(
                 "scatter", x=curve.x, y=curve.percent, mode="lines+markers", xaxis=f"x{suffix}", yaxis=f"y{suffix}",
@@ -658,7 +656,7 @@ def learning_curves(found: Sequence[LearningCurve], panels: Sequence[str], axis:
             )  # fmt: skip
             chart.note(
                 x=curve.x[-1], y=height, xref=f"x{suffix}", yref=f"y{suffix}", xanchor="left", xshift=8,
-               text=curve.name.split(",")[0], font={"size": 12},
+                text=curve.name.split(",")[0], font={"size": 12},
             )  # fmt: skip
     chart.set(margin={"l": 52, "r": 8, "t": 28, "b": 48}, showlegend=False)
     return chart

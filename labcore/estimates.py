@@ -170,7 +170,9 @@ def _maps_ms(config: RunConfig, speed: Speed, stage: int, maps: Detail) -> float
         return 0.0
     warms = config.training.head_warmup_epochs > 0 and not _starts_fresh(config, stage)
     points = _MAP_STILL_POINTS if _still_share(config, stage) == 1 else _LIVE_POINTS
-    points = points + (_MAP_STILL_POINTS if warms else 0) if maps == "all" else 0
+    points += _MAP_STILL_POINTS if warms else 0
+    if maps == "stages":
+        points = 0
     ends = 0 if config.method.name == "ewc" else _MAP_END_IMAGES  # EWC measures importance itself
     return (points * _MAP_LIVE_IMAGES + ends) * _MAP_IMAGE * speed.image_ms
 

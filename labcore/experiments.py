@@ -312,6 +312,7 @@ class Reader:
         self._seconds: dict[tuple[str, estimates.Speed, Detail], float] = {}
         self._wanted: OrderedDict[Experiment, list[tuple[Arm, int, RunConfig, str]]] = OrderedDict()
         self._findings: OrderedDict[Experiment, tuple[Any, Findings]] = OrderedDict()
+        self._paces: OrderedDict[tuple[int, str, tuple[str, int]], float] = OrderedDict()
         self._versions = 0
         self._lock = threading.Lock()
 
@@ -469,23 +470,38 @@ class Reader:
     def seconds_left(self, findings: Findings, device: str, progress: Mapping[str, float]) -> float | None:
         """To the end of what is not complete; `progress` by run, 0 to 1. None while a speed is not known.
 
-        An arm that has a finished run is told by it, any other by its estimate times what the finished runs took of
-        theirs.
+        An arm that has a finished run is told by it, any other by its estimate at the pace of the finished runs.
         """
-        told = [(_seconds(cell.finished.result.stages), cell.config) for cell in findings.cells if cell.finished]
-        expected = [seconds for _, config in told if (seconds := self.seconds(config, device)) is not None]
-        pace = sum(took for took, _ in told) / sum(expected) if expected and len(expected) == len(told) else 1.0
         total = 0.0
         for cell in findings.cells:
             if cell.finished:
                 continue
-            took = [_seconds(o.finished.result.stages) for o in findings.of(cell.arm.label) if o.finished]
-            estimated = self.seconds(cell.config, device)
-            if not took and estimated is None:
+            whole: float | None
+            if took := [_seconds(o.finished.result.stages) for o in findings.of(cell.arm.label) if o.finished]:
+                whole = sum(took) / len(took)
+            elif (whole := self.seconds(cell.config, device)) is not None:
+                whole *= self._pace(findings, device, (cell.config.backbone.name, cell.config.backbone.image_size))
+            if whole is None:
                 return None
-            whole = sum(took) / len(took) if took else pace * (estimated or 0.0)
             total += whole * (1 - (progress.get(cell.record.run, 0.0) if cell.record else 0.0))
         return total
+
+    def _pace(self, findings: Findings, device: str, network: tuple[str, int]) -> float:
+        """What this device's finished runs of a network (backbone, picture size) took by their estimates; else 1."""
+        place = (findings.version, device, network)
+        if place in self._paces:
+            return self._paces[place]
+        took = estimated = 0.0
+        for cell in findings.cells:
+            if cell.finished is None or cell.record is None or cell.record.imported:
+                continue
+            of = cell.config.backbone.name, cell.config.backbone.image_size
+            if of == network and cell.finished.result.device == device:
+                took += _seconds(cell.finished.result.stages)
+                estimated += self.seconds(cell.config, device) or 0.0
+        pace = took / estimated if estimated else 1.0
+        _remember(self._paces, place, pace)
+        return pace
 
 
 Key = TypeVar("Key")

@@ -153,17 +153,19 @@ def _axis_of(chart: Chart, axis: str, setting: Varied) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Plane:
-    """Two settings' values and the accuracy in per cent of each combination; `best` is the position of the highest.
+    """Two settings' values and the accuracy in per cent of each combination, the best last, so that it lies on top.
 
-    `told` are those whose figure has room: of two tiles that cover each other, the better one's.
+    `which` of `Tried` each is; `told` are those whose figure has room: of two tiles that cover each other, the better
+    one's. `best`: whether the last is the best of all.
     """
 
     settings: tuple[Varied, Varied]
     x: list[float]
     y: list[float]
     percent: list[float]
+    which: list[int]
     told: list[bool]
-    best: int | None
+    best: bool
 
 
 # A tile's side by the chart's: on a wide screen they are farther apart than that.
@@ -173,20 +175,21 @@ _TILE = (30 / 500, 30 / 330)
 def plane_info(tried: Sequence[Tried], settings: tuple[Varied, Varied]) -> Plane:
     """Every combination as a place on the plane of its two settings."""
     across, up = settings
-    percent = [one.percent for one in tried]
-    shares = [(_share(one.values[across.path], across), _share(one.values[up.path], up)) for one in tried]
-    told: dict[int, tuple[float, float]] = {}
-    for number in sorted(range(len(tried)), key=lambda number: (not tried[number].best, -percent[number])):
-        x, y = shares[number]
-        if not any(abs(x - a) < _TILE[0] and abs(y - b) < _TILE[1] for a, b in told.values()):
-            told[number] = x, y
+    which = sorted(range(len(tried)), key=lambda number: (tried[number].best, tried[number].percent))
+    drawn = [tried[number] for number in which]
+    shares = [(_share(one.values[across.path], across), _share(one.values[up.path], up)) for one in drawn]
+    covered = [
+        any(abs(x - a) < _TILE[0] and abs(y - b) < _TILE[1] for a, b in shares[place + 1 :])
+        for place, (x, y) in enumerate(shares)
+    ]
     return Plane(
         settings,
-        [_place(one.values[across.path], across) for one in tried],
-        [_place(one.values[up.path], up) for one in tried],
-        percent,
-        [number in told for number in range(len(tried))],
-        _best_place(tried),
+        [_place(one.values[across.path], across) for one in drawn],
+        [_place(one.values[up.path], up) for one in drawn],
+        [one.percent for one in drawn],
+        which,
+        [not hidden for hidden in covered],
+        bool(drawn) and drawn[-1].best,
     )
 
 
@@ -199,6 +202,7 @@ def plane(info: Plane) -> Chart:
     chart = Chart()
     for axis, setting in zip(("xaxis", "yaxis"), info.settings, strict=True):
         _axis_of(chart, axis, setting)
+    last = len(info.x) - 1
     chart.trace(
         "scatter", x=info.x, y=info.y, mode="markers+text", customdata=[f"{value:.0f}" for value in info.percent],
         text=[f"{value:.0f}" if told else "" for value, told in zip(info.percent, info.told, strict=True)],
@@ -206,7 +210,7 @@ def plane(info: Plane) -> Chart:
         marker={
             "symbol": "square", "size": 30, "color": info.percent, "cmin": 0, "cmax": 100,
             "colorscale": ACCURACY_SCALE, "showscale": True, "colorbar": _BAR,
-            "line": {"width": [3 if i == info.best else 0 for i in range(len(info.x))], "color": BEST},
+            "line": {"width": [3 if info.best and i == last else 0 for i in range(len(info.x))], "color": BEST},
         },
         hovertemplate=f"{info.settings[0].name} %{{x:.4g}}<br>{info.settings[1].name} %{{y:.4g}}"
         "<br>all jobs, validation: %{customdata} %<extra></extra>",

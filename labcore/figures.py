@@ -143,7 +143,7 @@ def _name_stages(chart: Chart, spans: list[StageSpan], total_images: int) -> Non
 
 
 def apart(heights: list[float], gap: float) -> list[float]:
-    """The same heights, moved as little as it takes (least squares) for labels not to overlap; none above 100.
+    """The same heights, moved as little as it takes (least squares) for labels not to overlap, from 0 to 100.
 
     Less a gap for each label below it, no height may be lower than the one before: where one is, the two (and all that
     lean on them) meet at their mean, as in isotonic regression.
@@ -156,7 +156,7 @@ def apart(heights: list[float], gap: float) -> list[float]:
             total, count = total + leaning[-1][0], count + leaning.pop()[1]
         leaning.append((total, count))
     highest = 100.0 - gap * (len(heights) - 1)
-    levels = [min(total / count, highest) for total, count in leaning for _ in range(count)]
+    levels = [max(0.0, min(total / count, highest)) for total, count in leaning for _ in range(count)]
     placed = [0.0] * len(heights)
     for rank, (index, level) in enumerate(zip(order, levels, strict=True)):
         placed[index] = level + rank * gap
@@ -235,8 +235,7 @@ def accuracy_overlay(info: AccuracyOverlay) -> Chart:
         colour = task_colour(position)
         chart.note(
             x=(position - 1) * width, xref="paper", xanchor="left", y=1.0, yref="paper", yanchor="bottom",
-           text=f"<b>{position}. {info.titles[position - 1]}</b>",
-            font={"size": 13, "color": colour},
+            text=f"<b>{position}. {info.titles[position - 1]}</b>", font={"size": 13, "color": colour},
         )  # fmt: skip
         ends = apart([line.percent[-1] for line in mine], gap=8)
         for line, height in zip(mine, ends, strict=True):

@@ -21,14 +21,12 @@ class Settings(Frozen):
     """All have defaults, so that a lab without the file works."""
 
     country: str | None = Field(None, description="Whose electricity carbon is counted by; null is the world average.")
-
     stage_cache_gb: Number = Field(
         10.0,
         ge=0,
         le=MOST_GB,
         description="Room for the weights of trained stages, in GB of 10⁹ bytes; the least recently used go.",
     )
-
     maps: Detail = Field("all", description="What workers record of a network's inside: all, stages alone, or none.")
 
     @field_validator("country")

@@ -47,8 +47,8 @@ def run_claim(
     """Train a claimed run to its end and write down what happens; whatever goes wrong is the run's, not the worker's.
 
     When `shut_down` turns true the run is put back in the queue, to go on elsewhere from its checkpoint. `tell` sees
-    every event once it is written. `maps` says how much is recorded of the network's inside;
-    None: as the lab's settings have it.
+    every event once it is written. `maps` says how much is recorded of the network's inside; None: as the lab's
+    settings have it.
     """
     if train is None:
         from labcore import trainer

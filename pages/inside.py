@@ -184,13 +184,15 @@ def nothing_yet(fold: Fold, shelf: Book, active: bool) -> None:
     if shelf.trouble:
         st.warning(shelf.trouble, icon=":material/broken_image:")
     elif (recorded := store.settings().maps) == "none":
-        st.info("No maps are recorded of runs: the lab is set so. Choose otherwise under Settings on the page Runs.",
-                icon=":material/layers_clear:")  # fmt: skip
+        st.info("Runs that begin now record no maps: the lab is set so. Choose otherwise at the foot of "
+                "Runs, and run it again.", icon=":material/layers_clear:")  # fmt: skip
         st.page_link("pages/runs.py", label="To the settings", icon=":material/settings:")
+    elif active and recorded == "stages":
+        st.info("Runs that begin now draw their first maps after the first job: the lab is set so.",
+                icon=":material/hourglass_empty:")  # fmt: skip
     elif active:
-        begins = "when the first job begins to be learnt: seconds from now"
-        when = begins if recorded == "all" else "after the first job"
-        st.info(f"The first maps are drawn {when}.", icon=":material/hourglass_empty:")
+        st.info("The first maps are drawn when the first job begins to be learnt: seconds from now.",
+                icon=":material/hourglass_empty:")  # fmt: skip
     else:
         st.info("No maps were recorded of this run. Run it again, and they are drawn while it learns.",
                 icon=":material/layers_clear:")  # fmt: skip

@@ -7,4 +7,4 @@ from labcore.charts import Chart
 
 def drawn(chart: Chart) -> go.Figure:
     """The chart, checked. Raises ValueError."""
-    return go.Figure(chart.data)
+    return go.Figure(chart.as_json)

@@ -540,22 +540,23 @@ def test_random_places_lie_on_their_axes(store: Store) -> None:
     exploration = explored({**STRENGTH, "steps": 2}, LABELS)
     settings = (exploration.varied[0], exploration.varied[1])
     info = exploration_figures.plane_info(tried(store, exploration), settings)
-    assert info.x == [1, 1, 10000, 10000] and info.y == [0, 1, 0, 1]
-    assert info.percent == pytest.approx([40, 40, 60, 60]) and info.best == 2
+    assert info.x == [1, 1, 10000, 10000] and info.y == [0, 1, 1, 0]
+    assert info.percent == pytest.approx([40, 40, 60, 60])
+    assert info.which == [0, 1, 3, 2] and info.best
     figure = drawn(exploration_figures.plane(info))
-    assert list(figure.data[0].marker.line.width) == [0, 0, 3, 0]
+    assert list(figure.data[0].marker.line.width) == [0, 0, 0, 3]
     assert list(figure.layout.yaxis.ticktext) == ["sampled", "exact"]
 
 
 def test_of_two_tiles_that_cover_each_other_the_better_one_tells_its_figure(store: Store) -> None:
-    exploration = explored(
-        {**STRENGTH, "log": False, "steps": 20}, LABELS
-    )  # a tile lies a little less than its side from the next
+    close = {**STRENGTH, "log": False, "steps": 20}  # a tile lies a little less than its side from the next
+    exploration = explored(close, LABELS)
     settings = (exploration.varied[0], exploration.varied[1])
     found = tried(store, exploration)
-    told = exploration_figures.plane_info(found, settings).told
-    assert told[next(number for number, one in enumerate(found) if one.best)]
-    assert sum(told) == 20 and len(told) == 40
+    info = exploration_figures.plane_info(found, settings)
+    assert found[info.which[-1]].best and info.told[-1], "the best lies on top"
+    assert info.percent == sorted(info.percent)
+    assert sum(info.told) == 2 and len(info.told) == 40, "each is covered by the next better one"
 
 
 def test_parallel_lines_lie_where_their_values_do(store: Store) -> None:

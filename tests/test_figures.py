@@ -61,11 +61,11 @@ def test_loss_terms_that_a_stage_lacks_are_nought_there() -> None:
 
 
 def test_labels_do_not_overlap() -> None:
-    for heights in ([50.0, 51.0, 49.0], [100.0, 99.0, 98.0], [0.0, 0.0], [20.0, 80.0]):
+    for heights in ([50.0, 51.0, 49.0], [100.0, 99.0, 98.0], [0.0, 0.0], [1.0, 0.0, 2.0], [20.0, 80.0]):
         placed = figures.apart(heights, 7)
         ordered = sorted(placed)
         assert all(b - a >= 6.99 for a, b in pairwise(ordered))
-        assert max(placed) <= 100
+        assert min(placed) >= 0 and max(placed) <= 100
     assert figures.apart([20.0, 80.0], 7) == [20.0, 80.0]
     assert figures.apart([50.0, 50.0, 90.0], 8) == [46.0, 54.0, 90.0]  # as far up as down
     assert figures.apart([52.0, 41.0, 50.0], 9) == pytest.approx([170 / 3, 116 / 3, 143 / 3])

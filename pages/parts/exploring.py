@@ -364,6 +364,8 @@ def place_of(picked: live_plot.Picked, exploration: Exploration, drawn: list[Tri
         case [across, up] if exploration.sampler == "grid":
             row, column = picked.point
             return exploration_figures.heat_map_info(drawn, (across, up), exploration.axes).which[row][column]
+        case [across, up]:
+            return exploration_figures.plane_info(drawn, (across, up)).which[picked.point[0]]
         case _:
             return picked.point[0]
 

@@ -69,7 +69,7 @@ def draw(
     """
     mount = _component()
     if mount is None:
-        st.plotly_chart(make().data, width="stretch", height=height, key=key)
+        st.plotly_chart(make().as_json, width="stretch", height=height, key=key)
         return None
     data = remembered(st.session_state.setdefault("charts", {}), make, key, height, version, picks)
     if not picks:

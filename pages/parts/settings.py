@@ -7,46 +7,53 @@ from labcore.configs import ConfigError
 from labcore.settings import DETAILS, MOST_GB
 from labcore.store import Store, StoreError
 
+_WORLD = ""  # no country: for a widget, None is that nothing is chosen
 _MAPS = {"all": "live and after each job", "stages": "after each job", "none": "nothing"}
 
 
 def show(store: Store) -> None:
-    """The settings in an expander; a change is written at once."""
+    """The settings in an expander; a change is written at once, and it alone: another tab may have changed the rest."""
     problem = store.settings_problem()
     with st.expander("Settings", icon=":material/settings:", expanded=problem is not None):
         if problem:
             st.warning(problem, icon=":material/error:")
-        codes, now = [None, *energy.countries()], store.settings()
-        chosen = st.selectbox(
+        if refused := st.session_state.pop("setting-refused", None):
+            st.error(refused, icon=":material/error:")
+        for name, value in store.settings().model_dump().items():
+            st.session_state[name] = value or _WORLD if name == "country" else value
+        st.selectbox(
             "Whose electricity?",
-            codes,
-            index=codes.index(now.country),
-            format_func=lambda code: energy.country(code).text,
+            [_WORLD, *energy.countries()],
+            format_func=lambda code: energy.country(code or None).text,
             help="Grams of CO₂e are counted by it, for old runs too. The figures are codecarbon's.",
             key="country",
+            on_change=_change,
+            args=(store, "country"),
         )
-        room = st.number_input(
+        st.number_input(
             "Room for the weights of trained stages (GB)",
             0.0,
             float(MOST_GB),
-            now.stage_cache_gb,
             help="Above it the least used ones go. Those of runs that you keep are not counted.",
             key="stage_cache_gb",
+            on_change=_change,
+            args=(store, "stage_cache_gb"),
         )
-        maps = st.segmented_control(
+        st.segmented_control(
             "Look inside the network while it learns",
             DETAILS,
-            default=now.maps,
-            format_func=_MAPS.__getitem__,
             required=True,
+            format_func=_MAPS.__getitem__,
             help="What Inside shows of runs from now on. Live maps cost a run about a tenth of its time.",
             key="maps",
+            on_change=_change,
+            args=(store, "maps"),
         )
-        changes = {"country": chosen, "stage_cache_gb": room, "maps": maps}
-        if changes != now.model_dump():
-            try:
-                store.change_settings(**changes)
-            except (ConfigError, StoreError) as error:
-                st.error(str(error), icon=":material/error:")
-            else:
-                st.rerun()
+
+
+def _change(store: Store, name: str) -> None:
+    """Write one setting as its widget has it; what is wrong with it is told above the widgets."""
+    try:
+        store.change_settings(**{name: st.session_state[name] or None if name == "country" else st.session_state[name]})
+    except (ConfigError, StoreError) as error:
+        st.session_state["setting-refused"] = str(error)

@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import psutil
 import torch
@@ -15,13 +15,14 @@ from labcore.streams import stream
 
 _CLASSES = 10
 _SMALL, _LARGE, _LOOK = 8, 32, 100  # images in a batch
-_SECONDS = 0.6  # that each of the timings may take, once it was warm
+_SECONDS = 3.0  # for all timings together, once they are warm
 
 
 def measure(backbone: str, image_size: int, device: str, should_stop: Callable[[], bool]) -> Speed | None:
     """Time steps of training and of looking on random pictures and weights. None where it was told to stop.
 
-    Between two timings `should_stop` is asked, so that a run that was started waits for less than a second.
+    Before each, `should_stop` is asked, so that a run that was started waits for less than a second. They take turns,
+    and the median of each counts: what disturbs the machine for a moment disturbs all of them and falls out of all.
     """
     generator = stream(0, "speed")
     trunk = backbones.build(backbone, "kaiming", image_size, generator)
@@ -55,12 +56,11 @@ def measure(backbone: str, image_size: int, device: str, should_stop: Callable[[
         head_learns.step()
         float(loss.detach())
 
-    timings: dict[tuple[str, int], float] = {}
-    others = _Others()
-    for act, count in ((step, _SMALL), (step, _LARGE), (look, _LOOK), (look, 1), (head_step, _LARGE)):
-        if should_stop():
-            return None
-        timings[act.__name__, count] = _milliseconds(act, count, should_stop)
+    acts = ((step, _SMALL), (step, _LARGE), (look, _LOOK), (look, 1), (head_step, _LARGE))
+    others, found = _Others(), _take_turns(acts, should_stop)
+    if found is None:
+        return None
+    timings = {(act.__name__, count): milliseconds for (act, count), milliseconds in zip(acts, found, strict=True)}
     image_ms = max(0.0, (timings["step", _LARGE] - timings["step", _SMALL]) / (_LARGE - _SMALL))
     return Speed(
         device=device,
@@ -96,18 +96,23 @@ class _Others:
         return whole, whole - machine.idle - getattr(machine, "iowait", 0.0), process.user + process.system
 
 
-def _milliseconds(act: Callable[[int], None], count: int, should_stop: Callable[[], bool]) -> float:
-    """The median of several, after one to get warm: a run will be disturbed as often as this is."""
-    act(count)
-    found: list[float] = []
+def _take_turns(
+    acts: Sequence[tuple[Callable[[int], None], int]], should_stop: Callable[[], bool]
+) -> list[float] | None:
+    """The median milliseconds of each act with its count, after a round to get warm. None where it was told to stop."""
+    rounds: list[list[float]] = []
     begun = time.perf_counter()
-    while True:
-        since = time.perf_counter()
-        act(count)
-        now = time.perf_counter()
-        found.append(now - since)
-        if now - begun > _SECONDS or should_stop():
-            return 1000 * statistics.median(found)
+    while len(rounds) < 2 or time.perf_counter() - begun < _SECONDS:
+        rounds.append([])
+        for act, count in acts:
+            if should_stop():
+                return None
+            since = time.perf_counter()
+            act(count)
+            rounds[-1].append(1000 * (time.perf_counter() - since))
+        if len(rounds) == 1:
+            begun = time.perf_counter()
+    return [statistics.median(column) for column in zip(*rounds[1:], strict=True)]
 
 
 def _activation_bytes(trunk: backbones.Trunk, images: Tensor) -> int:

@@ -106,6 +106,19 @@ def test_what_other_programs_use_meanwhile_is_seen() -> None:
         busy.wait()
 
 
+def test_a_moment_of_disturbance_falls_out_of_what_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "_SECONDS", 0.1)
+    calls: list[int] = []
+
+    def act(count: int) -> None:
+        calls.append(count)
+        time.sleep(0.05 if len(calls) in (1, 2, 9, 10) else 0.001)  # while it gets warm, and once for a while
+
+    found = speed._take_turns(((act, 1), (act, 2)), lambda: False)
+    assert found is not None and max(found) < 20
+    assert calls[:4] == [1, 2, 1, 2], "they take turns"
+
+
 def test_measuring_gives_way_to_a_run() -> None:
     assert speed.measure("small_cnn", 16, "cpu", lambda: True) is None
 

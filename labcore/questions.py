@@ -115,7 +115,10 @@ def word_of(findings: Findings, label: str, rule: Rule) -> tuple[str | None, Mar
         return None, None
     if rule.against == "best":
         means = [findings.spread(arm.label, rule.measure).mean for arm in findings.experiment.arms]
-        value = max(other for other in means if other is not None) - mean
+        known = [other for other in means if other is not None]
+        if len(known) < 2:  # the best of one would be said of whichever comes first
+            return None, None
+        value = max(known) - mean
     elif rule.against == "fine_tuning":
         base = findings.spread(METHOD_TITLES["fine_tuning"], rule.measure).mean
         if not base:
@@ -153,8 +156,8 @@ def _tell_table(findings: Findings) -> list[str]:
         agree = sum(bool(cell.agrees) for cell in compared)
         said.append(f"Of {len(compared)} words of the article's table, {agree} agree with what was measured.")
     kept = [arm for arm in findings.experiment.arms if findings.spread(arm.label, "accuracy").n]
-    best = max(kept, key=lambda arm: findings.spread(arm.label, "accuracy").mean or 0, default=None)
-    if best is not None:
+    if len(kept) > 1:
+        best = max(kept, key=lambda arm: findings.spread(arm.label, "accuracy").mean or 0)
         said.append(
             f"The highest average accuracy is {best.label}'s: {percents(findings.spread(best.label, 'accuracy'))}."
         )

@@ -238,6 +238,15 @@ def test_the_words_of_the_table_come_from_the_figures(store: Store) -> None:
     assert [cell.agrees for cell in cells["lwf"]] == [None] * 6
 
 
+def test_one_measured_method_is_not_yet_the_best(store: Store) -> None:
+    stories.told(store, presets.preset("quick", "ewc"), [[0.9], [0.88, 0.7], [0.87, 0.68, 0.8]])
+    findings = Reader(store).look(questions.named("table", "quick", 1))
+    (arm,) = [arm for arm in findings.experiment.arms if arm.config.method.name == "ewc"]
+    new = questions.table_row(findings, arm)[0]
+    assert new.figure and (new.word, new.agrees) == (None, None)
+    assert "highest" not in " ".join(findings.told())
+
+
 def test_every_mark_of_the_literature_can_be_measured() -> None:
     for method, verdict in verdicts.VERDICTS.items():
         for rule, mark in zip(questions.RULES, verdict.marks, strict=True):

@@ -4,10 +4,11 @@ import html
 
 import streamlit as st
 
-from labcore import map_figures, map_files
+from labcore import map_figures, map_files, map_moments
 from labcore.charts import Chart
 from labcore.configs import PackNetConfig
-from labcore.map_figures import Book, Overview, View
+from labcore.map_figures import Overview
+from labcore.map_moments import Book, View
 from labcore.results import Fold
 from labcore.units import whole
 from pages.parts import inside_layer, lab, live_plot, runs
@@ -93,7 +94,7 @@ def book(name: str) -> Book:
 
 def moment_now(fold: Fold) -> int:
     """The moment of the address, else the latest; while playing, the next one each second."""
-    names = [map_figures.name_of(moment) for moment in fold.maps]
+    names = [map_moments.name_of(moment) for moment in fold.maps]
     asked = query.get("moment", "")
     at = 0 if asked == "first" else names.index(asked) if asked in names else len(names) - 1
     if st.session_state.get("inside-playing") and asked:
@@ -108,8 +109,8 @@ def moment_now(fold: Fold) -> int:
 
 def scrubber(fold: Fold, at: int) -> None:
     """All moments of the run; the last one follows what is new."""
-    names = [map_figures.name_of(moment) for moment in fold.maps]
-    words = {name: map_figures.words_of(fold, moment) for name, moment in zip(names, fold.maps, strict=True)}
+    names = [map_moments.name_of(moment) for moment in fold.maps]
+    words = {name: map_moments.words_of(fold, moment) for name, moment in zip(names, fold.maps, strict=True)}
 
     def take() -> None:
         chosen = st.session_state["inside-moment"]
@@ -153,7 +154,7 @@ def figures_now() -> None:
     seen = None
     if fold.maps:
         at = moment_now(fold)
-        seen = map_figures.view(shelf, fold, fold.maps[at])
+        seen = map_moments.view(shelf, fold, fold.maps[at])
     if seen is None:
         nothing_yet(fold, shelf, record.active)
     else:
@@ -202,7 +203,7 @@ def nothing_yet(fold: Fold, shelf: Book, active: bool) -> None:
 
 def whole_and_detail(fold: Fold, shelf: Book, seen: View, at: int) -> None:
     """The whole network, of one run or two on one scale; below it the chosen layer."""
-    kinds = map_figures.kinds_of(shelf, fold)
+    kinds = map_moments.kinds_of(shelf, fold)
     kind = query.get("map", "") if query.get("map", "") in kinds else "owners" if "owners" in kinds else kinds[0]
     st.session_state["inside-map"] = kind
     left, right = st.columns([1.35, 1], vertical_alignment="bottom")
@@ -215,8 +216,8 @@ def whole_and_detail(fold: Fold, shelf: Book, seen: View, at: int) -> None:
     views = [(run, runs.short(store, run), seen)]
     if beside:
         other, other_shelf = runs.follow(store, beside), book(beside)
-        moment = map_figures.tied(fold, other, seen.moment)
-        other_view = map_figures.view(other_shelf, other, moment) if moment else None
+        moment = map_moments.tied(fold, other, seen.moment)
+        other_view = map_moments.view(other_shelf, other, moment) if moment else None
         if other_view is not None:
             views.append((beside, runs.short(store, beside), other_view))
     names = [layer.name for layer in seen.layers]
@@ -227,12 +228,12 @@ def whole_and_detail(fold: Fold, shelf: Book, seen: View, at: int) -> None:
     state = f"{chip(run)} &nbsp;" if len(views) == 1 else ""
     # Two lines whatever they say: with the run's words in the first, a longer one would push the maps down.
     st.html(
-        f"<div>{state}<b>{words.question}</b> &nbsp;{html.escape(map_figures.words_of(fold, seen.moment))}</div>"
+        f"<div>{state}<b>{words.question}</b> &nbsp;{html.escape(map_moments.words_of(fold, seen.moment))}</div>"
         f"<div class='lab-term'>{html.escape(words.term)}</div>"
     )
     for number, ((name, title, each), info) in enumerate(zip(views, infos, strict=True), 1):
         if len(views) > 1:
-            when = map_figures.words_of(each.fold, each.moment)
+            when = map_moments.words_of(each.fold, each.moment)
             named = f"<b>{html.escape(title)}</b> · {html.escape(when)}"
             st.html(f"{chip(name)} <span class='lab-term'>{named}</span>")
         blocks = list(dict.fromkeys(layer.block for layer in each.layers))
@@ -264,7 +265,7 @@ def whole_and_detail(fold: Fold, shelf: Book, seen: View, at: int) -> None:
                 st.rerun(scope="fragment")
     if kind in ("drift", "broke"):
         for _, title, each in views:
-            if missing := map_figures.unkept(each):
+            if missing := map_moments.unkept(each):
                 whose = f"{title}: " if len(views) > 1 else ""
                 st.caption(
                     f"{whose}no map since {', '.join(missing)}. To measure moves, a run keeps earlier weights in "

@@ -27,6 +27,7 @@ def loaded(module: str) -> set[str]:
         "figures",
         "map_files",
         "map_figures",
+        "layer_figures",
         "tasks",
         "worker",
         "archive",

@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 
 import streamlit as st
 
-from labcore import map_figures
+from labcore import layer_figures, map_moments
 from labcore.charts import Chart
-from labcore.map_figures import Picture, View
+from labcore.layer_figures import Picture
+from labcore.map_moments import View
 from pages.parts import lab, live_plot
 from pages.parts.inside_words import KINDS, NOTES
 
@@ -74,13 +75,13 @@ def _picture(seen: View, place: int, kind: str, task: int, scale: tuple[float, f
     """The weight map of a kind, and why there is none."""
     layer = seen.layers[place]
     if kind == "owners":
-        return map_figures.owner_picture(seen, layer), "This layer is never pruned: it is fixed after the first job."
+        return layer_figures.owner_picture(seen, layer), "This layer is never pruned: it is fixed after the first job."
     if kind == "masks":
         return (
-            map_figures.mask_picture(seen, layer, task),
+            layer_figures.mask_picture(seen, layer, task),
             "No mask here: this layer is used as it is, or the network itself learnt this job.",
         )
-    return map_figures.importance_picture(seen, layer, scale, task), "No importance was measured here."
+    return layer_figures.importance_picture(seen, layer, scale, task), "No importance was measured here."
 
 
 def show(
@@ -94,7 +95,7 @@ def show(
     layer = views[0][2].layers[place]
     first = views[0][2]
     if kind == "importance":
-        scale = map_figures.layer_span([seen for _, _, seen in views], layer, task)
+        scale = layer_figures.layer_span([seen for _, _, seen in views], layer, task)
     left, middle, right = st.columns([1.25, 1.25, 0.8])
     version = (kind, place, task, scale, explain, *((run, seen.moment.path) for run, _, seen in views))
     with left:
@@ -104,7 +105,7 @@ def show(
             st.markdown(f"**Block {layer.block}, stage by stage**")
             block = list(dict.fromkeys(each.block for each in views[0][2].layers)).index(layer.block)
             _chart(
-                lambda: map_figures.similarity_over_stages(views[0][2], block),
+                lambda: layer_figures.similarity_over_stages(views[0][2], block),
                 f"cka-{views[0][0]}",
                 version,
                 note=notes.get("similarity"),
@@ -123,7 +124,7 @@ def show(
                 column.html(_cached((run, seen.moment.path, place, kind, task, scale, explain, len(views)), drawn))
     with middle:
         if kind in ("importance", "drift", "broke"):
-            since = map_figures.drift_task(first, task)
+            since = map_moments.drift_task(first, task)
             whose = "" if since is None else f" since {first.titles[since - 1]}"
             st.markdown(f"**Importance against the move{whose}**")
             later = "From the second job on: how far each filter moved, against how much it mattered."
@@ -131,7 +132,7 @@ def show(
         elif kind == "masks":
             st.markdown(f"**Scores against the threshold: {first.titles[task - 1]}**")
             _chart(
-                lambda: map_figures.histogram(first, place, task),
+                lambda: layer_figures.histogram(first, place, task),
                 "scores",
                 version,
                 "There are no scores in this stage.",
@@ -151,22 +152,22 @@ def show(
         whole, one = st.columns(2)
         with whole:
             st.markdown("**Shared by two jobs: whole network**")
-            _chart(lambda: map_figures.overlaps(first, None), "overlap", version, height=190, note=note)
+            _chart(lambda: layer_figures.overlaps(first, None), "overlap", version, height=190, note=note)
         with one:
             st.markdown(f"**Shared by two jobs: {layer.name}**")
-            _chart(lambda: map_figures.overlaps(first, place), "overlap-layer", version, height=190, note=note)
+            _chart(lambda: layer_figures.overlaps(first, place), "overlap-layer", version, height=190, note=note)
 
 
 def _moves(views: Sequence[tuple[str, str, View]], place: int, kind: str, version: object, note: str | None) -> None:
     """Filter by filter; of two runs, one below the other on one scale."""
     st.markdown("**Filter by filter**")
-    top = map_figures.strips_top(map_figures.strips_info(seen, seen.layers[place], kind) for _, _, seen in views)
+    top = layer_figures.strips_top(layer_figures.strips_info(seen, seen.layers[place], kind) for _, _, seen in views)
     for run, name, seen in views:
         if len(views) > 1:
             st.html(f"<div class='lab-term'>{html.escape(name)}</div>")
 
         def make(seen: View = seen) -> Chart | None:
-            return map_figures.strips(seen, seen.layers[place], kind, top)
+            return layer_figures.strips(seen, seen.layers[place], kind, top)
 
         height = HEIGHT if len(views) == 1 else HEIGHT // 2 + 20
         missing = "The first job has nothing to compare with yet."
@@ -178,11 +179,11 @@ def _spring(views: Sequence[tuple[str, str, View]], place: int, task: int) -> Ch
     """Of an earlier job: how much each filter mattered, and how far it moved since."""
     found = []
     for _, name, seen in views:
-        since = map_figures.drift_task(seen, task)
-        info = None if since is None else map_figures.filters_info(seen, seen.layers[place], since)
+        since = map_moments.drift_task(seen, task)
+        info = None if since is None else layer_figures.filters_info(seen, seen.layers[place], since)
         if info is not None:
             found.append((name, info[0], info[1]))
-    return map_figures.spring(found) if found else None
+    return layer_figures.spring(found) if found else None
 
 
 def _chart(

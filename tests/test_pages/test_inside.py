@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from labcore import archive, map_figures, map_files, maps
+from labcore import archive, layer_figures, map_figures, map_files, map_moments, maps
 from labcore.charts import Chart
 from labcore.events import MapSaved
-from labcore.map_figures import Book, View
+from labcore.map_moments import Book, View
 from labcore.results import fold
 from labcore.store import Store
 from pages.parts import inside_words, live_plot
@@ -53,7 +53,7 @@ def told(folder: Path) -> View:
     events = [*stories.FIRST[:6], saved[0], *stories.FIRST[6:-1], saved[1], stories.FIRST[-1]]
     events += [*stories.SECOND[:3], saved[2], stories.SECOND[3], saved[3]]
     told = fold(events)
-    found = map_figures.view(Book(folder), told, told.maps[-1])
+    found = map_moments.view(Book(folder), told, told.maps[-1])
     assert found is not None
     return found
 
@@ -72,7 +72,7 @@ def test_overview_is_what_the_files_hold(tmp_path: Path) -> None:
     assert np.isnan(owners.values[:, 1]).all()
     broke = map_figures.overview_info(seen, "broke")
     assert broke.values[0, 0] == pytest.approx(-2, abs=1e-6)
-    assert map_figures.kinds_of(seen.book, seen.fold) == ["importance", "drift", "broke", "owners"]
+    assert map_moments.kinds_of(seen.book, seen.fold) == ["importance", "drift", "broke", "owners"]
 
 
 def test_two_runs_have_one_scale(tmp_path: Path) -> None:
@@ -88,42 +88,42 @@ def test_two_runs_have_one_scale(tmp_path: Path) -> None:
 def test_filters_of_two_runs_have_one_scale(tmp_path: Path) -> None:
     seen = told(tmp_path)
     layer = seen.layers[0]
-    drift, broke = (map_figures.strips_info(seen, layer, kind) for kind in ("drift", "broke"))
+    drift, broke = (layer_figures.strips_info(seen, layer, kind) for kind in ("drift", "broke"))
     assert drift is not None and drift[1].tolist() == pytest.approx([10, 20, 30, 40])
     assert broke is not None and broke[1].tolist() == pytest.approx([0.01, 0, 0, 0])
-    top = map_figures.strips_top([drift, {1: np.array([80.0])}, None])
+    top = layer_figures.strips_top([drift, {1: np.array([80.0])}, None])
     assert top == 80
-    charts = [map_figures.strips(seen, layer, "drift", top), map_figures.strips(seen, layer, "broke", 0)]
+    charts = [layer_figures.strips(seen, layer, "drift", top), layer_figures.strips(seen, layer, "broke", 0)]
     assert [chart.layout["yaxis"]["range"] for chart in charts if chart] == [[0, 84], [0, 1]]
-    assert map_figures.strips_info(seen, seen.layers[1], "drift") is None
+    assert layer_figures.strips_info(seen, seen.layers[1], "drift") is None
 
 
 def test_moments_have_names_words_and_a_counterpart(tmp_path: Path) -> None:
     seen = told(tmp_path)
-    words = [map_figures.words_of(seen.fold, moment) for moment in seen.fold.maps]
+    words = [map_moments.words_of(seen.fold, moment) for moment in seen.fold.maps]
     assert words == [
         "learning Digits 0 to 3, 53 %",
         "after Digits 0 to 3",
         "learning Fashion 0 to 2, 0 %",
         "learning Fashion 0 to 2, 0 %",
     ]
-    assert [map_figures.name_of(moment) for moment in seen.fold.maps] == ["1.5", "1.10", "2.10", "2.15"]
-    assert map_figures.tied(seen.fold, seen.fold, seen.fold.maps[1]) == seen.fold.maps[1]
-    assert map_figures.tied(seen.fold, fold(stories.FIRST), seen.fold.maps[1]) is None
+    assert [map_moments.name_of(moment) for moment in seen.fold.maps] == ["1.5", "1.10", "2.10", "2.15"]
+    assert map_moments.tied(seen.fold, seen.fold, seen.fold.maps[1]) == seen.fold.maps[1]
+    assert map_moments.tied(seen.fold, fold(stories.FIRST), seen.fold.maps[1]) is None
 
 
 def test_pictures_say_what_a_pixel_is_and_look_back(tmp_path: Path) -> None:
     seen = told(tmp_path)
-    owner = map_figures.owner_picture(seen, seen.layers[0])
+    owner = layer_figures.owner_picture(seen, seen.layers[0])
     assert owner is not None
     assert [word for _, word in owner.legend] == ["free", "Digits 0 to 3", "Fashion 0 to 2"]
     assert owner.pixel.startswith("a pixel is the owner of most of up to")
     assert owner.png.startswith(b"\x89PNG")
-    assert map_figures.owner_picture(seen, seen.layers[1]) is None
-    importance = map_figures.importance_picture(seen, seen.layers[0], (-3, 0), 1)
+    assert layer_figures.owner_picture(seen, seen.layers[1]) is None
+    importance = layer_figures.importance_picture(seen, seen.layers[0], (-3, 0), 1)
     assert importance is not None
     assert (importance.rows, importance.columns, importance.pixel) == (4, 27, "a pixel is one weight")
-    filters = map_figures.filters_info(seen, seen.layers[0], 1)
+    filters = layer_figures.filters_info(seen, seen.layers[0], 1)
     assert filters is not None
     assert filters[0] == pytest.approx([0.02] * 4, rel=0.05)
     assert filters[1] == pytest.approx([10, 20, 30, 40])
@@ -131,10 +131,10 @@ def test_pictures_say_what_a_pixel_is_and_look_back(tmp_path: Path) -> None:
 
 def test_points_follow_the_job_where_its_drift_is_known(tmp_path: Path) -> None:
     seen = told(tmp_path)
-    assert map_figures.drift_task(seen, 1) == 1
-    assert map_figures.drift_task(seen, 2) == 1, "its own drift is not known before another job is learnt"
-    before = map_figures.View(seen.book, seen.fold, seen.until[:1], seen.layers)
-    assert map_figures.drift_task(before, 1) is None
+    assert map_moments.drift_task(seen, 1) == 1
+    assert map_moments.drift_task(seen, 2) == 1, "its own drift is not known before another job is learnt"
+    before = map_moments.View(seen.book, seen.fold, seen.until[:1], seen.layers)
+    assert map_moments.drift_task(before, 1) is None
 
 
 def test_the_gauge_counts_whole_weights(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_the_gauge_counts_whole_weights(tmp_path: Path) -> None:
     assert (info.weights, info.pruned) == (108, True)
     assert info.shares == pytest.approx([40 / 108, 68 / 108, 0])
     assert info.more == 6  # 40 → 20 → 10 → 5 → 2 → 1 → full
-    before = map_figures.View(seen.book, seen.fold, seen.until[:1], seen.layers)
+    before = map_moments.View(seen.book, seen.fold, seen.until[:1], seen.layers)
     assert map_figures.capacity_info(before, 0.5).more == 4  # type: ignore[union-attr]
     assert "63 %" in map_figures.gauge(info, seen.titles)
 
@@ -204,7 +204,7 @@ def test_inside_draws_every_map_from_the_first_moment_on(method: str, store: Sto
     run = trained(store, tiny(method))
     shown = kinds(app("inside", run=run))
     assert "Representation" in shown, "known at stage ends alone"
-    first = map_figures.name_of(store.fold(run).maps[0])
+    first = map_moments.name_of(store.fold(run).maps[0])
     for kind, words in inside_words.KINDS.items():
         if words.name in shown:
             test = app("inside", run=run, moment=first, map=kind)
@@ -227,14 +227,14 @@ def test_inside_of_a_running_run_follows_and_of_an_address_stays(store: Store, h
     assert "free" in text(test)
     slider = test.select_slider(key="inside-moment")
     assert len(slider.options) == 3
-    assert slider.value == map_figures.name_of(store.fold(run).maps[-1])
+    assert slider.value == map_moments.name_of(store.fold(run).maps[-1])
     while saved < 4:
         event = next(events)
         claim.append(event)
         saved += isinstance(event, MapSaved)
     test.run()
-    assert test.select_slider(key="inside-moment").value == map_figures.name_of(store.fold(run).maps[-1])
-    early = map_figures.name_of(store.fold(run).maps[1])
+    assert test.select_slider(key="inside-moment").value == map_moments.name_of(store.fold(run).maps[-1])
+    early = map_moments.name_of(store.fold(run).maps[1])
     test = app("inside", run=run, moment=early, layer="block3.conv", map="importance")
     assert test.select_slider(key="inside-moment").value == early
     assert test.selectbox(key="inside-layer").value == "block3.conv"

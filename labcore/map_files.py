@@ -26,6 +26,7 @@ What did not change since the moment before is left out (`owner/…`, `mask/…`
 """
 
 import io
+import math
 import re
 import zipfile
 import zlib
@@ -155,7 +156,7 @@ class Layer:
     @property
     def weights(self) -> int:
         """How many weights it has."""
-        return int(np.prod(self.shape))
+        return math.prod(self.shape)
 
     @property
     def depthwise(self) -> bool:

@@ -17,6 +17,7 @@ from pages.parts.inside_words import KINDS
 lab.through_the_shell()
 store = lab.store()
 TITLE = "Where does each job live?"
+LEFT = 560  # px of the choices of a map and of a layer: what stands beside them does not move when they change
 record = runs.from_url(store)
 if record is None:
     lab.nothing_yet(
@@ -136,9 +137,11 @@ def capacity(seen: View) -> None:
         return
     when = "" if info.pruned else "; this job holds all that was free until it is pruned"
     more = "no more job" if not info.more else "1 more job" if info.more == 1 else f"{info.more} more jobs"
+    # No width of its own: what the row has left.
     st.html(
-        f"{map_figures.gauge(info, seen.titles)}<div class='lab-term'>of {info.weights:,} weights · room for {more} at "
-        f"a prune ratio of {config.method.prune_ratio:g}, as the fullest layer has it{when}</div>"
+        f"<div style='width:0; min-width:100%'>{map_figures.gauge(info, seen.titles)}<div class='lab-term'>of "
+        f"{info.weights:,} weights · room for {more} at a prune ratio of {config.method.prune_ratio:g}, as the fullest "
+        f"layer has it{when}</div></div>"
     )
 
 
@@ -149,14 +152,13 @@ active = runs.active(store, [run, beside])
 @runs.while_there
 def figures_now() -> None:
     """All that moves; what has not changed is not made again."""
-    record = store.record(run)
     fold, shelf = runs.follow(store, run), book(run)
     seen = None
     if fold.maps:
         at = moment_now(fold)
         seen = map_moments.view(shelf, fold, fold.maps[at])
     if seen is None:
-        nothing_yet(fold, shelf, record.active)
+        nothing_yet(shelf)
     else:
         whole_and_detail(fold, shelf, seen, at)
     if active != runs.active(store, [run, beside]) or playing != st.session_state.get("inside-playing", False):
@@ -179,19 +181,20 @@ def job(kind: str, seen: View) -> int:
     return now
 
 
-def nothing_yet(fold: Fold, shelf: Book, active: bool) -> None:
+def nothing_yet(shelf: Book) -> None:
     """Why there is no map, and what to do."""
     st.html(chip(run))
+    learning = store.record(run).active
     if shelf.trouble:
         st.warning(shelf.trouble, icon=":material/broken_image:")
     elif (recorded := store.settings().maps) == "none":
         st.info("Runs that begin now record no maps: the lab is set so. Choose otherwise at the foot of "
                 "Runs, and run it again.", icon=":material/layers_clear:")  # fmt: skip
         st.page_link("pages/runs.py", label="To the settings", icon=":material/settings:")
-    elif active and recorded == "stages":
+    elif learning and recorded == "stages":
         st.info("Runs that begin now draw their first maps after the first job: the lab is set so.",
                 icon=":material/hourglass_empty:")  # fmt: skip
-    elif active:
+    elif learning:
         st.info("The first maps are drawn when the first job begins to be learnt: seconds from now.",
                 icon=":material/hourglass_empty:")  # fmt: skip
     else:
@@ -206,11 +209,10 @@ def whole_and_detail(fold: Fold, shelf: Book, seen: View, at: int) -> None:
     kinds = map_moments.kinds_of(shelf, fold)
     kind = query.get("map", "") if query.get("map", "") in kinds else "owners" if "owners" in kinds else kinds[0]
     st.session_state["inside-map"] = kind
-    left, right = st.columns([1.35, 1], vertical_alignment="bottom")
-    with left:
+    # In a row, not in columns, which Streamlit sends one by one in every tick.
+    with st.container(horizontal=True, vertical_alignment="bottom"):
         st.segmented_control("Map", kinds, format_func=lambda k: KINDS[k].name, key="inside-map", on_change=choose,
-                             args=("map",), label_visibility="collapsed", required=True)  # fmt: skip
-    with right:
+                             args=("map",), label_visibility="collapsed", required=True, width=LEFT)  # fmt: skip
         scrubber(fold, at)
     words = KINDS[kind]
     views = [(run, runs.short(store, run), seen)]
@@ -271,13 +273,11 @@ def whole_and_detail(fold: Fold, shelf: Book, seen: View, at: int) -> None:
                     f"{whose}no map since {', '.join(missing)}. To measure moves, a run keeps earlier weights in "
                     f"memory, up to {map_files.LARGEST_KEPT >> 30} GiB; those of this network would be more."
                 )
-    left, right = st.columns([1.35, 1], vertical_alignment="bottom")
-    with left:
+    with st.container(horizontal=True, vertical_alignment="bottom"):
         st.session_state["inside-layer"] = names[place]
         labels = {layer.name: layer.words for layer in seen.layers}
         st.selectbox("Layer: click one above, or choose", names, format_func=labels.__getitem__, key="inside-layer",
-                     on_change=choose, args=("layer",))  # fmt: skip
-    with right:
+                     on_change=choose, args=("layer",), width=LEFT)  # fmt: skip
         if kind == "owners":
             capacity(seen)
         task = job(kind, seen)

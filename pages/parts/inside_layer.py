@@ -19,10 +19,12 @@ def style() -> None:
     """The marks of this page."""
     st.html(
         f"""<style>
-        .lab-map {{ height: {HEIGHT}px; }}
-        .lab-map img {{ width: 100%; height: {HEIGHT - 66}px; border: 1px solid #8A8F9C55;
-                         border-radius: 3px; display: block; }}
-        .lab-map-axes {{ display: flex; justify-content: space-between; font-size: .8rem; opacity: .75; }}
+        .lab-maps {{ display: flex; gap: 1rem; }}
+        .lab-map {{ height: {HEIGHT - 20}px; flex: 1 1 0; min-width: 0; display: flex; flex-direction: column; }}
+        .lab-map img {{ width: 100%; flex: 1; min-height: 0; border: 1px solid #8A8F9C55; border-radius: 3px; }}
+        .lab-map-axes {{ display: flex; flex-wrap: wrap; justify-content: space-between; font-size: .8rem;
+                         opacity: .75; }}
+        .lab-map-axes b {{ flex: 1 0 100%; }}
         .lab-map-key {{ display: flex; gap: 1em; font-size: .875rem; flex-wrap: wrap; align-items: center; }}
         .lab-map-key i {{ display: inline-block; width: .85em; height: .85em; border-radius: 2px; margin-right: .35em;
                           vertical-align: -.08em; }}
@@ -38,7 +40,7 @@ def style() -> None:
     )
 
 
-def _drawn(picture: Picture | None, head: str, explain: bool, missing: str) -> str:
+def _drawn(picture: Picture | None, missing: str, head: str, explain: bool) -> str:
     """HTML of a weight map with its axes, scale and what a pixel stands for, at a fixed height."""
     if picture is None:
         return f"<div class='lab-map'><div class='lab-none'>{html.escape(missing)}</div></div>"
@@ -113,15 +115,15 @@ def show(
         else:
             whose = "" if kind == "owners" else f": {first.titles[task - 1]}"
             st.markdown(f"**{'Filter by input' if kind == 'importance' else 'Weight by weight'}{whose}**")
-            columns = st.columns(len(views))
-            for column, (run, name, seen) in zip(columns, views, strict=True):
 
-                def drawn(seen: View = seen, name: str = name) -> str:
-                    picture, missing = _picture(seen, place, kind, task, scale)
-                    head = html.escape(name) if len(views) > 1 else "↓ filters · → inputs"
-                    return _drawn(picture, head, explain, missing)
+            def drawn() -> str:
+                pictures = (_picture(seen, place, kind, task, scale) for _, _, seen in views)
+                heads = [f"<b>{html.escape(name)}</b>" for _, name, _ in views]
+                heads = heads if len(views) > 1 else ["↓ filters · → inputs"]
+                maps = (_drawn(*found, head, explain) for found, head in zip(pictures, heads, strict=True))
+                return f"<div class='lab-maps'>{''.join(maps)}</div>"
 
-                column.html(_cached((run, seen.moment.path, place, kind, task, scale, explain, len(views)), drawn))
+            st.html(_cached(version, drawn))
     with middle:
         if kind in ("importance", "drift", "broke"):
             since = map_moments.drift_task(first, task)
@@ -145,8 +147,7 @@ def show(
             st.markdown("**In numbers**")
             st.html(_similar(first, layer.block))
     with right:
-        st.markdown("**What to look for**")
-        st.markdown(words.look)
+        st.markdown(f"**What to look for**\n\n{words.look}")
     if kind == "masks":
         note = notes.get("overlap")
         whole, one = st.columns(2)

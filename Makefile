@@ -11,7 +11,7 @@ run:
 
 test:
 	@sh scripts/setup.sh test
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 
 check:
 	@sh scripts/setup.sh check

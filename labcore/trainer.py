@@ -25,7 +25,6 @@ from labcore.batches import (
     Pictures,
     Stopped,
     batch_slice,
-    chunks,
     epoch_order,
     load_task,
     run_first_blocks,
@@ -52,9 +51,11 @@ from labcore.events import (
 )
 from labcore.hardware import device_name, give_back_memory, pick_device, prepare
 from labcore.maps import MapMaker
+from labcore.measuring import Measurer, Probe
 from labcore.methods import METHODS
 from labcore.methods.base import Mask, Phase
-from labcore.network import Network, Overlay
+from labcore.network import Network
+from labcore.optimizers import new_optimizers, rate_at
 from labcore.results import difference
 from labcore.spending import Clock, EnergyMeasured
 from labcore.stages import Addition, StageCache, StageKey, StoredStage, stage_keys
@@ -178,6 +179,7 @@ class _Run:
         self.network = Network(config.backbone, config.seed, device, path)
         self.method = METHODS[config.method.name](self.network, config, self.tasks)
         self.method.should_stop = should_stop
+        self.measurer = Measurer(self.network, self.method, should_stop)
         self.clock = Clock()
         self.energy = EnergyMeasured(meter)
         self.step = self.images_seen = self.stage_step = self.stage_images = 0
@@ -245,7 +247,7 @@ class _Run:
         yield RunEnded(
             state="complete",
             step=self.step,
-            test_ms_per_image=self._test_ms_per_image(),
+            test_ms_per_image=self.measurer.ms_per_image(self.tasks[0], TIMED_IMAGES),
             peak_memory_bytes=self._peak_memory_bytes(),
             energy_wh=self.energy.read(),
         )
@@ -332,10 +334,10 @@ class _Run:
         images = sum(len(self.tasks[position - 1].train) for position in method.data(stage, phase))
         fixed = self._cached_blocks(masks, statistics, images)
         self.clock.trained()
-        live = self._live_inputs(stage, fixed)
+        probes = [self.measurer.probe(task, LIVE_IMAGES, fixed) for task in self.tasks]
         self.clock.evaluated()
-        self.optimizers, self.learning = self._new_optimizers(parameters), parameters
-        optimizers = self.optimizers
+        optimizers = new_optimizers(training, parameters, method.own_tensors(), method.learning_rate)
+        self.optimizers, self.learning = optimizers, parameters
         checkpoints.restore_optimizers(optimizers, parameters, tensors)
         groups = [group for optimizer in optimizers for group in optimizer.param_groups]
         rates = [group["lr"] for group in groups]
@@ -370,7 +372,7 @@ class _Run:
                 self._save_checkpoint(stage, number, step)
                 raise Stopped
             if step in measure_at:
-                yield self._live_accuracy(stage, live, fixed)
+                yield self._live_accuracy(stage, probes)
                 if self.maps and self.live_maps and step in map_at:
                     yield self._map_saved("live", stage, self.maps.live)
             self.clock.start()
@@ -522,24 +524,6 @@ class _Run:
         touched = {block for name in masks if (block := self.network.block_of(name)) is not None} | set(statistics)
         return min(touched, default=len(self.network.trunk.block_names))
 
-    def _new_optimizers(self, parameters: dict[str, Tensor]) -> list[torch.optim.Optimizer]:
-        """Fresh ones: the run's rule for weights, and Adam without decay for what only the method has (scores)."""
-        training, own = self.config.training, self.method.own_tensors()
-        rules = {name: "adam" if name in own else training.optimizer for name in parameters}
-        optimizers: list[torch.optim.Optimizer] = []
-        for rule in dict.fromkeys(rules.values()):
-            groups: dict[tuple[float, float], list[Tensor]] = {}
-            for name, parameter in parameters.items():
-                if rules[name] == rule:
-                    decay = 0.0 if name in own else training.weight_decay
-                    groups.setdefault((self.method.learning_rate(name), decay), []).append(parameter)
-            rows = [{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()]
-            if rule == "sgd":
-                optimizers.append(torch.optim.SGD(rows, momentum=training.momentum, fused=True))
-            else:
-                optimizers.append((torch.optim.AdamW if rule == "adamw" else torch.optim.Adam)(rows, fused=True))
-        return optimizers
-
     def _cached_blocks(self, masks: dict[str, Mask], statistics: Sequence[int], images: int) -> int:
         """How many first blocks are run once over so many images: those that stand still, if there is room for it."""
         fixed = self._fixed_blocks(masks, statistics)
@@ -555,11 +539,12 @@ class _Run:
         self.network.let_statistics_move([])
         features = None
         if fixed:
-            parts = [
-                run_first_blocks(self.network, self._overlay(task), task.train, fixed, self.should_stop)
-                for task in tasks
-            ]
-            features = torch.cat(parts)
+            overlays = [self.measurer.overlay(task.position) for task in tasks]
+            parts = (
+                run_first_blocks(self.network, overlay, task.train, fixed, self.should_stop)
+                for overlay, task in zip(overlays, tasks, strict=True)
+            )
+            features = torch.cat(list(parts))
         pictures = [task.train.images for task in tasks]
         return Lesson(stage, pictures, features, labels, whose, fixed, phase.head_only)
 
@@ -584,33 +569,12 @@ class _Run:
 
     # ---- measuring --------------------------------------------------------------------------------------------------
 
-    @torch.no_grad()
-    def _overlay(self, task: LoadedTask) -> Overlay:
-        return {name: value.detach() for name, value in self.method.overlay(task.position).items()}
-
-    def _live_inputs(self, stage: int, fixed: int) -> list[tuple[Tensor, Tensor]]:
-        """The first validation images of every task seen, as the fixed blocks see them, and their labels."""
-        self.network.let_statistics_move([])
-        live = []
-        for task in self.tasks[:stage]:
-            pictures = task.validation.first(LIVE_IMAGES)
-            inputs = run_first_blocks(self.network, self._overlay(task), pictures, fixed, self.should_stop)
-            live.append((inputs, pictures.labels))
-        return live
-
-    @torch.no_grad()
-    def _live_accuracy(self, stage: int, live: list[tuple[Tensor, Tensor]], fixed: int) -> Evaluated:
-        """Accuracy now, on the live images."""
+    def _live_accuracy(self, stage: int, probes: Sequence[Probe]) -> Evaluated:
+        """Accuracy now, on each task's probe."""
         self.clock.start()
-        self.network.let_statistics_move([])
-        accuracy = []
-        for task, (inputs, labels) in zip(self.tasks, live, strict=True):
-            if self.should_stop():
-                raise Stopped
-            logits = self.network.logits(inputs, task.position, self._overlay(task), fixed)
-            accuracy.append(float((logits.argmax(1) == labels).double().mean()))
+        evaluated = self._evaluated("live", stage, [self.measurer.right_now(probe) for probe in probes])
         self.clock.evaluated()
-        return self._evaluated("live", stage, accuracy, [len(labels) for _, labels in live])
+        return evaluated
 
     def _map_saved(self, kind: Literal["live", "stage"], stage: int, make: Callable[[int, int], str]) -> MapSaved:
         """Make and save maps; training finds everything as it was."""
@@ -623,45 +587,20 @@ class _Run:
         """All tasks seen, on all their validation and test images; the live curve ends with the former's first."""
         self.clock.start()
         right = [self._right(task, task.validation) for task in self.tasks]
-        first = [answers[:LIVE_IMAGES] for answers in right]
+        live = self._evaluated("live", stage, [answers[:LIVE_IMAGES] for answers in right])
+        validation = self._evaluated("validation", stage, right)
         self.clock.evaluated()
-        yield self._evaluated("live", stage, [_mean(answers) for answers in first], [len(answers) for answers in first])
-        yield self._evaluated("validation", stage, [_mean(answers) for answers in right], [len(a) for a in right])
+        yield live
+        yield validation
         self.clock.start()
-        right = [self._right(task, task.test) for task in self.tasks]
+        test = self._evaluated("test", stage, [self._right(task, task.test) for task in self.tasks])
         self.clock.evaluated()
-        yield self._evaluated("test", stage, [_mean(answers) for answers in right], [len(a) for a in right])
+        yield test
 
-    @torch.no_grad()
     def _right(self, task: LoadedTask, pictures: Pictures) -> Tensor:
-        """Which pictures the network gets right, bool [N]: no autocast, CHUNK at a time, the overlay made once."""
-        self.network.let_statistics_move([])
-        overlay = self._overlay(task)
-        answers = []
-        for images, labels in chunks(pictures, self.should_stop):
-            logits = self.network.logits(self.network.trunk.normalise(images), task.position, overlay)
-            answers.append(logits.argmax(1) == labels)
+        right = self.measurer.right(task, pictures)
         self._sample_memory()
-        return torch.cat(answers)
-
-    @torch.no_grad()
-    def _test_ms_per_image(self) -> float:
-        """Median of five warm passes over up to 100 test images of task 1, one at a time."""
-        task = self.tasks[0]
-        overlay, images = self._overlay(task), task.test.images[:TIMED_IMAGES]
-        self.network.let_statistics_move([])
-
-        def one_pass(count: int) -> float:
-            begun = time.perf_counter()
-            for number in range(count):
-                if self.should_stop():
-                    raise Stopped
-                image = self.network.trunk.normalise(images[number : number + 1])
-                self.network.logits(image, task.position, overlay).argmax(1).cpu()
-            return (time.perf_counter() - begun) / count * 1000
-
-        one_pass(min(10, len(images)))
-        return statistics.median(one_pass(len(images)) for _ in range(5))
+        return right
 
     def _sample_memory(self) -> None:
         self.peak_memory = max(self.peak_memory, self.process.memory_info().rss - self.memory_at_start)
@@ -678,15 +617,14 @@ class _Run:
         while self.method.warnings:
             yield Warned(stage=stage, text=self.method.warnings.pop(0), step=self.step)
 
-    def _evaluated(
-        self, kind: Literal["live", "validation", "test"], stage: int, accuracy: list[float], images: list[int]
-    ) -> Evaluated:
+    def _evaluated(self, kind: Literal["live", "validation", "test"], stage: int, right: Sequence[Tensor]) -> Evaluated:
+        """`right` tells of each task seen which pictures were answered rightly."""
         return Evaluated(
             stage=stage,
             kind=kind,
             images_seen=self.images_seen,
-            accuracy=tuple(accuracy),
-            images=tuple(images),
+            accuracy=tuple(float(answers.double().mean()) for answers in right),
+            images=tuple(len(answers) for answers in right),
             step=self.step,
         )
 
@@ -789,19 +727,6 @@ class _Run:
             self.energy.run = position.energy_wh
 
 
-def rate_at(step: int, steps: int, warmup_fraction: float, schedule: str) -> float:
-    """The step size at `step` (from 0) of a phase, as a share of its full value: a linear rise, then level or a cosine.
-
-    Cosine: Loshchilov & Hutter 2017, arXiv 1608.03983, eq. 5, one period without restarts.
-    """
-    warmup = round(steps * warmup_fraction)
-    if step < warmup:
-        return (step + 1) / warmup
-    if schedule == "constant":
-        return 1.0
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
-
-
 def _moved(event: Event, train: float, evaluation: float) -> Event:
     """The event with what the run has spent counted from elsewhere."""
     if not isinstance(event, StepLogged):
@@ -812,10 +737,6 @@ def _moved(event: Event, train: float, evaluation: float) -> Event:
 
 def _same_phase(event: PhaseStarted, other: Event) -> bool:
     return isinstance(other, PhaseStarted) and other.phase == event.phase
-
-
-def _mean(answers: Tensor) -> float:
-    return float(answers.double().mean())
 
 
 def _facts(task: LoadedTask) -> TaskFacts:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from labcore import batches, checkpoints, hardware, presets, trainer
+from labcore import batches, checkpoints, hardware, optimizers, presets, trainer
 from labcore.configs import ConfigError, parse
 from labcore.events import Evaluated, Event, PhaseStarted, RunEnded, RunStarted, Warned
 from labcore.network import Network
@@ -33,12 +33,12 @@ def test_a_loss_that_is_no_number_ends_the_run_with_step_term_and_advice() -> No
 
 
 def test_rate_rises_then_follows_the_cosine() -> None:
-    rates = [trainer.rate_at(step, 100, 0.1, "cosine") for step in range(100)]
+    rates = [optimizers.rate_at(step, 100, 0.1, "cosine") for step in range(100)]
     assert rates[:10] == pytest.approx([0.1 * (i + 1) for i in range(10)])
     assert rates[10] == 1
     assert rates[55] == pytest.approx(0.5)
     assert rates[99] == pytest.approx(0.5 * (1 + math.cos(math.pi * 89 / 90)))
-    assert [trainer.rate_at(step, 10, 0, "constant") for step in (0, 9)] == [1, 1]
+    assert [optimizers.rate_at(step, 10, 0, "constant") for step in (0, 9)] == [1, 1]
 
 
 def test_frozen_blocks_are_run_once_and_stay_bit_for_bit() -> None:

@@ -184,12 +184,14 @@ class StageEnded(EventBase):
 class RunEnded(EventBase):
     """Closes an attempt. `error` says why it failed and what to try; the measures are of a complete run.
 
-    `energy_wh` is the run's at this point, of an attempt that ended in any way that it could tell.
+    `diverged`: the loss was no longer a number, and with the same settings will not be again. `energy_wh` is the run's
+    at this point, of an attempt that ended in any way that it could tell.
     """
 
     event: Literal["run_ended"] = "run_ended"
     state: Literal["complete", "stopped", "failed"]
     error: str | None = None
+    diverged: bool = False
     test_ms_per_image: float | None = None
     peak_memory_bytes: int | None = None
     energy_wh: float | None = None

@@ -132,7 +132,8 @@ def train(
     except Stopped:
         yield RunEnded(state="stopped", step=run.step, energy_wh=run.energy.read())
     except NotFinite as error:
-        yield RunEnded(state="failed", step=run.step, error=str(error), energy_wh=run.energy.read())
+        energy = run.energy.read()
+        yield RunEnded(state="failed", step=run.step, error=str(error), diverged=True, energy_wh=energy)
 
 
 def _fetch_files(config: RunConfig, root: Path, step: int, should_stop: Callable[[], bool]) -> Iterator[Event]:

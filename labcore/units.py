@@ -25,6 +25,11 @@ def seconds_between(low: float, high: float) -> str:
     return f"{least.removesuffix(unit)} to {most}"
 
 
+def left(value: float) -> str:
+    """`≈ 42 s left, estimated`; of less than a second, as when all is learnt and the rest measured, `almost done`."""
+    return f"≈ {seconds(value)} left, estimated" if value >= 1 else "almost done"
+
+
 def whole(text: str | None, low: int, high: int) -> int | None:
     """The number that a text is, from `low` to `high`, written as the lab writes it; None for anything else."""
     return {str(number): number for number in range(low, high + 1)}.get(text or "")

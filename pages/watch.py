@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from labcore import energy, figures, tasks, worker
+from labcore import energy, figures, tasks, units, worker
 from labcore.charts import Chart
 from labcore.results import Fold
 from labcore.store import RunRecord, UnknownRun
@@ -37,7 +37,7 @@ def explain(record: RunRecord, state: str, fold: Fold) -> None:
             case "running" | "stopping":
                 stage = f"stage {len(fold.stages)} of {len(config.tasks)}" if fold.stages else "loading pictures"
                 stage = html.escape(fold.downloading.text) if fold.downloading else stage
-                left = f" · ≈ {lab.seconds(fold.seconds_left)} left, estimated" if fold.seconds_left is not None else ""
+                left = f" · {units.left(fold.seconds_left)}" if fold.seconds_left is not None else ""
                 shown = (
                     f"{100 * fold.progress:.0f} %{left}"
                     if state == "running"
@@ -131,6 +131,9 @@ def figures_now() -> None:
         if state in ("queued", "running", "stopping"):
             icon, off = ":material/stop:", state == "stopping"
             st.button("Stop", icon=icon, width="stretch", key="stop", on_click=stop, disabled=off)
+        elif state == "failed" and fold.ended and fold.ended.diverged:
+            if st.button("Change it", type="primary", icon=":material/edit:", width="stretch", key="change"):
+                st.switch_page("pages/launch.py", query_params={"run": run})
         elif state != "complete":
             icon = ":material/play_arrow:"
             st.button("Resume", type="primary", icon=icon, width="stretch", key="resume", on_click=resume)

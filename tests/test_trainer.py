@@ -28,6 +28,7 @@ def test_a_loss_that_is_no_number_ends_the_run_with_step_term_and_advice() -> No
         )
     )
     assert last.state == "failed"
+    assert last.diverged
     assert last.error is not None
     assert all(part in last.error for part in ("step", "new task", "training.learning_rate", "10"))
 

@@ -14,3 +14,11 @@ from labcore import units
 )
 def test_a_time_from_to_names_a_unit_once(low: float, high: float, shown: str) -> None:
     assert units.seconds_between(low, high) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(41.2, "≈ 41 s left, estimated"), (1, "≈ 1.0 s left, estimated"), (0.4, "almost done"), (-3, "almost done")],
+)
+def test_no_time_is_left_of_less_than_a_second(value: float, shown: str) -> None:
+    assert units.left(value) == shown

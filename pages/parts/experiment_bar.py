@@ -4,7 +4,7 @@ import contextlib
 
 import streamlit as st
 
-from labcore import estimates, experiments, worker
+from labcore import estimates, experiments, units, worker
 from labcore.experiments import Experiment, Findings
 from labcore.store import StoreError, UnknownRun
 from labcore.units import count_of, seconds_between
@@ -82,7 +82,7 @@ def line(findings: Findings) -> None:
             lab.have_measured(lab.chosen_device())
             time = "how long it takes is being measured"
         elif findings.live:
-            time = f"≈ {lab.seconds(left)} left, estimated"
+            time = units.left(left)
         else:
             estimated = lab.estimated(lab.reader().speeds(findings.unfinished, lab.chosen_device()))
             promised = seconds_between(left, estimates.PROMISED * left)

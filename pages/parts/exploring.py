@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 import streamlit as st
 
-from labcore import experiments, exploration_figures, explorations, worker
+from labcore import experiments, exploration_figures, explorations, units, worker
 from labcore.charts import Chart
 from labcore.configs import METHOD_TITLES, ConfigError
 from labcore.experiments import Experiment, Findings, Work
@@ -293,7 +293,7 @@ def time_left(seen: Seen, progress: dict[str, float]) -> str:
     if not ends:
         return "how long it takes is being measured"
     left = max(min(ends), (each or 0.0) * (len(progress) - training))
-    return f"at most {lab.seconds(left)} left" if each is None else f"≈ {lab.seconds(left)} left, estimated"
+    return f"at most {lab.seconds(left)} left" if each is None else units.left(left)
 
 
 def found(seen: Seen) -> None:

@@ -108,6 +108,15 @@ def test_what_is_trained_again_is_so_on_its_device(store: Store, monkeypatch: py
     assert devices and set(devices) == {"cpu"}
 
 
+def test_a_run_that_would_fail_again_is_changed_another_resumed(store: Store) -> None:
+    for seed, diverged, offered in ((0, True, "Change it"), (1, False, "Resume")):
+        failed = stories.written(store, stories.FIRST, tiny(seed=seed))
+        failed.append(RunEnded(state="failed", error="No more numbers.", diverged=diverged))
+        failed.finish("failed", "No more numbers.")
+        there = [item.label for item in app("watch", run=failed.run).button]
+        assert [label for label in ("Change it", "Resume") if label in there] == [offered]
+
+
 def test_watch_stopped_failed_and_complete(store: Store) -> None:
     stopped = stories.written(store, stories.FIRST)
     stopped.finish("stopped")

@@ -79,17 +79,15 @@ def save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 class MapFile:
-    """One file, opened: its directory is read and checked, arrays as they are asked for. Raises MapError."""
+    """One file, opened: its directory is read and checked, arrays as they are asked for. Raises MapError.
+
+    It stays open, as finding an array's place takes longer than reading it, until it is closed or forgotten.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            with zipfile.ZipFile(path) as file:
-                members = file.infolist()
-        except FileNotFoundError:
-            raise MapError(f"The map {path.name} is not there any more.") from None
-        except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-            raise MapError(f"The map {path.name} cannot be read, or is cut short ({error}).") from None
+        self._archive: zipfile.ZipFile | None = None
+        members = self._opened().infolist()
         if len(members) > MOST_MEMBERS or sum(member.file_size for member in members) > LARGEST_FILE:
             raise MapError(f"The map {path.name} is larger than any map of this lab.")
         for member in members:
@@ -107,10 +105,24 @@ class MapFile:
         if name not in self.names:
             raise KeyError(name)
         try:
-            with zipfile.ZipFile(self.path) as file:
-                return _plain(file, name, self.path.name)
+            return _plain(self._opened(), name, self.path.name)
         except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
             raise MapError(f"The map {self.path.name} cannot be read, or is cut short ({error}).") from None
+
+    def close(self) -> None:
+        """Let go of the file; reading opens it again."""
+        if self._archive is not None:
+            self._archive.close()
+            self._archive = None
+
+    def _opened(self) -> zipfile.ZipFile:
+        try:
+            self._archive = self._archive or zipfile.ZipFile(self.path)
+        except FileNotFoundError:
+            raise MapError(f"The map {self.path.name} is not there any more.") from None
+        except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+            raise MapError(f"The map {self.path.name} cannot be read, or is cut short ({error}).") from None
+        return self._archive
 
 
 def _plain(file: zipfile.ZipFile, name: str, where: str) -> np.ndarray:

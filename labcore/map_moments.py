@@ -18,7 +18,7 @@ KINDS = ("importance", "drift", "broke", "owners", "masks", "representation")
 # What a kind is read from; a run has the kind where some moment holds one of these.
 _NEEDS = {"importance": ["importance"], "drift": ["drift", "drift_unkept"], "broke": ["broke", "drift_unkept"],
           "owners": ["owners"], "masks": ["density"], "representation": ["cka"]}  # fmt: skip
-MOST_OPEN = 64
+MOST_FILES = 64  # whose directories a book knows
 
 
 def name_of(moment: MapSaved) -> str:
@@ -52,27 +52,35 @@ def tied(fold: Fold, other: Fold, moment: MapSaved) -> MapSaved | None:
 
 
 class Book:
-    """A run's maps, opened as they are asked for, the longest unused closed again. Missing files hold nothing."""
+    """A run's maps, read as they are asked for; one file at a time stays open. Missing files hold nothing."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._open: dict[str, MapFile | None] = {}
+        self._files: dict[str, MapFile | None] = {}
+        self._open: MapFile | None = None
         self._read: dict[tuple[str, str], np.ndarray] = {}
         self._layers: list[Layer] = []  # they are the same in all of a run's maps
         self.trouble = ""
 
     def _file(self, moment: MapSaved) -> MapFile | None:
         path = moment.path
-        if path not in self._open:
+        if path not in self._files:
             try:
                 if not map_files.PATH.fullmatch(path):
                     raise MapError("An event of this run names a map that is none of its own.")
-                self._open[path] = MapFile(self.folder / path)
+                self._files[path] = MapFile(self.folder / path)
             except MapError as error:
-                self._open[path], self.trouble = None, str(error)
-        while len(self._open) > MOST_OPEN:
-            self._open.pop(next(iter(self._open)))
-        return self._open.get(path)
+                self._files[path], self.trouble = None, str(error)
+            self._leave_open(self._files[path])
+        while len(self._files) > MOST_FILES:
+            self._files.pop(next(iter(self._files)))
+        return self._files.get(path)
+
+    def _leave_open(self, opened: MapFile | None) -> None:
+        """This one alone: what is read next most likely is of the same moment."""
+        if self._open is not None and self._open is not opened:
+            self._open.close()
+        self._open = opened
 
     def read(self, moment: MapSaved, name: str) -> np.ndarray | None:
         """An array of this moment; None where it has none of the name, or cannot be read."""
@@ -82,12 +90,13 @@ class Book:
         opened = self._file(moment)
         if opened is None or name not in opened:
             return None
+        self._leave_open(opened)
         try:
             self._read[key] = opened.read(name)
         except MapError as error:
             self.trouble = str(error)
             return None
-        while len(self._read) > 8 * MOST_OPEN:
+        while len(self._read) > 8 * MOST_FILES:
             self._read.pop(next(iter(self._read)))
         return self._read[key]
 
@@ -96,6 +105,7 @@ class Book:
         opened = self._file(moment)
         if opened is None:
             return []
+        self._leave_open(opened)
         try:
             self._layers = self._layers or map_files.layers(opened)
         except MapError as error:

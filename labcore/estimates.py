@@ -19,8 +19,10 @@ from labcore.store import Store, write_atomically
 # As in the trainer, which this module must not import: live images of a task, live points of a phase, images at once.
 _LIVE_IMAGES, _LIVE_POINTS, _CHUNK, _TIMED = 50, 8, 50, 100
 # As in the maps: images for importance at a live point and at a stage's end, and how often it is drawn where the trunk
-# stands still. An image of it takes about a quarter more than one of training.
+# stands still. An image of it takes about a quarter more than one of training, in time and in memory.
 _MAP_LIVE_IMAGES, _MAP_END_IMAGES, _MAP_STILL_POINTS, _MAP_IMAGE = 32, 100, 2, 1.25
+# As in the Fisher diagonal: images at once, and numbers in them.
+_FISHER_CHUNK, _FISHER_NUMBERS = 64, 64 * 3 * 64 * 64
 # A promise reaches from an estimate to so many times it: within this factor it is held to on every preset and method
 # (docs/performance.md), and other programs make a machine slower, never quicker.
 PROMISED = 1.5
@@ -138,7 +140,7 @@ def estimate(config: RunConfig, speed: Speed, maps: Detail = "all") -> Estimate:
     counts = [tasks.counts(task.name, task.images_per_class) for task in config.tasks]
     milliseconds = sum(_stage_ms(config, speed, counts, stage, maps) for stage in range(1, len(counts) + 1))
     milliseconds += 5 * min(_TIMED, counts[0][2]) * speed.single_ms
-    return Estimate(milliseconds / 1000, _memory(config, speed, counts))
+    return Estimate(milliseconds / 1000, _memory(config, speed, counts, maps))
 
 
 def _stage_ms(config: RunConfig, speed: Speed, counts: list[tuple[int, int, int]], stage: int, maps: Detail) -> float:
@@ -177,8 +179,11 @@ def _maps_ms(config: RunConfig, speed: Speed, stage: int, maps: Detail) -> float
     return (points * _MAP_LIVE_IMAGES + ends) * _MAP_IMAGE * speed.image_ms
 
 
-def _memory(config: RunConfig, speed: Speed, counts: list[tuple[int, int, int]]) -> float:
-    """Bytes at the peak: weights, gradients, optimizer, pictures, kept features, activations, what the method keeps."""
+def _memory(config: RunConfig, speed: Speed, counts: list[tuple[int, int, int]], maps: Detail) -> float:
+    """Bytes at the peak: weights, gradients, optimizer, pictures, kept features, activations, what the method keeps.
+
+    Maps keep each task's weights and what mattered to it, where they move.
+    """
     training, info, stages = config.training, BACKBONES[config.backbone.name], range(1, len(counts) + 1)
     pictures = sum(map(sum, counts)) * config.backbone.image_size**2 * 3
     held = [_still_share(config, stage) for stage in stages]
@@ -188,6 +193,10 @@ def _memory(config: RunConfig, speed: Speed, counts: list[tuple[int, int, int]])
     features = max(count if share or warms else 0 for count, share in zip(read, held, strict=True))
     learning = training.batch_size * speed.activation_bytes if trained else 0
     looking = 2 * _CHUNK * speed.activation_bytes / len(info.blocks)  # forward only: a block's input and output
+    measuring = 0.0
+    if maps != "none" or config.method.name == "ewc":
+        at_once = min(_FISHER_CHUNK, max(1, _FISHER_NUMBERS // (3 * config.backbone.image_size**2)))
+        measuring = _MAP_IMAGE * at_once * speed.activation_bytes
     own = {
         "ewc": 8 * (len(counts) + 1) + 16,  # each task's importance and anchor, their sum, float64 while it is made
         "packnet": 10,  # owners, what is seen, the masked weights
@@ -200,7 +209,8 @@ def _memory(config: RunConfig, speed: Speed, counts: list[tuple[int, int, int]])
         + (_BYTES_A_TRAINED_WEIGHT - 4) * trained
         + pictures
         + 4 * speed.features * features
-        + max(learning, looking)
+        + (8 * len(counts) * trained if maps != "none" else 0)
+        + max(learning, looking, measuring)
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from labcore import estimates, presets, speed, tasks, verdicts
+from labcore import estimates, fisher, presets, speed, tasks, verdicts
 from labcore.configs import METHODS
 from labcore.estimates import Speed, estimate
 from labcore.settings import DETAILS
@@ -55,6 +55,15 @@ def test_maps_that_are_not_recorded_are_not_counted() -> None:
     whole, ends, none = (estimate(tiny(), ROUND, detail).seconds for detail in DETAILS)
     assert whole - ends == pytest.approx(2 * 8 * 32 * 1.25 * 1.0 / 1000)
     assert ends - none == pytest.approx(2 * 100 * 1.25 * 1.0 / 1000)
+
+
+def test_importance_needs_memory_whoever_asks_for_it() -> None:
+    assert (estimates._FISHER_CHUNK, estimates._FISHER_NUMBERS) == (fisher.MOST_IMAGES, fisher.CHUNK_NUMBERS)
+    whole, ends, none = (estimate(tiny(), ROUND, detail).memory for detail in DETAILS)
+    kept, more = 2 * 2 * 4 * ROUND.weights, (1.25 * 64 - 2 * 50 / 3) * ROUND.activation_bytes
+    assert whole == ends == pytest.approx(none + kept + more)
+    whole, _, none = (estimate(tiny("ewc"), ROUND, detail).memory for detail in DETAILS)
+    assert whole == pytest.approx(none + kept)  # it measures importance itself
 
 
 def test_a_trunk_that_stands_still_is_run_once_and_joint_training_reads_everything() -> None:

@@ -19,6 +19,7 @@ def style() -> None:
     """The marks of this page."""
     st.html(
         f"""<style>
+        .st-key-inside-map button {{ flex: none !important; width: auto !important; }}
         .lab-maps {{ display: flex; gap: 1rem; }}
         .lab-map {{ height: {HEIGHT - 20}px; flex: 1 1 0; min-width: 0; display: flex; flex-direction: column; }}
         .lab-map img {{ width: 100%; flex: 1; min-height: 0; border: 1px solid #8A8F9C55; border-radius: 3px; }}

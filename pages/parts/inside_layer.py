@@ -26,7 +26,7 @@ def style() -> None:
         .lab-map-axes {{ display: flex; flex-wrap: wrap; justify-content: space-between; font-size: .8rem;
                          opacity: .75; }}
         .lab-map-axes b {{ flex: 1 0 100%; }}
-        .lab-map-key {{ display: flex; gap: 1em; font-size: .875rem; flex-wrap: wrap; align-items: center; }}
+        .lab-map-key {{ display: flex; gap: 0 1em; font-size: .875rem; flex-wrap: wrap; align-items: center; }}
         .lab-map-key i {{ display: inline-block; width: .85em; height: .85em; border-radius: 2px; margin-right: .35em;
                           vertical-align: -.08em; }}
         .lab-ramp {{ display: inline-block; width: 130px; height: .8em; border-radius: 2px; margin: 0 .4em;
@@ -41,20 +41,25 @@ def style() -> None:
     )
 
 
-def _drawn(picture: Picture | None, missing: str, head: str, explain: bool) -> str:
-    """HTML of a weight map with its axes, scale and what a pixel stands for, at a fixed height."""
+def _drawn(picture: Picture | None, missing: str, name: str, explain: bool) -> str:
+    """HTML of a weight map with its axes, scale and what a pixel stands for, at a fixed height.
+
+    `name` is the run's, where another one's stands beside it.
+    """
+    whose = f"<b>{html.escape(name)}</b>" if name else ""
     if picture is None:
-        return f"<div class='lab-map'><div class='lab-none'>{html.escape(missing)}</div></div>"
+        none = f"<div class='lab-none'>{html.escape(missing)}</div>"
+        return f"<div class='lab-map'><div class='lab-map-axes'>{whose}</div>{none}</div>"
     pixels = "pixelated" if picture.rows * picture.columns < 100_000 else "auto"
     if picture.legend[0][0] == "0":
         low, high = (word for _, word in picture.legend)
         key = f"<span>{low}<span class='lab-ramp'></span>{high}</span>"
     else:
         key = "".join(f"<span><i style='background:{c}'></i>{html.escape(word)}</span>" for c, word in picture.legend)
-    axes = f"<span>{head}</span><span>{picture.pixel}</span>"
+    axes = f"{whose or '<span>↓ filters · → inputs</span>'}<span>{picture.pixel}</span>"
     if explain:
         axes = (
-            f"<span>↓ row: a filter ({picture.rows:,}) · → column: what it looks at ({picture.columns:,})</span>"
+            f"{whose}<span>↓ row: a filter ({picture.rows:,}) · → column: what it looks at ({picture.columns:,})</span>"
             f"<span>{picture.pixel}</span>"
         )
     return (
@@ -78,6 +83,8 @@ def _picture(seen: View, place: int, kind: str, task: int, scale: tuple[float, f
     """The weight map of a kind, and why there is none."""
     layer = seen.layers[place]
     if kind == "owners":
+        if seen.recent("owners") is None:
+            return None, "No job owns weights here: this run is not PackNet's."
         return layer_figures.owner_picture(seen, layer), "This layer is never pruned: it is fixed after the first job."
     if kind == "masks":
         return (
@@ -118,10 +125,10 @@ def show(
             st.markdown(f"**{'Filter by input' if kind == 'importance' else 'Weight by weight'}{whose}**")
 
             def drawn() -> str:
-                pictures = (_picture(seen, place, kind, task, scale) for _, _, seen in views)
-                heads = [f"<b>{html.escape(name)}</b>" for _, name, _ in views]
-                heads = heads if len(views) > 1 else ["↓ filters · → inputs"]
-                maps = (_drawn(*found, head, explain) for found, head in zip(pictures, heads, strict=True))
+                maps = (
+                    _drawn(*_picture(seen, place, kind, task, scale), name if len(views) > 1 else "", explain)
+                    for _, name, seen in views
+                )
                 return f"<div class='lab-maps'>{''.join(maps)}</div>"
 
             st.html(_cached(version, drawn))

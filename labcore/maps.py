@@ -252,7 +252,7 @@ class MapMaker:
         """The Fisher diagonal of a task's weights as it sees them, by layer, on some of its training images."""
         with torch.no_grad():
             state = dict(self.network.trunk.state_dict())
-            state |= {name: value.detach() for name, value in self.method.overlay(stage).items()}
+            state |= self.method.fixed_overlay(stage)
         found = self._fisher_of(stage, images, state, self.network.heads[str(stage)])
         for name, mask in self.method.seen(stage).items():
             layer = name.removesuffix(".weight")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from labcore.batches import LoadedTask, Pictures, Stopped, chunks, run_first_blocks
 from labcore.methods.base import Method
-from labcore.network import Network, Overlay
+from labcore.network import Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +29,13 @@ class Measurer:
     def __init__(self, network: Network, method: Method, should_stop: Callable[[], bool]) -> None:
         self.network, self.method, self.should_stop = network, method, should_stop
 
-    @torch.no_grad()
-    def overlay(self, task: int) -> Overlay:
-        """What stands in for the trunk's tensors when this task is asked for, without a gradient."""
-        return {name: value.detach() for name, value in self.method.overlay(task).items()}
-
     def probe(self, task: LoadedTask, count: int, first: int) -> Probe:
         """A task's first validation pictures, run through the blocks before `first` once."""
         self.network.let_statistics_move([])
         pictures = task.validation.first(count)
-        inputs = run_first_blocks(self.network, self.overlay(task.position), pictures, first, self.should_stop)
+        inputs = run_first_blocks(
+            self.network, self.method.fixed_overlay(task.position), pictures, first, self.should_stop
+        )
         return Probe(task.position, inputs, pictures.labels, first)
 
     @torch.no_grad()
@@ -47,14 +44,14 @@ class Measurer:
         if self.should_stop():
             raise Stopped
         self.network.let_statistics_move([])
-        logits = self.network.logits(probe.inputs, probe.task, self.overlay(probe.task), probe.first)
+        logits = self.network.logits(probe.inputs, probe.task, self.method.fixed_overlay(probe.task), probe.first)
         return logits.argmax(1) == probe.labels
 
     @torch.no_grad()
     def right(self, task: LoadedTask, pictures: Pictures) -> Tensor:
         """Which pictures the network gets right, bool [N]: no autocast, CHUNK at a time, the overlay made once."""
         self.network.let_statistics_move([])
-        overlay = self.overlay(task.position)
+        overlay = self.method.fixed_overlay(task.position)
         answers = []
         for images, labels in chunks(pictures, self.should_stop):
             logits = self.network.logits(self.network.trunk.normalise(images), task.position, overlay)
@@ -64,7 +61,7 @@ class Measurer:
     @torch.no_grad()
     def ms_per_image(self, task: LoadedTask, most: int) -> float:
         """Median of five warm passes over up to `most` test images, one at a time, the overlay made beforehand."""
-        overlay, images = self.overlay(task.position), task.test.images[:most]
+        overlay, images = self.method.fixed_overlay(task.position), task.test.images[:most]
         self.network.let_statistics_move([])
 
         def one_pass(count: int) -> float:

@@ -540,12 +540,11 @@ class _Run:
         self.network.let_statistics_move([])
         features = None
         if fixed:
-            overlays = [self.measurer.overlay(task.position) for task in tasks]
-            parts = (
-                run_first_blocks(self.network, overlay, task.train, fixed, self.should_stop)
-                for overlay, task in zip(overlays, tasks, strict=True)
-            )
-            features = torch.cat(list(parts))
+            parts = []
+            for task in tasks:
+                overlay = self.method.fixed_overlay(task.position)
+                parts.append(run_first_blocks(self.network, overlay, task.train, fixed, self.should_stop))
+            features = torch.cat(parts)
         pictures = [task.train.images for task in tasks]
         return Lesson(stage, pictures, features, labels, whose, fixed, phase.head_only)
 

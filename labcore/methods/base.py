@@ -117,6 +117,11 @@ class Method:
         """What stands in for the trunk's tensors when this task is asked for."""
         return self.network.norm_overlay(task)
 
+    @torch.no_grad()
+    def fixed_overlay(self, task: int) -> Overlay:
+        """The same as plain values that no gradient goes through: for whoever only looks."""
+        return {name: value.detach() for name, value in self.overlay(task).items()}
+
     def seen(self, task: int) -> dict[str, Tensor]:
         """Which elements of its weights the task sees, bool by trunk name, where that is not all of them."""
         return {}

@@ -23,7 +23,7 @@ _LIVE_IMAGES, _LIVE_POINTS, _CHUNK, _TIMED = 50, 8, 50, 100
 _MAP_LIVE_IMAGES, _MAP_END_IMAGES, _MAP_STILL_POINTS, _MAP_IMAGE = 32, 100, 2, 1.25
 # As in the Fisher diagonal: images at once, and numbers in them.
 _FISHER_CHUNK, _FISHER_NUMBERS = 64, 64 * 3 * 64 * 64
-# A promise reaches from an estimate to so many times it: within this factor it is held to on every preset and method
+# A promise reaches from an estimate to so many times it: within this factor it held wherever it was measured
 # (docs/performance.md), and other programs make a machine slower, never quicker.
 PROMISED = 1.5
 # A weight in training: itself, its gradient, Adam's two means; float32.

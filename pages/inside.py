@@ -285,8 +285,9 @@ def whole_and_detail(fold: Fold, shelf: Book, seen: View, at: int) -> None:
     if len(same) < len(views):
         st.caption("The other run's network has other layers, so only this run's layer is shown.")
     inside_layer.show(same, place, kind, task, scale, explain)
-    with st.expander("How it is computed"):
-        st.markdown(words.formula)
+    formula = st.expander("How it is computed", key="inside-formula", on_change="rerun")
+    if formula.open:
+        formula.markdown(words.formula)
     if shelf.trouble:
         st.caption(shelf.trouble)
 

@@ -9,7 +9,7 @@ from labcore.configs import BACKBONES, ConfigError, RunConfig, parse
 from labcore.estimates import Speed
 from labcore.presets import PRESETS
 from labcore.store import StoreError
-from pages.parts import config_form, lab, method_cards, stages
+from pages.parts import config_form, lab, live_plot, method_cards, stages
 
 MOST_ABREAST = 5  # jobs in a row
 STARTS = {
@@ -253,3 +253,5 @@ if by_hand.open:
         st.code(line, language="bash", wrap_lines=True)
         if config:
             st.code(config.model_dump_json(indent=2), language="json", height=260)
+
+live_plot.ahead()

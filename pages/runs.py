@@ -11,7 +11,7 @@ from labcore import archive
 from labcore.configs import BACKBONES, METHOD_TITLES, ConfigError
 from labcore.energy import Country
 from labcore.store import Busy, RunRecord, Store, UnknownRun
-from pages.parts import lab, runs, settings, stages
+from pages.parts import lab, live_plot, runs, settings, stages
 
 MOST_DOWNLOADED = 100_000_000  # bytes; what is downloaded is in this server's memory
 
@@ -223,3 +223,4 @@ with bring_back.container(border=True, height="stretch"):
             st.error(str(error).replace(Path(file.name).name, upload.name), icon=":material/error:")
 stages.storage(store, everything)
 settings.show(store)
+live_plot.ahead()

@@ -94,6 +94,7 @@ def test_launch_watch_stop_resume_lay_over_delete(address: str, page: "sync_api.
     page.get_by_role("link", name="Launch").click()
 
     page.get_by_text("what happens to the old ones").wait_for()
+    page.wait_for_function("window.Plotly")  # fetched before a chart asks for it
     page.get_by_role("radio", name="Quick look").or_(page.get_by_role("button", name="Quick look")).first.click()
     page.get_by_text("Hot dogs").first.wait_for()
     page.get_by_role("button", name="›").first.click()  # the first two jobs change places

@@ -150,6 +150,7 @@ def style() -> None:
         .lab-failed { color: light-dark(#C8372D, #FF8A80); }
         .lab-bar { height: 8px; border-radius: 4px; background: #8A8F9C33; overflow: hidden; }
         .lab-bar > div { height: 100%; background: #2F6FD0; }
+        .st-key-charts-ahead { display: none; }
         .lab-term { font-size: .875rem; opacity: .7; }
         .lab-task { border-top: 5px solid; border-radius: 4px; padding-top: .35rem; }
         .lab-pictures { display: grid; gap: 5px; }

@@ -8,6 +8,7 @@ What is sent is one block of bytes: the length of a JSON head, the head, and all
 the head refers by position. NaN may be among the numbers, never in the JSON.
 """
 
+import functools
 import json
 import struct
 from collections.abc import Callable, Hashable
@@ -26,26 +27,38 @@ from labcore.charts import Chart
 MOST_POINTS = 500
 MOST_REMEMBERED = 16
 _COLUMNS = ("x", "y", "z")
+_ASSETS = Path(__file__).parent / "assets"
+_CODE = """
+const at = path => new URL("component/" + path, document.baseURI).href;
+const plotly = at("{library}/plotly.min.js?v={plotly}");
+const chart = import(at("{own}/live_plot.js?v={version}"));
+"""
 
-_mounts: list[Callable[..., Any]] = []
+
+@functools.cache
+def _code() -> str:
+    """JavaScript that comes to the chart's module and to Plotly; registers the two, which only a script run can."""
+    library = declare_component("plotly_js", path=str(Path(plotly.__file__).parent / "package_data"))
+    own = declare_component("live_plot_js", path=str(_ASSETS))
+    version = (_ASSETS / "live_plot.js").stat().st_mtime_ns
+    return _CODE.format(library=library.name, own=own.name, plotly=plotly.__version__, version=version)
 
 
+def ahead() -> None:
+    """On a page without charts: have the browser fetch what draws them in a quiet moment, before another page asks."""
+    if hasattr(st.components, "v2"):
+        with st.container(key="charts-ahead"):
+            script = f"<script>{{{_code()}chart.then(it => it.loadWhenQuiet(plotly));}}</script>"
+            st.html(script, unsafe_allow_javascript=True)
+
+
+@functools.cache
 def _component() -> Callable[..., Any] | None:
-    """The component, made in the first script run that draws: its files can only be registered there."""
+    """The component; None where Streamlit has no such ones."""
     if not hasattr(st.components, "v2"):
         return None
-    if not _mounts:
-        library = declare_component("plotly_js", path=str(Path(plotly.__file__).parent / "package_data"))
-        own = declare_component("live_plot_js", path=str(Path(__file__).parent / "assets"))
-        version = (Path(__file__).parent / "assets" / "live_plot.js").stat().st_mtime_ns
-        module = f"""
-            const at = path => new URL("component/" + path, document.baseURI).href;
-            const plotly = at("{library.name}/plotly.min.js");
-            const chart = import(at("{own.name}/live_plot.js?v={version}"));
-            export default async component => (await chart).default(component, plotly);
-        """
-        _mounts.append(st.components.v2.component("live_plot", js=module, isolate_styles=False))
-    return _mounts[0]
+    module = _code() + "export default async component => (await chart).default(component, plotly);"
+    return st.components.v2.component("live_plot", js=module, isolate_styles=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,12 @@
 
 const charts = new Map(); // by id; bounded, so that a long session does not gather charts it no longer shows
 const MOST_CHARTS = 24;
+const QUIET = 1000; // ms
+const INPUTS = ["pointermove", "pointerdown", "wheel", "keydown"];
 let library = null;
 
 function loadPlotly(url) {
   library ??= new Promise((resolve, reject) => {
-    if (window.Plotly) return resolve(window.Plotly);
     const script = document.createElement("script");
     script.src = url;
     script.onload = () => resolve(window.Plotly);
@@ -14,6 +15,19 @@ function loadPlotly(url) {
     document.head.append(script);
   });
   return library;
+}
+
+// A page without charts leads to one with them. Plotly takes the page half a second or more to take in, so it comes when
+// the person has left mouse and keys alone for a while: the next page has its charts as much sooner.
+export function loadWhenQuiet(url) {
+  let waiting;
+  const wait = () => { clearTimeout(waiting); waiting = setTimeout(load, QUIET); };
+  const load = () => {
+    for (const kind of INPUTS) removeEventListener(kind, wait);
+    requestIdleCallback(() => loadPlotly(url).catch(console.error));
+  };
+  for (const kind of INPUTS) addEventListener(kind, wait, { passive: true });
+  wait();
 }
 
 // `bytes` is a view into a larger, unaligned message: copy it before looking at it as floats.

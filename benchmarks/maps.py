@@ -82,7 +82,7 @@ def stage_costs(method: str, tasks: int) -> list[tuple[float, Spent]]:
 
 
 def opening() -> float:
-    """Seconds from asking for Inside to its overview being drawn: the median of several, on a finished run of five tasks."""
+    """Seconds from asking for Inside to its overview being drawn, on a finished run of five tasks: a median."""
     data = presets.preset_data("long", "packnet")
     data["training"] |= {"epochs": 1, "head_warmup_epochs": 0}
     data["method"]["retrain_epochs"] = 1
@@ -94,7 +94,9 @@ def opening() -> float:
         chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
         page = chromium.new_page(viewport={"width": 1280, "height": 720})
         with serving("app.py", store.root) as address:
-            page.goto(address)  # the server has shown a page before, and its worker has come up and measured the machine
+            page.goto(
+                address
+            )  # the server has shown a page before, and its worker has come up and measured the machine
             page.get_by_text("estimated").wait_for()
             found = []
             for _ in range(OPENINGS):

@@ -357,7 +357,7 @@ class JointConfig(MethodConfig):
 
 
 class LwFConfig(MethodConfig):
-    """Learns the new job while repeating what it used to say about the new pictures. Needs no old picture."""
+    """Learns the new job while repeating what it used to say about the new pictures."""
 
     name: Literal["lwf"] = "lwf"
     strength: Number = Field(

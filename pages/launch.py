@@ -196,37 +196,31 @@ about.caption(BACKBONES[name].description)
 where.caption(lab.device_ahead(asked))
 
 # ---- the jobs -------------------------------------------------------------------------------------------------------
+# What is folded away, here and below, is made when it is opened: the page is there sooner without.
 
 count = len(data["tasks"])
 abreast = max(3, min(count, MOST_ABREAST))
 places = [place for _ in range(0, count, abreast) for place in st.columns(abreast)]
 for position, (place, task) in enumerate(zip(places, data["tasks"], strict=False)):
     with place, st.container(border=True, height="stretch", gap="small", key=f"job-{position}"):
-        try:
-            info = tasks.describe(task["name"])
-        except tasks.TaskError:
-            info = None
-        lab.task_head(position + 1, info.title if info else task["name"])
-        if info:
-            st.caption(info.description)
-            st.html(lab.pictures(task["name"], columns=5 if abreast == 3 else 3))
-        left, right, remove, more = st.columns(4, gap="xsmall")
-        for place, sign, change, help, off in (
-            (left, "‹", "left", "Earlier", position == 0),
-            (right, "›", "right", "Later", position == count - 1),
-            (remove, "×", "remove", "Remove", count == 1),
-        ):
-            act = {"on_click": change_tasks, "args": (change, position), "key": f"{change}{position}"}
-            place.button(sign, help=help, disabled=off, width="stretch", **act)
-        with more.popover("⋯", help="Classes and images", width="stretch"):
+        lab.job(position + 1, task["name"], columns=5 if abreast == 3 else 3)
+        with st.container(horizontal=True, gap="xsmall"):
+            for sign, change, help, off in (
+                ("‹", "left", "Earlier", position == 0),
+                ("›", "right", "Later", position == count - 1),
+                ("×", "remove", "Remove", count == 1),
+            ):
+                act = {"on_click": change_tasks, "args": (change, position), "key": f"{change}{position}"}
+                st.button(sign, help=help, disabled=off, width="stretch", **act)
+            more = st.popover("⋯", help="Classes and images", width="stretch", key=f"more{position}", on_change="rerun")
+        if more.open:
             key = config_form.key(f"task{position}")
             act = {"key": key, "on_change": rename_task, "args": (position, key)}
-            st.text_input("Task, or some of its classes as in fashion:0-4", task["name"], **act)
+            more.text_input("Task, or some of its classes as in fashion:0-4", task["name"], **act)
             key = config_form.key(f"limit{position}")
             act = {"key": key, "on_change": limit_task, "args": (position, key)}
             now = task.get("images_per_class")
-            st.number_input("Training images a class, at most", 1, 100_000, now, placeholder="all", **act)
-# What is folded away is made when it is opened: the page is there sooner without.
+            more.number_input("Training images a class, at most", 1, 100_000, now, placeholder="all", **act)
 add = st.popover("Add a job", icon=":material/add:", key="add-job", on_change="rerun")
 with add:
     for name in tasks.ALL if add.open else ():

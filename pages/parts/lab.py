@@ -152,8 +152,8 @@ def style() -> None:
         .lab-bar > div { height: 100%; background: #2F6FD0; }
         .st-key-charts-ahead { display: none; }
         .lab-term { font-size: .875rem; opacity: .7; }
-        .lab-task { border-top: 5px solid; border-radius: 4px; padding-top: .35rem; }
-        .lab-pictures { display: grid; gap: 5px; }
+        .lab-task { border-top: 5px solid; border-radius: 4px; padding: .35rem 0 .9rem; }
+        .lab-pictures { display: grid; gap: 5px; margin-top: .9rem; }
         .lab-pictures figure { margin: 0; text-align: center; font-size: .8rem; line-height: 1.3; }
         .lab-pictures figcaption { white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
         .lab-pictures img { width: 100%; border-radius: 4px; image-rendering: auto; }
@@ -207,11 +207,28 @@ def style() -> None:
     )
 
 
-def pictures(task: str, count: int = 10, columns: int = 5) -> str:
-    """HTML of example pictures of a task with their class names, or why there are none yet."""
+def job(position: int, task: str, columns: int = 5) -> None:
+    """The job at a position from 1: its name under a bar of its colour, its question, and some of its pictures.
+
+    It says why where there are none; what is no task has but its name. In one piece, as each takes the browser some
+    milliseconds.
+    """
+    try:
+        info = tasks.describe(task)
+        title, question, examples = info.title, info.description, _examples(task, columns)
+    except tasks.TaskError:
+        title, question, examples = task, "", ""
+    st.html(
+        f'<div class="lab-task" style="border-color:{figures.task_colour(position)}">'
+        f"<b>{position}. {html.escape(title)}</b></div>"
+        f'<div class="lab-term">{html.escape(question)}</div>{examples}'
+    )
+
+
+def _examples(task: str, columns: int) -> str:
     try:
         grid = f"grid-template-columns: repeat({columns}, minmax(0, 1fr))"
-        return f'<div class="lab-pictures" style="{grid}">{_pictures(task, count, str(store().cache))}</div>'
+        return f'<div class="lab-pictures" style="{grid}">{_pictures(task, 10, str(store().cache))}</div>'
     except tasks.TaskError as error:
         return f'<div class="lab-term">{html.escape(f"Its {error}.")}</div>'
 
@@ -247,8 +264,7 @@ def nothing_yet(title: str, sentence: str) -> None:
     jobs = preset("story").task_names
     for position, (place, name) in enumerate(zip(st.columns(len(jobs)), jobs, strict=True), 1):
         with place.container(border=True, gap="xsmall"):
-            task_head(position, tasks.describe(name).title)
-            st.html(pictures(name))
+            job(position, name)
 
 
 def one_of(page: str, name: str, label: str, choices: Mapping[str, str], help: str | None = None) -> str:
@@ -270,12 +286,6 @@ def one_of(page: str, name: str, label: str, choices: Mapping[str, str], help: s
     )
     st.query_params[name] = chosen
     return chosen
-
-
-def task_head(position: int, title: str) -> None:
-    """The name of the job at a position from 1, under a bar of its colour."""
-    colour = figures.task_colour(position)
-    st.html(f'<div class="lab-task" style="border-color:{colour}"><b>{position}. {html.escape(title)}</b></div>')
 
 
 def figures_row(figures: dict[str, str], notes: dict[str, str] | None = None) -> str:

@@ -20,11 +20,13 @@ def choose(chosen: str, take: Callable[[str], None]) -> None:
     )
     names = list(METHODS)
     for first in range(0, len(names), CARDS_A_ROW):
-        for place, name in zip(st.columns(CARDS_A_ROW), names[first : first + CARDS_A_ROW], strict=False):
-            with place, st.container(border=True, key=f"card-{name}", height="stretch", gap="xsmall"):
-                # The button's area is the whole card (see lab.style).
-                st.button(METHOD_TITLES[name], type="tertiary", key=f"method/{name}", on_click=take, args=(name,))
-                st.html(f"<div class='lab-card-line'>{html.escape(METHODS[name].__doc__ or '')}</div>{_marks(name)}")
+        with st.container(horizontal=True):
+            for name in names[first : first + CARDS_A_ROW]:
+                with st.container(border=True, key=f"card-{name}", height="stretch", gap="xsmall"):
+                    # The button's area is the whole card (see lab.style).
+                    st.button(METHOD_TITLES[name], type="tertiary", key=f"method/{name}", on_click=take, args=(name,))
+                    line = html.escape(METHODS[name].__doc__ or "")
+                    st.html(f"<div class='lab-card-line'>{line}</div>{_marks(name)}")
     st.html(
         "<div class='lab-term lab-marks-key'><i class='lab-good'></i>good <i class='lab-medium'></i>medium "
         "<i class='lab-poor'></i>poor: the new job, the old jobs, time to train and to answer, memory, and whether old "

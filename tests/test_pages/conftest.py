@@ -55,7 +55,7 @@ def plotly_looks_on(monkeypatch: pytest.MonkeyPatch) -> None:
 def app(page: str | None = None, **query: str) -> AppTest:
     """The app on a page; what Launch folds away is opened, as it is made only then."""
     test = AppTest.from_file(APP, default_timeout=60)
-    for folded in ("add-job", "details", "by-hand"):
+    for folded in ("add-job", "more0", "details", "by-hand"):
         test.session_state[folded] = True
     for name, value in query.items():
         test.query_params[name] = value

@@ -16,14 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import sync_playwright
-
 from benchmarks.pages import OPENINGS, SETTLING, WATCHED, computing, fresh_store, server_at, shown
 from labcore import hardware, maps, presets, trainer, worker
 from labcore.configs import parse
 from labcore.events import MapSaved, StageEnded
-from tests.test_journey import CHROMIUM, FLAGS, serving
+from tests.test_journey import CHROMIUM, browsing, serving
 
+OVERVIEW = ".js-plotly-plot .xtick text"
 MAPS_BEFORE, MAPS_TOLD = 13, 5  # told before a live run is watched: into its second stage; and while it is
 METHODS = ("fine_tuning", "ewc", "packnet", "piggyback")
 
@@ -88,22 +87,18 @@ def opening() -> float:
     data["method"]["retrain_epochs"] = 1
     for task in data["tasks"]:
         task["images_per_class"] = 20
-    with fresh_store() as store, sync_playwright() as playwright:
+    with fresh_store() as store:
         run = store.submit(parse(data)).run
         assert worker.run_claim(store.claim_run(run), "cpu").state == "complete"
-        chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
-        page = chromium.new_page(viewport={"width": 1280, "height": 720})
-        with serving("app.py", store.root) as address:
-            page.goto(
-                address
-            )  # the server has shown a page before, and its worker has come up and measured the machine
+        with browsing() as page, serving("app.py", store.root) as address:
+            # The server has shown a page before, and its worker has come up and measured the machine.
+            page.goto(address)
             page.get_by_text("estimated").wait_for()
             found = []
             for _ in range(OPENINGS):
                 page.goto("about:blank")
                 begun = time.time()
-                found.append(shown(page, f"{address}/inside?run={run}", ".js-plotly-plot .xtick text") - begun)
-        chromium.close()
+                found.append(shown(page, f"{address}/inside?run={run}", OVERVIEW) - begun)
         return statistics.median(found)
 
 
@@ -116,14 +111,12 @@ def live() -> tuple[float, float, float]:
     data = presets.preset_data("story", "fine_tuning")
     data["training"] |= {"epochs": 1, "head_warmup_epochs": 0}
     data["tasks"] = [task | {"images_per_class": 40} for task in data["tasks"][:2]]  # enough steps for all live points
-    with fresh_store() as store, sync_playwright() as playwright:
+    with fresh_store() as store, browsing() as page:
         run = store.submit(parse(data)).run
         assert worker.run_claim(store.claim_run(run), "cpu").state == "complete"
         events, _ = store.tail(run, 0)
         claim = store.claim_run(store.submit(parse(data | {"seed": 1})).run)
         shutil.copytree(store.folder(run) / "maps", claim.folder / "maps")
-        chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
-        page = chromium.new_page(viewport={"width": 1280, "height": 720})
         coming = iter(events)
 
         def tell_a_map() -> None:
@@ -137,7 +130,7 @@ def live() -> tuple[float, float, float]:
             tell_a_map()
         with serving("app.py", store.root) as address:
             page.goto(f"{address}/inside?run={claim.run}&map=importance")
-            page.locator(".js-plotly-plot .xtick text").first.wait_for()
+            page.locator(OVERVIEW).first.wait_for()
             server = server_at(address)
             page.wait_for_timeout(1000 * SETTLING)
             idle = computing(server, lambda: page.wait_for_timeout(1000 * WATCHED))
@@ -160,7 +153,6 @@ def live() -> tuple[float, float, float]:
             busy = computing(server, follow)
         claim.finish("stopped")
         claim.release()
-        chromium.close()
         return max(waits), idle, busy
 
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
 
 import psutil
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
 from benchmarks import compare
 from labcore import figures, presets
@@ -26,7 +26,7 @@ from labcore.events import Evaluated
 from labcore.store import Store
 from pages.parts import live_plot
 from tests import stories
-from tests.test_journey import CHROMIUM, FLAGS, serving
+from tests.test_journey import CHROMIUM, browsing, serving
 
 SHORT, LONG = 100, 100_000  # events
 OPENED = 10  # runs, one after the other
@@ -128,17 +128,6 @@ def computing(server: psutil.Process, meanwhile: Callable[[], object]) -> float:
     before, begun = sum(server.cpu_times()[:2]), time.perf_counter()
     meanwhile()
     return 1000 * (sum(server.cpu_times()[:2]) - before) / (time.perf_counter() - begun)
-
-
-@contextlib.contextmanager
-def browsing() -> Iterator[Page]:
-    """An empty page of a browser that has nothing in its cache."""
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
-        page = chromium.new_page()
-        page.goto("about:blank")
-        yield page
-        chromium.close()
 
 
 def shown(page: Page, address: str, selector: str, words: str = "") -> float:

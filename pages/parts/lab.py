@@ -263,7 +263,7 @@ def nothing_yet(title: str, sentence: str) -> None:
     st.write(sentence)
     jobs = preset("story").task_names
     for position, (place, name) in enumerate(zip(st.columns(len(jobs)), jobs, strict=True), 1):
-        with place.container(border=True, gap="xsmall"):
+        with place.container(border=True):
             job(position, name)
 
 

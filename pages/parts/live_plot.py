@@ -46,7 +46,7 @@ def _code() -> str:
 
 def ahead() -> None:
     """On a page without charts: have the browser fetch what draws them in a quiet moment, before another page asks."""
-    if hasattr(st.components, "v2"):
+    if _component() is not None:
         with st.container(key="charts-ahead"):
             script = f"<script>{{{_code()}chart.then(it => it.loadWhenQuiet(plotly));}}</script>"
             st.html(script, unsafe_allow_javascript=True)

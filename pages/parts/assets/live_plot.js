@@ -8,6 +8,7 @@ let library = null;
 
 function loadPlotly(url) {
   library ??= new Promise((resolve, reject) => {
+    if (window.Plotly) return resolve(window.Plotly); // an earlier version of this module did
     const script = document.createElement("script");
     script.src = url;
     script.onload = () => resolve(window.Plotly);

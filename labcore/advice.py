@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from labcore import capacity
+from labcore.catalogue import BACKBONES
 from labcore.comparisons import Group
-from labcore.configs import BACKBONES, PackNetConfig
+from labcore.configs import PackNetConfig
 from labcore.measures import amount, percents
 
 Change = Literal["not at all", "a little", "freely"]

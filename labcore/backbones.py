@@ -10,7 +10,7 @@ first n blocks can be run once over a task, their outputs kept, and the rest run
     mlp                  two fully connected layers
     vgg16 and others     six of torchvision's networks, under torchvision's names; their trained weights are a download
 
-What configurations and pages say about them stands in `labcore.configs.BACKBONES`, which needs no torch.
+What configurations and pages say about them stands in `labcore.catalogue.BACKBONES`, which needs no torch.
 """
 
 import importlib.machinery

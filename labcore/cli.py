@@ -19,16 +19,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from labcore import archive, energy, experiments, explorations, measures, questions, tasks, worker
-from labcore.configs import (
-    BACKBONES,
-    METHOD_TITLES,
-    METHODS,
-    ConfigError,
-    RunConfig,
-    apply_setting,
-    parse,
-    with_settings,
-)
+from labcore.catalogue import BACKBONES
+from labcore.configs import METHOD_TITLES, METHODS, ConfigError, RunConfig, apply_setting, parse, with_settings
 from labcore.events import Downloading, Evaluated, Event, RunEnded, RunStarted, StageEnded, StageStarted, to_line
 from labcore.presets import DEFAULT_METHOD, PRESETS, preset_data, with_backbone, with_tasks
 from labcore.results import RunResult

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from labcore.catalogue import BACKBONES
 from labcore.charts import Chart
-from labcore.configs import BACKBONES, METHOD_TITLES, RunConfig
+from labcore.configs import METHOD_TITLES, RunConfig
 from labcore.experiments import Findings
 from labcore.figures import ACCURACY_SCALE, GREY, TASK_COLOURS, apart, ink_on, task_colour, task_dash
 from labcore.measures import MEASURES, CurvePoint, Finished, Spread, gap_to_copies, intransigence

@@ -1,206 +1,25 @@
 """What a run is: one frozen, validated, hashable configuration.
 
 The one source of the command line's options, the form's widgets, the validation errors and the documentation. Every
-field carries its bounds, its unit and a sentence of help; `fields` lists them. No torch here: pages read this module.
+field carries its bounds, its unit and a sentence of help; labcore/fields.py lists them. No torch here: pages read this
+module.
 """
 
 import copy
 import hashlib
 import json
-import types
-import typing
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from labcore import ENGINE_VERSION, capacity, tasks
+from labcore.catalogue import BACKBONES, BackboneInfo, BackboneName, Start
+from labcore.fields import field
 
 
 class ConfigError(ValueError):
     """Bad input, told in one plain sentence that names the field, the value and what is allowed."""
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Backbones, as far as a configuration needs to know them (the networks themselves: labcore/backbones.py)
-# ---------------------------------------------------------------------------------------------------------------------
-
-BackboneName = Literal[
-    "efficientnet_lite0",
-    "small_cnn",
-    "small_cnn_plain",
-    "mlp",
-    "resnet18",
-    "mobilenet_v3_small",
-    "resnet50",
-    "densenet121",
-    "vgg16",
-    "vgg16_bn",
-]
-Start = Literal["pretrained", "kaiming", "xavier", "far"]
-Norm = Literal["frozen", "affine_per_task", "per_task", "shared"]
-
-
-@dataclass(frozen=True, slots=True)
-class BackboneInfo:
-    """What pages and validation say about a backbone: `image_size` in px, `weights` as a count without the head.
-
-    `download` is how many MB its trained weights are, where they do not come with the lab. `smallest_layer` is the
-    number of weights of the smallest convolution or linear layer that is not depthwise, `smallest_depthwise` of the
-    smallest that is (0: there is none).
-    """
-
-    title: str
-    description: str
-    start: Start
-    image_size: int
-    blocks: tuple[str, ...]
-    weights: int
-    has_norm: bool
-    smallest_layer: int
-    smallest_depthwise: int = 0
-    smallest_image: int = 16
-    download: int = 0
-
-    @property
-    def pretrained(self) -> bool:
-        """Whether there are trained weights to start from."""
-        return self.start == "pretrained"
-
-    def smallest_prunable(self, depthwise: bool) -> int:
-        """Weights of the smallest layer that may be pruned or masked, `depthwise` ones included or not."""
-        return (
-            min(self.smallest_layer, self.smallest_depthwise or self.smallest_layer)
-            if depthwise
-            else self.smallest_layer
-        )
-
-
-def _zoo(
-    title: str,
-    description: str,
-    *,
-    blocks: tuple[str, ...],
-    weights: int,
-    download: int,
-    smallest_layer: int,
-    smallest_depthwise: int = 0,
-    has_norm: bool = True,
-) -> BackboneInfo:
-    """One of torchvision's networks: it has seen ImageNet, and halves a picture five times."""
-    return BackboneInfo(
-        title=title,
-        description=f"{description} It has seen 1.2 million photographs (ImageNet): a download of {download} MB.",
-        start="pretrained",
-        image_size=64,
-        blocks=blocks,
-        weights=weights,
-        has_norm=has_norm,
-        smallest_layer=smallest_layer,
-        smallest_depthwise=smallest_depthwise,
-        smallest_image=32,
-        download=download,
-    )
-
-
-BACKBONES: dict[str, BackboneInfo] = {
-    "efficientnet_lite0": BackboneInfo(
-        title="EfficientNet-Lite0",
-        description="A real phone-sized network that has already seen 1.2 million photographs (ImageNet).",
-        start="pretrained",
-        image_size=64,
-        blocks=("stem", *(f"blocks.{i}" for i in range(7)), "head"),
-        weights=3_371_008,
-        has_norm=True,
-        smallest_layer=512,
-        smallest_depthwise=288,
-    ),
-    "small_cnn": BackboneInfo(
-        title="Small CNN",
-        description="Three convolutions with batch normalisation; it knows nothing yet and trains in seconds.",
-        start="kaiming",
-        image_size=28,
-        blocks=("block1", "block2", "block3"),
-        weights=93_472,
-        has_norm=True,
-        smallest_layer=864,
-    ),
-    "small_cnn_plain": BackboneInfo(
-        title="Small CNN without normalisation",
-        description="The same three convolutions, bare: here the start matters most.",
-        start="kaiming",
-        image_size=28,
-        blocks=("block1", "block2", "block3"),
-        weights=93_248,
-        has_norm=False,
-        smallest_layer=864,
-    ),
-    "mlp": BackboneInfo(
-        title="Multilayer perceptron",
-        description="Two fully connected layers over the raw pixels, the plainest network there is.",
-        start="kaiming",
-        image_size=28,
-        blocks=("layer1", "layer2"),
-        weights=317_696,
-        has_norm=False,
-        smallest_layer=16384,
-    ),
-    "resnet18": _zoo(
-        "ResNet-18",
-        "A residual network that suits a laptop.",
-        blocks=("stem", "layer1", "layer2", "layer3", "layer4"),
-        weights=11_176_512,
-        download=47,
-        smallest_layer=8192,
-    ),
-    "mobilenet_v3_small": _zoo(
-        "MobileNetV3-Small",
-        "A network for phones, smaller than all others that know photographs.",
-        blocks=(*(f"features.{i}" for i in range(13)), "classifier"),
-        weights=1_517_856,
-        download=10,
-        smallest_layer=128,
-        smallest_depthwise=144,
-    ),
-    "resnet50": _zoo(
-        "ResNet-50",
-        "The papers' residual network, fifty layers deep.",
-        blocks=("stem", "layer1", "layer2", "layer3", "layer4"),
-        weights=23_508_032,
-        download=103,
-        smallest_layer=4096,
-    ),
-    "densenet121": _zoo(
-        "DenseNet-121",
-        "The papers' network in which every layer sees all earlier ones.",
-        blocks=(
-            "stem",
-            *(f"{part}{i}" for i in (1, 2, 3) for part in ("denseblock", "transition")),
-            "denseblock4",
-        ),
-        weights=6_953_856,
-        download=32,
-        smallest_layer=8192,
-    ),
-    "vgg16": _zoo(
-        "VGG-16",
-        "The papers' oldest network: thirteen convolutions, two huge layers, no normalisation.",
-        blocks=("conv1", "conv2", "conv3", "conv4", "conv5", "classifier"),
-        weights=134_260_544,
-        download=553,
-        has_norm=False,
-        smallest_layer=1728,
-    ),
-    "vgg16_bn": _zoo(
-        "VGG-16 with normalisation",
-        "The same thirteen convolutions and two huge layers, with batch normalisation.",
-        blocks=("conv1", "conv2", "conv3", "conv4", "conv5", "classifier"),
-        weights=134_268_992,
-        download=554,
-        smallest_layer=1728,
-    ),
-}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -221,6 +40,9 @@ class Frozen(BaseModel):
     """Immutable, hashable, and closed: a field that is not declared is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+Norm = Literal["frozen", "affine_per_task", "per_task", "shared"]
 
 
 class BackboneConfig(Frozen):
@@ -742,86 +564,4 @@ def _siblings(model: type[BaseModel] | None) -> str:
 
 def _bounds(model: type[BaseModel] | None, name: str) -> str:
     known = model is not None and name in model.model_fields
-    return _spec("", model, name).bounds if model is not None and known else "within its bounds"
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The fields, for forms, command line and documents
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-FieldKind = Literal["choice", "switch", "whole", "number", "text"]
-_KINDS: dict[type, FieldKind] = {bool: "switch", int: "whole", float: "number"}
-
-
-@dataclass(frozen=True, slots=True)
-class FieldSpec:
-    """One setting: dotted `path`, `kind` (choice, switch, whole, number, text), bounds (None: none), unit and help."""
-
-    path: str
-    kind: FieldKind
-    default: Any
-    help: str
-    optional: bool = False
-    choices: tuple[str, ...] = ()
-    low: float | None = None
-    high: float | None = None
-    low_open: bool = False
-    high_open: bool = False
-    unit: str = ""
-    log: bool = False
-
-    def allows(self, value: float) -> bool:
-        """Whether a number lies within the bounds."""
-        low = self.low is None or value > self.low or (value == self.low and not self.low_open)
-        high = self.high is None or value < self.high or (value == self.high and not self.high_open)
-        return low and high
-
-    @property
-    def bounds(self) -> str:
-        """`from 0 to 1`, `above 0 and up to 10`, in words."""
-        low = "" if self.low is None else f"{'above' if self.low_open else 'from'} {self.low:g}"
-        high = "" if self.high is None else f"{'below' if self.high_open else 'up to'} {self.high:g}"
-        return " and ".join(part for part in (low, high) if part) or "a number"
-
-
-def fields(prefix: str, model: type[BaseModel]) -> Iterator[FieldSpec]:
-    """All settings of a part of the configuration, in order, without a method's own name."""
-    for name in model.model_fields:
-        if not (issubclass(model, MethodConfig) and name == "name"):
-            yield _spec(prefix, model, name)
-
-
-def _spec(prefix: str, model: type[BaseModel], name: str) -> FieldSpec:
-    info = model.model_fields[name]
-    annotation: Any = info.annotation
-    metadata = list(info.metadata)
-    optional = typing.get_origin(annotation) in (types.UnionType, typing.Union) and type(None) in typing.get_args(
-        annotation
-    )
-    if optional:
-        annotation = next(part for part in typing.get_args(annotation) if part is not type(None))
-    if typing.get_origin(annotation) is Annotated:
-        annotation = typing.get_args(annotation)[0]
-    choices = typing.get_args(annotation) if typing.get_origin(annotation) is Literal else ()
-    kind: FieldKind = "choice" if choices else _KINDS.get(annotation, "text")
-    limits: dict[str, float] = {}
-    for item in metadata:
-        for mark in ("ge", "gt", "le", "lt"):
-            if getattr(item, mark, None) is not None:
-                limits[mark] = getattr(item, mark)
-    extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
-    return FieldSpec(
-        path=f"{prefix}.{name}" if prefix else name,
-        kind=kind,
-        default=info.get_default(call_default_factory=True) if not info.is_required() else None,
-        help=info.description or "",
-        optional=optional,
-        choices=tuple(str(choice) for choice in choices),
-        low=limits.get("ge", limits.get("gt")),
-        high=limits.get("le", limits.get("lt")),
-        low_open="gt" in limits,
-        high_open="lt" in limits,
-        unit=str(extra.get("unit", "")),
-        log=bool(extra.get("log", False)),
-    )
+    return field("", model, name).bounds if model is not None and known else "within its bounds"

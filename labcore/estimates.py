@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labcore import tasks
-from labcore.configs import BACKBONES, EWCConfig, Frozen, PackNetConfig, RunConfig
+from labcore.catalogue import BACKBONES
+from labcore.configs import EWCConfig, Frozen, PackNetConfig, RunConfig
 from labcore.settings import Detail
 from labcore.store import Store, write_atomically
 

@@ -25,22 +25,21 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from labcore.catalogue import BACKBONES
 from labcore.configs import (
-    BACKBONES,
     METHOD_TITLES,
     METHODS,
     BackboneConfig,
     ConfigError,
-    FieldSpec,
     Frozen,
     Number,
     RunConfig,
     TrainingConfig,
     Whole,
     explain,
-    fields,
 )
 from labcore.experiments import MOST_SEEDS, Arm, Experiment, Findings, Reader, arm_of, best_on_validation, work_of
+from labcore.fields import FieldSpec, fields
 from labcore.store import Store, StoreError, write_atomically
 from labcore.units import count_of, plain, seconds, setting_name
 

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from labcore.configs import BACKBONES, METHODS, ConfigError, RunConfig, parse, with_settings
+from labcore.catalogue import BACKBONES
+from labcore.configs import METHODS, ConfigError, RunConfig, parse, with_settings
 
 
 @dataclass(frozen=True, slots=True)

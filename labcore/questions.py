@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from labcore.configs import BACKBONES, METHOD_TITLES, METHODS, ConfigError, parse
+from labcore.catalogue import BACKBONES
+from labcore.configs import METHOD_TITLES, METHODS, ConfigError, parse
 from labcore.experiments import Arm, Experiment, Findings, arm_of, take_seeds
 from labcore.measures import MEASURES, Difference, Spread, percents, with_sd
 from labcore.presets import PRESETS, preset_data, with_tasks

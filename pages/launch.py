@@ -5,7 +5,8 @@ from typing import Any
 import streamlit as st
 
 from labcore import estimates, tasks, worker
-from labcore.configs import BACKBONES, ConfigError, RunConfig, parse
+from labcore.catalogue import BACKBONES
+from labcore.configs import ConfigError, RunConfig, parse
 from labcore.estimates import Speed
 from labcore.presets import PRESETS
 from labcore.store import StoreError

@@ -8,7 +8,8 @@ import pandas as pd
 import streamlit as st
 
 from labcore import archive
-from labcore.configs import BACKBONES, METHOD_TITLES, ConfigError
+from labcore.catalogue import BACKBONES
+from labcore.configs import METHOD_TITLES, ConfigError
 from labcore.energy import Country
 from labcore.store import Busy, RunRecord, Store, UnknownRun
 from pages.parts import lab, live_plot, runs, settings, stages

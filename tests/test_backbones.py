@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from labcore import backbones, masks
 from labcore.backbones import Trunk
-from labcore.configs import BACKBONES
+from labcore.catalogue import BACKBONES
 
 EMBEDDED = [name for name, info in BACKBONES.items() if not info.download]  # the others: test_zoo.py
 PAIRS = [

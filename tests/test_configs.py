@@ -3,7 +3,8 @@ import math
 import pytest
 
 from labcore import configs, presets
-from labcore.configs import ConfigError, apply_setting, fields, parse, parse_json
+from labcore.configs import ConfigError, apply_setting, parse, parse_json
+from labcore.fields import fields
 from tests.conftest import tiny
 
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from labcore import backbones, masks
 from labcore.backbones import Trunk
-from labcore.configs import BACKBONES, ConfigError
+from labcore.catalogue import BACKBONES
+from labcore.configs import ConfigError
 from labcore.network import Network
 from tests.conftest import tiny
 

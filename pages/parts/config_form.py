@@ -7,16 +7,8 @@ from typing import Any
 
 import streamlit as st
 
-from labcore.configs import (
-    METHODS,
-    BackboneConfig,
-    ConfigError,
-    FieldSpec,
-    RunConfig,
-    TrainingConfig,
-    apply_setting,
-    fields,
-)
+from labcore.configs import METHODS, BackboneConfig, ConfigError, RunConfig, TrainingConfig, apply_setting
+from labcore.fields import FieldSpec, fields
 from labcore.presets import DEFAULT_METHOD, PRESETS, preset, preset_data, with_backbone
 from labcore.store import Store
 from pages.parts import lab, stages

@@ -7,8 +7,9 @@ from typing import Any
 import streamlit as st
 
 from labcore import explorations
-from labcore.configs import METHOD_TITLES, METHODS, ConfigError, FieldSpec, RunConfig
+from labcore.configs import METHOD_TITLES, METHODS, ConfigError, RunConfig
 from labcore.explorations import Exploration, Varied
+from labcore.fields import FieldSpec
 from labcore.presets import PRESETS, preset
 from labcore.units import plain, setting_name
 from pages.parts import exploring, lab, runs

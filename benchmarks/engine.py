@@ -1,14 +1,17 @@
 """The engine against a clean hand-written loop that does the same steps and the same measuring, in one run.
 
-    python -m benchmarks.engine
+    python -m benchmarks.engine [--device cuda:0] [--precision bfloat16]
 
 Prints, for each network, the seconds of both (the medians of several rounds in turn) and their ratio.
 """
 
+import argparse
 import math
 import statistics
+import tempfile
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -20,6 +23,7 @@ from labcore.events import RunEnded
 from labcore.streams import stream
 
 CHUNKS_OF_LIVE = 50
+CACHE = Path(tempfile.gettempdir()) / "reuse-lab-benchmark"  # drawing the pictures is not what is measured
 
 
 @dataclass(frozen=True)
@@ -41,21 +45,21 @@ CASES = [
 ]
 
 
-def config(case: Case) -> configs.RunConfig:
+def config(case: Case, precision: str) -> configs.RunConfig:
     return configs.parse(
         {
             "backbone": {"name": case.backbone, "start": "kaiming", "image_size": case.size, "norm": "shared"},
             "tasks": [{"name": case.task}],
-            "training": {"epochs": case.epochs, "batch_size": case.batch},
+            "training": {"epochs": case.epochs, "batch_size": case.batch, "precision": precision},
             "method": {"name": "fine_tuning"},
         }
     )
 
 
-def engine(case: Case) -> float:
+def engine(case: Case, device: str, precision: str) -> float:
     """Seconds from the first to the last event, without the timing of single answers that only the engine does."""
     begun = finished = 0.0
-    for event in trainer.train(config(case)):
+    for event in trainer.train(config(case, precision), device=device, cache=CACHE):
         if event.event == "stage_started":
             begun = time.perf_counter()
         if event.event == "stage_ended":
@@ -65,15 +69,17 @@ def engine(case: Case) -> float:
     return finished - begun
 
 
-def by_hand(case: Case) -> float:
+def by_hand(case: Case, device: str, precision: str) -> float:
     """The same work as one would write it for this case alone."""
     hardware.prepare()
-    data = tasks.load(case.task, case.size)
+    here, autocast = torch.device(device), precision == "bfloat16"
+    data = tasks.load(case.task, case.size, cache=CACHE)
     trunk = backbones.build(case.backbone, "kaiming", case.size, stream(0, "trunk"))
     model = nn.Sequential(trunk, nn.Linear(trunk.width, len(data.info.classes)))
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    images, labels = torch.from_numpy(data.train.images), torch.from_numpy(data.train.labels)
-    held_out = [(torch.from_numpy(s.images), torch.from_numpy(s.labels)) for s in (data.validation, data.test)]
+    model.to(here, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    splits = (data.train, data.validation, data.test)
+    pairs = [(torch.from_numpy(s.images).to(here), torch.from_numpy(s.labels).to(here)) for s in splits]
+    (images, labels), *held_out = pairs
     optimizer = torch.optim.Adam(
         [{"params": model[0].parameters(), "lr": 5e-4}, {"params": model[1].parameters(), "lr": 3e-3}], fused=True
     )
@@ -90,13 +96,14 @@ def by_hand(case: Case) -> float:
     begun = time.perf_counter()
     step = 0
     for epoch in range(case.epochs):
-        order = torch.randperm(len(labels), generator=stream(0, epoch))
+        order = torch.randperm(len(labels), generator=stream(0, epoch)).to(here)
         for index in order.split(case.batch):
             if step in measure_at:
                 accuracy(model, trunk, held_out[0][0][:CHUNKS_OF_LIVE], held_out[0][1][:CHUNKS_OF_LIVE])
             model.train()
             optimizer.zero_grad()
-            loss = functional.cross_entropy(model(trunk.normalise(images[index])), labels[index])
+            with torch.autocast(here.type, torch.bfloat16, enabled=autocast):
+                loss = functional.cross_entropy(model(trunk.normalise(images[index])), labels[index])
             loss.backward()
             optimizer.step()
             schedule.step()
@@ -117,7 +124,7 @@ def accuracy(model: nn.Module, trunk: backbones.Trunk, images: torch.Tensor, lab
     return right / len(labels)
 
 
-def cached_against_not(epochs: int = 5) -> tuple[float, float]:
+def cached_against_not(device: str, epochs: int = 5) -> tuple[float, float]:
     """Training seconds of feature extraction with and without the feature cache, measuring apart."""
     run = configs.parse(
         {
@@ -129,7 +136,11 @@ def cached_against_not(epochs: int = 5) -> tuple[float, float]:
     )
 
     def seconds() -> float:
-        return next(event.train_seconds for event in trainer.train(run) if event.event == "stage_ended")
+        return next(
+            event.train_seconds
+            for event in trainer.train(run, device=device, cache=CACHE)
+            if event.event == "stage_ended"
+        )
 
     limit = trainer.LARGEST_FEATURE_CACHE
     rounds = []
@@ -144,12 +155,22 @@ def cached_against_not(epochs: int = 5) -> tuple[float, float]:
     return cached, plain
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Print a table: by hand, by the engine, their ratio."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16"])
+    where = parser.parse_args()
     print("| case | by hand (s) | engine (s) | ratio | aim |\n|---|---|---|---|---|")
     for case in CASES:
-        rounds = [(by_hand(case), engine(case)) for _ in range(case.rounds)]
+        both = (by_hand, engine)
+        rounds = [[side(case, where.device, where.precision) for side in both] for _ in range(case.rounds)]
         hand, ours = (statistics.median(column) for column in zip(*rounds, strict=True))
         print(f"| {case.name} | {hand:.2f} | {ours:.2f} | {ours / hand:.3f} | ≤ {case.aim} |", flush=True)
-    cached, plain = cached_against_not()
+    cached, plain = cached_against_not(where.device)
     name = "Feature extraction, 5 epochs: without the cache, with it"
     print(f"| {name} | {plain:.2f} | {cached:.2f} | {plain / cached:.1f} × faster | ≥ 4 × |")
+
+
+if __name__ == "__main__":
+    main()

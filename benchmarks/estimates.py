@@ -1,12 +1,13 @@
 """What a page says that a run will cost, against what it cost: presets and methods, each in a process of its own.
 
-    python -m benchmarks.estimates [PRESET …]
+    python -m benchmarks.estimates [--device cuda:0] [PRESET …]
 
 Maps are recorded, as a worker does. Pictures are decoded beforehand. A run's memory is the process's peak less what it
 was when the engine had been imported; the last column is the whole process, torch and all, which on the story is to
 stay under 1.5 GB.
 """
 
+import argparse
 import json
 import subprocess
 import sys
@@ -27,21 +28,24 @@ def peak():  # kB of this process alone: what a parent used before it is not in 
     with open("/proc/self/status") as status:
         return next(1024 * int(line.split()[1]) for line in status if line.startswith("VmHWM"))
 
-config = presets.preset(sys.argv[1], sys.argv[2])
+name, method, cache, device = sys.argv[1:]
+config = presets.preset(name, method)
 for task in config.tasks:
-    tasks.load(task.name, config.backbone.image_size, cache=Path(sys.argv[3]))
+    tasks.load(task.name, config.backbone.image_size, cache=Path(cache))
 import timm, torch
 hardware.prepare()  # as a worker does, and as the speed was measured
 before = peak()
 begun = time.perf_counter()
 with tempfile.TemporaryDirectory() as maps:
-    for event in trainer.train(config, cache=Path(sys.argv[3]), maps=Path(maps)):
+    for event in trainer.train(config, device=device, cache=Path(cache), maps=Path(maps)):
         pass
-print(json.dumps([time.perf_counter() - begun, peak() - before, peak()]))
+seconds = time.perf_counter() - begun
+needed = torch.cuda.max_memory_allocated() if device.startswith("cuda") else peak() - before
+print(json.dumps([seconds, needed, peak()]))
 """
 
 
-def main(names: list[str]) -> None:
+def main(names: list[str], device: str) -> None:
     """Print a table: estimated, measured, ratio; within 1/1.5 to 1.5 is the aim for seconds.
 
     A name is that of a preset, for all methods, or `preset/method`.
@@ -52,13 +56,12 @@ def main(names: list[str]) -> None:
     with tempfile.TemporaryDirectory() as cache:
         for name, _, only in (name.partition("/") for name in names):
             backbone = presets.preset(name).backbone
-            speed = measure(backbone.name, backbone.image_size, "cpu", lambda: False)
+            speed = measure(backbone.name, backbone.image_size, device, lambda: False)
             assert speed is not None
             for method in [only] if only else METHODS:
                 told = estimate(presets.preset(name, method), speed)
-                done = subprocess.run(
-                    [sys.executable, "-c", _RUN, name, method, cache], capture_output=True, text=True, check=True
-                )
+                command = [sys.executable, "-c", _RUN, name, method, cache, device]
+                done = subprocess.run(command, capture_output=True, text=True, check=True)
                 seconds, memory, whole = json.loads(done.stdout)
                 print(
                     f"| {name}, {method} | {told.seconds:.1f} s | {seconds:.1f} s | {told.seconds / seconds:.2f} "
@@ -68,4 +71,9 @@ def main(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or ["quick", "story", "long/feature_extraction", "long/fine_tuning", "long/joint"])
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("presets", nargs="*")
+    given = parser.parse_args()
+    default = ["quick", "story", "long/feature_extraction", "long/fine_tuning", "long/joint"]
+    main(given.presets or default, given.device)

@@ -4,7 +4,9 @@ A run is a row of stages, a stage a row of phases, a phase a row of steps. Every
 and at any step the whole state can be written down and taken up again, bit for bit.
 """
 
+import functools
 import math
+import operator
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +14,6 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Literal
 
-import psutil
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
@@ -49,7 +50,7 @@ from labcore.events import (
     TaskFacts,
     Warned,
 )
-from labcore.hardware import device_name, give_back_memory, pick_device, prepare
+from labcore.hardware import PeakMemory, device_name, pick_device, prepare
 from labcore.maps import MapMaker
 from labcore.measuring import Measurer, Probe
 from labcore.methods import METHODS
@@ -111,7 +112,6 @@ def train(
     """
     torch_device = torch.device(pick_device(device))
     threads = prepare()
-    torch.backends.cudnn.deterministic = True
     saved, unread = checkpoints.find(checkpoint, config.key()) if checkpoint else (None, None)
     downloads = downloads or home()
     step = saved[0].step if saved else 0
@@ -166,12 +166,8 @@ class _Run:
         meter: Meter | None = None,
     ) -> None:
         self.config, self.device, self.stages, self.should_stop = config, device, stages, should_stop
-        self.process = psutil.Process()
-        give_back_memory()
-        self.memory_at_start = self.process.memory_info().rss
-        self.peak_memory = self.reused_peak_memory = 0
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
+        self.memory = PeakMemory(device)
+        self.reused_peak_memory = 0
         size = config.backbone.image_size
         self.all_tasks = [load_task(i, task, size, cache, device, downloads) for i, task in enumerate(config.tasks, 1)]
         self.tasks: list[LoadedTask] = []  # those seen so far; the method shares the list
@@ -391,7 +387,7 @@ class _Run:
                 optimizer.zero_grad(set_to_none=True)
             with precision:
                 terms = method.loss(batch)
-            torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
+            functools.reduce(operator.add, terms.values()).backward()  # type: ignore[no-untyped-call]
             for optimizer in optimizers:
                 optimizer.step()
             with torch.no_grad():
@@ -599,16 +595,12 @@ class _Run:
 
     def _right(self, task: LoadedTask, pictures: Pictures) -> Tensor:
         right = self.measurer.right(task, pictures)
-        self._sample_memory()
+        self.memory.sample()
         return right
 
-    def _sample_memory(self) -> None:
-        self.peak_memory = max(self.peak_memory, self.process.memory_info().rss - self.memory_at_start)
-
     def _peak_memory_bytes(self) -> int:
-        """What the run needed at its peak, over what the process held before it."""
-        peak = torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else self.peak_memory
-        return max(peak, self.reused_peak_memory)
+        """What the run needed at its peak, stages that it took over included."""
+        return max(self.memory.peak, self.reused_peak_memory)
 
     # ---- telling ----------------------------------------------------------------------------------------------------
 
@@ -629,7 +621,7 @@ class _Run:
         )
 
     def _step_logged(self, stage: int, phase: Phase, epoch: int, rate: float) -> StepLogged:
-        self._sample_memory()
+        self.memory.sample()
         names = self.pending[0]
         loss = {name: statistics.fmean(terms[name] for terms in self.pending) for name in names}
         self.pending.clear()
@@ -693,7 +685,7 @@ class _Run:
             stage_evaluation_seconds=self.clock.stage_evaluation,
             energy_wh=self.energy.run,
             stage_energy_wh=self.energy.stage,
-            peak_memory=self.peak_memory,
+            peak_memory=self.memory.peak,
             reused_peak_memory=self.reused_peak_memory,
             pending=tuple(self.pending),
             told=tuple(self.told) if (phase, phase_step) != (0, 0) else (),
@@ -721,7 +713,7 @@ class _Run:
             position.stage_train_seconds,
             position.stage_evaluation_seconds,
         )
-        self.peak_memory, self.reused_peak_memory = position.peak_memory, position.reused_peak_memory
+        self.memory.known, self.reused_peak_memory = position.peak_memory, position.reused_peak_memory
         self.pending, self.told = list(position.pending), list(position.told)
         if self.energy.meter is not None:
             self.energy.run = position.energy_wh

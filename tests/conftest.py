@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from labcore import tasks
+from labcore import tasks, trainer
 from labcore.configs import RunConfig, parse
 from labcore.store import Store
 
@@ -43,7 +44,7 @@ def short_runs() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tasks, "_loaded", kept)
         patch.setattr(tasks, "_resize", remembered)
-        patch.setattr("labcore.trainer.TIMED_IMAGES", 5)
+        patch.setattr(trainer, "TIMED_IMAGES", 5)
         yield
 
 
@@ -57,6 +58,14 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def store(home: Path) -> Store:
     return Store()
+
+
+@pytest.fixture(params=["cpu", "cuda:0"] if torch.cuda.is_available() else ["cpu"])
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where this process trains, whatever it is told: on the CPU, and where there is a GPU once more on that."""
+    name: str = request.param
+    monkeypatch.setattr(trainer, "pick_device", lambda _: name)
+    return name
 
 
 def tiny(method: str = "fine_tuning", /, **changes: Any) -> RunConfig:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from labcore import backbones
+from labcore import backbones, hardware
 from labcore.fisher import Kind, fisher_diagonal, fisher_diagonal_by_image
 
 KINDS: tuple[Kind, ...] = ("sampled", "empirical", "exact")
@@ -126,6 +126,15 @@ def test_resnet18(kind: Kind, dtype: torch.dtype) -> None:
 def test_efficientnet_with_its_weights(dtype: torch.dtype, size: int) -> None:
     model = classifier("efficientnet_lite0", size, dtype, "pretrained")
     check(model, pictures(3, size, dtype), KINDS if size == 32 else ("empirical",), by_image=False)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("name", ["small_cnn", "resnet18", "efficientnet_lite0"])
+def test_on_a_gpu(name: str, dtype: torch.dtype) -> None:
+    hardware.prepare()
+    model, images = classifier(name, 32, dtype).cuda(), pictures(3, 32, dtype).cuda()
+    check(model, images, by_image=name == "small_cnn")
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v3_small", "densenet121"])

@@ -22,6 +22,7 @@ from labcore.streams import stream
 from tests.conftest import tiny
 from tests.test_method_contract import VARIANTS, arrays, config, equal, spoken
 
+pytestmark = pytest.mark.usefixtures("device")
 ALL = ["fine_tuning", "separate_copies", "ewc", "lwf", "packnet", "packnet, learned", "piggyback", "piggyback, start"]
 
 
@@ -43,7 +44,7 @@ class Watched(maps.MapMaker):
             overlay = self.method.overlay(task)
             own = dict(self.network.trunk.named_parameters())
             names = [f"{layer.name}.weight" for layer in self.layers]
-            found[task] = {name[:-7]: overlay.get(name, own[name]).detach().clone() for name in names}
+            found[task] = {name[:-7]: overlay.get(name, own[name]).detach().cpu().clone() for name in names}
         return found
 
     def live(self, stage: int, step: int) -> str:
@@ -66,10 +67,10 @@ def naive_fisher(maker: Watched, stage: int) -> dict[str, Tensor]:
     """One image at a time through the real network and the method's own overlay; labels drawn as documented."""
     method, network, task = maker.method, maker.network, maker.tasks[stage - 1]
     if method.run.method.name == "ewc":
-        return {layer.name: method.fisher[stage][f"{layer.name}.weight"].clone() for layer in maker.layers}  # type: ignore[attr-defined]
+        return {layer.name: method.fisher[stage][f"{layer.name}.weight"].cpu().clone() for layer in maker.layers}  # type: ignore[attr-defined]
     generator = stream(maker.config.seed, stage, "maps")
     chosen = torch.randperm(len(task.train), generator=generator)[: maps.FULL_IMAGES]
-    draws = torch.rand(len(chosen), generator=generator, dtype=torch.float64)
+    draws = torch.rand(len(chosen), generator=generator, dtype=torch.float64).tolist()
     names = [f"{layer.name}.weight" for layer in maker.layers]
     state = {name: value.detach().clone() for name, value in network.trunk.state_dict().items()}
     state |= {name: value.detach().clone() for name, value in method.overlay(stage).items()}
@@ -80,10 +81,12 @@ def naive_fisher(maker: Watched, stage: int) -> dict[str, Tensor]:
         image = network.trunk.normalise(task.train.images[index : index + 1])
         logits = network.heads[str(stage)](torch.func.functional_call(network.trunk, state, (image,)))
         label = int((logits.detach().softmax(1).double().cumsum(1)[0] <= draws[place]).sum())
-        gradients = torch.autograd.grad(-functional.cross_entropy(logits, torch.tensor([label])), leaves)
+        gradients = torch.autograd.grad(
+            -functional.cross_entropy(logits, torch.tensor([label], device=image.device)), leaves
+        )
         for name, gradient in zip(names, gradients, strict=True):
             total[name] += torch.where(seen[name], gradient, 0.0).square() if name in seen else gradient.square()
-    return {name[:-7]: (value / len(chosen)).detach() for name, value in total.items()}
+    return {name[:-7]: (value / len(chosen)).detach().cpu() for name, value in total.items()}
 
 
 @pytest.fixture
@@ -162,7 +165,7 @@ def test_owners_are_counted_at_every_moment(method: str, watch: None, tmp_path: 
     assert free[0] == 0, "while a task trains, all that is free is its own"
     assert free[-1] > 0, "after pruning some is"
     last = next(MapFile(tmp_path / e.path) for e in reversed(said) if "owner/block2.conv" in MapFile(tmp_path / e.path))
-    assert np.array_equal(last.read("owner/block2.conv"), owners["block2.conv.weight"].flatten(1).numpy())
+    assert np.array_equal(last.read("owner/block2.conv"), owners["block2.conv.weight"].flatten(1).cpu().numpy())
 
 
 def row_first(opened: MapFile, name: str) -> dict[str, Any]:
@@ -174,7 +177,7 @@ def test_masks_density_overlap_and_scores(watch: None, tmp_path: Path) -> None:
     maker, said = trained(run, tmp_path)
     method = maker.method
     opened = MapFile(tmp_path / said[-1].path)
-    on = {task: {n: m.numpy() for n, m in method.seen(task).items()} for task in (1, 2)}
+    on = {task: {n: m.cpu().numpy() for n, m in method.seen(task).items()} for task in (1, 2)}
     density, overlap = row(opened, "density"), row_first(opened, "jaccard_layers")
     for name in ("block1.conv", "block2.conv", "block3.conv"):
         one, two = on[1][f"{name}.weight"], on[2][f"{name}.weight"]
@@ -206,7 +209,7 @@ def test_representation_is_linear_cka_of_features(method: str, tmp_path: Path, m
         for task in maker.tasks[:stage]:
             x = maker.network.trunk.normalise(task.validation.images[: maps.PROBES])
             overlay = maker.method.overlay(task.position)
-            features[stage, task.position, when] = maker.network.run_blocks(x, overlay, 0, 2).flatten(1).numpy()
+            features[stage, task.position, when] = maker.network.run_blocks(x, overlay, 0, 2).flatten(1).cpu().numpy()
 
     class Looking(maps.MapMaker):
         def begin(self, stage: int) -> None:

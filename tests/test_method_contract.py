@@ -15,6 +15,8 @@ from labcore.events import Evaluated, Event, FootprintMeasured, RunEnded, RunSta
 from labcore.results import fold
 from tests.conftest import tiny
 
+pytestmark = pytest.mark.usefixtures("device")
+
 # Every method as it comes, and with the settings that take it another way.
 VARIANTS: dict[str, dict[str, Any]] = {
     **{name: {"name": name} for name in METHODS},

@@ -80,6 +80,7 @@ def assert_same(store: Store, one: str, other: str) -> None:
 # ---- every method ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("device")
 @pytest.mark.parametrize("norm", ["frozen", "per_task"])
 @pytest.mark.parametrize("method", METHODS)
 def test_from_a_stored_prefix_equals_from_scratch_bit_for_bit(method: str, norm: str, store: Store) -> None:
@@ -108,6 +109,7 @@ VARIANTS: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.usefixtures("device")
 @pytest.mark.parametrize("settings", VARIANTS, ids=lambda settings: "-".join(map(str, settings.values())))
 def test_so_it_does_with_other_settings_and_with_momentum(settings: dict[str, Any], store: Store) -> None:
     plain = {"optimizer": "sgd", "learning_rate": 0.01, "weight_decay": 0.01, "epochs": 1, "batch_size": 8}

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from labcore.charts import Chart
-from pages.parts import live_plot
+from pages.parts import live_plot, server
 
 
 @st.fragment(run_every=0.1)
@@ -20,4 +20,7 @@ def chart() -> None:
     st.html(f"<span class='updates'>{updates}</span> <span class='clicks'>{st.session_state.get('clicks', 0)}</span>")
 
 
-chart()
+if __name__ == "__main__":
+    chart()
+else:
+    app = st.App(__file__, routes=server.routes())

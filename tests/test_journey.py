@@ -188,6 +188,19 @@ def test_the_view_stays_while_the_chart_is_updated(address: str, page: "sync_api
     assert page.evaluate(hidden)
 
 
+def test_a_browser_fetches_what_draws_charts_once(home: Path) -> None:
+    def received() -> int:
+        """Bytes of Plotly that came from the server."""
+        page.goto(address)
+        page.locator(".js-plotly-plot").first.wait_for()
+        entries = "performance.getEntriesByType('resource')"
+        size: int = page.evaluate(f"{entries}.find(it => it.name.endsWith('plotly.min.js')).transferSize")
+        return size
+
+    with serving("tests/live_page.py", home) as address, browsing() as page:
+        assert [received() > 1_000_000, received()] == [True, 0]
+
+
 def test_a_live_page_does_not_grow(home: Path) -> None:
     """Three hundred updates of a chart: the browser's memory and elements stay where they were after the first."""
     with serving("tests/live_page.py", home) as address, browsing() as page:

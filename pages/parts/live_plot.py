@@ -1,8 +1,8 @@
 """A chart that keeps the person's view: zoom, hidden traces and hover survive every update.
 
 Streamlit's own chart is built anew on every change of its data. This one is a component over `Plotly.react` with a
-constant `uirevision`; colours of text, grid and paper follow the page's theme in the browser. Plotly's JavaScript is
-served from the installed plotly package. Where components of this kind are missing, it falls back to Streamlit's own.
+constant `uirevision`; colours of text, grid and paper follow the page's theme in the browser. Where components of this
+kind are missing, it falls back to Streamlit's own.
 
 What is sent is one block of bytes: the length of a JSON head, the head, and all numbers as float32 columns, to which
 the head refers by position. NaN may be among the numbers, never in the JSON.
@@ -13,42 +13,30 @@ import json
 import struct
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import plotly
 import streamlit as st
 from plotly.utils import PlotlyJSONEncoder
-from streamlit.components.v1 import declare_component
 
 from labcore.charts import Chart
+from pages.parts import server
 
 MOST_POINTS = 500
 MOST_REMEMBERED = 16
 _COLUMNS = ("x", "y", "z")
-_ASSETS = Path(__file__).parent / "assets"
-_CODE = """
-const at = path => new URL("component/" + path, document.baseURI).href;
-const plotly = at("{library}/plotly.min.js?v={plotly}");
-const chart = import(at("{own}/live_plot.js?v={version}"));
+_CODE = f"""
+const at = path => new URL(path, document.baseURI).href;
+const plotly = at("{server.PLOTLY}");
+const chart = import(at("{server.CHART}"));
 """
-
-
-@functools.cache
-def _code() -> str:
-    """JavaScript that comes to the chart's module and to Plotly; registers the two, which only a script run can."""
-    library = declare_component("plotly_js", path=str(Path(plotly.__file__).parent / "package_data"))
-    own = declare_component("live_plot_js", path=str(_ASSETS))
-    version = (_ASSETS / "live_plot.js").stat().st_mtime_ns
-    return _CODE.format(library=library.name, own=own.name, plotly=plotly.__version__, version=version)
 
 
 def ahead() -> None:
     """On a page without charts: have the browser fetch what draws them in a quiet moment, before another page asks."""
     if _component() is not None:
         with st.container(key="charts-ahead"):
-            script = f"<script>{{{_code()}chart.then(it => it.loadWhenQuiet(plotly));}}</script>"
+            script = f"<script>{{{_CODE}chart.then(it => it.loadWhenQuiet(plotly));}}</script>"
             st.html(script, unsafe_allow_javascript=True)
 
 
@@ -57,7 +45,7 @@ def _component() -> Callable[..., Any] | None:
     """The component; None where Streamlit has no such ones."""
     if not hasattr(st.components, "v2"):
         return None
-    module = _code() + "export default async component => (await chart).default(component, plotly);"
+    module = _CODE + "export default async component => (await chart).default(component, plotly);"
     return st.components.v2.component("live_plot", js=module, isolate_styles=False)
 
 

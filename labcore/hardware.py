@@ -89,7 +89,7 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats(self._gpu)
 
     def sample(self) -> None:
-        """Look how much is resident now: a GPU's peak torch forgets no more, and asking takes 0.1 ms."""
+        """Look how much is resident now. Of a GPU's peak torch keeps count by itself, and asking takes 0.1 ms."""
         if not self._gpu:
             self.known = max(self.known, self._resident())
 

@@ -81,8 +81,8 @@ class PeakMemory:
     def __init__(self, device: torch.device) -> None:
         _give_back_memory()
         self.known = 0
-        self._process, self._before = psutil.Process(), 0
-        self._before = self._resident()
+        self._process = psutil.Process()
+        self._before = self._process.memory_info().rss
         self._gpu = device if device.type == "cuda" else None
         if self._gpu:
             torch.cuda.init()  # type: ignore[no-untyped-call]  # before it, there is no count to start anew
@@ -91,15 +91,12 @@ class PeakMemory:
     def sample(self) -> None:
         """Look how much is resident now. Of a GPU's peak torch keeps count by itself, and asking takes 0.1 ms."""
         if not self._gpu:
-            self.known = max(self.known, self._resident())
+            self.known = max(self.known, self._process.memory_info().rss - self._before)
 
     @property
     def peak(self) -> int:
         """As far as it was seen."""
         return max(self.known, torch.cuda.max_memory_allocated(self._gpu) if self._gpu else 0)
-
-    def _resident(self) -> int:
-        return self._process.memory_info().rss - self._before
 
 
 def _give_back_memory() -> None:

@@ -107,7 +107,7 @@ def tick(events: int) -> float:
                 ("matrix", lambda: figures.accuracy_matrix(figures.accuracy_matrix_info(fold, titles))),
                 ("loss", lambda: figures.loss_terms(figures.loss_terms_info(fold))),
             ):
-                live_plot.remembered(charts, make, name, 320, fold.events)
+                live_plot.remembered(charts, make, live_plot.Head(name, 320), fold.events)
             fold.result(run, "complete", config)
             return 1000 * (time.perf_counter() - begun)
 

@@ -12,6 +12,8 @@ from labcore.results import Fold
 from labcore.store import RunRecord, UnknownRun
 from pages.parts import lab, live_plot, runs, stages
 
+BUTTON = 150  # px
+
 lab.through_the_shell()
 store = lab.store()
 record = runs.from_url(store)
@@ -79,7 +81,12 @@ def show_costs(record: RunRecord, fold: Fold) -> None:
         + (f" Stages that were reused had cost {energy.watt_hours(saved)}, not spent again." if saved else ""),
         "carbon (CO₂e)": f"Estimated: energy × {country.text}. The country is chosen at the foot of Runs.",
     }
-    st.html(lab.figures_row(shown, notes) + lab.parts_bar(figures.footprint_info(fold)))
+    lab.titled(
+        "Cost so far" if record.active else "What it cost",
+        lab.figures_row(shown, notes)
+        + lab.parts_bar(figures.footprint_info(fold))
+        + f"<div class='lab-term'>{html.escape(device_line(record, fold))}</div>",
+    )
 
 
 def stop() -> None:
@@ -124,52 +131,48 @@ def figures_now() -> None:
     """All that moves; it reads and folds only what is new."""
     record = store.record(run)
     fold, state = runs.follow(store, run), runs.standing(store, record)
-    head, chip, action = st.columns([6, 1.4, 1.6], vertical_alignment="center")
-    head.subheader(runs.title(config), anchor=False)
-    chip.html(runs.chip(state))
-    with action:
+    with st.container(horizontal=True, vertical_alignment="center", key="watch-head"):
+        st.subheader(runs.title(config), anchor=False)
+        st.html(runs.chip(state), width="content")
         if state in ("queued", "running", "stopping"):
             icon, off = ":material/stop:", state == "stopping"
-            st.button("Stop", icon=icon, width="stretch", key="stop", on_click=stop, disabled=off)
+            st.button("Stop", icon=icon, width=BUTTON, key="stop", on_click=stop, disabled=off)
         elif state == "failed" and fold.ended and fold.ended.diverged:
-            if st.button("Change it", type="primary", icon=":material/edit:", width="stretch", key="change"):
+            if st.button("Change it", type="primary", icon=":material/edit:", width=BUTTON, key="change"):
                 st.switch_page("pages/launch.py", query_params={"run": run})
         elif state != "complete":
             icon = ":material/play_arrow:"
-            st.button("Resume", type="primary", icon=icon, width="stretch", key="resume", on_click=resume)
+            st.button("Resume", type="primary", icon=icon, width=BUTTON, key="resume", on_click=resume)
     explain(record, state, fold)
     for warning in fold.warnings:
         st.warning(warning.text, icon=":material/warning:")
 
-    def draw(make: Callable[[], Chart], name: str, height: int) -> None:
-        live_plot.draw(make, f"{name}-{run}", height, version=fold.events)
+    def draw(make: Callable[[], Chart], name: str, height: int, title: str) -> None:
+        live_plot.draw(make, f"{name}-{run}", height, title=title, version=fold.events)
 
-    left, right = st.columns([1.5, 1])
-    with left:
-        st.markdown("**How well does it do each job?**")
+    with lab.row("wide", "accuracy"):
+        question = "How well does it do each job?"
         if others:
             folds = {"this run": fold} | {runs.short(store, other): runs.follow(store, other) for other in others}
             overlay = figures.accuracy_overlay_info(titles, folds)
             version = tuple(other.events for other in folds.values())
             key = f"overlay-{run}-{'-'.join(others)}"
-            picked = live_plot.draw(lambda: figures.accuracy_overlay(overlay), key, 320, version=version, picks=True)
-            names = " · ".join(f"**{chr(ord('A') + i)}** {name}" for i, name in enumerate(folds))
-            st.caption(f"{names}. Click a line to open its run.")
+            with st.container():
+                picked = live_plot.draw(
+                    lambda: figures.accuracy_overlay(overlay), key, 320, title=question, version=version, picks=True
+                )
+                names = " · ".join(f"**{chr(ord('A') + i)}** {name}" for i, name in enumerate(folds))
+                st.caption(f"{names}. Click a line to open its run.")
             if picked and (number := overlay.lines[picked.trace].run) > 0:
                 st.switch_page("pages/watch.py", query_params={"run": others[number - 1], "with": run})
         else:
-            draw(lambda: figures.accuracy_curves(figures.accuracy_curves_info(fold)), "accuracy", 320)
-    with right:
-        st.markdown("**What it remembers**")
-        draw(lambda: figures.accuracy_matrix(figures.accuracy_matrix_info(fold, titles)), "matrix", 320)
-    left, right = st.columns([1.5, 1])
-    with left:
-        st.markdown("**What it is trying to make small**")
-        draw(lambda: figures.loss_terms(figures.loss_terms_info(fold)), "loss", 236)
-    with right:
-        st.markdown("**Cost so far**" if record.active else "**What it cost**")
+            draw(lambda: figures.accuracy_curves(figures.accuracy_curves_info(fold)), "accuracy", 320, question)
+        matrix = "What it remembers"
+        draw(lambda: figures.accuracy_matrix(figures.accuracy_matrix_info(fold, titles)), "matrix", 320, matrix)
+    with lab.row("wide", "loss"):
+        loss = "What it is trying to make small"
+        draw(lambda: figures.loss_terms(figures.loss_terms_info(fold)), "loss", 236, loss)
         show_costs(record, fold)
-        st.caption(device_line(record, fold))
     if active != runs.active(store, [run, *others]):
         st.rerun()  # once: from here on nothing ticks, or everything does again
 

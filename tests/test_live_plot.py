@@ -11,6 +11,7 @@ import pytest
 
 from labcore.charts import Chart
 from pages.parts import live_plot
+from pages.parts.live_plot import Head
 
 
 def unpack(data: bytes) -> tuple[dict[str, Any], list[list[Any]]]:
@@ -32,9 +33,9 @@ def test_numbers_travel_as_columns_and_words_as_json() -> None:
     chart = Chart()
     chart.trace("scatter", x=[0, 1, 2], y=[1.5, None, 2.5], name="a")
     chart.trace("bar", x=["p", "q"], y=[1, 2])
-    head, columns = unpack(live_plot.pack(chart, "k", 200))
+    head, columns = unpack(live_plot.pack(chart, Head("k", 200, title="What", aside="%")))
     assert isinstance(chart.traces[0]["x"], list)  # the chart itself is as it was
-    assert (head["id"], head["height"]) == ("k", 200)
+    assert (head["id"], head["height"], head["title"], head["aside"]) == ("k", 200, "What", "%")
     assert head["data"][1]["x"] == ["p", "q"]
     assert columns[0] == [0, 1, 2]
     assert columns[1][0] == 1.5
@@ -45,7 +46,7 @@ def test_numbers_travel_as_columns_and_words_as_json() -> None:
 def test_a_heat_map_keeps_its_rows_and_gaps() -> None:
     chart = Chart()
     chart.trace("heatmap", z=[[1, None], [2, 3], [4, 5]])
-    head, columns = unpack(live_plot.pack(chart, "k", 100))
+    head, columns = unpack(live_plot.pack(chart, Head("k", 100)))
     assert head["data"][0]["z"]["shape"] == [3, 2]
     assert columns[0][2] == [4, 5]
     assert math.isnan(columns[0][0][1])
@@ -54,7 +55,7 @@ def test_a_heat_map_keeps_its_rows_and_gaps() -> None:
 def test_long_lines_are_thinned_and_keep_their_ends() -> None:
     chart = Chart()
     chart.trace("scatter", x=list(range(100_000)), y=list(range(100_000)))
-    data = live_plot.pack(chart, "k", 100)
+    data = live_plot.pack(chart, Head("k", 100))
     _, columns = unpack(data)
     assert len(columns[0]) == live_plot.MOST_POINTS
     assert (columns[0][0], columns[0][-1]) == (0, 99_999)
@@ -63,7 +64,7 @@ def test_long_lines_are_thinned_and_keep_their_ends() -> None:
 
 
 def test_an_empty_chart_can_be_sent() -> None:
-    head, columns = unpack(live_plot.pack(Chart(), "k", 100))
+    head, columns = unpack(live_plot.pack(Chart(), Head("k", 100)))
     assert (head["data"], columns) == ([], [])
 
 
@@ -77,12 +78,14 @@ def test_a_tick_without_news_makes_no_chart() -> None:
         return chart
 
     charts: dict[str, Any] = {}
-    first = live_plot.remembered(charts, make, "k", 100, version=7)
-    assert live_plot.remembered(charts, make, "k", 100, version=7) == first
+    head = Head("k", 100)
+    first = live_plot.remembered(charts, make, head, version=7)
+    assert live_plot.remembered(charts, make, head, version=7) == first
     assert len(made) == 1
-    assert live_plot.remembered(charts, make, "k", 100, version=8) != first
+    assert live_plot.remembered(charts, make, head, version=8) != first
+    assert b"Another" in live_plot.remembered(charts, make, Head("k", 100, title="Another"), version=8)
     for number in range(3 * live_plot.MOST_REMEMBERED):
-        live_plot.remembered(charts, make, str(number), 100, version=0)
+        live_plot.remembered(charts, make, Head(str(number), 100), version=0)
     assert len(charts) == live_plot.MOST_REMEMBERED
 
 
@@ -90,13 +93,17 @@ def test_a_tick_without_news_makes_no_chart() -> None:
 BROWSER = """
 import fs from "node:fs";
 const purged = [];
-globalThis.document = { createElement: () => ({ style: {}, remove() {}, on() {} }) };
+const text = () => ({ textContent: "" });
+const element = () => ({
+  style: {}, firstChild: text(), lastChild: text(), append(...parts) { this.parts = parts; }, remove() {}, on() {},
+});
+globalThis.document = { createElement: element };
 globalThis.window = { Plotly: { react: async () => {}, purge: element => purged.push(element.name) } };
 globalThis.getComputedStyle = () => ({ getPropertyValue: () => "" });
 const { default: draw } = await import(process.argv[2]);
 for (const name of JSON.parse(process.argv[3])) {
   const bytes = new Uint8Array(fs.readFileSync(`${process.argv[4]}/${name}`));
-  draw({ data: bytes, parentElement: { append: element => { element.name = name } } }, "");
+  draw({ data: bytes, parentElement: { append: frame => { frame.parts[1].name = name } } }, "");
 }
 console.log(JSON.stringify(purged));
 """
@@ -109,7 +116,7 @@ def test_the_chart_that_was_not_used_for_longest_goes_first(tmp_path: Path) -> N
     (tmp_path / "browser.mjs").write_text(BROWSER)
     names = [str(number) for number in range(24)]  # as many as are kept
     for name in [*names, "new"]:
-        (tmp_path / name).write_bytes(live_plot.pack(Chart(), name, 100))
+        (tmp_path / name).write_bytes(live_plot.pack(Chart(), Head(name, 100)))
     drawn = json.dumps([*names, "0", "new"])
     command = ["node", tmp_path / "browser.mjs", module, drawn, tmp_path]
     told = subprocess.run(command, capture_output=True, check=True, text=True, timeout=60)

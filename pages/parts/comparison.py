@@ -18,37 +18,67 @@ def charts(groups: Sequence[Group], key: str, version: Hashable) -> None:
     """Stability against plasticity and cost, then task by task; heights follow the number of groups."""
     names = tuple((group.name, len(group.runs)) for group in groups)
     version = (version, names)
-    st.markdown("**Learning the new against keeping the old** (plasticity against stability)")
     points = comparisons.plane_info(groups)
     if points:
-        live_plot.draw(lambda: comparisons.plane(points), f"plane-{key}", 380, version=version)
+        live_plot.draw(
+            lambda: comparisons.plane(points),
+            f"plane-{key}",
+            380,
+            title="Learning the new against keeping the old",
+            aside="plasticity against stability",
+            version=version,
+        )
         st.caption(
             "Upper right is best. Filled: no other is better in both (the Pareto front, dotted). "
             "Rest on a point for its name."
         )
     else:
-        st.caption("Needs runs of two jobs or more.")
+        lab.titled("Learning the new against keeping the old", "Needs runs of two jobs or more.")
     jobs = list(groups[0].config.task_names)
     if all(group.config.task_names == jobs for group in groups):
         st.html(_legend(jobs))
     rows = comparisons.panel_rows(len(groups))
     found = comparisons.matrices_info(groups)
-    st.markdown("**How well it does each job as the jobs go by** (accuracy over the sequence)")
-    live_plot.draw(lambda: comparisons.sequences(found), f"sequence-{key}", 40 + 170 * rows, version=version)
-    st.markdown("**What it remembers** (accuracy matrix: rows after learning …, columns how well it does …)")
-    live_plot.draw(lambda: comparisons.matrices(found), f"matrices-{key}", 20 + 210 * rows, version=version)
-    st.markdown("**What it lost, and what it never reached, in points** (further right is worse)")
+    live_plot.draw(
+        lambda: comparisons.sequences(found),
+        f"sequence-{key}",
+        40 + 170 * rows,
+        title="How well it does each job as the jobs go by",
+        aside="accuracy over the sequence",
+        version=version,
+    )
+    live_plot.draw(
+        lambda: comparisons.matrices(found),
+        f"matrices-{key}",
+        20 + 210 * rows,
+        title="What it remembers",
+        aside="accuracy matrix: rows after learning …, columns how well it does …",
+        version=version,
+    )
     by_task = comparisons.by_task_info(groups)
     height = comparisons.lines_height(len(groups))
-    live_plot.draw(lambda: comparisons.by_task(by_task), f"by-task-{key}", height, version=version)
+    live_plot.draw(
+        lambda: comparisons.by_task(by_task),
+        f"by-task-{key}",
+        height,
+        title="What it lost, and what it never reached, in points",
+        aside="further right is worse",
+        version=version,
+    )
     for column, what in zip(by_task.columns[1:], ("joint training", "separate copies"), strict=True):
         if not any(value is not None for row in column.values for value in row):
             st.caption(
                 f"{column.title[0].upper()}{column.title[1:]} needs {what} on the same jobs and seeds among these."
             )
-    st.markdown("**What it costs** (shorter is cheaper)")
     costs = comparisons.costs_info(groups)
-    live_plot.draw(lambda: comparisons.costs(costs), f"costs-{key}", height, version=version)
+    live_plot.draw(
+        lambda: comparisons.costs(costs),
+        f"costs-{key}",
+        height,
+        title="What it costs",
+        aside="shorter is cheaper",
+        version=version,
+    )
     with st.expander("How these are computed"):
         st.markdown(
             """

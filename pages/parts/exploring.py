@@ -373,15 +373,20 @@ def place_of(picked: live_plot.Picked, exploration: Exploration, drawn: list[Tri
 def matters(record: ExplorationRecord) -> None:
     """How much each setting matters, as far as is known."""
     settings = record.exploration.varied
-    st.markdown("**Which setting matters?** (share of the differences in accuracy that it explains, estimated)")
+    title = "Which setting matters?"
     if record.importance is None:
-        st.caption("Told after four combinations that differ.")
+        lab.titled(title, "Told after four combinations that differ.")
         return
     importance = record.importance
     version = tuple(importance.items())
     height = 24 + 34 * len(settings)
     live_plot.draw(
-        lambda: exploration_figures.importance_bars(importance, settings), "explore-matters", height, version=version
+        lambda: exploration_figures.importance_bars(importance, settings),
+        "explore-matters",
+        height,
+        title=title,
+        aside="share of the differences in accuracy that it explains, estimated",
+        version=version,
     )
 
 

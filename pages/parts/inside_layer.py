@@ -1,5 +1,6 @@
 """Inside: one layer, in a run or in two: its map, its numbers, what to look for."""
 
+import contextlib
 import html
 from collections.abc import Callable, Sequence
 
@@ -106,82 +107,87 @@ def show(
     first = views[0][2]
     if kind == "importance":
         scale = layer_figures.layer_span([seen for _, _, seen in views], layer, task)
-    left, middle, right = st.columns([1.25, 1.25, 0.8])
     version = (kind, place, task, scale, explain, *((run, seen.moment.path) for run, _, seen in views))
-    with left:
-        if kind in ("drift", "broke"):
-            _moves(views, place, kind, version, notes.get(kind))
-        elif kind == "representation":
-            st.markdown(f"**Block {layer.block}, stage by stage**")
-            block = list(dict.fromkeys(each.block for each in views[0][2].layers)).index(layer.block)
-            _chart(
-                lambda: layer_figures.similarity_over_stages(views[0][2], block),
-                f"cka-{views[0][0]}",
-                version,
-                note=notes.get("similarity"),
-            )
-        else:
-            whose = "" if kind == "owners" else f": {first.titles[task - 1]}"
-            st.markdown(f"**{'Filter by input' if kind == 'importance' else 'Weight by weight'}{whose}**")
-
-            def drawn() -> str:
-                maps = (
-                    _drawn(*_picture(seen, place, kind, task, scale), name if len(views) > 1 else "", explain)
-                    for _, name, seen in views
+    several = explain or len(views) > 1
+    with lab.row("words", "layer"):
+        with _place(several):
+            if kind in ("drift", "broke"):
+                _moves(views, place, kind, version, notes.get(kind))
+            elif kind == "representation":
+                block = list(dict.fromkeys(each.block for each in first.layers)).index(layer.block)
+                _chart(
+                    lambda: layer_figures.similarity_over_stages(first, block),
+                    f"cka-{views[0][0]}",
+                    version,
+                    f"Block {layer.block}, stage by stage",
+                    note=notes.get("similarity"),
                 )
-                return f"<div class='lab-maps'>{''.join(maps)}</div>"
+            else:
+                whose = "" if kind == "owners" else f": {first.titles[task - 1]}"
+                title = f"{'Filter by input' if kind == 'importance' else 'Weight by weight'}{whose}"
 
-            st.html(_cached(version, drawn))
-    with middle:
-        if kind in ("importance", "drift", "broke"):
-            since = map_moments.drift_task(first, task)
-            whose = "" if since is None else f" since {first.titles[since - 1]}"
-            st.markdown(f"**Importance against the move{whose}**")
-            later = "From the second job on: how far each filter moved, against how much it mattered."
-            _chart(lambda: _spring(views, place, task), "spring", version, later, note=notes.get("spring"))
-        elif kind == "masks":
-            st.markdown(f"**Scores against the threshold: {first.titles[task - 1]}**")
-            _chart(
-                lambda: layer_figures.histogram(first, place, task),
-                "scores",
-                version,
-                "There are no scores in this stage.",
-                note=notes.get("scores"),
-            )
-        elif kind == "owners":
-            st.markdown("**Whose weights they are**")
-            st.html(_owned(first, place))
-        else:
-            st.markdown("**In numbers**")
-            st.html(_similar(first, layer.block))
-    with right:
+                def drawn() -> str:
+                    maps = (
+                        _drawn(*_picture(seen, place, kind, task, scale), name if len(views) > 1 else "", explain)
+                        for _, name, seen in views
+                    )
+                    return f"<div class='lab-maps'>{''.join(maps)}</div>"
+
+                lab.titled(title, _cached(version, drawn))
+        with _place(several):
+            if kind in ("importance", "drift", "broke"):
+                since = map_moments.drift_task(first, task)
+                whose = "" if since is None else f" since {first.titles[since - 1]}"
+                title = f"Importance against the move{whose}"
+                later = "From the second job on: how far each filter moved, against how much it mattered."
+                _chart(lambda: _spring(views, place, task), "spring", version, title, later, note=notes.get("spring"))
+            elif kind == "masks":
+                _chart(
+                    lambda: layer_figures.histogram(first, place, task),
+                    "scores",
+                    version,
+                    f"Scores against the threshold: {first.titles[task - 1]}",
+                    "There are no scores in this stage.",
+                    note=notes.get("scores"),
+                )
+            elif kind == "owners":
+                lab.titled("Whose weights they are", _owned(first, place))
+            else:
+                lab.titled("In numbers", _similar(first, layer.block))
         st.markdown(f"**What to look for**\n\n{words.look}")
     if kind == "masks":
         note = notes.get("overlap")
-        whole, one = st.columns(2)
-        with whole:
-            st.markdown("**Shared by two jobs: whole network**")
-            _chart(lambda: layer_figures.overlaps(first, None), "overlap", version, height=190, note=note)
-        with one:
-            st.markdown(f"**Shared by two jobs: {layer.name}**")
-            _chart(lambda: layer_figures.overlaps(first, place), "overlap-layer", version, height=190, note=note)
+        with lab.row("even", "overlaps"):
+            for key, where, title in (("overlap", None, "whole network"), ("overlap-layer", place, layer.name)):
+                with _place(explain):
+                    _chart(
+                        lambda where=where: layer_figures.overlaps(first, where),
+                        key,
+                        version,
+                        f"Shared by two jobs: {title}",
+                        height=190,
+                        note=note,
+                    )
+
+
+def _place(several: bool) -> contextlib.AbstractContextManager[object]:
+    """A place in a row; to be sent as a piece of its own only where several things stand in it, below each other."""
+    return st.container() if several else contextlib.nullcontext()
 
 
 def _moves(views: Sequence[tuple[str, str, View]], place: int, kind: str, version: object, note: str | None) -> None:
     """Filter by filter; of two runs, one below the other on one scale."""
-    st.markdown("**Filter by filter**")
     top = layer_figures.strips_top(layer_figures.strips_info(seen, seen.layers[place], kind) for _, _, seen in views)
     for run, name, seen in views:
-        if len(views) > 1:
-            st.html(f"<div class='lab-term'>{html.escape(name)}</div>")
 
         def make(seen: View = seen) -> Chart | None:
             return layer_figures.strips(seen, seen.layers[place], kind, top)
 
         height = HEIGHT if len(views) == 1 else HEIGHT // 2 + 20
         missing = "The first job has nothing to compare with yet."
+        title = "Filter by filter" if len(views) == 1 else f"Filter by filter: {name}"
         last = run == views[-1][0]
-        _chart(make, f"strips-{run}", version, missing, height=height, note=note if last else None)
+        _chart(make, f"strips-{run}", version, title, missing, height=height, note=note if last else None)
 
 
 def _spring(views: Sequence[tuple[str, str, View]], place: int, task: int) -> Chart | None:
@@ -199,7 +205,8 @@ def _chart(
     make: Callable[[], Chart | None],
     key: str,
     version: object,
-    missing: str = "",
+    title: str,
+    missing: str = "Not known yet.",
     height: int = HEIGHT,
     note: str | None = None,
 ) -> None:
@@ -211,9 +218,9 @@ def _chart(
         chart = make()
         kept[key] = (version, chart is not None)
     if not kept[key][1]:
-        st.html(f"<div class='lab-none' style='height:{height}px'>{html.escape(missing or 'Not known yet.')}</div>")
+        lab.titled(title, f"<div class='lab-none' style='height:{height}px'>{html.escape(missing)}</div>")
         return
-    live_plot.draw(lambda: chart or make() or Chart(), f"inside-{key}", height, version=version)  # type: ignore[arg-type]
+    live_plot.draw(lambda: chart or make() or Chart(), f"inside-{key}", height, title=title, version=version)  # type: ignore[arg-type]
     if note:
         st.caption(note)
 

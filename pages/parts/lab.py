@@ -6,10 +6,12 @@ import io
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import streamlit as st
 from PIL import Image
+from streamlit.delta_generator import DeltaGenerator
 from streamlit.runtime.pages_manager import PagesManager
 
 from labcore import figures, tasks, worker
@@ -151,7 +153,14 @@ def style() -> None:
         .lab-bar { height: 8px; border-radius: 4px; background: #8A8F9C33; overflow: hidden; }
         .lab-bar > div { height: 100%; background: #2F6FD0; }
         .st-key-charts-ahead { display: none; }
+        .st-key-watch-head h3 { padding: 0; }
         .lab-term { font-size: .875rem; opacity: .7; }
+        .lab-title { line-height: 26px; margin-bottom: 10px; white-space: nowrap; overflow: hidden;
+                     text-overflow: ellipsis; }
+        .lab-title b { font-weight: 600; }
+        [class*="st-key-row-"] > * { flex: 1 1 0 !important; min-width: 0; }
+        [class*="st-key-row-wide-"] > :first-child { flex-grow: 1.5 !important; }
+        [class*="st-key-row-words-"] > :last-child { flex-grow: .64 !important; }
         .lab-task { border-top: 5px solid; border-radius: 4px; padding: .35rem 0 .9rem; }
         .lab-pictures { display: grid; gap: 5px; margin-top: .9rem; }
         .lab-pictures figure { margin: 0; text-align: center; font-size: .8rem; line-height: 1.3; }
@@ -259,6 +268,19 @@ def _picture(image: np.ndarray) -> str:
     data = io.BytesIO()
     picture.save(data, "JPEG" if colours else "PNG", quality=92)
     return f"data:image/{'jpeg' if colours else 'png'};base64,{base64.b64encode(data.getvalue()).decode()}"
+
+
+def row(kind: Literal["even", "wide", "words"], name: str) -> DeltaGenerator:
+    """Places side by side: equally wide, the first half as wide again, or the last, of words, narrower.
+
+    As columns are, but sent as one piece: each piece costs the server about half a millisecond a tick.
+    """
+    return st.container(horizontal=True, key=f"row-{kind}-{name}")
+
+
+def titled(title: str, body: str) -> None:
+    """HTML under a title that looks as a chart's does."""
+    st.html(f"<div class='lab-title'><b>{html.escape(title)}</b></div>{body}")
 
 
 def nothing_yet(title: str, sentence: str) -> None:

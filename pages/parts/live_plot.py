@@ -12,7 +12,7 @@ import functools
 import json
 import struct
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from pages.parts import server
 
 MOST_POINTS = 500
 MOST_REMEMBERED = 16
+TITLE = 36  # px, as high as the page's style makes `lab-title`
 _COLUMNS = ("x", "y", "z")
 _CODE = f"""
 const at = path => new URL(path, document.baseURI).href;
@@ -59,52 +60,70 @@ class Picked:
     y: float | str
 
 
-def draw(
-    make: Callable[[], Chart], key: str, height: int, *, version: Hashable = None, picks: bool = False
-) -> Picked | None:
-    """Draw or update the chart of this key, `height` px high whatever it holds.
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What is said of a chart beside its data."""
 
-    As long as `version` is the same (and not None) the chart is not made again: a tick without news costs nothing.
+    id: str
+    height: int  # px, without the title
+    picks: bool = False
+    title: str = ""  # in bold
+    aside: str = ""  # after it, in brackets
+
+
+def draw(
+    make: Callable[[], Chart],
+    key: str,
+    height: int,
+    *,
+    title: str = "",
+    aside: str = "",
+    version: Hashable = None,
+    picks: bool = False,
+) -> Picked | None:
+    """Draw or update the chart of this key, `height` px high whatever it holds, below its title where it has one.
+
+    As long as `version` is the same (and not None) the chart is not made again: a tick without news costs nothing. The
+    title is the chart's own because each piece that is sent costs the server about half a millisecond a tick.
     With `picks`, a click on a point is returned by the script run that it causes. Where Streamlit breaks that run off
     for another, it is returned again: what it leads to must bear being done twice.
     """
     mount = _component()
     if mount is None:
+        if title:
+            st.markdown(f"**{title}**" + (f" ({aside})" if aside else ""))
         st.plotly_chart(make().as_json, width="stretch", height=height, key=key)
         return None
-    data = remembered(st.session_state.setdefault("charts", {}), make, key, height, version, picks)
+    head = Head(key, height, picks, title, aside)
+    data = remembered(st.session_state.setdefault("charts", {}), make, head, version)
+    high = height + (TITLE if title else 0)
     if not picks:
-        mount(data=data, key=key, height=height)
+        mount(data=data, key=key, height=high)
         return None
-    found = mount(data=data, key=key, height=height, on_picked_change=lambda: None).picked
+    found = mount(data=data, key=key, height=high, on_picked_change=lambda: None).picked
     return None if found is None else Picked(found["trace"], tuple(found["point"]), found["x"], found["y"])
 
 
 def remembered(
-    charts: dict[str, tuple[Hashable, bytes]],
-    make: Callable[[], Chart],
-    key: str,
-    height: int,
-    version: Hashable,
-    picks: bool = False,
+    charts: dict[str, tuple[Hashable, bytes]], make: Callable[[], Chart], head: Head, version: Hashable
 ) -> bytes:
     """The packed chart, made only where `charts` holds none of this version; the oldest are dropped."""
-    known = charts.pop(key, None)
-    if known is None or version is None or known[0] != version:
-        known = (version, pack(make(), key, height, picks))
-    charts[key] = known
+    known = charts.pop(head.id, None)
+    if known is None or version is None or known[0] != (version, head):
+        known = ((version, head), pack(make(), head))
+    charts[head.id] = known
     while len(charts) > MOST_REMEMBERED:
         charts.pop(next(iter(charts)))
     return known[1]
 
 
-def pack(chart: Chart, key: str, height: int, picks: bool = False) -> bytes:
+def pack(chart: Chart, head: Head) -> bytes:
     """The chart as u32 n, n bytes of JSON padded to a multiple of 4, float32 columns."""
     traces: list[dict[str, Any]] = []
     columns: list[np.ndarray] = []
     for drawn in chart.traces:
         trace = dict(drawn)
-        chosen = None if picks else _thinned(trace)  # a click names its point by number
+        chosen = None if head.picks else _thinned(trace)  # a click names its point by number
         for name in _COLUMNS:
             numbers = _numbers(trace.get(name))
             if numbers is None:
@@ -114,8 +133,7 @@ def pack(chart: Chart, key: str, height: int, picks: bool = False) -> bytes:
             trace[name] = {"column": len(columns), "shape": list(numbers.shape)}
             columns.append(numbers.astype(np.float32))
         traces.append(trace)
-    head = {"id": key, "height": height, "picks": picks, "data": traces, "layout": chart.layout}
-    text = json.dumps(head, cls=PlotlyJSONEncoder).encode()
+    text = json.dumps(asdict(head) | {"data": traces, "layout": chart.layout}, cls=PlotlyJSONEncoder).encode()
     text += b" " * (-len(text) % 4)
     return struct.pack("<I", len(text)) + text + b"".join(column.tobytes() for column in columns)
 

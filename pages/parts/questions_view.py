@@ -120,34 +120,46 @@ def draw(name: str, findings: Findings) -> None:
         kinds = {"plain": "Without normalisation", "normalised": "With batch normalisation"}
         panels = {arm.label: kinds[arm.label.split(", ")[1]] for arm in findings.experiment.arms}
         curves = comparisons.learning_curves_info(findings, "steps", panels)
-        st.markdown("**Digits right, step by step** (validation images)")
         live_plot.draw(
             lambda: comparisons.learning_curves(curves, list(kinds.values()), "steps", STARTS_LEVEL),
             "ask-starts",
             380,
+            title="Digits right, step by step",
+            aside="validation images",
             version=version,
         )
         return
     if name == "recycle":
         curves = comparisons.learning_curves_info(findings, "seconds", {})
-        st.markdown("**Digits right, second by second of training** (validation images)")
         live_plot.draw(
             lambda: comparisons.learning_curves(curves, [""], "seconds of training", RECYCLE_LEVEL),
             "ask-recycle",
             380,
+            title="Digits right, second by second of training",
+            aside="validation images",
             version=version,
         )
         return
     dots = comparisons.seed_dots_info(findings)
-    st.markdown("**Accuracy, a dot a seed, a bar at the mean** (test images)")
-    height = 80 + 42 * len(dots.names)
-    live_plot.draw(lambda: comparisons.seed_dots(dots), f"ask-{name}", height, version=version)
+    live_plot.draw(
+        lambda: comparisons.seed_dots(dots),
+        f"ask-{name}",
+        80 + 42 * len(dots.names),
+        title="Accuracy, a dot a seed, a bar at the mean",
+        aside="test images",
+        version=version,
+    )
     groups = comparisons.groups_of(findings)
     if groups:
-        st.markdown("**What it remembers** (accuracy matrix, mean over seeds)")
         found = comparisons.matrices_info(groups)
-        height = 20 + 210 * comparisons.panel_rows(len(findings.experiment.arms))
-        live_plot.draw(lambda: comparisons.matrices(found), f"ask-matrices-{name}", height, version=version)
+        live_plot.draw(
+            lambda: comparisons.matrices(found),
+            f"ask-matrices-{name}",
+            20 + 210 * comparisons.panel_rows(len(findings.experiment.arms)),
+            title="What it remembers",
+            aside="accuracy matrix, mean over seeds",
+            version=version,
+        )
         _inside(groups)
 
 

@@ -90,9 +90,17 @@ function listen(chart) {
   chart.listening = true;
 }
 
+function empty() {
+  const [frame, title, element] = ["div", "div", "div"].map(kind => document.createElement(kind));
+  title.className = "lab-title";
+  title.append(document.createElement("b"), document.createElement("span"));
+  frame.append(title, element);
+  return { frame, title, element, queue: Promise.resolve() };
+}
+
 export default function ({ data, parentElement, setTriggerValue }, libraryUrl) {
   const head = unpack(data);
-  const chart = charts.get(head.id) ?? { element: document.createElement("div"), queue: Promise.resolve() };
+  const chart = charts.get(head.id) ?? empty();
   charts.delete(head.id);
   charts.set(head.id, chart); // the last is the one used last, whenever it was made
   if (charts.size > MOST_CHARTS) {
@@ -101,8 +109,11 @@ export default function ({ data, parentElement, setTriggerValue }, libraryUrl) {
     charts.delete(unused);
   }
   chart.pick = head.picks ? value => setTriggerValue("picked", value) : null;
+  chart.title.hidden = !head.title;
+  chart.title.firstChild.textContent = head.title;
+  chart.title.lastChild.textContent = head.aside && ` (${head.aside})`;
   chart.element.style.height = `${head.height}px`;
-  if (chart.element.parentNode !== parentElement) parentElement.append(chart.element);
+  if (chart.frame.parentNode !== parentElement) parentElement.append(chart.frame);
   chart.queue = chart.queue
     .then(() => loadPlotly(libraryUrl))
     .then(Plotly => Plotly.react(
@@ -113,5 +124,5 @@ export default function ({ data, parentElement, setTriggerValue }, libraryUrl) {
     ))
     .then(() => chart.listening || listen(chart))
     .catch(console.error);
-  return () => { if (chart.element.parentNode === parentElement) chart.element.remove(); };
+  return () => { if (chart.frame.parentNode === parentElement) chart.frame.remove(); };
 }

@@ -7,7 +7,6 @@ opened in a browser: on a finished run of five tasks, and on one at work. Needs 
 """
 
 import argparse
-import shutil
 import statistics
 import tempfile
 import time
@@ -19,7 +18,8 @@ from typing import Any
 from benchmarks.pages import OPENINGS, SETTLING, WATCHED, computing, fresh_store, server_at, shown
 from labcore import hardware, maps, presets, trainer, worker
 from labcore.configs import parse
-from labcore.events import MapSaved, StageEnded
+from labcore.events import StageEnded
+from tests import stories
 from tests.test_journey import CHROMIUM, browsing, serving
 
 OVERVIEW = ".js-plotly-plot .xtick text"
@@ -103,10 +103,11 @@ def opening() -> float:
 
 
 def live() -> tuple[float, float, float]:
-    """The longest of the seconds from a map being told to the overview showing it; the server's milliseconds a tick.
+    """The longest of the seconds from a map being told to the overview showing it; the server's milliseconds a second.
 
-    The latter while nothing is new, and while there is a map every three seconds. A run of the story's network is
-    trained shortly beforehand, then told again bit by bit, so that training takes nothing from the server.
+    A second is what a page's clock ticks in, and in which a browser asks for news. The latter while nothing is new, and
+    while there is a map every three seconds. A run of the story's network is trained shortly beforehand, then told
+    again bit by bit, so that training takes nothing from the server.
     """
     data = presets.preset_data("story", "fine_tuning")
     data["training"] |= {"epochs": 1, "head_warmup_epochs": 0}
@@ -114,20 +115,10 @@ def live() -> tuple[float, float, float]:
     with fresh_store() as store, browsing() as page:
         run = store.submit(parse(data)).run
         assert worker.run_claim(store.claim_run(run), "cpu").state == "complete"
-        events, _ = store.tail(run, 0)
         claim = store.claim_run(store.submit(parse(data | {"seed": 1})).run)
-        shutil.copytree(store.folder(run) / "maps", claim.folder / "maps")
-        coming = iter(events)
-
-        def tell_a_map() -> None:
-            for event in coming:
-                claim.append(event)
-                if isinstance(event, MapSaved):
-                    return
-            raise AssertionError("the run has fewer maps than are to be told")
-
+        maps_told = stories.map_by_map(store, run, claim)
         for _ in range(MAPS_BEFORE):
-            tell_a_map()
+            next(maps_told)
         with serving("app.py", store.root) as address:
             page.goto(f"{address}/inside?run={claim.run}&map=importance")
             page.locator(OVERVIEW).first.wait_for()
@@ -143,7 +134,7 @@ def live() -> tuple[float, float, float]:
                 for _ in range(MAPS_TOLD):
                     begun = time.perf_counter()
                     page.evaluate("window.drawn = 0")
-                    tell_a_map()
+                    next(maps_told)
                     while not page.evaluate("window.drawn"):
                         assert time.perf_counter() - begun < 30, "the map is not on the page"
                         page.wait_for_timeout(20)

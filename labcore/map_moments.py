@@ -3,6 +3,7 @@
 A `Book` opens the files of a run as they are needed; a `View` is a run at one moment. No torch, no Streamlit.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from labcore import map_files
 from labcore.events import MapSaved
 from labcore.map_files import Layer, MapError, MapFile
-from labcore.results import Fold
+from labcore.results import AccuracyPoint, Fold
 
 KINDS = ("importance", "drift", "broke", "owners", "masks", "representation")
 # What a kind is read from; a run has the kind where some moment holds one of these.
@@ -31,8 +32,15 @@ def share_done(fold: Fold, moment: MapSaved) -> float:
     stage = fold.stages[moment.stage - 1]
     if moment.kind == "stage":
         return 1.0
-    seen = next((p.images_seen for p in fold.accuracy if (p.stage, p.step) == (moment.stage, moment.step)), None)
-    return 0.0 if seen is None else min(1.0, (seen - stage.first_image) / max(1, stage.images))
+    when = moment.stage, moment.step
+    place = bisect_left(fold.accuracy, when, key=_when)  # a page asks of all moments: looking through would add up
+    if place == len(fold.accuracy) or _when(fold.accuracy[place]) != when:
+        return 0.0
+    return min(1.0, (fold.accuracy[place].images_seen - stage.first_image) / max(1, stage.images))
+
+
+def _when(point: AccuracyPoint) -> tuple[int, int]:
+    return point.stage, point.step
 
 
 def words_of(fold: Fold, moment: MapSaved) -> str:

@@ -11,7 +11,7 @@ from labcore.map_figures import Overview
 from labcore.map_moments import Book, View
 from labcore.results import Fold
 from labcore.units import whole
-from pages.parts import inside_layer, lab, live_plot, runs
+from pages.parts import inside_layer, lab, live_plot, news, runs
 from pages.parts.inside_words import KINDS
 
 lab.through_the_shell()
@@ -145,13 +145,17 @@ def capacity(seen: View) -> None:
     )
 
 
-active = runs.active(store, [run, beside])
+shown = [name for name in (run, beside) if name]
+active = runs.active(store, shown)
+told = any(active) and news.possible()
 
 
-@st.fragment(run_every=1 if any(active) or playing else None)
+@st.fragment(run_every=1 if playing or (any(active) and not told) else None)
 @runs.while_there
 def figures_now() -> None:
     """All that moves; what has not changed is not made again."""
+    if told:
+        news.follow(store, shown)
     fold, shelf = runs.follow(store, run), book(run)
     seen = None
     if fold.maps:
@@ -161,7 +165,7 @@ def figures_now() -> None:
         nothing_yet(shelf)
     else:
         whole_and_detail(fold, shelf, seen, at)
-    if active != runs.active(store, [run, beside]) or playing != st.session_state.get("inside-playing", False):
+    if active != runs.active(store, shown) or playing != st.session_state.get("inside-playing", False):
         st.rerun()
 
 

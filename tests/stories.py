@@ -1,10 +1,14 @@
 """Runs told by hand: events with round numbers, for results, figures and pages."""
 
+import shutil
+from collections.abc import Iterator
+
 from labcore.configs import RunConfig
 from labcore.events import (
     Evaluated,
     Event,
     FootprintMeasured,
+    MapSaved,
     PhaseStarted,
     RunEnded,
     RunStarted,
@@ -218,3 +222,13 @@ def told(
     claim.append(RunEnded(state="complete", step=10 * len(rows), test_ms_per_image=milliseconds))
     claim.finish("complete")
     return claim.run
+
+
+def map_by_map(store: Store, finished: str, claim: Claim) -> Iterator[MapSaved]:
+    """Tell a finished run again as one at work: each step up to its next map, which is told then."""
+    shutil.copytree(store.folder(finished) / "maps", claim.folder / "maps")
+    for event in store.tail(finished)[0]:
+        if not isinstance(event, RunEnded):
+            claim.append(event)
+        if isinstance(event, MapSaved):
+            yield event

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from labcore import explorations
+from labcore import explorations, worker
 from labcore.store import Store
+from tests import stories
 from tests.conftest import tiny
 
 sync_api = pytest.importorskip("playwright.sync_api")
@@ -199,6 +200,34 @@ def test_a_browser_fetches_what_draws_charts_once(home: Path) -> None:
 
     with serving("tests/live_page.py", home) as address, browsing() as page:
         assert [received() > 1_000_000, received()] == [True, 0]
+
+
+def test_inside_draws_what_is_new_of_a_run_at_work_and_else_nothing(home: Path) -> None:
+    store = Store(home)
+    finished = store.submit(tiny()).run
+    assert worker.run_claim(store.claim_run(finished), "cpu").state == "complete"
+    claim = store.claim_run(store.submit(tiny(seed=1)).run)
+    maps = stories.map_by_map(store, finished, claim)
+    next(maps)
+    with serving("app.py", home) as address, browsing() as page:
+        asked: list[object] = []  # what the page asks the server for, but for its news
+        page.on("websocket", lambda socket: socket.on("framesent", lambda frame: asked.append(frame)))
+        page.goto(f"{address}/inside?run={claim.run}")
+        page.get_by_text("learning Digits 0 to 3, 0 %").first.wait_for()
+        page.wait_for_timeout(3000)
+        asked.clear()
+        page.wait_for_timeout(3000)
+        assert not asked
+        while next(maps).kind != "stage":
+            pass
+        page.get_by_text("after Digits 0 to 3").first.wait_for()
+        page.get_by_text("running", exact=True).wait_for()
+        for _ in maps:
+            pass
+        claim.finish("stopped")
+        claim.release()
+        page.get_by_text("after Fashion 0 to 2").first.wait_for()
+        page.get_by_text("stopped", exact=True).wait_for()
 
 
 def test_a_live_page_does_not_grow(home: Path) -> None:

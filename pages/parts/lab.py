@@ -152,7 +152,7 @@ def style() -> None:
         .lab-failed { color: light-dark(#C8372D, #FF8A80); }
         .lab-bar { height: 8px; border-radius: 4px; background: #8A8F9C33; overflow: hidden; }
         .lab-bar > div { height: 100%; background: #2F6FD0; }
-        .st-key-charts-ahead { display: none; }
+        .st-key-charts-ahead, .st-key-news { display: none; }
         .st-key-watch-head h3 { padding: 0; }
         .lab-term { font-size: .875rem; opacity: .7; }
         .lab-title { line-height: 26px; margin-bottom: 10px; white-space: nowrap; overflow: hidden;

@@ -1,14 +1,14 @@
-"""What the server does beside drawing pages: it hands out what draws charts, and takes the lab in while it is idle."""
+"""What the server does beside drawing pages: it hands out what draws charts, tells news, and takes the lab in."""
 
 import contextlib
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from importlib.util import find_spec
 from pathlib import Path
 
 import streamlit as st
 from starlette.requests import Request
-from starlette.responses import FileResponse
+from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 # A browser keeps what it has: Streamlit's own way of serving a component's files would pack, send, unpack and compile
@@ -31,19 +31,27 @@ def _address(path: Path) -> str:
 _PLOTLY = _package("plotly") / "package_data" / "plotly.min.js"
 _CHART = Path(__file__).parent / "assets" / "live_plot.js"
 PLOTLY, CHART = _address(_PLOTLY), _address(_CHART)
+NEWS = "news"
 
 
 def routes() -> list[Route]:
-    """Those of an `st.App` whose pages have charts."""
+    """Those of an `st.App` whose pages have charts and follow runs."""
 
-    def route(address: str, path: Path) -> Route:
-        async def file(request: Request) -> FileResponse:
-            return FileResponse(path, headers=_KEEP)
-
+    def route(address: str, answer: Callable[[Request], Response]) -> Route:
         base = st.get_option("server.baseUrlPath").strip("/")
-        return Route("/".join(["", *filter(None, [base]), address]), file)
+        return Route("/".join(["", *filter(None, [base]), address]), answer)
 
-    return [route(PLOTLY, _PLOTLY), route(CHART, _CHART)]
+    def file(path: Path) -> Callable[[Request], Response]:
+        return lambda request: FileResponse(path, headers=_KEEP)
+
+    return [route(PLOTLY, file(_PLOTLY)), route(CHART, file(_CHART)), route(NEWS, _news)]
+
+
+def _news(request: Request) -> Response:
+    """Of the runs that the address names; asked by a page that is open, so the lab is there."""
+    from pages.parts import lab, news
+
+    return PlainTextResponse(news.of_maps(lab.store(), request.query_params.getlist("run")))
 
 
 @contextlib.asynccontextmanager

@@ -437,6 +437,13 @@ class Store:
                 events.append(from_line(line))
         return events, offset + len(whole)
 
+    def bytes_said(self, run: str) -> int:
+        """How long the run's events are by now: another number tells that there are more. Raises UnknownRun."""
+        try:
+            return (self.folder(run) / "events.jsonl").stat().st_size
+        except FileNotFoundError:
+            return 0
+
     def fold(self, run: str) -> Fold:
         """All events of a run, folded. Raises UnknownRun."""
         folded = Fold()

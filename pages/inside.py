@@ -145,17 +145,16 @@ def capacity(seen: View) -> None:
     )
 
 
-shown = [name for name in (run, beside) if name]
-active = runs.active(store, shown)
-told = any(active) and news.possible()
+followed = [name for name in (run, beside) if name]
+active = runs.active(store, followed)
+by_news = any(active) and news.possible()
 
 
-@st.fragment(run_every=1 if playing or (any(active) and not told) else None)
+@st.fragment(run_every=1 if playing or (any(active) and not by_news) else None)
 @runs.while_there
 def figures_now() -> None:
     """All that moves; what has not changed is not made again."""
-    if told:
-        news.follow(store, shown)
+    told = news.of(store, followed, "maps")
     fold, shelf = runs.follow(store, run), book(run)
     seen = None
     if fold.maps:
@@ -165,7 +164,9 @@ def figures_now() -> None:
         nothing_yet(shelf)
     else:
         whole_and_detail(fold, shelf, seen, at)
-    if active != runs.active(store, shown) or playing != st.session_state.get("inside-playing", False):
+    if by_news:
+        news.follow(followed, "maps", told)
+    if active != runs.active(store, followed) or playing != st.session_state.get("inside-playing", False):
         st.rerun()
 
 

@@ -10,7 +10,7 @@ from labcore import energy, figures, tasks, units, worker
 from labcore.charts import Chart
 from labcore.results import Fold
 from labcore.store import RunRecord, UnknownRun
-from pages.parts import lab, live_plot, runs, stages
+from pages.parts import lab, live_plot, news, runs, stages
 
 BUTTON = 150  # px
 
@@ -122,13 +122,15 @@ def device_line(record: RunRecord, fold: Fold) -> str:
 
 moving = st.container()
 others = runs.laid_over(store, record)
-active = runs.active(store, [run, *others])
+followed = [run, *others]
+active, by_news = runs.active(store, followed), news.enough(store, followed)
 
 
-@st.fragment(run_every=1 if any(active) else None)
+@st.fragment(run_every=1 if any(active) and not by_news else None)
 @runs.while_there
 def figures_now() -> None:
     """All that moves; it reads and folds only what is new."""
+    told = news.of(store, followed, "events")
     record = store.record(run)
     fold, state = runs.follow(store, run), runs.standing(store, record)
     with st.container(horizontal=True, vertical_alignment="center", key="watch-head"):
@@ -173,7 +175,9 @@ def figures_now() -> None:
         loss = "What it is trying to make small"
         draw(lambda: figures.loss_terms(figures.loss_terms_info(fold)), "loss", 236, loss)
         show_costs(record, fold)
-    if active != runs.active(store, [run, *others]):
+    if any(active) and by_news:
+        news.follow(followed, "events", told)
+    if (active, by_news) != (runs.active(store, followed), news.enough(store, followed)):
         st.rerun()  # once: from here on nothing ticks, or everything does again
 
 

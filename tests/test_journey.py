@@ -91,7 +91,7 @@ def test_launch_watch_stop_resume_lay_over_delete(address: str, page: "sync_api.
     # A deep link is the first thing that this server is asked for; it shows the lab's own side bar all the same.
     page.goto(f"{address}/watch")
     page.get_by_text("Nothing to watch yet").wait_for()
-    assert page.get_by_test_id("stSidebar").evaluate("bar => bar.offsetWidth") == 200
+    page.wait_for_function("document.querySelector('[data-testid=stSidebar]').offsetWidth === 200")
     page.get_by_role("link", name="Launch").click()
 
     page.get_by_text("what happens to the old ones").wait_for()

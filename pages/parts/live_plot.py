@@ -84,7 +84,7 @@ def draw(
     """Draw or update the chart of this key, `height` px high whatever it holds, below its title where it has one.
 
     As long as `version` is the same (and not None) the chart is not made again: a tick without news costs nothing. The
-    title is the chart's own because each piece that is sent costs the server about half a millisecond a tick.
+    title is the chart's own because each piece that is sent costs the server a third of a millisecond a tick.
     With `picks`, a click on a point is returned by the script run that it causes. Where Streamlit breaks that run off
     for another, it is returned again: what it leads to must bear being done twice.
     """

@@ -8,7 +8,7 @@ import functools
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlencode
 
 import streamlit as st
@@ -17,30 +17,35 @@ from labcore.events import MapSaved
 from labcore.store import Store, UnknownRun
 from pages.parts import runs, server
 
-MOST_RUNS = 2  # asked for at once
+What = Literal["events", "maps"]
+MOST_RUNS = 1 + runs.MOST_LAID_OVER  # asked for at once
 _MOST_COUNTED = 64
 _counted: dict[str, tuple[int, int]] = {}  # by run: how many maps, up to which byte of its events
 _counting = threading.Lock()
 
 
-def of_maps(store: Store, names: Sequence[str]) -> str:
-    """Another text as soon as one of these runs has another map, stands otherwise, or is gone."""
-    return " ".join(_of(store, run) for run in names[:MOST_RUNS])
+def of(store: Store, names: Sequence[str], what: What) -> str:
+    """Another text as soon as one of these runs has another event, or map, stands otherwise, or is gone."""
+    return " ".join(_of(store, run, what) for run in names[:MOST_RUNS])
 
 
-def _of(store: Store, run: str) -> str:
+def _of(store: Store, run: str, what: What) -> str:
     try:
-        standing = runs.standing(store, store.record(run))
-        with _counting:
-            maps, offset = _counted.pop(run, (0, 0))
-            events, offset = store.tail(run, offset)
-            maps += sum(isinstance(event, MapSaved) for event in events)
-            _counted[run] = maps, offset
-            while len(_counted) > _MOST_COUNTED:
-                _counted.pop(next(iter(_counted)))
+        said = _maps(store, run) if what == "maps" else store.bytes_said(run)
+        return f"{said} {runs.standing(store, store.record(run))}"
     except UnknownRun:
         return "gone"
-    return f"{maps} {standing}"
+
+
+def _maps(store: Store, run: str) -> int:
+    with _counting:
+        maps, offset = _counted.pop(run, (0, 0))
+        events, offset = store.tail(run, offset)
+        maps += sum(isinstance(event, MapSaved) for event in events)
+        _counted[run] = maps, offset
+        while len(_counted) > _MOST_COUNTED:
+            _counted.pop(next(iter(_counted)))
+    return maps
 
 
 def possible() -> bool:
@@ -48,10 +53,19 @@ def possible() -> bool:
     return hasattr(st.components, "v2")
 
 
-def follow(store: Store, names: Sequence[str]) -> None:
-    """In a fragment, before it draws: it runs again as soon as these runs have maps that it has not seen."""
-    asked = f"{server.NEWS}?{urlencode([('run', run) for run in names])}"
-    data = {"address": asked, "seen": of_maps(store, names)}
+def enough(store: Store, names: Sequence[str]) -> bool:
+    """Whether news tell all that these runs do: each that is active is at work, none waits for a worker."""
+    active = [store.record(run) for run, busy in zip(names, runs.active(store, names), strict=True) if busy]
+    return possible() and all(runs.standing(store, record) in ("running", "stopping") for record in active)
+
+
+def follow(names: Sequence[str], what: What, seen: str) -> None:
+    """At the end of a fragment: it runs again as soon as the runs' news are others than what was `seen` at its start.
+
+    At its end, as what comes and goes at its start would move all the rest.
+    """
+    asked = f"{server.NEWS}?{urlencode([('what', what), *(('run', run) for run in names)])}"
+    data = {"address": asked, "seen": seen}
     _component()(data=data, key="news", height=0, on_news_change=lambda: None)
 
 

@@ -51,7 +51,9 @@ def _news(request: Request) -> Response:
     """Of the runs that the address names; asked by a page that is open, so the lab is there."""
     from pages.parts import lab, news
 
-    return PlainTextResponse(news.of_maps(lab.store(), request.query_params.getlist("run")))
+    asked = request.query_params
+    what: news.What = "maps" if asked.get("what") == "maps" else "events"
+    return PlainTextResponse(news.of(lab.store(), asked.getlist("run"), what))
 
 
 @contextlib.asynccontextmanager

@@ -9,6 +9,7 @@ from labcore import figures
 from labcore.events import Downloading, RunEnded, Warned
 from labcore.stages import StageCache
 from labcore.store import Process, RunRecord, Store
+from pages.parts import news
 from tests import stories
 from tests.conftest import tiny
 from tests.drawn import drawn
@@ -197,25 +198,52 @@ def test_runs_that_the_address_names_are_offered_however_old(store: Store, monke
 
 
 @pytest.mark.parametrize(("page", "name"), [("watch", "with"), ("inside", "beside")])
-def test_a_page_ticks_while_any_run_that_it_shows_does(
+def test_a_page_follows_any_run_at_work_that_it_shows(
     page: str, name: str, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine = stories.written(store, stories.COMPLETE).finish("complete").run
     other = stories.written(store, stories.FIRST, tiny(seed=1))
     test = app(page, run=mine, **{name: other.run})
-    fragment, ticks = st.fragment, []
+    fragment, follow = st.fragment, news.follow
+    ticks: list[float | None] = []
+    told: list[str] = []
 
-    def noted(*args: Any, run_every: float | None = None) -> Any:
+    def ticking(*args: Any, run_every: float | None = None) -> Any:
         ticks.append(run_every)
         return fragment(*args, run_every=run_every)
 
-    monkeypatch.setattr(st, "fragment", noted)
+    def following(names: list[str], what: news.What, seen: str) -> None:
+        told.extend(names)
+        follow(names, what, seen)
+
+    def seen() -> tuple[list[float | None], list[str]]:
+        ticks.clear()
+        told.clear()
+        test.run()
+        return ticks, told
+
+    monkeypatch.setattr(st, "fragment", ticking)
+    monkeypatch.setattr(news, "follow", following)
+    assert seen() == ([None], [mine, other.run])
+    with monkeypatch.context() as without:
+        without.setattr(news, "possible", lambda: False)
+        assert seen() == ([1], [])  # by the clock
+    other.finish("stopped")
+    assert seen() == ([None], [])
+
+
+def test_who_waits_is_watched_by_the_clock(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it waits for, another run's end or a worker, is no news of its own."""
+    fragment, ticks = st.fragment, []
+
+    def ticking(*args: Any, run_every: float | None = None) -> Any:
+        ticks.append(run_every)
+        return fragment(*args, run_every=run_every)
+
+    test = app("watch", run=store.submit(tiny()).run)
+    monkeypatch.setattr(st, "fragment", ticking)
     test.run()
     assert ticks == [1]
-    other.finish("stopped")
-    ticks.clear()
-    test.run()
-    assert ticks == [None]
 
 
 @pytest.mark.parametrize("page", ["watch", "inside"])

@@ -70,7 +70,8 @@ def app(page: str | None = None, **query: str) -> AppTest:
 
 def text(test: AppTest) -> str:
     parts = [*test.title, *test.subheader, *test.markdown, *test.caption, *test.info, *test.warning, *test.error]
-    return "\n".join(str(part.value) for part in parts) + "\n".join(str(html.proto) for html in test.get("html"))
+    others = [*test.get("html"), *test.get("bidi_component")]  # the latter are charts, with their titles
+    return "\n".join(str(part.value) for part in parts) + "\n".join(str(other.proto) for other in others)
 
 
 def button(test: AppTest, label: str) -> Button:

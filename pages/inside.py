@@ -154,7 +154,7 @@ by_news = any(active) and news.possible()
 @runs.while_there
 def figures_now() -> None:
     """All that moves; what has not changed is not made again."""
-    told = news.of(store, followed, "maps")
+    told = news.of(store, followed, "maps") if by_news else ""
     fold, shelf = runs.follow(store, run), book(run)
     seen = None
     if fold.maps:
@@ -164,7 +164,7 @@ def figures_now() -> None:
         nothing_yet(shelf)
     else:
         whole_and_detail(fold, shelf, seen, at)
-    if by_news:
+    if told:
         news.follow(followed, "maps", told)
     if active != runs.active(store, followed) or playing != st.session_state.get("inside-playing", False):
         st.rerun()

@@ -130,7 +130,7 @@ active, by_news = runs.active(store, followed), news.enough(store, followed)
 @runs.while_there
 def figures_now() -> None:
     """All that moves; it reads and folds only what is new."""
-    told = news.of(store, followed, "events")
+    told = news.of(store, followed, "events") if any(active) and by_news else ""
     record = store.record(run)
     fold, state = runs.follow(store, run), runs.standing(store, record)
     with st.container(horizontal=True, vertical_alignment="center", key="watch-head"):
@@ -175,7 +175,7 @@ def figures_now() -> None:
         loss = "What it is trying to make small"
         draw(lambda: figures.loss_terms(figures.loss_terms_info(fold)), "loss", 236, loss)
         show_costs(record, fold)
-    if any(active) and by_news:
+    if told:
         news.follow(followed, "events", told)
     if (active, by_news) != (runs.active(store, followed), news.enough(store, followed)):
         st.rerun()  # once: from here on nothing ticks, or everything does again

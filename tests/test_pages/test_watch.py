@@ -197,20 +197,29 @@ def test_runs_that_the_address_names_are_offered_however_old(store: Store, monke
     assert test.selectbox(key="inside-beside").value == oldest
 
 
+@pytest.fixture
+def ticks(monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
+    """The clocks of fragments, as pages make them."""
+    fragment = st.fragment
+    found: list[float | None] = []
+
+    def ticking(*args: Any, run_every: float | None = None) -> Any:
+        found.append(run_every)
+        return fragment(*args, run_every=run_every)
+
+    monkeypatch.setattr(st, "fragment", ticking)
+    return found
+
+
 @pytest.mark.parametrize(("page", "name"), [("watch", "with"), ("inside", "beside")])
 def test_a_page_follows_any_run_at_work_that_it_shows(
-    page: str, name: str, store: Store, monkeypatch: pytest.MonkeyPatch
+    page: str, name: str, store: Store, ticks: list[float | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine = stories.written(store, stories.COMPLETE).finish("complete").run
     other = stories.written(store, stories.FIRST, tiny(seed=1))
     test = app(page, run=mine, **{name: other.run})
-    fragment, follow = st.fragment, news.follow
-    ticks: list[float | None] = []
+    follow = news.follow
     told: list[str] = []
-
-    def ticking(*args: Any, run_every: float | None = None) -> Any:
-        ticks.append(run_every)
-        return fragment(*args, run_every=run_every)
 
     def following(names: list[str], what: news.What, seen: str) -> None:
         told.extend(names)
@@ -222,7 +231,6 @@ def test_a_page_follows_any_run_at_work_that_it_shows(
         test.run()
         return ticks, told
 
-    monkeypatch.setattr(st, "fragment", ticking)
     monkeypatch.setattr(news, "follow", following)
     assert seen() == ([None], [mine, other.run])
     with monkeypatch.context() as without:
@@ -232,16 +240,10 @@ def test_a_page_follows_any_run_at_work_that_it_shows(
     assert seen() == ([None], [])
 
 
-def test_who_waits_is_watched_by_the_clock(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_waits_is_watched_by_the_clock(store: Store, ticks: list[float | None]) -> None:
     """What it waits for, another run's end or a worker, is no news of its own."""
-    fragment, ticks = st.fragment, []
-
-    def ticking(*args: Any, run_every: float | None = None) -> Any:
-        ticks.append(run_every)
-        return fragment(*args, run_every=run_every)
-
     test = app("watch", run=store.submit(tiny()).run)
-    monkeypatch.setattr(st, "fragment", ticking)
+    ticks.clear()
     test.run()
     assert ticks == [1]
 

@@ -32,7 +32,8 @@ name, method, cache, device = sys.argv[1:]
 config = presets.preset(name, method)
 for task in config.tasks:
     tasks.load(task.name, config.backbone.image_size, cache=Path(cache))
-import timm, torch
+import torch
+torch.optim.Adam([torch.zeros(1)])  # brings the compiler
 hardware.prepare()  # as a worker does, and as the speed was measured
 before = peak()
 begun = time.perf_counter()

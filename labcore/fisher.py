@@ -308,12 +308,10 @@ class _Layer:
         self.live: dict[str, str] = {}  # of `own`, what this call uses: an overlay may replace the rest
         self.squares: _Squares | None = None
         # What other people's hooks do belongs to the network: ours come last on the way in and first on the way out.
-        self.handles: list[RemovableHandle] = [module.register_forward_pre_hook(self.enter, with_kwargs=True)]
-        if _is_timm(module, "BatchNormAct2d"):  # works on with an activation, often in place; `drop` gets z itself
-            drop: nn.Module = module.drop  # type: ignore[assignment]
-            self.handles.append(drop.register_forward_pre_hook(lambda _, args: self.leave(args[0]), prepend=True))
-        else:
-            self.handles.append(module.register_forward_hook(lambda _, args, z: self.leave(z), prepend=True))
+        self.handles: list[RemovableHandle] = [
+            module.register_forward_pre_hook(self.enter, with_kwargs=True),
+            module.register_forward_hook(lambda _, args, z: self.leave(z), prepend=True),
+        ]
 
     def unhook(self) -> None:
         for handle in self.handles:
@@ -386,15 +384,10 @@ def _rule(module: nn.Module) -> _Rule | None:
         return _linear
     if isinstance(module, nn.Conv2d) and module.padding_mode == "zeros":
         plain = forward is nn.Conv2d.forward and type(module)._conv_forward is nn.Conv2d._conv_forward
-        return _conv if plain or _is_timm(module, "Conv2dSame") else None
-    if forward is _BatchNorm.forward or _is_timm(module, "BatchNormAct2d"):
+        return _conv if plain else None
+    if forward is _BatchNorm.forward:
         return _norm
     return None
-
-
-def _is_timm(module: nn.Module, name: str) -> bool:
-    """Whether a module is timm's own of this name. timm need not be imported for it, which takes long."""
-    return type(module).__name__ == name and type(module).__module__.startswith("timm.layers.")
 
 
 def _linear(layer: nn.Linear, x: Tensor) -> _Squares:
@@ -445,7 +438,7 @@ def _pad(layer: nn.Conv2d, x: Tensor, g: Tensor) -> Tensor:
     """x with the zeros that the layer puts around it, [N, C, H + …, W + …]."""
     edges: list[int] = []  # left, right, top, bottom
     for axis in (1, 0):
-        if layer.padding == "same" or _is_timm(layer, "Conv2dSame"):  # half of what the output's size asks for
+        if layer.padding == "same":  # half of what the output's size asks for
             kernel = layer.dilation[axis] * (layer.kernel_size[axis] - 1) + 1
             total = max(0, (g.shape[2 + axis] - 1) * layer.stride[axis] + kernel - x.shape[2 + axis])
             edges += [total // 2, total - total // 2]

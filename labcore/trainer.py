@@ -333,11 +333,6 @@ class _Run:
         self.clock.trained()
         probes = [self.measurer.probe(task, LIVE_IMAGES, fixed) for task in self.tasks]
         self.clock.evaluated()
-        optimizers = new_optimizers(training, parameters, method.own_tensors(), method.learning_rate)
-        self.optimizers, self.learning = optimizers, parameters
-        checkpoints.restore_optimizers(optimizers, parameters, tensors)
-        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
-        rates = [group["lr"] for group in groups]
         told_rate = method.learning_rate(next((n for n in parameters if not n.startswith("heads/")), "heads/"))
         kept = {name: parameters[name].detach().clone() for name, mask in masks.items() if mask is not None}
 
@@ -359,6 +354,13 @@ class _Run:
             cached_blocks=fixed,
             step=self.step,
         )
+        if first_step == 0:  # and before there is an optimizer: torch takes seconds to make a process's first
+            yield from self._look(stage, probes, draws=0 in map_at)
+        optimizers = new_optimizers(training, parameters, method.own_tensors(), method.learning_rate)
+        self.optimizers, self.learning = optimizers, parameters
+        checkpoints.restore_optimizers(optimizers, parameters, tensors)
+        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+        rates = [group["lr"] for group in groups]
         precision = (
             torch.autocast(self.device.type, torch.bfloat16) if training.precision == "bfloat16" else nullcontext()
         )
@@ -368,10 +370,8 @@ class _Run:
             if self.should_stop():
                 self._save_checkpoint(stage, number, step)
                 raise Stopped
-            if step in measure_at:
-                yield self._live_accuracy(stage, probes)
-                if self.maps and self.live_maps and step in map_at:
-                    yield self._map_saved("live", stage, self.maps.live)
+            if step in measure_at and step > 0:
+                yield from self._look(stage, probes, draws=step in map_at)
             self.clock.start()
             if lesson is None:  # now that accuracy before training is told: a feature cache takes its time
                 lesson = self._lesson(stage, phase, fixed)
@@ -565,12 +565,14 @@ class _Run:
 
     # ---- measuring --------------------------------------------------------------------------------------------------
 
-    def _live_accuracy(self, stage: int, probes: Sequence[Probe]) -> Evaluated:
-        """Accuracy now, on each task's probe."""
+    def _look(self, stage: int, probes: Sequence[Probe], *, draws: bool) -> Iterator[Event]:
+        """Accuracy now, on each task's probe, and where a map is due, how the network's inside looks."""
         self.clock.start()
         evaluated = self._evaluated("live", stage, [self.measurer.right_now(probe) for probe in probes])
         self.clock.evaluated()
-        return evaluated
+        yield evaluated
+        if self.maps and self.live_maps and draws:
+            yield self._map_saved("live", stage, self.maps.live)
 
     def _map_saved(self, kind: Literal["live", "stage"], stage: int, make: Callable[[int, int], str]) -> MapSaved:
         """Make and save maps; training finds everything as it was."""

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from sklearn.datasets import load_sample_image
 from torch import Tensor, nn
@@ -245,24 +246,32 @@ def test_knows_photographs(file: str, label: int) -> None:
     left, top = (photo.width - side) // 2, (photo.height - side) // 2
     photo = photo.crop((left, top, left + side, top + side)).resize((224, 224), Image.Resampling.BICUBIC)
     trunk = backbones.build("efficientnet_lite0", "pretrained", 224, torch.Generator())
+    *_, weight, bias = backbones.imagenet_weights().values()
     with torch.no_grad():
-        scores = backbones.imagenet_head()(trunk(trunk.normalise(torch.from_numpy(np.array(photo))[None])))
+        scores = F.linear(trunk(trunk.normalise(torch.from_numpy(np.array(photo))[None])), weight, bias)
     assert scores.argmax().item() == label
 
 
-def test_weights_carry_timms_names() -> None:
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("size", [32, 33])  # what is missing at the edges of strided layers depends on it
+def test_lite0_is_timms(size: int, training: bool) -> None:
+    """Names in order, features, gradients and statistics, bit for bit."""
     import timm
 
-    trunk, head = build("efficientnet_lite0", "pretrained").state_dict(), backbones.imagenet_head().state_dict()
-    whole = {**trunk, **{f"classifier.{key}": value for key, value in head.items()}}
-    assert len(whole) == 296
-    assert list(whole) == list(timm.create_model("tf_efficientnet_lite0").state_dict())
-
-
-def test_imagenet_head_leaves_global_draws_alone() -> None:
-    before = torch.get_rng_state()
-    backbones.imagenet_head()
-    assert torch.equal(torch.get_rng_state(), before)
+    own = build("efficientnet_lite0", "pretrained", size).train(training)
+    timms = timm.create_model("tf_efficientnet_lite0", num_classes=0).train(training)
+    assert list(own.state_dict()) == list(timms.state_dict())
+    assert [name for name, _ in own.named_parameters()] == [name for name, _ in timms.named_parameters()]
+    timms.load_state_dict(own.state_dict())
+    images = own.normalise(torch.randint(0, 256, (4, size, size, 3), dtype=torch.uint8))
+    for features in (own(images), timms(images)):
+        (features * torch.linspace(-1, 1, own.width)).sum().backward()
+    assert torch.equal(own(images), timms(images))
+    for ours, theirs in zip(own.parameters(), timms.parameters(), strict=True):
+        assert ours.grad is not None
+        assert torch.equal(ours.grad, theirs.grad)
+    for name, value in own.state_dict().items():
+        assert torch.equal(value, timms.state_dict()[name]), name
 
 
 def test_weights_in_order_are_loaded_whatever_their_names() -> None:
@@ -298,9 +307,11 @@ def test_torchvision_can_be_imported_after_it_failed() -> None:
     )
 
 
-def test_small_nets_import_neither_timm_nor_streamlit() -> None:
+def test_own_networks_import_only_what_they_need() -> None:
+    """torchvision and timm bring torch's compiler, and a person would wait for it before a run's first point."""
     in_fresh_process(
         "import sys, torch, labcore.backbones as backbones\n"
-        "backbones.build('small_cnn', 'kaiming', 28, torch.Generator())\n"
-        "assert not {'timm', 'streamlit'} & set(sys.modules)"
+        "for name in ('small_cnn', 'efficientnet_lite0'):\n"
+        "    backbones.build(name, 'kaiming', 28, torch.Generator())\n"
+        "assert not {'torchvision', 'timm', 'torch._dynamo', 'streamlit'} & set(sys.modules)"
     )

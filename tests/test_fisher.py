@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -151,12 +151,6 @@ def behind(layer: nn.Module, channels: int) -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 8, 1), layer, *rest).double()
 
 
-def conv_same(*args: Any, **kwargs: Any) -> nn.Module:
-    from timm.layers import Conv2dSame  # after backbones have made torchvision importable
-
-    return cast(nn.Module, Conv2dSame(*args, **kwargs))
-
-
 CONVOLUTIONS: dict[str, Callable[[], nn.Module]] = {
     "plain": lambda: nn.Conv2d(8, 12, 3, padding=1),
     "strided": lambda: nn.Conv2d(8, 12, (3, 2), stride=(2, 3), padding=(0, 2)),
@@ -171,9 +165,6 @@ CONVOLUTIONS: dict[str, Callable[[], nn.Module]] = {
     "grouped 1x1": lambda: nn.Conv2d(8, 12, 1, groups=2, stride=2),
     "depthwise": lambda: nn.Conv2d(8, 8, 5, groups=8, stride=2, padding=2),
     "depthwise, two of each": lambda: nn.Conv2d(8, 16, 3, groups=8, dilation=2),
-    "timm's same": lambda: conv_same(8, 12, 3, stride=2),
-    "timm's same, depthwise": lambda: conv_same(8, 8, 5, stride=2, groups=8, bias=True),
-    "timm's same, dilated": lambda: conv_same(8, 12, (3, 2), stride=(3, 1), dilation=2),
 }
 
 

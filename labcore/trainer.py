@@ -354,7 +354,7 @@ class _Run:
             cached_blocks=fixed,
             step=self.step,
         )
-        if first_step == 0:  # and before there is an optimizer: torch takes seconds to make a process's first
+        if first_step == 0:  # before any step, and before an optimizer: a process's first takes torch two seconds
             yield from self._look(stage, probes, draws=0 in map_at)
         optimizers = new_optimizers(training, parameters, method.own_tensors(), method.learning_rate)
         self.optimizers, self.learning = optimizers, parameters

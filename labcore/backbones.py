@@ -239,7 +239,8 @@ def _padded(x: Tensor, conv: nn.Conv2d) -> Tensor:
     if conv.stride == (1, 1):
         return x
     edges: list[int] = []  # left, right, top, bottom
-    for size, kernel, stride in zip(reversed(x.shape[2:]), conv.kernel_size, conv.stride, strict=True):
+    for axis in (1, 0):
+        size, kernel, stride = x.shape[2 + axis], conv.kernel_size[axis], conv.stride[axis]
         total = max(0, (size - 1) // stride * stride + kernel - size)
         edges += [total // 2, total - total // 2]
     return F.pad(x, edges)

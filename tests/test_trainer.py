@@ -1,4 +1,6 @@
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -167,3 +169,22 @@ def test_a_later_run_of_a_process_needs_memory_too() -> None:
     data["tasks"], data["training"]["epochs"] = data["tasks"][:1], 1
     sizes = [ended(parse(data | {"seed": seed})).peak_memory_bytes or 0 for seed in range(3)]
     assert min(sizes) > 15_000_000, sizes
+
+
+def test_the_first_point_waits_for_no_compiler(tmp_path: Path) -> None:
+    """A process's first optimizer imports it, two seconds; accuracy before training is told before."""
+    code = (
+        "import json, sys\n"
+        "from pathlib import Path\n"
+        "from labcore import configs, events, trainer\n"
+        "config = configs.parse(json.loads(sys.argv[1]))\n"
+        "told = trainer.train(config, device='cpu', cache=Path(sys.argv[2]))\n"
+        "assert any(isinstance(event, events.Evaluated) for event in told)\n"
+        "assert 'torch._dynamo' not in sys.modules, 'imported before the first point'\n"
+        "assert any(isinstance(event, events.StepLogged) for event in told)\n"
+        "assert 'torch._dynamo' in sys.modules, 'imported no longer: this test tells nothing'"
+    )
+    config = tiny(backbone={"name": "efficientnet_lite0", "start": "kaiming", "image_size": 16})
+    command = [sys.executable, "-c", code, config.model_dump_json(), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -423,7 +423,7 @@ def _conv(layer: nn.Conv2d, x: Tensor) -> _Squares:
     def squares(part: str, g: Tensor) -> Tensor:
         if part == "bias":
             return g.sum((2, 3)).square().sum(0)
-        padded = _pad(layer, x, g)
+        padded = _pad(layer, x)
         if layer.groups == layer.in_channels > 1:
             found = _squared_by_channel(layer, g, padded)
         else:  # a group is a convolution by itself
@@ -434,13 +434,12 @@ def _conv(layer: nn.Conv2d, x: Tensor) -> _Squares:
     return squares
 
 
-def _pad(layer: nn.Conv2d, x: Tensor, g: Tensor) -> Tensor:
+def _pad(layer: nn.Conv2d, x: Tensor) -> Tensor:
     """x with the zeros that the layer puts around it, [N, C, H + …, W + …]."""
     edges: list[int] = []  # left, right, top, bottom
     for axis in (1, 0):
-        if layer.padding == "same":  # half of what the output's size asks for
-            kernel = layer.dilation[axis] * (layer.kernel_size[axis] - 1) + 1
-            total = max(0, (g.shape[2 + axis] - 1) * layer.stride[axis] + kernel - x.shape[2 + axis])
+        if layer.padding == "same":  # of stride 1: torch takes no other
+            total = layer.dilation[axis] * (layer.kernel_size[axis] - 1)
             edges += [total // 2, total - total // 2]
         elif layer.padding != "valid":
             edges += [int(layer.padding[axis])] * 2

@@ -1,5 +1,7 @@
 import hashlib
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -66,6 +68,14 @@ def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     name: str = request.param
     monkeypatch.setattr(trainer, "pick_device", lambda _: name)
     return name
+
+
+def in_fresh_process(code: str, *arguments: str) -> str:
+    """What Python code prints in a process of its own, where nothing is imported yet."""
+    command = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent.parent)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def tiny(method: str = "fine_tuning", /, **changes: Any) -> RunConfig:

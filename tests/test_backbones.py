@@ -1,8 +1,6 @@
 """Backbones: their blocks, their starts, the ImageNet weights, and torchvision beside a CPU-only torch."""
 
 import math
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -15,6 +13,7 @@ from torch import Tensor, nn
 from labcore import backbones, masks
 from labcore.backbones import Trunk
 from labcore.catalogue import BACKBONES
+from tests.conftest import in_fresh_process
 
 EMBEDDED = [name for name, info in BACKBONES.items() if not info.download]  # the others: test_zoo.py
 PAIRS = [
@@ -37,11 +36,6 @@ def pictures(name: str, count: int = 2) -> Tensor:
 
 def layers(trunk: Trunk) -> list[nn.Conv2d | nn.Linear]:
     return [module for module in trunk.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-
-
-def in_fresh_process(code: str) -> None:
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
 
 
 # --- every backbone ---------------------------------------------------------------------------------------------------

@@ -1,18 +1,13 @@
 """The two lines of the house: pages never load torch, the engine never loads Streamlit."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.conftest import in_fresh_process
 
 
 def loaded(module: str) -> set[str]:
     code = f"import {module}, sys; print(' '.join({{name.split('.')[0] for name in sys.modules}}))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    return set(done.stdout.split())
+    return set(in_fresh_process(code).split())
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,4 @@
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +10,7 @@ from labcore.events import Evaluated, Event, PhaseStarted, RunEnded, RunStarted,
 from labcore.network import Network
 from labcore.results import fold
 from labcore.streams import stream
-from tests.conftest import tiny
+from tests.conftest import in_fresh_process, tiny
 
 
 def ended(config: object, **options: object) -> RunEnded:
@@ -185,6 +183,4 @@ def test_the_first_point_waits_for_no_compiler(tmp_path: Path) -> None:
         "assert 'torch._dynamo' in sys.modules, 'imported no longer: this test tells nothing'"
     )
     config = tiny(backbone={"name": "efficientnet_lite0", "start": "kaiming", "image_size": 16})
-    command = [sys.executable, "-c", code, config.model_dump_json(), str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    in_fresh_process(code, config.model_dump_json(), str(tmp_path))

@@ -14,10 +14,12 @@ from pathlib import Path
 
 from streamlit.testing.v1 import AppTest
 
-from labcore import explorations, presets, questions, worker
-from labcore.configs import METHODS
-from labcore.experiments import Findings, Reader
-from labcore.store import Store
+from labcore.configs import presets
+from labcore.configs.run import METHODS
+from labcore.runs.store import Store
+from labcore.studies import explorations, questions
+from labcore.studies.experiments import Findings, Reader
+from labcore.training import worker
 from pages.parts import experiment_bar, exploring, measured_table
 from tests import stories
 

@@ -10,7 +10,9 @@ import contextlib
 import statistics
 import time
 
-from labcore import configs, energy, trainer
+from labcore.configs import run as configs
+from labcore.runs import energy
+from labcore.training import trainer
 
 ROUNDS = 12
 AIM = 1.01

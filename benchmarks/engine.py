@@ -17,10 +17,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from labcore import backbones, configs, hardware, tasks, trainer
-from labcore.batches import CHUNK
-from labcore.events import RunEnded
-from labcore.streams import stream
+from labcore import tasks
+from labcore.configs import run as configs
+from labcore.networks import backbones
+from labcore.networks.batches import CHUNK
+from labcore.networks.streams import stream
+from labcore.runs.events import RunEnded
+from labcore.training import hardware, trainer
 
 CHUNKS_OF_LIVE = 50
 CACHE = Path(tempfile.gettempdir()) / "reuse-lab-benchmark"  # drawing the pictures is not what is measured

@@ -13,16 +13,18 @@ import subprocess
 import sys
 import tempfile
 
-from labcore import presets
-from labcore.configs import METHODS
-from labcore.estimates import estimate
-from labcore.hardware import prepare
-from labcore.speed import measure
+from labcore.configs import presets
+from labcore.configs.run import METHODS
+from labcore.studies.estimates import estimate
+from labcore.training.hardware import prepare
+from labcore.training.speed import measure
 
 _RUN = """
 import json, sys, tempfile, time
 from pathlib import Path
-from labcore import hardware, presets, tasks, trainer
+from labcore.training import hardware, trainer
+from labcore.configs import presets
+from labcore import tasks
 
 def peak():  # kB of this process alone: what a parent used before it is not in it
     with open("/proc/self/status") as status:

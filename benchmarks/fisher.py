@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from labcore import backbones, hardware
-from labcore.fisher import fisher_diagonal, fisher_diagonal_by_image
-from labcore.streams import stream
+from labcore.networks import backbones
+from labcore.networks.fisher import fisher_diagonal, fisher_diagonal_by_image
+from labcore.networks.streams import stream
+from labcore.training import hardware
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.pages import OPENINGS, SETTLING, WATCHED, computing, fresh_store, server_at, shown
-from labcore import hardware, maps, presets, trainer, worker
-from labcore.configs import parse
-from labcore.events import StageEnded
+from labcore.configs import presets
+from labcore.configs.run import parse
+from labcore.runs.events import StageEnded
+from labcore.training import hardware, maps, trainer, worker
 from tests import stories
 from tests.test_journey import CHROMIUM, browsing, serving
 

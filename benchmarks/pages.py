@@ -21,9 +21,10 @@ import psutil
 from playwright.sync_api import Page
 
 from benchmarks import compare
-from labcore import figures, presets
-from labcore.events import Evaluated
-from labcore.store import Store
+from labcore.configs import presets
+from labcore.drawings import figures
+from labcore.runs.events import Evaluated
+from labcore.runs.store import Store
 from pages.parts import live_plot
 from tests import stories
 from tests.test_journey import CHROMIUM, browsing, serving

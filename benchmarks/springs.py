@@ -10,11 +10,12 @@ import time
 
 import torch
 
-from labcore import configs, hardware
-from labcore.batches import Batch, load_task
+from labcore.configs import run as configs
 from labcore.methods import METHODS, Method
 from labcore.methods.ewc import EWC
-from labcore.network import Network
+from labcore.networks.batches import Batch, load_task
+from labcore.networks.network import Network
+from labcore.training import hardware
 
 BATCH, ROUNDS, STEPS = 64, 30, 20
 AIM = 1.15

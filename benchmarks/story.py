@@ -11,10 +11,10 @@ import statistics
 import subprocess
 import sys
 
-from labcore import presets
-from labcore.configs import METHOD_TITLES, METHODS
-from labcore.results import RunResult
-from labcore.verdicts import CRITERIA, VERDICTS
+from labcore.configs import presets
+from labcore.configs.run import METHOD_TITLES, METHODS
+from labcore.configs.verdicts import CRITERIA, VERDICTS
+from labcore.runs.results import RunResult
 
 
 def run(preset: str, method: str, seed: int) -> RunResult:

@@ -2,7 +2,7 @@
 
 import sys
 
-from labcore.cli import main
+from labcore.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

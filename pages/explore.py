@@ -6,12 +6,13 @@ import math
 
 import streamlit as st
 
-from labcore import estimates, explorations, worker
-from labcore.configs import ConfigError, RunConfig
-from labcore.estimates import Speed
-from labcore.explorations import Exploration
-from labcore.store import StoreError
-from labcore.units import count_of, plain, seconds_between
+from labcore.configs.run import ConfigError, RunConfig
+from labcore.configs.units import count_of, plain, seconds_between
+from labcore.runs.store import StoreError
+from labcore.studies import estimates, explorations
+from labcore.studies.estimates import Speed
+from labcore.studies.explorations import Exploration
+from labcore.training import worker
 from pages.parts import explore_form, exploring, lab
 
 MOST_LISTED, MOST_ESTIMATED = 12, 40

@@ -4,13 +4,14 @@ import html
 
 import streamlit as st
 
-from labcore import map_figures, map_files, map_moments
-from labcore.charts import Chart
-from labcore.configs import PackNetConfig
-from labcore.map_figures import Overview
-from labcore.map_moments import Book, View
-from labcore.results import Fold
-from labcore.units import whole
+from labcore.configs.run import PackNetConfig
+from labcore.configs.units import whole
+from labcore.drawings import map_figures
+from labcore.drawings.charts import Chart
+from labcore.drawings.map_figures import Overview
+from labcore.runs import map_files, map_moments
+from labcore.runs.map_moments import Book, View
+from labcore.runs.results import Fold
 from pages.parts import inside_layer, lab, live_plot, news, runs
 from pages.parts.inside_words import KINDS
 

@@ -4,12 +4,14 @@ from typing import Any
 
 import streamlit as st
 
-from labcore import estimates, tasks, worker
-from labcore.catalogue import BACKBONES
-from labcore.configs import ConfigError, RunConfig, parse
-from labcore.estimates import Speed
-from labcore.presets import PRESETS
-from labcore.store import StoreError
+from labcore import tasks
+from labcore.configs.catalogue import BACKBONES
+from labcore.configs.presets import PRESETS
+from labcore.configs.run import ConfigError, RunConfig, parse
+from labcore.runs.store import StoreError
+from labcore.studies import estimates
+from labcore.studies.estimates import Speed
+from labcore.training import worker
 from pages.parts import config_form, lab, live_plot, method_cards, stages
 
 MOST_ABREAST = 5  # jobs in a row

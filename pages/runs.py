@@ -7,11 +7,11 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
-from labcore import archive
-from labcore.catalogue import BACKBONES
-from labcore.configs import METHOD_TITLES, ConfigError
-from labcore.energy import Country
-from labcore.store import Busy, RunRecord, Store, UnknownRun
+from labcore.configs.catalogue import BACKBONES
+from labcore.configs.run import METHOD_TITLES, ConfigError
+from labcore.runs import archive
+from labcore.runs.energy import Country
+from labcore.runs.store import Busy, RunRecord, Store, UnknownRun
 from pages.parts import lab, live_plot, runs, settings, stages
 
 MOST_DOWNLOADED = 100_000_000  # bytes; what is downloaded is in this server's memory

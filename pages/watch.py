@@ -6,10 +6,14 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from labcore import energy, figures, tasks, units, worker
-from labcore.charts import Chart
-from labcore.results import Fold
-from labcore.store import RunRecord, UnknownRun
+from labcore import tasks
+from labcore.configs import units
+from labcore.drawings import figures
+from labcore.drawings.charts import Chart
+from labcore.runs import energy
+from labcore.runs.results import Fold
+from labcore.runs.store import RunRecord, UnknownRun
+from labcore.training import worker
 from pages.parts import lab, live_plot, news, runs, stages
 
 BUTTON = 150  # px

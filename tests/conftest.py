@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from labcore import tasks, trainer
-from labcore.configs import RunConfig, parse
-from labcore.store import Store
+from labcore import tasks
+from labcore.configs.run import RunConfig, parse
+from labcore.runs.store import Store
+from labcore.training import trainer
 
 os.environ.setdefault("REUSE_LAB_THREADS", "1")
 

@@ -2,7 +2,7 @@
 
 import plotly.graph_objects as go
 
-from labcore.charts import Chart
+from labcore.drawings.charts import Chart
 
 
 def drawn(chart: Chart) -> go.Figure:

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from labcore.charts import Chart
+from labcore.drawings.charts import Chart
 from pages.parts import live_plot, server
 
 

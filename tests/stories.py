@@ -3,8 +3,8 @@
 import shutil
 from collections.abc import Iterator
 
-from labcore.configs import RunConfig
-from labcore.events import (
+from labcore.configs.run import RunConfig
+from labcore.runs.events import (
     Evaluated,
     Event,
     FootprintMeasured,
@@ -17,7 +17,7 @@ from labcore.events import (
     StepLogged,
     TaskFacts,
 )
-from labcore.store import Claim, Store
+from labcore.runs.store import Claim, Store
 from tests.conftest import tiny
 
 FACTS = (

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from labcore import archive, worker
-from labcore.configs import ConfigError
-from labcore.events import PhaseStarted, to_line
-from labcore.store import Store
+from labcore.configs.run import ConfigError
+from labcore.runs import archive
+from labcore.runs.events import PhaseStarted, to_line
+from labcore.runs.store import Store
+from labcore.training import worker
 from tests.conftest import tiny
 
 

@@ -10,9 +10,9 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 from torch import Tensor, nn
 
-from labcore import backbones, masks
-from labcore.backbones import Trunk
-from labcore.catalogue import BACKBONES
+from labcore.configs.catalogue import BACKBONES
+from labcore.networks import backbones, masks
+from labcore.networks.backbones import Trunk
 from tests.conftest import in_fresh_process
 
 EMBEDDED = [name for name, info in BACKBONES.items() if not info.download]  # the others: test_zoo.py
@@ -288,8 +288,8 @@ def test_weights_of_another_network_are_refused_and_change_nothing() -> None:
 
 
 def test_torchvision_can_be_imported_afterwards() -> None:
-    code = "import labcore.backbones, torchvision; torchvision.models.resnet18(); import torchvision.transforms.v2"
-    in_fresh_process(code)
+    load = "import labcore.networks.backbones, torchvision"
+    in_fresh_process(f"{load}; torchvision.models.resnet18(); import torchvision.transforms.v2")
 
 
 def test_torchvision_can_be_imported_after_it_failed() -> None:
@@ -297,14 +297,14 @@ def test_torchvision_can_be_imported_after_it_failed() -> None:
         "import torch\n"
         "try:\n    import torchvision\n"
         "except RuntimeError: pass\n"
-        "import labcore.backbones, torchvision; torchvision.models.resnet18()"
+        "import labcore.networks.backbones, torchvision; torchvision.models.resnet18()"
     )
 
 
 def test_own_networks_import_only_what_they_need() -> None:
     """torchvision and timm bring torch's compiler, and a person would wait for it before a run's first point."""
     in_fresh_process(
-        "import sys, torch, labcore.backbones as backbones\n"
+        "import sys, torch, labcore.networks.backbones as backbones\n"
         "for name in ('small_cnn', 'efficientnet_lite0'):\n"
         "    backbones.build(name, 'kaiming', 28, torch.Generator())\n"
         "assert not {'torchvision', 'timm', 'torch._dynamo', 'streamlit'} & set(sys.modules)"

@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 
-from labcore import cli, explorations, questions, tasks, worker
-from labcore.configs import METHODS
-from labcore.events import RunEnded
-from labcore.experiments import Reader
-from labcore.presets import PRESETS, preset
-from labcore.store import Claim, Store
+from labcore import tasks
+from labcore.cli import main as cli
+from labcore.configs.presets import PRESETS, preset
+from labcore.configs.run import METHODS
+from labcore.runs.events import RunEnded
+from labcore.runs.store import Claim, Store
+from labcore.studies import explorations, questions
+from labcore.studies.experiments import Reader
+from labcore.training import worker
 from tests import stories
 from tests.conftest import tiny
 
@@ -199,7 +202,7 @@ def interrupting(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         claim.finish("stopped")
         claim.release()
 
-    monkeypatch.setattr("labcore.worker.run_claim", run_claim)
+    monkeypatch.setattr("labcore.training.worker.run_claim", run_claim)
     return trained
 
 
@@ -230,7 +233,7 @@ def test_a_failed_run_of_an_exploration_is_status_one_and_tried_once(
         claim.fail("The loss became nan.")
         claim.release()
 
-    monkeypatch.setattr("labcore.worker.run_claim", run_claim)
+    monkeypatch.setattr("labcore.training.worker.run_claim", run_claim)
     status, out, _ = call(capsys, "experiment", name, "--json")
     assert status == 1 and len(tried) == 2
     document = json.loads(out)
@@ -310,7 +313,7 @@ def test_a_sweep_in_which_one_fails_is_status_one(
     def train(config: Any, **options: Any) -> Any:
         yield RunEnded(state="failed" if config.seed == 1 else "complete", error="It broke." if config.seed else None)
 
-    monkeypatch.setattr("labcore.trainer.train", train)
+    monkeypatch.setattr("labcore.training.trainer.train", train)
     status, out, _ = call(capsys, "sweep", config, "--vary", "seed=1,0", "--json")
     assert status == 1
     assert [row["state"] for row in json.loads(out)] == ["failed", "complete"]
@@ -408,7 +411,7 @@ def test_a_failed_run_is_status_one(
     config: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "labcore.trainer.train", lambda config, **options: iter([RunEnded(state="failed", error="It broke.")])
+        "labcore.training.trainer.train", lambda config, **options: iter([RunEnded(state="failed", error="It broke.")])
     )
     status, out, _ = call(capsys, "run", config, "--json")
     assert status == 1

@@ -4,13 +4,14 @@ from itertools import combinations
 
 import pytest
 
-from labcore import advice, comparisons, questions
-from labcore.advice import Wish
-from labcore.comparisons import Group, PlanePoint
-from labcore.configs import METHOD_TITLES, RunConfig
-from labcore.experiments import Reader
-from labcore.measures import CurvePoint, Finished
-from labcore.store import Store
+from labcore.configs.run import METHOD_TITLES, RunConfig
+from labcore.drawings import comparisons
+from labcore.drawings.comparisons import Group, PlanePoint
+from labcore.runs.store import Store
+from labcore.studies import advice, questions
+from labcore.studies.advice import Wish
+from labcore.studies.experiments import Reader
+from labcore.studies.measures import CurvePoint, Finished
 from tests import stories
 from tests.conftest import tiny
 from tests.drawn import drawn

@@ -2,9 +2,10 @@ import math
 
 import pytest
 
-from labcore import configs, presets
-from labcore.configs import ConfigError, apply_setting, parse, parse_json
-from labcore.fields import fields
+from labcore.configs import presets
+from labcore.configs import run as configs
+from labcore.configs.fields import fields
+from labcore.configs.run import ConfigError, apply_setting, parse, parse_json
 from tests.conftest import tiny
 
 

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from labcore import backbones, trainer, worker
-from labcore.configs import RunConfig
-from labcore.downloads import DownloadError, File, fetch
-from labcore.events import Downloading, Event, RunEnded
-from labcore.results import fold
-from labcore.store import Store
+from labcore.configs.run import RunConfig
+from labcore.networks import backbones
+from labcore.runs.events import Downloading, Event, RunEnded
+from labcore.runs.results import fold
+from labcore.runs.store import Store
+from labcore.tasks.downloads import DownloadError, File, fetch
+from labcore.training import trainer, worker
 from tests.conftest import tiny
 from tests.served import Site, site
 

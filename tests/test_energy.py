@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from labcore import energy, trainer, worker
-from labcore.configs import ConfigError
-from labcore.events import Event, RunEnded, RunStarted, StageEnded, StepLogged
-from labcore.results import fold
-from labcore.store import Store, StoreError
+from labcore.configs.run import ConfigError
+from labcore.runs import energy
+from labcore.runs.events import Event, RunEnded, RunStarted, StageEnded, StepLogged
+from labcore.runs.results import fold
+from labcore.runs.store import Store, StoreError
+from labcore.training import trainer, worker
 from tests import stories
 from tests.conftest import tiny
 
@@ -45,7 +46,7 @@ SMOKE = """
 import socket, time
 def refuse(*arguments): raise AssertionError("the network was asked")
 socket.socket.connect = socket.getaddrinfo = refuse
-from labcore import energy
+from labcore.runs import energy
 with energy.metering("cpu") as meter:
     first, end = meter.read(), time.perf_counter() + 1
     while time.perf_counter() < end: pass
@@ -96,7 +97,7 @@ def test_without_codecarbon_a_run_goes_on_and_the_log_says_why(
 ) -> None:
     monkeypatch.setitem(sys.modules, "codecarbon", None)
     run = store.submit(tiny()).run
-    with caplog.at_level(logging.WARNING, "labcore.energy"):
+    with caplog.at_level(logging.WARNING, "labcore.runs.energy"):
         assert worker.run_claim(store.claim_run(run), "cpu").state == "complete"
     assert "Energy is not measured" in caplog.text
     result = store.result(run)

@@ -8,11 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from labcore import estimates, fisher, presets, speed, tasks, verdicts
-from labcore.configs import METHODS
-from labcore.estimates import Speed, estimate
-from labcore.settings import DETAILS
-from labcore.store import Store
+from labcore import tasks
+from labcore.configs import presets, verdicts
+from labcore.configs.run import METHODS
+from labcore.networks import fisher
+from labcore.runs.settings import DETAILS
+from labcore.runs.store import Store
+from labcore.studies import estimates
+from labcore.studies.estimates import Speed, estimate
+from labcore.training import speed
 from tests.conftest import tiny
 
 ROUND = Speed(

@@ -4,12 +4,14 @@ import json
 
 import pytest
 
-from labcore import cli, estimates, experiments, measures, presets, questions, verdicts
-from labcore.configs import ConfigError, RunConfig, parse
-from labcore.estimates import Speed
-from labcore.experiments import Arm, Experiment, Reader
-from labcore.measures import CurvePoint, Difference, Spread
-from labcore.store import Process, Store
+from labcore.cli import main as cli
+from labcore.configs import presets, verdicts
+from labcore.configs.run import ConfigError, RunConfig, parse
+from labcore.runs.store import Process, Store
+from labcore.studies import estimates, experiments, measures, questions
+from labcore.studies.estimates import Speed
+from labcore.studies.experiments import Arm, Experiment, Reader
+from labcore.studies.measures import CurvePoint, Difference, Spread
 from tests import stories
 from tests.conftest import tiny
 
@@ -110,7 +112,7 @@ def test_a_lost_worker_is_seen_and_its_run_still_counts_as_coming(store: Store) 
 def test_another_engine_version_is_shown_and_never_counted(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment = two_arms(1)
     with monkeypatch.context() as patch:
-        patch.setattr("labcore.configs.ENGINE_VERSION", "0")
+        patch.setattr("labcore.configs.run.ENGINE_VERSION", "0")
         old = stories.told(store, seeded(experiment.arms[0], 0), [[0.9], [0.1, 0.1]])
     reader = Reader(store)
     findings = reader.look(experiment)
@@ -298,7 +300,7 @@ def test_an_unknown_experiment_is_bad_input_with_the_list(capsys: pytest.Capture
 
 def tiny_experiment(monkeypatch: pytest.MonkeyPatch, *arms: Arm) -> None:
     made = Experiment("q1", "Tiny", arms, (0,))
-    monkeypatch.setattr("labcore.questions.named", lambda *_: made)
+    monkeypatch.setattr("labcore.studies.questions.named", lambda *_: made)
 
 
 def test_the_command_trains_what_is_missing(
@@ -322,7 +324,7 @@ def test_the_command_shows_what_it_has_and_fails_where_a_run_failed(
     blows_up = parse({**BASE, "training": {**BASE["training"], "optimizer": "sgd", "learning_rate": 10.0}})
     good = tiny()
     stories.told(store, good, [[0.9], [0.5, 0.8]])
-    monkeypatch.setattr("labcore.worker.run_claim", lambda claim, *_, **__: claim.fail("The loss became nan."))
+    monkeypatch.setattr("labcore.training.worker.run_claim", lambda claim, *_, **__: claim.fail("The loss became nan."))
     tiny_experiment(monkeypatch, Arm("good", good), Arm("bad", blows_up))
     assert cli.main(["experiment", "q1", "--json"]) == 1
     document = json.loads(capsys.readouterr().out)

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
-from labcore import experiments, exploration_figures, explorations, worker
-from labcore.configs import METHODS, ConfigError, parse
-from labcore.experiments import Reader
-from labcore.explorations import Exploration, ExplorationRecord, Told, Varied, parse_exploration
-from labcore.store import Process, Store, StoreError
+from labcore.configs.run import METHODS, ConfigError, parse
+from labcore.drawings import exploration_figures
+from labcore.runs.store import Process, Store, StoreError
+from labcore.studies import experiments, explorations
+from labcore.studies.experiments import Reader
+from labcore.studies.explorations import Exploration, ExplorationRecord, Told, Varied, parse_exploration
+from labcore.training import worker
 from tests import stories
 from tests.conftest import tiny
 from tests.drawn import drawn

@@ -2,9 +2,9 @@ from itertools import pairwise
 
 import pytest
 
-from labcore import figures
-from labcore.events import FootprintMeasured
-from labcore.results import fold
+from labcore.drawings import figures
+from labcore.runs.events import FootprintMeasured
+from labcore.runs.results import fold
 from tests import stories
 from tests.drawn import drawn
 

@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from labcore import backbones, hardware
-from labcore.fisher import Kind, fisher_diagonal, fisher_diagonal_by_image
+from labcore.networks import backbones
+from labcore.networks.fisher import Kind, fisher_diagonal, fisher_diagonal_by_image
+from labcore.training import hardware
 
 KINDS: tuple[Kind, ...] = ("sampled", "empirical", "exact")
 EXACT_ENOUGH = {torch.float64: 1e-6, torch.float32: 5e-3}
@@ -80,7 +81,7 @@ def quietly(model: nn.Module, images: Tensor, labels: Tensor | None, kind: Kind,
     records: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: records.append(record.getMessage())  # type: ignore[method-assign]
-    logger = logging.getLogger("labcore.fisher")
+    logger = logging.getLogger("labcore.networks.fisher")
     logger.addHandler(handler)
     try:
         found = fisher_diagonal(model, images, labels, kind, seeded(), **more)
@@ -178,8 +179,8 @@ def test_convolutions(name: str, size: int, layout: torch.memory_format) -> None
 
 
 def test_slices_of_a_layer_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("labcore.fisher.SLICE_NUMBERS", 1500)
-    monkeypatch.setattr("labcore.fisher.TAP_NUMBERS", 1500)
+    monkeypatch.setattr("labcore.networks.fisher.SLICE_NUMBERS", 1500)
+    monkeypatch.setattr("labcore.networks.fisher.TAP_NUMBERS", 1500)
     for name in ("plain", "depthwise", "grouped"):
         layer = CONVOLUTIONS[name]()
         check(behind(layer, layer.out_channels), pictures(5, 9), ("empirical",))  # type: ignore[arg-type]
@@ -335,7 +336,7 @@ def test_frozen_parameters_count() -> None:
 
 
 class Overlaid(nn.Module):
-    """A trunk some of whose tensors are replaced, as `labcore.network` does for a task's own normalisation."""
+    """A trunk some of whose tensors are replaced, as `labcore.networks.network` does for a task's own normalisation."""
 
     def __init__(self, trunk: nn.Module, width: int, overlay: Callable[[nn.Module], dict[str, Tensor]]) -> None:
         super().__init__()

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from labcore import tasks, trainer
-from labcore.configs import ConfigError
-from labcore.downloads import File, fetch
-from labcore.events import Downloading, RunEnded
+from labcore import tasks
+from labcore.configs.run import ConfigError
+from labcore.runs.events import Downloading, RunEnded
 from labcore.tasks import TaskError, fashion, full_sets
+from labcore.tasks.downloads import File, fetch
+from labcore.training import trainer
 from tests.conftest import tiny
 from tests.served import Site, site
 
@@ -112,7 +113,7 @@ def test_no_pictures_are_shown_before_they_are_here(name: str, tmp_path: Path) -
 def test_the_hashes_are_those_of_torchvision() -> None:
     from torchvision.datasets import MNIST, FashionMNIST, Flowers102
 
-    import labcore.backbones  # noqa: F401
+    import labcore.networks.backbones  # noqa: F401
 
     for name, theirs in (("mnist", MNIST), ("fashion_mnist", FashionMNIST)):
         assert [(file.name, file.digest) for file in tasks.files(name)] == theirs.resources

@@ -13,24 +13,24 @@ def loaded(module: str) -> set[str]:
 @pytest.mark.parametrize(
     "module",
     [
-        "configs",
-        "presets",
-        "events",
-        "results",
-        "store",
-        "stages",
-        "figures",
-        "map_files",
-        "map_figures",
-        "layer_figures",
+        "configs.run",
+        "configs.presets",
+        "runs.events",
+        "runs.results",
+        "runs.store",
+        "runs.stages",
+        "drawings.figures",
+        "runs.map_files",
+        "drawings.map_figures",
+        "drawings.layer_figures",
         "tasks",
-        "worker",
-        "archive",
-        "cli",
-        "energy",
-        "settings",
-        "explorations",
-        "exploration_figures",
+        "training.worker",
+        "runs.archive",
+        "cli.main",
+        "runs.energy",
+        "runs.settings",
+        "studies.explorations",
+        "drawings.exploration_figures",
     ],
 )
 def test_what_pages_use_loads_no_torch(module: str) -> None:
@@ -38,13 +38,15 @@ def test_what_pages_use_loads_no_torch(module: str) -> None:
 
 
 def test_pages_read_countries_without_loading_what_measures() -> None:
-    used = "labcore.energy; assert len(labcore.energy.countries()) > 200; import labcore.store"
+    used = "labcore.runs.energy; assert len(labcore.runs.energy.countries()) > 200; import labcore.runs.store"
     assert not {"torch", "codecarbon", "pandas"} & loaded(used)
 
 
 def test_engine_loads_no_streamlit() -> None:
-    assert "streamlit" not in loaded("labcore.trainer, labcore.worker, labcore.cli")
+    assert "streamlit" not in loaded("labcore.training.trainer, labcore.training.worker, labcore.cli.main")
 
 
 def test_torchvision_can_be_imported_after_backbones() -> None:
-    assert "torchvision" in loaded("labcore.backbones, torchvision, torchvision.models, torchvision.transforms")
+    assert "torchvision" in loaded(
+        "labcore.networks.backbones, torchvision, torchvision.models, torchvision.transforms"
+    )

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from labcore import explorations, worker
-from labcore.store import Store
+from labcore.runs.store import Store
+from labcore.studies import explorations
+from labcore.training import worker
 from tests import stories
 from tests.conftest import tiny
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from labcore.charts import Chart
+from labcore.drawings.charts import Chart
 from pages.parts import live_plot
 from pages.parts.live_plot import Head
 

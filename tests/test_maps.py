@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from labcore import archive, map_files, maps, trainer, worker
-from labcore.configs import METHODS, ConfigError, RunConfig
-from labcore.events import Event, MapSaved, RunEnded
-from labcore.map_files import MapError, MapFile
-from labcore.results import fold
-from labcore.store import Store
-from labcore.streams import stream
+from labcore.configs.run import METHODS, ConfigError, RunConfig
+from labcore.networks.streams import stream
+from labcore.runs import archive, map_files
+from labcore.runs.events import Event, MapSaved, RunEnded
+from labcore.runs.map_files import MapError, MapFile
+from labcore.runs.results import fold
+from labcore.runs.store import Store
+from labcore.training import maps, trainer, worker
 from tests.conftest import tiny
 from tests.test_method_contract import VARIANTS, arrays, config, equal, spoken
 

@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from labcore import trainer
-from labcore.configs import METHODS, RunConfig
-from labcore.events import Evaluated, Event, FootprintMeasured, RunEnded, RunStarted, StepLogged
-from labcore.results import fold
+from labcore.configs.run import METHODS, RunConfig
+from labcore.runs.events import Evaluated, Event, FootprintMeasured, RunEnded, RunStarted, StepLogged
+from labcore.runs.results import fold
+from labcore.training import trainer
 from tests.conftest import tiny
 
 pytestmark = pytest.mark.usefixtures("device")

@@ -11,16 +11,18 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from labcore import capacity, masks, trainer
-from labcore.batches import load_task
-from labcore.configs import ConfigError, RunConfig
-from labcore.events import Event, RunEnded, StepLogged, Warned
+from labcore.configs import capacity
+from labcore.configs.run import ConfigError, RunConfig
 from labcore.methods import EWC, METHODS, Method, PackNet, Piggyback
 from labcore.methods.ewc import Spring
 from labcore.methods.lwf import distillation
 from labcore.methods.packnet import smallest
-from labcore.network import Network
-from labcore.results import fold
+from labcore.networks import masks
+from labcore.networks.batches import load_task
+from labcore.networks.network import Network
+from labcore.runs.events import Event, RunEnded, StepLogged, Warned
+from labcore.runs.results import fold
+from labcore.training import trainer
 from tests.conftest import tiny
 
 THREE = [{"name": name, "images_per_class": 40} for name in ("digits:0-2", "fashion:0-2", "digits:5-7")]

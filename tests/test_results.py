@@ -1,8 +1,8 @@
 import pytest
 
-from labcore import results
-from labcore.events import RunEnded, from_line, to_line
-from labcore.results import fold
+from labcore.runs import results
+from labcore.runs.events import RunEnded, from_line, to_line
+from labcore.runs.results import fold
 from tests import stories
 from tests.conftest import tiny
 

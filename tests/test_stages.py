@@ -15,15 +15,16 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from labcore import stages, trainer, worker
-from labcore.batches import Batch
-from labcore.configs import METHODS, ConfigError, FineTuningConfig, RunConfig
-from labcore.events import Event, MapSaved, RunStarted, StageEnded, StepLogged, Warned
+from labcore.configs.run import METHODS, ConfigError, FineTuningConfig, RunConfig
 from labcore.methods.base import BASE
 from labcore.methods.fine_tuning import FineTuning
-from labcore.results import fold
-from labcore.stages import StageCache, shared_stages
-from labcore.store import Store
+from labcore.networks.batches import Batch
+from labcore.runs import stages
+from labcore.runs.events import Event, MapSaved, RunStarted, StageEnded, StepLogged, Warned
+from labcore.runs.results import fold
+from labcore.runs.stages import StageCache, shared_stages
+from labcore.runs.store import Store
+from labcore.training import trainer, worker
 from tests.conftest import tiny
 from tests.test_method_contract import TIMES
 from tests.test_worker import longer, start_worker, until
@@ -529,7 +530,7 @@ def test_a_disk_that_knows_no_second_names_gets_copies(store: Store, monkeypatch
     def refuse(*_: Any) -> None:
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr("labcore.stages.os.link", refuse)
+    monkeypatch.setattr("labcore.runs.stages.os.link", refuse)
     before = run(store, first(tiny(), 1))
     after = run(store, tiny())
     assert reused(store, after) == [True, False]
@@ -550,8 +551,8 @@ def test_two_processes_that_put_the_same_stage_make_one_entry(store: Store) -> N
     names = [store.submit(tiny(), use_cache=False).run for _ in range(2)]
     code = """
 import sys
-from labcore import worker
-from labcore.store import Store
+from labcore.training import worker
+from labcore.runs.store import Store
 store = Store()
 assert worker.run_claim(store.claim_run(sys.argv[1]), "cpu", maps="none").state == "complete"
 """

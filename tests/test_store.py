@@ -9,9 +9,9 @@ from pathlib import Path
 import diskcache
 import pytest
 
-from labcore.configs import ConfigError
-from labcore.events import RunEnded, StageStarted
-from labcore.store import Busy, Process, Store, StoreError, UnknownRun
+from labcore.configs.run import ConfigError
+from labcore.runs.events import RunEnded, StageStarted
+from labcore.runs.store import Busy, Process, Store, StoreError, UnknownRun
 from tests.conftest import tiny
 
 
@@ -136,7 +136,7 @@ def test_a_full_disk_leaves_no_torn_line_and_the_failure_is_written_down(
     claim = store.claim_run(run)
     claim.append(StageStarted(stage=1, task="digits", images=4, images_seen=0))
     real = os.write
-    monkeypatch.setattr("labcore.store.os.write", lambda file, data: real(file, data[:10]))
+    monkeypatch.setattr("labcore.runs.store.os.write", lambda file, data: real(file, data[:10]))
     with pytest.raises(OSError, match="No space") as error:
         claim.append(RunEnded(state="complete"))
     assert error.value.errno == errno.ENOSPC
@@ -223,7 +223,7 @@ def test_a_dead_writer_is_noticed_and_its_run_taken_over(store: Store, home: Pat
     run = store.submit(tiny()).run
     code = f"""
 import time
-from labcore.store import Store
+from labcore.runs.store import Store
 Store().claim_run({run!r})
 print("claimed", flush=True)
 time.sleep(60)

@@ -4,12 +4,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from labcore import batches, checkpoints, hardware, optimizers, presets, trainer
-from labcore.configs import ConfigError, parse
-from labcore.events import Evaluated, Event, PhaseStarted, RunEnded, RunStarted, Warned
-from labcore.network import Network
-from labcore.results import fold
-from labcore.streams import stream
+from labcore.configs import presets
+from labcore.configs.run import ConfigError, parse
+from labcore.networks import batches
+from labcore.networks.network import Network
+from labcore.networks.streams import stream
+from labcore.runs import checkpoints
+from labcore.runs.events import Evaluated, Event, PhaseStarted, RunEnded, RunStarted, Warned
+from labcore.runs.results import fold
+from labcore.training import hardware, optimizers, trainer
 from tests.conftest import in_fresh_process, tiny
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from labcore import units
+from labcore.configs import units
 
 
 @pytest.mark.parametrize(

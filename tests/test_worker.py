@@ -13,10 +13,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from labcore import estimates, worker
-from labcore.configs import RunConfig
-from labcore.events import Event, RunStarted, StageStarted, StepLogged
-from labcore.store import Claim, Store
+from labcore.configs.run import RunConfig
+from labcore.runs.events import Event, RunStarted, StageStarted, StepLogged
+from labcore.runs.store import Claim, Store
+from labcore.studies import estimates
+from labcore.training import worker
 from tests.conftest import tiny
 
 ROOT = Path(__file__).parent.parent
@@ -183,7 +184,7 @@ def test_a_disk_that_is_full_while_appending_fails_the_run_cleanly(
             raise OSError(errno.ENOSPC, "No space left on device")
         return real(file, data)
 
-    monkeypatch.setattr("labcore.store.os.write", fills_up)
+    monkeypatch.setattr("labcore.runs.store.os.write", fills_up)
     record = worker.run_claim(claim, "cpu")
     assert record.state == "failed"
     assert "disk is full" in (record.error or "")
@@ -221,7 +222,7 @@ def test_a_speed_that_cannot_be_measured_ends_no_worker(store: Store, monkeypatc
     def breaks(*arguments: Any) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr("labcore.speed.measure", breaks)
+    monkeypatch.setattr("labcore.training.speed.measure", breaks)
     assert estimates.known(store, "cpu", tiny()) is None
     wish = estimates.next_wish(store, "cpu")
     assert wish is not None

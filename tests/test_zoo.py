@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from labcore import backbones, masks
-from labcore.backbones import Trunk
-from labcore.catalogue import BACKBONES
-from labcore.configs import ConfigError
-from labcore.network import Network
+from labcore.configs.catalogue import BACKBONES
+from labcore.configs.run import ConfigError
+from labcore.networks import backbones, masks
+from labcore.networks.backbones import Trunk
+from labcore.networks.network import Network
 from tests.conftest import tiny
 
 ZOO = [name for name, info in BACKBONES.items() if info.download]

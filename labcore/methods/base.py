@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from labcore.batches import Batch, LoadedTask
-from labcore.configs import BASE as BASE
-from labcore.configs import RunConfig
-from labcore.network import Network, Overlay, count_bytes
+from labcore.configs.run import BASE as BASE
+from labcore.configs.run import RunConfig
+from labcore.networks.batches import Batch, LoadedTask
+from labcore.networks.network import Network, Overlay, count_bytes
 
 # Which elements of a tensor may change: all of them (None), or where a bool tensor of its shape is true.
 Mask = Tensor | None

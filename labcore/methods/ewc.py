@@ -16,12 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from labcore.batches import Batch, LoadedTask, Stopped
-from labcore.configs import EWCConfig, RunConfig
-from labcore.fisher import fisher_diagonal
+from labcore.configs.run import EWCConfig, RunConfig
 from labcore.methods.base import Method, by_task, named
-from labcore.network import Network, count_bytes, like
-from labcore.streams import stream
+from labcore.networks.batches import Batch, LoadedTask, Stopped
+from labcore.networks.fisher import fisher_diagonal
+from labcore.networks.network import Network, count_bytes, like
+from labcore.networks.streams import stream
 
 ByName = dict[str, Tensor]
 

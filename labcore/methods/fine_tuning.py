@@ -6,7 +6,7 @@ Formula  L = cross-entropy(new task); θ_trunk moves at learning_rate · trunk_l
 Source   Girshick et al. 2014, arXiv 1311.2524; how far first layers carry over: Yosinski et al. 2014, arXiv 1411.1792
 """
 
-from labcore.configs import FineTuningConfig, SeparateCopiesConfig
+from labcore.configs.run import FineTuningConfig, SeparateCopiesConfig
 from labcore.methods.base import Method
 
 

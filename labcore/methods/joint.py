@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from labcore.batches import Batch
 from labcore.methods.base import Method, Phase
+from labcore.networks.batches import Batch
 
 
 class Joint(Method):

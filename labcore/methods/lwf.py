@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from labcore.batches import CHUNK, Batch, LoadedTask, run_first_blocks
-from labcore.configs import LwFConfig, RunConfig
+from labcore.configs.run import LwFConfig, RunConfig
 from labcore.methods.base import Method, Phase
-from labcore.network import Network, count_bytes
+from labcore.networks.batches import CHUNK, Batch, LoadedTask, run_first_blocks
+from labcore.networks.network import Network, count_bytes
 
 
 class LwF(Method):

@@ -16,15 +16,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from labcore import masks
-from labcore.backbones import kaiming
-from labcore.batches import LoadedTask
-from labcore.capacity import freed_of
-from labcore.configs import PackNetConfig, RunConfig
+from labcore.configs.capacity import freed_of
+from labcore.configs.run import PackNetConfig, RunConfig
 from labcore.methods.base import Mask, Phase, by_task, named
 from labcore.methods.scored import Scored
-from labcore.network import Network, Overlay, count_bytes, like
-from labcore.streams import stream
+from labcore.networks import masks
+from labcore.networks.backbones import kaiming
+from labcore.networks.batches import LoadedTask
+from labcore.networks.network import Network, Overlay, count_bytes, like
+from labcore.networks.streams import stream
 
 
 class PackNet(Scored):

@@ -3,7 +3,7 @@
 Idea     Give every weight of a fixed network a score, and switch off those whose score falls below a threshold. Only
          scores and head learn; what is kept for a task is one bit a weight. Nothing old can change, and the fixed
          weights need not even be trained: masks over random ones learn, too.
-Formula  task t sees w · m_t, m = [score > threshold]; ∂L/∂score = ∂L/∂(w·m) · w (straight-through: labcore/masks.py)
+Formula  task t sees w · m_t, m = [score > threshold]; ∂L/∂score = ∂L/∂(w·m) · w (straight-through: networks/masks.py)
 Source   Mallya et al. 2018, arXiv 1801.06519, §3
 """
 
@@ -12,13 +12,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from labcore import masks
-from labcore.batches import LoadedTask
-from labcore.configs import PiggybackConfig, RunConfig
+from labcore.configs.run import PiggybackConfig, RunConfig
 from labcore.methods.base import Mask, Phase, by_task, named
 from labcore.methods.fixed_trunk import FixedTrunk
 from labcore.methods.scored import Scored
-from labcore.network import Network, Overlay, count_bytes
+from labcore.networks import masks
+from labcore.networks.batches import LoadedTask
+from labcore.networks.network import Network, Overlay, count_bytes
 
 
 class Piggyback(Scored, FixedTrunk):

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from labcore import masks
-from labcore.batches import LoadedTask
-from labcore.configs import PackNetConfig, PiggybackConfig, RunConfig
+from labcore.configs.run import PackNetConfig, PiggybackConfig, RunConfig
 from labcore.methods.base import Method
-from labcore.network import Network, count_bytes, like
+from labcore.networks import masks
+from labcore.networks.batches import LoadedTask
+from labcore.networks.network import Network, count_bytes, like
 
 
 class Scored(Method):

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from labcore.batches import LoadedTask
-from labcore.configs import RunConfig
+from labcore.configs.run import RunConfig
 from labcore.methods.base import by_task, named
 from labcore.methods.fine_tuning import FineTuning
-from labcore.network import Network, Overlay, count_bytes, like
+from labcore.networks.batches import LoadedTask
+from labcore.networks.network import Network, Overlay, count_bytes, like
 
 
 class SeparateCopies(FineTuning):

@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from labcore.downloads import File
 from labcore.tasks import digits, drawn, fashion, full_sets
+from labcore.tasks.downloads import File
 from labcore.tasks.source import Source, TaskError
 
 __all__ = [

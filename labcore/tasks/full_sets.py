@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from labcore.downloads import File
+from labcore.tasks.downloads import File
 from labcore.tasks.source import Source, TaskError
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")

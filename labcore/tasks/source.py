@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from labcore.downloads import File
+from labcore.tasks.downloads import File
 
 
 class TaskError(ValueError):

@@ -5,10 +5,11 @@ from collections.abc import Hashable, Sequence
 
 import streamlit as st
 
-from labcore import comparisons, figures, tasks
-from labcore.comparisons import Group
-from labcore.configs import METHOD_TITLES, ConfigError, RunConfig
-from labcore.store import RunRecord, UnknownRun
+from labcore import tasks
+from labcore.configs.run import METHOD_TITLES, ConfigError, RunConfig
+from labcore.drawings import comparisons, figures
+from labcore.drawings.comparisons import Group
+from labcore.runs.store import RunRecord, UnknownRun
 from pages.parts import lab, live_plot
 
 MOST_COMPARED, MOST_OFFERED = 40, 500

@@ -7,10 +7,10 @@ from typing import Any
 
 import streamlit as st
 
-from labcore.configs import METHODS, BackboneConfig, ConfigError, RunConfig, TrainingConfig, apply_setting
-from labcore.fields import FieldSpec, fields
-from labcore.presets import DEFAULT_METHOD, PRESETS, preset, preset_data, with_backbone
-from labcore.store import Store
+from labcore.configs.fields import FieldSpec, fields
+from labcore.configs.presets import DEFAULT_METHOD, PRESETS, preset, preset_data, with_backbone
+from labcore.configs.run import METHODS, BackboneConfig, ConfigError, RunConfig, TrainingConfig, apply_setting
+from labcore.runs.store import Store
 from pages.parts import lab, stages
 
 

@@ -4,10 +4,12 @@ import contextlib
 
 import streamlit as st
 
-from labcore import estimates, experiments, units, worker
-from labcore.experiments import Experiment, Findings
-from labcore.store import StoreError, UnknownRun
-from labcore.units import count_of, seconds_between
+from labcore.configs import units
+from labcore.configs.units import count_of, seconds_between
+from labcore.runs.store import StoreError, UnknownRun
+from labcore.studies import estimates, experiments
+from labcore.studies.experiments import Experiment, Findings
+from labcore.training import worker
 from pages.parts import lab, runs
 
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import streamlit as st
 
-from labcore import explorations
-from labcore.configs import METHOD_TITLES, METHODS, ConfigError, RunConfig
-from labcore.explorations import Exploration, Varied
-from labcore.fields import FieldSpec
-from labcore.presets import PRESETS, preset
-from labcore.units import plain, setting_name
+from labcore.configs.fields import FieldSpec
+from labcore.configs.presets import PRESETS, preset
+from labcore.configs.run import METHOD_TITLES, METHODS, ConfigError, RunConfig
+from labcore.configs.units import plain, setting_name
+from labcore.studies import explorations
+from labcore.studies.explorations import Exploration, Varied
 from pages.parts import exploring, lab, runs
 
 FIRST = {"fine_tuning": "training.learning_rate", "feature_extraction": "training.epochs", "joint": "training.epochs"}

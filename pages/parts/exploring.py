@@ -8,14 +8,17 @@ from dataclasses import dataclass
 import pandas as pd
 import streamlit as st
 
-from labcore import experiments, exploration_figures, explorations, units, worker
-from labcore.charts import Chart
-from labcore.configs import METHOD_TITLES, ConfigError
-from labcore.experiments import Experiment, Findings, Work
-from labcore.exploration_figures import Tried
-from labcore.explorations import Exploration, ExplorationRecord
-from labcore.store import StoreError
-from labcore.units import count_of, plain
+from labcore.configs import units
+from labcore.configs.run import METHOD_TITLES, ConfigError
+from labcore.configs.units import count_of, plain
+from labcore.drawings import exploration_figures
+from labcore.drawings.charts import Chart
+from labcore.drawings.exploration_figures import Tried
+from labcore.runs.store import StoreError
+from labcore.studies import experiments, explorations
+from labcore.studies.experiments import Experiment, Findings, Work
+from labcore.studies.explorations import Exploration, ExplorationRecord
+from labcore.training import worker
 from pages.parts import experiment_bar, lab, live_plot, runs
 
 CHART = 430  # px

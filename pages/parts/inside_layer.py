@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 
 import streamlit as st
 
-from labcore import layer_figures, map_moments
-from labcore.charts import Chart
-from labcore.layer_figures import Picture
-from labcore.map_moments import View
+from labcore.drawings import layer_figures
+from labcore.drawings.charts import Chart
+from labcore.drawings.layer_figures import Picture
+from labcore.runs import map_moments
+from labcore.runs.map_moments import View
 from pages.parts import lab, live_plot
 from pages.parts.inside_words import KINDS, NOTES
 

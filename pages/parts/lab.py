@@ -14,14 +14,16 @@ from PIL import Image
 from streamlit.delta_generator import DeltaGenerator
 from streamlit.runtime.pages_manager import PagesManager
 
-from labcore import figures, tasks, worker
-from labcore.configs import RunConfig
-from labcore.estimates import Speed
-from labcore.experiments import Reader
-from labcore.presets import preset
-from labcore.store import Store, StoreError, home
-from labcore.units import seconds as seconds  # pages say lab.seconds, as they say lab.percent
-from labcore.units import size as size
+from labcore import tasks
+from labcore.configs.presets import preset
+from labcore.configs.run import RunConfig
+from labcore.configs.units import seconds as seconds  # pages say lab.seconds, as they say lab.percent
+from labcore.configs.units import size as size
+from labcore.drawings import figures
+from labcore.runs.store import Store, StoreError, home
+from labcore.studies.estimates import Speed
+from labcore.studies.experiments import Reader
+from labcore.training import worker
 
 WORKER_WAITS = 3.0  # seconds
 

@@ -19,7 +19,7 @@ import numpy as np
 import streamlit as st
 from plotly.utils import PlotlyJSONEncoder
 
-from labcore.charts import Chart
+from labcore.drawings.charts import Chart
 from pages.parts import server
 
 MOST_POINTS = 500

@@ -4,13 +4,14 @@ import html
 
 import streamlit as st
 
-from labcore import questions, tasks
-from labcore.comparisons import groups_of
-from labcore.configs import METHOD_TITLES, ConfigError
-from labcore.experiments import MOST_SEEDS, Arm, Experiment, Findings
-from labcore.presets import PRESETS
-from labcore.questions import NAMED, TableCell
-from labcore.units import whole
+from labcore import tasks
+from labcore.configs.presets import PRESETS
+from labcore.configs.run import METHOD_TITLES, ConfigError
+from labcore.configs.units import whole
+from labcore.drawings.comparisons import groups_of
+from labcore.studies import questions
+from labcore.studies.experiments import MOST_SEEDS, Arm, Experiment, Findings
+from labcore.studies.questions import NAMED, TableCell
 from pages.parts import comparison, experiment_bar, lab, runs
 
 COLUMNS = ("new job", "old jobs", "time to learn", "time to answer", "memory", "old pictures")

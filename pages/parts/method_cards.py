@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from labcore.configs import METHOD_TITLES, METHODS
-from labcore.verdicts import CRITERIA, VERDICTS
+from labcore.configs.run import METHOD_TITLES, METHODS
+from labcore.configs.verdicts import CRITERIA, VERDICTS
 
 CARDS_A_ROW = 4
 

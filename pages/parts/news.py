@@ -13,8 +13,8 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from labcore.events import MapSaved
-from labcore.store import Store, UnknownRun
+from labcore.runs.events import MapSaved
+from labcore.runs.store import Store, UnknownRun
 from pages.parts import runs, server
 
 What = Literal["events", "maps"]

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import streamlit as st
 
-from labcore import comparisons, questions
-from labcore.comparisons import Group
-from labcore.experiments import Experiment, Findings
-from labcore.questions import NAMED, RECYCLE_LEVEL, STARTS_LEVEL
+from labcore.drawings import comparisons
+from labcore.drawings.comparisons import Group
+from labcore.studies import questions
+from labcore.studies.experiments import Experiment, Findings
+from labcore.studies.questions import NAMED, RECYCLE_LEVEL, STARTS_LEVEL
 from pages.parts import experiment_bar, lab, live_plot
 
 SHORT = {

@@ -10,9 +10,9 @@ from typing import ParamSpec
 import streamlit as st
 
 from labcore import tasks
-from labcore.configs import METHOD_TITLES, ConfigError, RunConfig
-from labcore.results import Fold
-from labcore.store import RunRecord, Store, UnknownRun
+from labcore.configs.run import METHOD_TITLES, ConfigError, RunConfig
+from labcore.runs.results import Fold
+from labcore.runs.store import RunRecord, Store, UnknownRun
 
 # The same face everywhere: what the state is called, and its colour's class.
 _FACES = {

@@ -2,10 +2,10 @@
 
 import streamlit as st
 
-from labcore import energy
-from labcore.configs import ConfigError
-from labcore.settings import DETAILS, MOST_GB
-from labcore.store import Store, StoreError
+from labcore.configs.run import ConfigError
+from labcore.runs import energy
+from labcore.runs.settings import DETAILS, MOST_GB
+from labcore.runs.store import Store, StoreError
 
 _WORLD = ""  # no country: for a widget, None is that nothing is chosen
 _MAPS = {"all": "live and after each job", "stages": "after each job", "none": "nothing"}

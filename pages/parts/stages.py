@@ -4,12 +4,13 @@ import contextlib
 
 import streamlit as st
 
-from labcore import tasks, worker
-from labcore.configs import ConfigError, RunConfig
-from labcore.results import Fold
-from labcore.stages import StageCache, shared_stages
-from labcore.store import RunRecord, Store, UnknownRun
-from labcore.units import whole
+from labcore import tasks
+from labcore.configs.run import ConfigError, RunConfig
+from labcore.configs.units import whole
+from labcore.runs.results import Fold
+from labcore.runs.stages import StageCache, shared_stages
+from labcore.runs.store import RunRecord, Store, UnknownRun
+from labcore.training import worker
 from pages.parts import lab, runs
 
 # ---- room ------------------------------------------------------------------------------------------------------------

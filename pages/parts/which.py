@@ -4,12 +4,12 @@ import html
 
 import streamlit as st
 
-from labcore import advice, questions
-from labcore.advice import Wish
-from labcore.comparisons import groups_of
-from labcore.configs import ConfigError
-from labcore.presets import PRESETS
-from labcore.units import whole
+from labcore.configs.presets import PRESETS
+from labcore.configs.run import ConfigError
+from labcore.configs.units import whole
+from labcore.drawings.comparisons import groups_of
+from labcore.studies import advice, questions
+from labcore.studies.advice import Wish
 from pages.parts import lab, measured_table
 
 PICTURES = {"no": "No, they are gone", "yes": "Yes"}

@@ -10,10 +10,10 @@ from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import Button
 
-from labcore import worker
-from labcore.charts import Chart
-from labcore.configs import RunConfig
-from labcore.store import Store
+from labcore.configs.run import RunConfig
+from labcore.drawings.charts import Chart
+from labcore.runs.store import Store
+from labcore.training import worker
 from pages.parts import live_plot
 from tests.drawn import drawn
 
@@ -34,7 +34,7 @@ def warm_server(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def nobody_trains(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr("labcore.worker.ensure", lambda store, device="auto": None)
+    monkeypatch.setattr("labcore.training.worker.ensure", lambda store, device="auto": None)
     st.cache_resource.clear()
     yield
     st.cache_resource.clear()
@@ -83,7 +83,8 @@ def asked_workers(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The devices that pages want workers for, as they ask. `auto` is left out: a timer asks for it in every test."""
     devices: list[str] = []
     monkeypatch.setattr(
-        "labcore.worker.ensure", lambda store, device="auto": None if device == "auto" else devices.append(device)
+        "labcore.training.worker.ensure",
+        lambda store, device="auto": None if device == "auto" else devices.append(device),
     )
     return devices
 

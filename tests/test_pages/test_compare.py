@@ -2,9 +2,10 @@
 
 import pytest
 
-from labcore import presets, questions
-from labcore.configs import METHODS
-from labcore.store import Store
+from labcore.configs import presets
+from labcore.configs.run import METHODS
+from labcore.runs.store import Store
+from labcore.studies import questions
 from tests import stories
 from tests.test_pages.conftest import app, button, text
 
@@ -71,7 +72,7 @@ def test_a_failed_method_is_named_and_the_others_stay(store: Store) -> None:
 
 def test_runs_of_an_earlier_version_are_marked(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("labcore.configs.ENGINE_VERSION", "0")
+        patch.setattr("labcore.configs.run.ENGINE_VERSION", "0")
         measured(store, "fine_tuning")
     test = app("compare", preset="quick", seeds="1")
     assert "0 of 8 runs measured" in text(test)

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from labcore import estimates, explorations
-from labcore.experiments import Reader
-from labcore.store import Store
+from labcore.runs.store import Store
+from labcore.studies import estimates, explorations
+from labcore.studies.experiments import Reader
 from pages.parts import exploring
 from tests import stories
 from tests.conftest import tiny

@@ -5,12 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from labcore import archive, layer_figures, map_figures, map_files, map_moments, maps
-from labcore.charts import Chart
-from labcore.events import MapSaved
-from labcore.map_moments import Book, View
-from labcore.results import fold
-from labcore.store import Store
+from labcore.drawings import layer_figures, map_figures
+from labcore.drawings.charts import Chart
+from labcore.runs import archive, map_files, map_moments
+from labcore.runs.events import MapSaved
+from labcore.runs.map_moments import Book, View
+from labcore.runs.results import fold
+from labcore.runs.store import Store
+from labcore.training import maps
 from pages.parts import inside_words, live_plot
 from tests import stories
 from tests.conftest import tiny
@@ -215,7 +217,7 @@ def test_inside_draws_every_map_from_the_first_moment_on(method: str, store: Sto
 def test_inside_of_a_running_run_follows_and_of_an_address_stays(store: Store, home: Path) -> None:
     run = store.submit(tiny("packnet")).run
     claim = store.claim_run(run)
-    from labcore import trainer
+    from labcore.training import trainer
 
     events = trainer.train(tiny("packnet"), maps=claim.folder)
     saved = 0

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from labcore import cli, presets, tasks
-from labcore.configs import METHODS, parse
-from labcore.stages import StageCache
-from labcore.store import Store
+from labcore import tasks
+from labcore.cli import main as cli
+from labcore.configs import presets
+from labcore.configs.run import METHODS, parse
+from labcore.runs.stages import StageCache
+from labcore.runs.store import Store
 from pages.parts import config_form
 from tests import stories
 from tests.conftest import tiny

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from labcore.events import MapSaved
-from labcore.store import Claim, Store
+from labcore.runs.events import MapSaved
+from labcore.runs.store import Claim, Store
 from pages.parts import news
 from tests import stories
 from tests.conftest import tiny

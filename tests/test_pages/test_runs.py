@@ -5,8 +5,8 @@ import shlex
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from labcore import cli
-from labcore.store import Store
+from labcore.cli import main as cli
+from labcore.runs.store import Store
 from pages.parts import runs
 from tests import stories
 from tests.conftest import tiny

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 import streamlit as st
 
-from labcore import figures
-from labcore.events import Downloading, RunEnded, Warned
-from labcore.stages import StageCache
-from labcore.store import Process, RunRecord, Store
+from labcore.drawings import figures
+from labcore.runs.events import Downloading, RunEnded, Warned
+from labcore.runs.stages import StageCache
+from labcore.runs.store import Process, RunRecord, Store
 from pages.parts import news
 from tests import stories
 from tests.conftest import tiny

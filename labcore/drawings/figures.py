@@ -1,0 +1,466 @@
+"""How results look: a fold's numbers first, the chart second. No torch, no Streamlit.
+
+Every chart is two functions: one decides what is shown, in plain lists that tests compare; the other only draws.
+One colour a task everywhere, by its position in the sequence, always with a second sign beside it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from labcore.drawings.charts import Chart
+from labcore.runs.results import AccuracyPoint, Fold
+
+# Okabe & Ito's colours, told apart by colour-blind eyes too; a task's colour is that of its position.
+TASK_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
+TASK_DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+GREY = "#8A8F9C"
+_PERCENTS = [0, 25, 50, 75, 100]
+# Accuracy is drawn from 0 to 100 % everywhere.
+PERCENT_AXIS = {"range": [0, 102], "tickvals": _PERCENTS, "ticktext": [f"{value} %" for value in _PERCENTS]}
+# Light to dark of a single hue: accuracy from 0 to 100 %.
+ACCURACY_SCALE = [[0.0, "#F3F6FB"], [0.5, "#8FB0DA"], [1.0, "#17407F"]]
+# Loss terms are not tasks: greys and a violet, told apart by fill and order.
+TERM_COLOURS = ("#5B6C94", "#A9B4CC", "#7C5FA3", "#C3B1DC")
+
+
+def task_colour(position: int) -> str:
+    """The colour of the task at a position from 1."""
+    return TASK_COLOURS[(position - 1) % len(TASK_COLOURS)]
+
+
+def ink_on(percent: float) -> str:
+    """The colour of a figure written on the shade of `ACCURACY_SCALE` for so many per cent."""
+    return "#FFFFFF" if percent > 55 else "#1C2130"
+
+
+def task_dash(position: int) -> str:
+    """The line of the task at a position from 1."""
+    return TASK_DASHES[(position - 1) % len(TASK_DASHES)]
+
+
+# ---- accuracy over the run ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class AccuracyLine:
+    """One task's accuracy in per cent against training images seen in the run."""
+
+    position: int
+    title: str
+    images_seen: list[int]
+    percent: list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class StageSpan:
+    """Where a stage lies on the axis of images seen; the last one to begin ends where it is planned to.
+
+    `reused`: another run had trained it.
+    """
+
+    position: int
+    title: str
+    first: int
+    last: int
+    reused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AccuracyCurves:
+    """All tasks' lines and the stages behind them; `total_images` is the planned end of the axis."""
+
+    lines: list[AccuracyLine]
+    spans: list[StageSpan]
+    total_images: int
+    live_images: int
+
+
+def accuracy_curves_info(fold: Fold) -> AccuracyCurves:
+    """Accuracy on validation images, from each task's own stage on."""
+    lines = []
+    for position, task in enumerate(fold.tasks, 1):
+        points = [point for point in fold.accuracy if len(point.accuracy) >= position]
+        if points:
+            seen = [point.images_seen for point in points]
+            lines.append(AccuracyLine(position, task.title, seen, [100 * p.accuracy[position - 1] for p in points]))
+    live = max((count for point in fold.accuracy for count in point.images), default=0)
+    return AccuracyCurves(lines, stage_spans(fold), fold.started.total_images if fold.started else 0, live)
+
+
+def stage_spans(fold: Fold) -> list[StageSpan]:
+    """The stages that have begun."""
+    return [
+        StageSpan(
+            number,
+            fold.tasks[number - 1].title,
+            stage.first_image,
+            stage.first_image + stage.images,
+            reused=bool(stage.ended and stage.ended.reused),
+        )
+        for number, stage in enumerate(fold.stages, 1)
+    ]
+
+
+def accuracy_curves(info: AccuracyCurves) -> Chart:
+    """A line a task, labelled at its end; stages named above, every second one shaded."""
+    chart = Chart()
+    _name_stages(chart, info.spans, info.total_images)
+    ends = apart([line.percent[-1] for line in info.lines], gap=7)
+    for line, height in zip(info.lines, ends, strict=True):
+        colour = task_colour(line.position)
+        chart.trace(
+            "scatter", x=line.images_seen, y=line.percent, name=line.title, mode="lines+markers",
+            line={"color": colour, "width": 2.5, "dash": task_dash(line.position)}, marker={"size": 5},
+            hovertemplate=f"{line.title}: %{{y:.0f}} %<br>after %{{x:,}} images<extra></extra>",
+        )  # fmt: skip
+        chart.note(
+            x=1.0, xref="paper", xanchor="left", xshift=6, y=height, yanchor="middle",
+            text=f"{line.title} {line.percent[-1]:.0f} %", font={"size": 13, "color": colour},
+        )  # fmt: skip
+    _axis_of_images(chart, info.total_images)
+    chart.set(yaxis=PERCENT_AXIS, margin={"l": 52, "r": 128, "t": 28, "b": 44}, showlegend=False)
+    return chart
+
+
+# A shape over the whole height of a chart.
+_UPRIGHT = {"y0": 0, "y1": 1, "yref": "paper", "layer": "below"}
+
+
+def _name_stages(chart: Chart, spans: list[StageSpan], total_images: int) -> None:
+    """Behind lines against images seen: each stage's border, its name above it, every second one shaded."""
+    for span in spans:
+        if span.position % 2 == 0:
+            chart.shape(**_UPRIGHT, x0=span.first, x1=span.last, fillcolor=GREY, opacity=0.10, line={"width": 0})
+        if span.position > 1:
+            border = {"type": "line", "line": {"color": GREY, "width": 1, "dash": "dot"}}
+            chart.shape(**_UPRIGHT, x0=span.first, x1=span.first, **border)
+        has_room = span.last - span.first > 0.25 * total_images
+        chart.note(
+            x=(span.first + span.last) / 2, y=1.0, yref="paper", yanchor="bottom",
+            text=span.title if not has_room else f"{span.title} · reused" if span.reused else f"learns {span.title}",
+            font={"size": 13, "color": task_colour(span.position)},
+        )  # fmt: skip
+
+
+def apart(heights: list[float], gap: float) -> list[float]:
+    """The same heights, moved as little as it takes (least squares) for labels not to overlap, from 0 to 100.
+
+    Less a gap for each label below it, no height may be lower than the one before: where one is, the two (and all that
+    lean on them) meet at their mean, as in isotonic regression.
+    """
+    order = sorted(range(len(heights)), key=lambda i: heights[i])
+    leaning: list[tuple[float, int]] = []  # sum and count
+    for rank, index in enumerate(order):
+        total, count = heights[index] - rank * gap, 1
+        while leaning and leaning[-1][0] / leaning[-1][1] > total / count:
+            total, count = total + leaning[-1][0], count + leaning.pop()[1]
+        leaning.append((total, count))
+    highest = 100.0 - gap * (len(heights) - 1)
+    levels = [max(0.0, min(total / count, highest)) for total, count in leaning for _ in range(count)]
+    placed = [0.0] * len(heights)
+    for rank, (index, level) in enumerate(zip(order, levels, strict=True)):
+        placed[index] = level + rank * gap
+    return placed
+
+
+# ---- several runs laid over each other -------------------------------------------------------------------------------
+
+# About how wide all panels and a letter are, px: on a projector, so that names have room there too.
+_OVERLAY_WIDTH, _LETTER_WIDTH = 620, 6.5
+
+
+@dataclass(frozen=True, slots=True)
+class OverlayLine:
+    """One run's accuracy on one task in per cent; `stages` counts stages learnt: 1.5 is half-way through stage 2."""
+
+    position: int
+    run: int
+    stages: list[float]
+    percent: list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class AccuracyOverlay:
+    """Runs of one task sequence: a panel a task, a line a run."""
+
+    titles: list[str]
+    runs: list[str]
+    lines: list[OverlayLine]
+
+
+def accuracy_overlay_info(titles: list[str], folds: Mapping[str, Fold]) -> AccuracyOverlay:
+    """Runs by name, all on tasks of these `titles`; aligned by stage, as methods see different numbers of images."""
+    lines = []
+    for position in range(1, len(titles) + 1):  # panel by panel, as they are drawn: a click names a line by its place
+        for number, fold in enumerate(folds.values()):
+            points = [point for point in fold.accuracy if len(point.accuracy) >= position]
+            if points:
+                stages = [_stages_learnt(fold, point) for point in points]
+                percent = [100 * point.accuracy[position - 1] for point in points]
+                lines.append(OverlayLine(position, number, stages, percent))
+    return AccuracyOverlay(titles, list(folds), lines)
+
+
+def _stages_learnt(fold: Fold, point: AccuracyPoint) -> float:
+    """A live point speaks of all tasks seen: as many as there are stages begun."""
+    stage = fold.stages[len(point.accuracy) - 1]
+    return len(point.accuracy) - 1 + (point.images_seen - stage.first_image) / max(1, stage.images)
+
+
+def accuracy_overlay(info: AccuracyOverlay) -> Chart:
+    """Panels side by side on one scale, stages named below; in each, runs by letter and by line: A is the first."""
+    chart = Chart()
+    count = len(info.titles)
+    width = 1 / count
+    names = _short_names(info.titles, _OVERLAY_WIDTH * (width - 0.085) / count)
+    for position in range(1, count + 1):
+        mine = [line for line in info.lines if line.position == position]
+        suffix = "" if position == 1 else str(position)
+        chart.set(**{
+            f"xaxis{suffix}": {
+                "domain": [(position - 1) * width, position * width - 0.085], "range": [position - 1, count + 0.02],
+                "tickvals": [stage - 0.5 for stage in range(position, count + 1)], "anchor": f"y{suffix}",
+                "ticktext": names[position - 1 :], "tickangle": 0, "showgrid": False, "fixedrange": False,
+            },
+            f"yaxis{suffix}": {
+                "range": [0, 102], "tickvals": _PERCENTS, "anchor": f"x{suffix}",
+                "ticktext": [f"{value} %" for value in _PERCENTS] if position == 1 else [""] * len(_PERCENTS),
+            },
+        })  # fmt: skip
+        for border in range(position, count):
+            chart.shape(
+                type="line", x0=border, x1=border, xref=f"x{suffix}", y0=0, y1=1, yref=f"y{suffix} domain",
+                line={"color": GREY, "width": 1, "dash": "dot"}, layer="below",
+            )  # fmt: skip
+        colour = task_colour(position)
+        chart.note(
+            x=(position - 1) * width, xref="paper", xanchor="left", y=1.0, yref="paper", yanchor="bottom",
+            text=f"<b>{position}. {info.titles[position - 1]}</b>", font={"size": 13, "color": colour},
+        )  # fmt: skip
+        ends = apart([line.percent[-1] for line in mine], gap=8)
+        for line, height in zip(mine, ends, strict=True):
+            letter, name = chr(ord("A") + line.run), info.runs[line.run]
+            chart.trace(
+                "scatter", x=line.stages, y=line.percent, name=f"{letter} {name}", mode="lines", xaxis=f"x{suffix}",
+                yaxis=f"y{suffix}", opacity=1.0 if line.run == 0 else 0.75,
+                line={"color": colour, "width": 3 if line.run == 0 else 1.8, "dash": task_dash(line.run + 1)},
+                hovertemplate=f"{letter} {name}: %{{y:.0f}} %<extra></extra>",
+            )  # fmt: skip
+            chart.note(
+                x=position * width - 0.08, xref="paper", xanchor="left", y=height, yref=f"y{suffix}",
+                yanchor="middle", text=f"{letter} {line.percent[-1]:.0f}",
+                font={"size": 12, "color": colour},
+            )  # fmt: skip
+    chart.note(
+        x=0.5, xref="paper", y=0, yref="paper", yanchor="top", yshift=-26,
+        text="the job that is being learnt", font={"size": 12},
+    )  # fmt: skip
+    chart.set(margin={"l": 52, "r": 10, "t": 28, "b": 44}, showlegend=False)
+    return chart
+
+
+def _short_names(titles: list[str], room: float) -> list[str]:
+    """Tasks' names in their colours; only their numbers where some name is wider than there is room, px."""
+    fit = _LETTER_WIDTH * max(map(len, titles), default=0) <= room
+    return [
+        f"<span style='color:{task_colour(position)}'>{title if fit else position}</span>"
+        for position, title in enumerate(titles, 1)
+    ]
+
+
+# ---- loss terms -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LossTerms:
+    """Each term's values against training images seen; a term that a stage lacks is 0 there."""
+
+    images_seen: list[int]
+    terms: dict[str, list[float]]
+    spans: list[StageSpan]
+    total_images: int
+
+
+def loss_terms_info(fold: Fold) -> LossTerms:
+    """The terms in the order in which they first appear."""
+    names = list(dict.fromkeys(name for point in fold.losses for name in point.loss))
+    return LossTerms(
+        [point.images_seen for point in fold.losses],
+        {name: [point.loss.get(name, 0.0) for point in fold.losses] for name in names},
+        stage_spans(fold),
+        fold.started.total_images if fold.started else 0,
+    )
+
+
+def loss_terms(info: LossTerms) -> Chart:
+    """The terms stacked: their sum is what training makes small; stages named as above the accuracy."""
+    chart = Chart()
+    _name_stages(chart, info.spans, info.total_images)
+    for number, (name, values) in enumerate(info.terms.items()):
+        colour = TERM_COLOURS[number % len(TERM_COLOURS)]
+        chart.trace(
+            "scatter", x=info.images_seen, y=values, name=f"mistakes on the {name}", mode="lines", stackgroup="terms",
+            line={"color": colour, "width": 1.5},
+            hovertemplate=f"{name}: %{{y:.2f}}<extra></extra>",
+        )  # fmt: skip
+    _axis_of_images(chart, info.total_images)
+    chart.set(
+        yaxis={"rangemode": "tozero", "title": {"text": "loss", "font": {"size": 13}}},
+        margin={"l": 52, "r": 128, "t": 52, "b": 44},  # the legend's room is there before the legend is
+        showlegend=bool(info.terms),
+        legend={"orientation": "h", "y": 1, "yref": "container", "yanchor": "top", "x": 0, "font": {"size": 13}},
+    )
+    return chart
+
+
+# ---- accuracy matrix ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class AccuracyMatrix:
+    """`percent[k][j]`: task j after stage k, None where not learnt yet; `text` is what the cell says."""
+
+    titles: list[str]
+    percent: list[list[float | None]]
+    text: list[list[str]]
+
+
+def accuracy_matrix_info(fold: Fold, titles: list[str]) -> AccuracyMatrix:
+    """The matrix at its full size from the start, so that nothing moves as it fills; `titles` of the task sequence."""
+    rows = fold.matrix("test")
+    percent: list[list[float | None]] = [[None] * len(titles) for _ in titles]
+    text = [[""] * len(titles) for _ in titles]
+    for k, row in enumerate(rows):
+        for j, value in enumerate(row):
+            if value is not None:
+                percent[k][j] = 100 * value
+                learnt = rows[j][j]
+                fell = k > j and learnt is not None and round(100 * learnt) != round(100 * value)
+                text[k][j] = f"{100 * value:.0f} %" + (
+                    f"<br>was {100 * learnt:.0f} %" if fell and learnt is not None else ""
+                )
+    return AccuracyMatrix(titles, percent, text)
+
+
+def accuracy_matrix(info: AccuracyMatrix) -> Chart:
+    """Rows: after learning …; columns: how well it does …; what is still to come is a grey place."""
+    chart = Chart()
+    count = len(info.titles)
+    places = list(range(count))
+    chart.trace(
+        "heatmap", x=places, y=places, z=info.percent, zmin=0, zmax=100, colorscale=ACCURACY_SCALE, showscale=False,
+        xgap=3, ygap=3, hovertemplate="%{z:.1f} %<extra></extra>", hoverongaps=False,
+    )  # fmt: skip
+    for k in places:
+        for j in places:
+            value = info.percent[k][j]
+            if value is None and j <= k:
+                box = {"x0": j - 0.48, "x1": j + 0.48, "y0": k - 0.48, "y1": k + 0.48, "layer": "below"}
+                chart.shape(**box, fillcolor=GREY, opacity=0.10, line={"width": 0})
+            if value is not None:
+                ink = ink_on(value)
+                chart.note(x=j, y=k, text=info.text[k][j], font={"size": 13, "color": ink})
+    columns = [
+        f"<span style='color:{task_colour(i + 1)}'>■</span> {title.replace(' ', '<br>', 1)}"
+        for i, title in enumerate(info.titles)
+    ]
+    rows = [f"after<br>{title}" for title in info.titles]
+    across = {"tickvals": places, "ticktext": columns, "tickangle": 0, "side": "top", "range": [-0.5, count - 0.5]}
+    down = {"tickvals": places, "ticktext": rows, "range": [count - 0.5, -0.5]}
+    chart.set(
+        xaxis={**across, "showgrid": False},
+        yaxis={**down, "showgrid": False},
+        margin={"l": 82, "r": 4, "t": 44, "b": 8},
+    )
+    return chart
+
+
+def _axis_of_images(chart: Chart, total: int) -> None:
+    """The whole run from the start, so that the axis never moves; without numbers while the total is not known."""
+    title = {"text": "training images seen", "font": {"size": 13}}
+    chart.set(
+        xaxis={"range": [0, max(1, total)], "title": title, "tickformat": ",d", "showticklabels": total > 0},
+    )
+
+
+# ---- in words -------------------------------------------------------------------------------------------------------
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def summary(fold: Fold) -> str:
+    """What a finished run showed, in a sentence or two made from its figures."""
+    rows, tasks = fold.matrix("test"), fold.tasks
+    if not rows:
+        return "It ended before it had learnt its first job."
+    learnt, now = rows[0][0] or 0.0, rows[-1][0] or 0.0
+    first, last = tasks[0].title, tasks[len(rows) - 1].title
+    if len(rows) == 1:
+        return f"It learnt {first}: {_percent(learnt)} of {tasks[0].test_images} test pictures right."
+    lost = learnt - now
+    chance = tasks[0].chance
+    if lost < 0.02:
+        verdict = "it forgot nothing that shows."
+    elif now - chance < 0.1:
+        verdict = f"guessing would get {_percent(chance)}: it forgot nearly all of it."
+    elif lost < 0.15:
+        verdict = "it forgot a little."
+    else:
+        verdict = f"it forgot {_percent(min(1.0, lost / max(learnt - chance, 1e-9)))} of what it knew beyond guessing."
+    return (
+        f"It learnt {first} to {_percent(learnt)}. After learning {last} as well it gets {_percent(now)} of the same "
+        f"{tasks[0].test_images} pictures right: {verdict}"
+    )
+
+
+# ---- what is kept ---------------------------------------------------------------------------------------------------
+
+# Purposes in plain words, in the order in which they are shown; methods name them in `footprint()`.
+_PURPOSES = {
+    "trunk": "weights",
+    "copies": "copies of the network",
+    "heads": "heads",
+    "norm": "normalisation a job",
+    "fisher": "importance (Fisher)",
+    "anchors": "old weights (anchors)",
+    "owners": "owners of weights",
+    "choices": "choices of old weights",
+    "masks": "masks",
+    "old images": "old pictures",
+}
+
+
+_WORKING = {"scores": "mask scores"}
+
+
+@dataclass(frozen=True, slots=True)
+class FootprintPart:
+    """Bytes for one purpose, and their share of all that is kept."""
+
+    purpose: str
+    count: int
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What is kept to answer all jobs and learn another, by purpose, and `working`: what is gone after each stage."""
+
+    kept: list[FootprintPart]
+    working: list[FootprintPart]
+
+
+def footprint_info(fold: Fold) -> Footprint:
+    """What the latest stage told, parts of no bytes left out; a purpose without plain words keeps its name."""
+    told = next((stage.footprint for stage in reversed(fold.stages) if stage.footprint), None)
+    if told is None:
+        return Footprint([], [])
+    total = sum(told.kept.values())
+
+    def parts(counts: Mapping[str, int], words: Mapping[str, str]) -> list[FootprintPart]:
+        order = [name for name in words if counts.get(name)] + [n for n in counts if n not in words and counts[n]]
+        return [FootprintPart(words.get(name, name), counts[name], counts[name] / total) for name in order]
+
+    return Footprint(parts(told.kept, _PURPOSES), parts(told.working, _WORKING))

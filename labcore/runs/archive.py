@@ -1,0 +1,183 @@
+"""A run in a zip, to take away and to bring back.
+
+    config.json  result.json  events.jsonl  stages/K/network.safetensors  stages/K/method.safetensors
+    maps/K/STEP-….npz
+
+A zip that comes in is a stranger's until every part of it has been checked: names against a short list, sizes as they
+are unpacked, the configuration and the events as ours are, the result against what the events fold to. Nothing becomes
+visible before all of it is whole.
+"""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import tempfile
+import time
+import zipfile
+import zlib
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from labcore.configs.run import ConfigError, RunConfig, parse_json
+from labcore.runs import map_files
+from labcore.runs.events import RunEnded, from_line, to_line
+from labcore.runs.map_files import MapError
+from labcore.runs.results import Fold, RunResult
+from labcore.runs.store import RunRecord, Store, atomic_path, summary
+
+_MEMBERS = re.compile(
+    r"config\.json|result\.json|events\.jsonl|stages/[1-9][0-9]?/(network|method)\.safetensors|"
+    + map_files.PATH.pattern
+)
+_NEEDED = ("config.json", "result.json", "events.jsonl")
+LARGEST_TEXT = 256 << 20
+LARGEST_IMPORT = 16 << 30
+_CHUNK = 1 << 20
+
+
+def export_run(store: Store, run: str, path: Path) -> list[int]:
+    """Write a finished run to a zip, whole or not at all; returns the stages whose arrays are no longer stored.
+
+    Raises UnknownRun; ConfigError for a run that is not over, or a path that cannot be written.
+    """
+    record, folder = store.record(run), store.folder(run)
+    if record.active:
+        raise ConfigError(f"Run {run} is {record.state}; it can be exported when it is over.")
+    result = store.result(run)
+    missing = [number for number, stage in enumerate(result.stages, 1) if not stage.weights]
+    try:
+        with (
+            atomic_path(path.absolute()) as temporary,
+            zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file,
+        ):
+            file.writestr("config.json", store.config(run).model_dump_json(indent=2))
+            file.writestr("result.json", json.dumps(result.model_dump(mode="json"), indent=2, allow_nan=False))
+            file.writestr("events.jsonl", b"".join(to_line(event) for event in store.tail(run)[0]))
+            for part in sorted(folder.glob("stages/*/*.safetensors")):
+                file.write(part, str(part.relative_to(folder)))
+            for saved in store.fold(run).maps:
+                if (folder / saved.path).is_file():
+                    file.write(folder / saved.path, saved.path, zipfile.ZIP_STORED)
+    except OSError as error:
+        raise ConfigError(f"{str(path)!r} cannot be written: {error.strerror}.") from None
+    return missing
+
+
+def import_run(store: Store, path: Path, *, largest: int = LARGEST_IMPORT) -> str:
+    """Read an exported run, and return its ID: the one it had, or a new one where that is taken.
+
+    `largest` is the most bytes it may unpack to. Raises ConfigError, in one sentence, for anything that is not a whole
+    export of this lab.
+    """
+    here = Path(tempfile.mkdtemp(prefix="import-", dir=store.cache))
+    try:
+        _unpack(path, here, largest)
+        return _take_in(store, here)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        raise ConfigError(f"{path.name!r} is not a zip, or is cut short ({error}).") from None
+    except OSError as error:
+        raise ConfigError(f"{str(path)!r} cannot be read: {error.strerror or error}.") from None
+    finally:
+        shutil.rmtree(here, ignore_errors=True)
+
+
+def _unpack(path: Path, target: Path, largest: int) -> None:
+    """Unpack what is expected and nothing else, counting bytes as they come: a zip is not believed."""
+    left = largest
+    with zipfile.ZipFile(path) as file:
+        names = file.namelist()
+        for name in names:
+            if not _MEMBERS.fullmatch(name):
+                raise ConfigError(f"The import holds {name[:80]!r}, which no export of this lab does.")
+        if len(set(names)) < len(names):
+            raise ConfigError("The import holds a file twice.")
+        for needed in _NEEDED:
+            if needed not in names:
+                raise ConfigError(f"The import has no {needed}; it is not an export of this lab.")
+        for name in names:
+            limit = min(left, LARGEST_TEXT) if name in _NEEDED else left
+            out = target / name
+            out.parent.mkdir(parents=True, exist_ok=True)
+            written = 0
+            with file.open(name) as source, out.open("wb") as sink:
+                while data := source.read(_CHUNK):
+                    written += len(data)
+                    if written > limit:
+                        raise ConfigError(f"The import unpacks to more than {limit:,} bytes; it was not taken in.")
+                    sink.write(data)
+            left -= written
+
+
+def _take_in(store: Store, here: Path) -> str:
+    """Check an unpacked export, and move it among the runs in one step."""
+    config = parse_json((here / "config.json").read_bytes())
+    lines = (here / "events.jsonl").read_bytes().splitlines()
+    try:
+        events = [from_line(line) for line in lines]
+    except ValueError:
+        raise ConfigError("The import's events.jsonl holds a line that is no event.") from None
+    if not events or not isinstance(events[-1], RunEnded):
+        raise ConfigError("The import's events do not end with the end of a run; it is cut short.")
+    result = _check_result(here, config, events[-1], _folded(events))
+    for part in here.glob("stages/*/*.safetensors"):
+        if int(part.parent.name) > len(result.stages):
+            raise ConfigError(f"The import holds arrays of stage {part.parent.name}, which its run has not ended.")
+        try:
+            with safe_open(part, framework="numpy"):
+                pass
+        except SafetensorError as error:
+            raise ConfigError(f"The import's {part.relative_to(here)} is not a safetensors file ({error}).") from None
+    for part in here.glob("maps/*/*.npz"):
+        try:
+            map_files.check(part)
+        except MapError as error:
+            raise ConfigError(f"The import cannot be taken in. {error}") from None
+    run = store.free_id(result.run)
+    (here / "events.jsonl").write_bytes(b"".join(to_line(event.model_copy(update={"run": run})) for event in events))
+    (here / "result.json").unlink()
+    record = RunRecord(
+        run=run,
+        key=config.key(),
+        state=events[-1].state,
+        device="auto",
+        submitted=time.time(),
+        started=events[0].time,
+        ended=events[-1].time,
+        attempt=events[-1].attempt,
+        error=result.error,
+        imported=True,
+        **summary(result),
+    )
+    for folder, _, _ in os.walk(here):
+        with contextlib.suppress(OSError):
+            Path(folder).chmod(0o700)
+    store.take_in(record, here)
+    return run
+
+
+def _folded(events: list) -> Fold:  # type: ignore[type-arg]
+    folded = Fold()
+    try:
+        for event in events:
+            folded.add(event)
+    except (IndexError, AttributeError):
+        raise ConfigError("The import's events are not the story of a run.") from None
+    return folded
+
+
+def _check_result(here: Path, config: RunConfig, ended: RunEnded, folded: Fold) -> RunResult:
+    """The stored result, which must be what the events say."""
+    try:
+        stored = RunResult.model_validate_json((here / "result.json").read_bytes())
+        mine = folded.result(stored.run, ended.state, config.model_dump(mode="json"), error=stored.error)
+    except (ValueError, IndexError, KeyError, TypeError):
+        raise ConfigError("The import's result.json is not a result of this lab.") from None
+    if folded.started is None or folded.started.config != config:
+        raise ConfigError("The import's events are of another configuration than its config.json.")
+    theirs = {"cached", "stages", "run", "carbon_g", "carbon_country"}  # of the lab that it comes from
+    if stored.model_dump(exclude=theirs) != mine.model_dump(exclude=theirs):
+        raise ConfigError("The import's result.json does not agree with its events.")
+    return stored

@@ -1,0 +1,273 @@
+"""What a run costs the climate: watt-hours measured by codecarbon, grams of CO₂e by a country's electricity.
+
+The watt-hours are codecarbon's estimate of what the training process draws: from the machine's own energy counters
+where it may read them, else from the processor's rated power and the process's share of its time. Only the process that
+trains loads codecarbon (it takes 1.5 s to look at a machine); pages read its tables of countries from its files.
+Nothing here uses the network.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import tempfile
+import threading
+from collections.abc import Iterator
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+import psutil
+
+from labcore.configs.run import Frozen
+
+log = logging.getLogger("labcore.runs.energy")
+
+# codecarbon takes this much a thread for a processor that is not in its list.
+_WATTS_A_THREAD = 4
+# Its own timer for measuring never fires: we measure when we read, in one thread.
+_NEVER = 1e6
+_looking = threading.Lock()
+
+
+class Meter(Protocol):
+    """Tells what was spent since it was opened. `method` says in words how it knows."""
+
+    @property
+    def method(self) -> str: ...  # noqa: D102
+
+    def read(self) -> float | None:
+        """Watt-hours since the meter was opened; None where it cannot tell any more."""
+
+
+# ---- measuring: in the process that trains --------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def metering(device: str) -> Iterator[Meter | None]:
+    """A meter of this process's work on a device, for as long as the block lasts; None, with a log line, without one.
+
+    The processor and the memory count, and of the graphics cards the one that the device names.
+    """
+    with _looking:  # the first look at the machine may still be under way, in the thread of `warm_up`
+        meter = _open(device)
+    try:
+        yield meter
+    finally:
+        if meter is not None:
+            meter.close()
+
+
+def warm_up() -> None:
+    """Let codecarbon look at this machine in a thread of its own, so that the first run does not wait for it."""
+
+    def look() -> None:
+        with metering("cpu"):
+            pass
+
+    threading.Thread(target=look, name="energy").start()
+
+
+def _open(device: str) -> "_CodeCarbon | None":
+    try:
+        return _CodeCarbon(device)
+    except Exception as error:  # whatever it is, a run is worth more than its energy figures
+        log.warning("Energy is not measured: %s: %s", type(error).__name__, error)
+        return None
+
+
+class _CodeCarbon:
+    """codecarbon's offline tracker, read like a meter."""
+
+    def __init__(self, device: str) -> None:
+        logging.getLogger("codecarbon").setLevel(logging.ERROR)
+        from codecarbon import OfflineEmissionsTracker
+        from codecarbon.output_methods.base_output import BaseOutput
+
+        logging.getLogger("codecarbon").setLevel(logging.ERROR)  # its import sets it to INFO
+
+        class Reading(BaseOutput):
+            """Takes what the tracker tells at a flush."""
+
+            data: Any = None
+
+            def out(self, total: Any, delta: Any) -> None:
+                self.data = total
+
+            live_out = out
+
+        self._with_gpu = device.startswith("cuda")
+        self._reading = Reading()
+        # All that could make it write, send or ask is set here: a configuration file or the environment cannot turn it
+        # on. Those may still say what the machine is: `force_cpu_power`, `force_ram_power`, `pue`.
+        self._tracker = OfflineEmissionsTracker(
+            country_iso_code=None,
+            region=None,
+            country_2letter_iso_code=None,
+            cloud_provider=None,
+            cloud_region=None,
+            force_carbon_intensity_g_co2e_kwh=0.0,  # grams are counted when they are shown
+            output_methods=[],
+            output_handlers=[self._reading],
+            output_dir=tempfile.gettempdir(),
+            emissions_endpoint=None,
+            electricitymaps_api_token="",
+            api_call_interval=-1,
+            measure_power_secs=_NEVER,
+            tracking_mode="process",
+            gpu_ids=[_gpu(device)] if self._with_gpu else None,
+            allow_multiple_runs=True,
+            log_level="error",
+            logger_preamble="",
+        )
+        self._tracker.start()
+        _leave_children_out(self._tracker)
+        if self.read() is None:
+            self.close()
+            raise RuntimeError("codecarbon could not be started")
+        self.method = _method(self._tracker, self._with_gpu)
+
+    def read(self) -> float | None:
+        self._reading.data = None
+        try:
+            self._tracker.flush()
+            data = self._reading.data
+            kilowatt_hours = data.cpu_energy + data.ram_energy + (data.gpu_energy if self._with_gpu else 0.0)
+        except Exception as error:
+            log.warning("Energy is no longer measured: %s: %s", type(error).__name__, error)
+            return None
+        return float(1000 * kilowatt_hours)
+
+    def close(self) -> None:
+        """End its threads."""
+        with contextlib.suppress(Exception):
+            self._tracker.stop()
+
+
+class _Alone(psutil.Process):
+    """This process, which starts no others while it trains."""
+
+    def children(self, recursive: bool = False) -> list[psutil.Process]:
+        return []
+
+
+def _leave_children_out(tracker: Any) -> None:
+    """Keep codecarbon from looking for our children: it reads what the system knows of every process, thrice a second.
+
+    With a few hundred processes that is some per cent of a core. It has no setting for it; should these names go away,
+    readings are slower and no less right.
+    """
+    for part in getattr(tracker, "_hardware", []):
+        if hasattr(part, "_process"):
+            part._process = _Alone()
+        if hasattr(part, "_children"):
+            part._children = False
+
+
+def _gpu(device: str) -> int | str:
+    """The card that torch calls `cuda:N`, as the driver counts."""
+    number = int(device.partition(":")[2] or 0)
+    visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    card = visible[number] if number < len(visible) else str(number)
+    return int(card) if card.isdigit() else card
+
+
+def _method(tracker: Any, with_gpu: bool) -> str:
+    """How codecarbon knows, in words. It has no public way to ask: without an answer, we only name it."""
+    parts = []
+    for part in getattr(tracker, "_hardware", []):
+        kind, mode, watts = type(part).__name__, getattr(part, "_mode", ""), getattr(part, "_tdp", None)
+        if kind == "CPU" and mode == "cpu_load" and watts:
+            guessed = watts == _WATTS_A_THREAD * (psutil.cpu_count() or 1)
+            rated = f"{watts:.0f} W" + (f", taken as {_WATTS_A_THREAD} W a thread" if guessed else "")
+            parts.append(f"the processor's rated power ({rated}) and this process's share of its time")
+        elif kind == "CPU" and mode == "constant":
+            parts.append("half of the processor's rated power")
+        elif kind in ("CPU", "AppleSiliconChip", "Raspberry"):
+            parts.append("the processor's own energy counters")
+        elif kind == "GPU" and with_gpu:
+            parts.append("the graphics card's own energy counter")
+        elif kind == "RAM":
+            parts.append(f"{part.total_power().W:.0f} W for memory")
+    return "from " + ", ".join(reversed(list(dict.fromkeys(parts)))) if parts else "as codecarbon does"
+
+
+# ---- carbon: wherever it is shown -----------------------------------------------------------------------------------
+
+
+class Country(Frozen):
+    """Whose electricity: grams of CO₂e a kWh, and the year that this is of. `code` is ISO 3166's three letters."""
+
+    code: str | None
+    name: str
+    grams_a_kilowatt_hour: float
+    year: int | None = None
+
+    def grams(self, watt_hours: float | None) -> float | None:
+        """CO₂e of so much electricity."""
+        return None if watt_hours is None else watt_hours / 1000 * self.grams_a_kilowatt_hour
+
+    @property
+    def text(self) -> str:
+        """`France, 56 g CO₂e/kWh (2023)`."""
+        year = f" ({self.year})" if self.year else ""
+        return f"{self.name}, {self.grams_a_kilowatt_hour:.0f} g CO₂e/kWh{year}"
+
+
+# IEA, Global Energy & CO₂ Status Report 2019: as in codecarbon's carbon_intensity_per_source.json.
+WORLD = Country(code=None, name="world average", grams_a_kilowatt_hour=475.0)
+
+
+@lru_cache(maxsize=1)
+def countries() -> dict[str, Country]:
+    """By code, in the order of their names: codecarbon's table. Empty where it is not installed."""
+    spec = find_spec("codecarbon")  # found, not imported: that would load what only a worker needs
+    if spec is None or not spec.submodule_search_locations:
+        return {}
+    path = Path(spec.submodule_search_locations[0]) / "data" / "private_infra" / "global_energy_mix.json"
+    try:
+        found = [
+            Country(
+                code=code, name=row["country_name"], grams_a_kilowatt_hour=row["carbon_intensity"], year=row["year"]
+            )
+            for code, row in json.loads(path.read_bytes()).items()
+        ]
+    except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
+        log.warning("The table of countries cannot be read: %s", error)
+        return {}
+    return {str(country.code): country for country in sorted(found, key=lambda country: country.name)}
+
+
+def country(code: str | None) -> Country:
+    """The country of a code; the world's average for None, and for a code that is not in the table."""
+    return WORLD if code is None else countries().get(code, WORLD)
+
+
+# ---- words ----------------------------------------------------------------------------------------------------------
+
+
+def watt_hours(value: float | None) -> str:
+    """Two figures: `0.042 Wh`, `4.2 Wh`, `420 Wh`, `1.2 kWh`."""
+    return _two_figures(value, "Wh", "kWh")
+
+
+def grams(value: float | None) -> str:
+    """Two figures: `0.02 g`, `3.1 g`, `1.2 kg`."""
+    return _two_figures(value, "g", "kg")
+
+
+def _two_figures(value: float | None, unit: str, thousands: str) -> str:
+    if value is None:
+        return "–"
+    if value >= 1000:
+        value, unit = value / 1000, thousands
+    rounded = float(f"{value:.2g}")
+    if rounded < 1e-4:
+        return f"0 {unit}" if not value else f"< 0.0001 {unit}"
+    decimals = max(0, 1 - _magnitude(rounded))
+    return f"{rounded:.{decimals}f} {unit}"
+
+
+def _magnitude(value: float) -> int:
+    return int(f"{value:e}".partition("e")[2])

@@ -1,0 +1,191 @@
+"""A run's maps, moment by moment: which there are, what a person calls them, and their arrays as they are asked for.
+
+A `Book` opens the files of a run as they are needed; a `View` is a run at one moment. No torch, no Streamlit.
+"""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from labcore.runs import map_files
+from labcore.runs.events import MapSaved
+from labcore.runs.map_files import Layer, MapError, MapFile
+from labcore.runs.results import AccuracyPoint, Fold
+
+KINDS = ("importance", "drift", "broke", "owners", "masks", "representation")
+# What a kind is read from; a run has the kind where some moment holds one of these.
+_NEEDS = {"importance": ["importance"], "drift": ["drift", "drift_unkept"], "broke": ["broke", "drift_unkept"],
+          "owners": ["owners"], "masks": ["density"], "representation": ["cka"]}  # fmt: skip
+MOST_FILES = 64  # whose directories a book knows
+
+
+def name_of(moment: MapSaved) -> str:
+    """A moment in an address: `2.550`."""
+    return f"{moment.stage}.{moment.step}"
+
+
+def share_done(fold: Fold, moment: MapSaved) -> float:
+    """How much of its stage was done, 0 to 1."""
+    stage = fold.stages[moment.stage - 1]
+    if moment.kind == "stage":
+        return 1.0
+    when = moment.stage, moment.step
+    place = bisect_left(fold.accuracy, when, key=_when)  # a page asks of all moments: looking through would add up
+    if place == len(fold.accuracy) or _when(fold.accuracy[place]) != when:
+        return 0.0
+    return min(1.0, (fold.accuracy[place].images_seen - stage.first_image) / max(1, stage.images))
+
+
+def _when(point: AccuracyPoint) -> tuple[int, int]:
+    return point.stage, point.step
+
+
+def words_of(fold: Fold, moment: MapSaved) -> str:
+    """`after Fashion`, or `learning Fashion, 40 %`."""
+    title = fold.tasks[moment.stage - 1].title
+    return f"after {title}" if moment.kind == "stage" else f"learning {title}, {100 * share_done(fold, moment):.0f} %"
+
+
+def tied(fold: Fold, other: Fold, moment: MapSaved) -> MapSaved | None:
+    """The other run's moment that is as far: in the same stage, or its last; None where it has none."""
+    if not other.maps:
+        return None
+    share = share_done(fold, moment)
+    reached = [m for m in other.maps if m.stage <= moment.stage] or [other.maps[0]]
+    same = [m for m in reached if m.stage == moment.stage]
+    return min(same, key=lambda m: abs(share_done(other, m) - share)) if same else reached[-1]
+
+
+class Book:
+    """A run's maps, read as they are asked for; one file at a time stays open. Missing files hold nothing."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._files: dict[str, MapFile | None] = {}
+        self._open: MapFile | None = None
+        self._read: dict[tuple[str, str], np.ndarray] = {}
+        self._layers: list[Layer] = []  # they are the same in all of a run's maps
+        self.trouble = ""
+
+    def _file(self, moment: MapSaved) -> MapFile | None:
+        path = moment.path
+        if path not in self._files:
+            try:
+                if not map_files.PATH.fullmatch(path):
+                    raise MapError("An event of this run names a map that is none of its own.")
+                self._files[path] = MapFile(self.folder / path)
+            except MapError as error:
+                self._files[path], self.trouble = None, str(error)
+            self._leave_open(self._files[path])
+        while len(self._files) > MOST_FILES:
+            self._files.pop(next(iter(self._files)))
+        return self._files.get(path)
+
+    def _leave_open(self, opened: MapFile | None) -> None:
+        """This one alone: what is read next most likely is of the same moment."""
+        if self._open is not None and self._open is not opened:
+            self._open.close()
+        self._open = opened
+
+    def read(self, moment: MapSaved, name: str) -> np.ndarray | None:
+        """An array of this moment; None where it has none of the name, or cannot be read."""
+        key = moment.path, name
+        if key in self._read:
+            return self._read[key]
+        opened = self._file(moment)
+        if opened is None or name not in opened:
+            return None
+        self._leave_open(opened)
+        try:
+            self._read[key] = opened.read(name)
+        except MapError as error:
+            self.trouble = str(error)
+            return None
+        while len(self._read) > 8 * MOST_FILES:
+            self._read.pop(next(iter(self._read)))
+        return self._read[key]
+
+    def layers(self, moment: MapSaved) -> list[Layer]:
+        """The network's layers; none where the file cannot be read."""
+        opened = self._file(moment)
+        if opened is None:
+            return []
+        self._leave_open(opened)
+        try:
+            self._layers = self._layers or map_files.layers(opened)
+        except MapError as error:
+            self.trouble = str(error)
+        return self._layers
+
+    def last(self, moments: Sequence[MapSaved], name: str, stage: int | None = None) -> MapSaved | None:
+        """The last of these moments (of a stage) that holds the array."""
+        for moment in reversed(moments):
+            if stage is None or moment.stage == stage:
+                opened = self._file(moment)
+                if opened is not None and name in opened:
+                    return moment
+            elif moment.stage < stage:
+                break
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A run at a moment: all that figures need. `until` are its moments up to this one, which is the last."""
+
+    book: Book
+    fold: Fold
+    until: list[MapSaved]
+    layers: list[Layer]
+
+    @property
+    def moment(self) -> MapSaved:
+        """The moment looked at."""
+        return self.until[-1]
+
+    @property
+    def titles(self) -> list[str]:
+        """All tasks' names on a page."""
+        return [task.title for task in self.fold.tasks]
+
+    def read(self, name: str) -> np.ndarray | None:
+        """An array of the moment itself."""
+        return self.book.read(self.moment, name)
+
+    def recent(self, name: str, stage: int | None = None) -> np.ndarray | None:
+        """An array as it was last said."""
+        moment = self.book.last(self.until, name, stage)
+        return None if moment is None else self.book.read(moment, name)
+
+
+def view(book: Book, fold: Fold, moment: MapSaved) -> View | None:
+    """The run at this moment; None where its files are not readable."""
+    until = [m for m in fold.maps if (m.stage, m.step) <= (moment.stage, moment.step)]
+    layers = book.layers(moment)
+    return View(book, fold, until, layers) if layers and until else None
+
+
+def kinds_of(book: Book, fold: Fold) -> list[str]:
+    """The kinds of maps that this run has so far.
+
+    A kind that it has is in some stage's last map or in the latest one: looking for a missing kind opens no others.
+    """
+    moments = [moment for moment in fold.maps if moment.kind == "stage" or moment is fold.maps[-1]]
+    return [kind for kind in KINDS if any(book.last(moments, name) is not None for name in _NEEDS[kind])]
+
+
+def unkept(seen: View) -> list[str]:
+    """Names of the earlier tasks that drift cannot be measured from, as the worker could not keep their weights."""
+    tasks = seen.read("drift_unkept")
+    return [] if tasks is None else [seen.titles[task - 1] for task in tasks if 1 <= task <= len(seen.titles)]
+
+
+def drift_task(seen: View, task: int) -> int | None:
+    """The earlier task whose drift is known: this one, else the first; None where there is none."""
+    tasks = seen.read("drift_tasks")
+    if tasks is None or not len(tasks):
+        return None
+    return task if task in tasks else int(tasks[0])

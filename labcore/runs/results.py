@@ -1,0 +1,422 @@
+"""What a run showed: events folded into a result, and into the curves that pages draw.
+
+`RunResult` is the contract of `run --json` and `show --json`. `Fold` takes events one by one, so a live page folds only
+what is new; its curves stay bounded however long the run.
+
+Sources: average accuracy and backward transfer, Lopez-Paz & Ranzato 2017 (arXiv 1706.08840); forgetting, Chaudhry et
+al. 2018 (arXiv 1801.10112).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from labcore.configs.run import Frozen
+from labcore.runs.energy import WORLD, Country
+from labcore.runs.events import (
+    Downloading,
+    Evaluated,
+    Event,
+    FootprintMeasured,
+    MapSaved,
+    PhaseStarted,
+    RunEnded,
+    RunStarted,
+    StageEnded,
+    StageStarted,
+    StepLogged,
+    TaskFacts,
+    Warned,
+)
+
+State = Literal["queued", "running", "complete", "stopped", "failed"]
+Matrix = tuple[tuple[float | None, ...], ...]
+
+
+class StageResult(Frozen):
+    """One stage: seconds of training alone, as measured when it was trained; `weights`: still stored.
+
+    `energy_wh` counts the measuring too; null where it was not measured.
+    """
+
+    task: str
+    train_seconds: float
+    evaluation_seconds: float
+    reused: bool
+    images_seen: int
+    steps: int
+    weights: bool
+    energy_wh: float | None = None
+
+
+class RunResult(Frozen):
+    """A run in figures. Accuracies are fractions of 1; rows are stages, columns tasks by position.
+
+    `average_accuracy` is the mean of the last row of a complete run, null before. `footprint_bytes` holds what is kept
+    by purpose, its `total`, and outside it `working`: what existed during a stage only.
+
+    `energy_wh` is codecarbon's estimate for all that was done for the run, work that was lost included (null: not
+    measured); `carbon_g` is that in the electricity of `carbon_country` (ISO code, null: the world's average), as set
+    when the result was read.
+    """
+
+    run: str
+    state: State
+    cached: bool
+    config: dict[str, Any]
+    device: str | None
+    tasks: tuple[str, ...]
+    error: str | None
+    accuracy_matrix: Matrix
+    validation_matrix: Matrix
+    average_accuracy: float | None
+    validation_average_accuracy: float | None
+    backward_transfer: float | None
+    forgetting: tuple[float | None, ...]
+    stages: tuple[StageResult, ...]
+    footprint_bytes: dict[str, int]
+    needs_old_data: bool
+    test_ms_per_image: float | None
+    peak_memory_bytes: int | None
+    energy_wh: float | None = None
+    carbon_g: float | None = None
+    carbon_country: str | None = None
+
+    @property
+    def mean_forgetting(self) -> float | None:
+        """The mean of `forgetting` over the earlier tasks; None for a single task, and before all are learnt."""
+        lost = [value for value in self.forgetting if value is not None]
+        return sum(lost) / len(lost) if lost else None
+
+    @property
+    def train_seconds(self) -> float:
+        """Seconds of training in all stages, as measured when they were trained."""
+        return sum(stage.train_seconds for stage in self.stages)
+
+
+def average_accuracy(matrix: Matrix, tasks: int) -> float | None:
+    """Mean of the last row, once all `tasks` are learnt: ACC of Lopez-Paz & Ranzato 2017, eq. 2."""
+    if len(matrix) < tasks or not matrix:
+        return None
+    last = [value for value in matrix[-1] if value is not None]
+    return sum(last) / len(last) if len(last) == tasks else None
+
+
+def backward_transfer(matrix: Matrix, tasks: int) -> float | None:
+    """Mean over the first K − 1 tasks of R[K, k] − R[k, k]: BWT, Lopez-Paz & Ranzato 2017, eq. 3. Null for one task."""
+    if tasks < 2 or len(matrix) < tasks:
+        return None
+    changes = [difference(matrix[-1][k], matrix[k][k]) for k in range(tasks - 1)]
+    known = [change for change in changes if change is not None]
+    return sum(known) / len(known) if len(known) == tasks - 1 else None
+
+
+def forgetting(matrix: Matrix, tasks: int) -> tuple[float | None, ...]:
+    """For each task, the best of earlier rows less the last row: Chaudhry et al. 2018, eq. 3. The last is null."""
+    if len(matrix) < tasks:
+        return (None,) * tasks
+    lost: list[float | None] = []
+    for k in range(tasks):
+        earlier = [row[k] for row in matrix[:-1]]
+        best = max((value for value in earlier if value is not None), default=None)
+        lost.append(difference(best, matrix[-1][k]))
+    return tuple(lost)
+
+
+def difference(a: float | None, b: float | None) -> float | None:
+    """a less b; None where either is not known."""
+    return None if a is None or b is None else a - b
+
+
+def _sum(a: float | None, b: float | None) -> float | None:
+    return None if a is None or b is None else a + b
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Folding
+# ---------------------------------------------------------------------------------------------------------------------
+
+Point = TypeVar("Point", "AccuracyPoint", "LossPoint", MapSaved)
+
+# Beyond this many points a curve drops every second one: what a page sends each second does not grow with the run.
+MOST_POINTS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class AccuracyPoint:
+    """Accuracy of tasks 1…stage on validation images, after `images_seen` training images of the run."""
+
+    stage: int
+    step: int
+    images_seen: int
+    accuracy: tuple[float, ...]
+    images: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LossPoint:
+    """Mean loss terms up to `images_seen` training images of the run."""
+
+    stage: int
+    step: int
+    images_seen: int
+    phase: str
+    loss: dict[str, float]
+
+
+@dataclass(slots=True)
+class Stage:
+    """A stage as far as it is known: where it began and ended in images seen, and what was measured at its end."""
+
+    task: str
+    step: int
+    first_image: int
+    images: int
+    old_images: int
+    phases: list[str] = field(default_factory=list)
+    test: Evaluated | None = None
+    validation: Evaluated | None = None
+    footprint: FootprintMeasured | None = None
+    ended: StageEnded | None = None
+
+
+class Fold:
+    """A run's events, taken one by one. `state` follows the events; the store knows of queued and lost runs."""
+
+    def __init__(self) -> None:
+        self.downloading: Downloading | None = None  # until the run begins
+        self.started: RunStarted | None = None
+        self.first_started_at: float | None = None
+        self.ended: RunEnded | None = None
+        self.stages: list[Stage] = []
+        self.accuracy: list[AccuracyPoint] = []
+        self.losses: list[LossPoint] = []
+        self.warnings: list[Warned] = []
+        self.maps: list[MapSaved] = []
+        self.images_seen = 0
+        self.step = 0
+        self.train_seconds = 0.0
+        self.evaluation_seconds = 0.0
+        # Told by this attempt and its forerunners, and beside it what was spent on work that an attempt then lost.
+        self._energy_told: float | None = None
+        self._energy_lost: float | None = 0.0
+        self.events = 0
+        self.last_time = 0.0
+        self.attempts = 0
+        # What came before this attempt, or was reused in it, is not its own: speed is measured from here, in images,
+        # seconds of training, and the time of day.
+        self.attempt_start = (0, 0.0, 0.0)
+
+    @property
+    def tasks(self) -> Sequence[TaskFacts]:
+        """The task sequence, once the run has begun."""
+        return self.started.tasks if self.started else ()
+
+    @property
+    def images_per_second(self) -> float | None:
+        """Training speed of this attempt, evaluation apart; None before anything was trained."""
+        images, seconds = self.images_seen - self.attempt_start[0], self.train_seconds - self.attempt_start[1]
+        return images / seconds if images > 0 and seconds > 0 else None
+
+    @property
+    def reused_seconds(self) -> float:
+        """Seconds of training in stages that other runs had trained already, as measured then."""
+        return sum(stage.ended.train_seconds for stage in self.stages if stage.ended and stage.ended.reused)
+
+    @property
+    def reused_energy_wh(self) -> float | None:
+        """What those stages had cost; this run did not spend it again. None where a part was not measured."""
+        spent = [stage.ended.energy_wh for stage in self.stages if stage.ended and stage.ended.reused]
+        known = [wh for wh in spent if wh is not None]
+        return sum(known) if len(known) == len(spent) else None
+
+    @property
+    def progress(self) -> float:
+        """Share of the run's training images that were seen, 0 to 1."""
+        if self.ended and self.ended.state == "complete":
+            return 1.0
+        return (
+            min(1.0, self.images_seen / self.started.total_images)
+            if self.started and self.started.total_images
+            else 0.0
+        )
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Estimate from the time that this attempt took so far, evaluation included; None before that."""
+        if not self.started or self.ended:
+            return None
+        seen = self.images_seen - self.attempt_start[0]
+        if seen <= 0:
+            return None
+        passed = self.last_time - self.attempt_start[2]
+        return passed / seen * (self.started.total_images - self.images_seen)
+
+    @property
+    def energy_wh(self) -> float | None:
+        """What was spent so far, by every attempt; None where a part was not measured."""
+        return _sum(self._energy_told, self._energy_lost)
+
+    def add(self, event: Event) -> None:
+        """Take the next event. An attempt that goes on from a step takes back what was said after it."""
+        self.events += 1
+        self.last_time = event.time
+        self.step = event.step
+        match event:
+            case Downloading():
+                self.downloading, self.ended = (None if event.done == event.total else event), None
+            case RunStarted():
+                self._open(event)
+            case StageStarted():
+                del self.stages[event.stage - 1 :]
+                self.stages.append(Stage(event.task, event.step, event.images_seen, event.images, event.old_images))
+                self.images_seen = event.images_seen
+            case PhaseStarted():
+                stage = self.stages[event.stage - 1]
+                if event.phase not in stage.phases:
+                    stage.phases.append(event.phase)
+            case StepLogged():
+                self.images_seen = event.images_seen
+                self.train_seconds, self.evaluation_seconds = event.train_seconds, event.evaluation_seconds
+                self._energy_told = event.energy_wh
+                _append(self.losses, LossPoint(event.stage, event.step, event.images_seen, event.phase, event.loss))
+            case Evaluated(kind="live"):
+                _append(
+                    self.accuracy,
+                    AccuracyPoint(event.stage, event.step, event.images_seen, event.accuracy, event.images),
+                )
+            case Evaluated(kind="test"):
+                self.stages[event.stage - 1].test = event
+            case Evaluated(kind="validation"):
+                self.stages[event.stage - 1].validation = event
+            case Warned():
+                if event.text not in {known.text for known in self.warnings}:
+                    self.warnings.append(event)
+            case MapSaved():
+                while self.maps and (self.maps[-1].stage, self.maps[-1].step) >= (event.stage, event.step):
+                    self.maps.pop()  # a resumed attempt says again what its checkpoint stood before
+                self.maps.append(event)
+            case FootprintMeasured():
+                self.stages[event.stage - 1].footprint = event
+            case StageEnded():
+                self.stages[event.stage - 1].ended = event
+                if event.reused:
+                    self.train_seconds = sum(stage.ended.train_seconds for stage in self.stages if stage.ended)
+                    self.attempt_start = (self.images_seen, self.train_seconds, event.time)
+            case RunEnded():
+                self.downloading, self.ended = None, event
+                if event.energy_wh is not None:
+                    self._energy_told = event.energy_wh
+
+    def _open(self, event: RunStarted) -> None:
+        if self.attempts:
+            lost = None if event.energy_wh is None else difference(self._energy_told, event.energy_wh)
+            self._energy_lost = _sum(self._energy_lost, None if lost is None else max(0.0, lost))
+        self._energy_told = event.energy_wh
+        self.attempts += 1
+        self.first_started_at = self.first_started_at or event.time
+        self.downloading, self.started, self.ended = None, event, None
+        if event.resumed_from_step is None:
+            self.stages, self.accuracy, self.losses, self.warnings, self.maps = [], [], [], [], []
+        else:
+            self.warnings = [warning for warning in self.warnings if warning.step <= event.resumed_from_step]
+            _drop_after(self.accuracy, event.resumed_from_step)
+            _drop_after(self.losses, event.resumed_from_step)
+            _drop_after(self.maps, event.resumed_from_step)
+            self.stages = [stage for stage in self.stages if stage.step <= event.resumed_from_step]
+            if self.stages and self.stages[-1].ended and self.stages[-1].ended.step > event.resumed_from_step:
+                self.stages[-1].ended = self.stages[-1].test = None
+                self.stages[-1].validation = self.stages[-1].footprint = None
+        self.images_seen = event.images_seen
+        self.train_seconds, self.evaluation_seconds = event.train_seconds, event.evaluation_seconds
+        self.attempt_start = (self.images_seen, self.train_seconds, event.time)
+
+    # -----------------------------------------------------------------------------------------------------------------
+
+    def matrix(self, kind: Literal["test", "validation"]) -> Matrix:
+        """Row k after stage k, a column a task, None for tasks not yet learnt."""
+        rows = []
+        for stage in self.stages:
+            measured = stage.test if kind == "test" else stage.validation
+            if measured is not None:
+                padding = (None,) * (len(self.tasks) - len(measured.accuracy))
+                rows.append((*measured.accuracy, *padding))
+        return tuple(rows)
+
+    def result(
+        self,
+        run: str,
+        state: State,
+        config: dict[str, Any],
+        *,
+        error: str | None = None,
+        cached: bool = False,
+        weights: Sequence[int] = (),
+        country: Country = WORLD,
+    ) -> RunResult:
+        """The figures so far. `weights`: the stages (from 1) whose arrays are still stored; `country`: whose power."""
+        test, validation, tasks = self.matrix("test"), self.matrix("validation"), len(config["tasks"])
+        footprint = next((stage.footprint for stage in reversed(self.stages) if stage.footprint), None)
+        kept = dict(footprint.kept) if footprint else {}
+        return RunResult(
+            run=run,
+            state=state,
+            cached=cached,
+            config=config,
+            device=self.started.device if self.started else None,
+            tasks=tuple(task["name"] for task in config["tasks"]),
+            error=error or (self.ended.error if self.ended else None),
+            accuracy_matrix=test,
+            validation_matrix=validation,
+            average_accuracy=average_accuracy(test, tasks),
+            validation_average_accuracy=average_accuracy(validation, tasks),
+            backward_transfer=backward_transfer(test, tasks),
+            forgetting=forgetting(test, tasks),
+            stages=tuple(
+                StageResult(
+                    task=stage.task,
+                    train_seconds=stage.ended.train_seconds,
+                    evaluation_seconds=stage.ended.evaluation_seconds,
+                    reused=stage.ended.reused,
+                    images_seen=stage.ended.images_seen,
+                    steps=stage.ended.steps,
+                    weights=number in weights,
+                    energy_wh=stage.ended.energy_wh,
+                )
+                for number, stage in enumerate(self.stages, 1)
+                if stage.ended
+            ),
+            footprint_bytes={
+                **kept,
+                "total": sum(kept.values()),
+                "working": sum(footprint.working.values()) if footprint else 0,
+            },
+            needs_old_data=any(stage.old_images > 0 for stage in self.stages[1:]),
+            test_ms_per_image=self.ended.test_ms_per_image if self.ended else None,
+            peak_memory_bytes=self.ended.peak_memory_bytes if self.ended else None,
+            energy_wh=self.energy_wh,
+            carbon_g=country.grams(self.energy_wh),
+            carbon_country=country.code,
+        )
+
+
+def _append(points: list[Point], point: Point) -> None:
+    """Add a point in place of any that it repeats: a resumed attempt says again what its checkpoint stood before."""
+    while points and (points[-1].stage, points[-1].step) >= (point.stage, point.step):
+        points.pop()
+    points.append(point)
+    if len(points) > MOST_POINTS:
+        del points[1:-1:2]
+
+
+def _drop_after(points: list[Point], step: int) -> None:
+    while points and points[-1].step > step:
+        points.pop()
+
+
+def fold(events: Iterable[Event]) -> Fold:
+    """All events of a run, folded."""
+    folded = Fold()
+    for event in events:
+        folded.add(event)
+    return folded

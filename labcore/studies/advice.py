@@ -1,0 +1,105 @@
+"""Which method to use: three answers of a person, and measured groups ranked by them, with the reason in words.
+
+What is asked rules methods out; those left are ranked by their measured average accuracy. No torch here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from labcore.configs import capacity
+from labcore.configs.catalogue import BACKBONES
+from labcore.configs.run import PackNetConfig
+from labcore.drawings.comparisons import Group
+from labcore.studies.measures import amount, percents
+
+Change = Literal["not at all", "a little", "freely"]
+
+# Most that earlier jobs may have lost on average, as fractions of 1.
+MAY_LOSE: dict[Change, float] = {"not at all": 0.0005, "a little": 0.05, "freely": 1.0}
+# What is kept for each job rather than once for all of them.
+_PER_JOB = ("heads", "norm", "copies", "old images", "masks", "choices")
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """May old pictures be kept; may old skills change; at most so many networks' worth of memory (None: any); jobs to
+    come beyond those measured.
+    """
+
+    old_pictures: bool
+    change: Change
+    networks: float | None
+    more_jobs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """A group with the reason why it stands where it stands; `fits`: it does what was asked."""
+
+    name: str
+    fits: bool
+    reason: str
+
+
+def bytes_ahead(group: Group, more_jobs: int) -> float | None:
+    """Bytes kept after so many more jobs, if each adds as much as those so far did on average."""
+    total = group.spread("bytes").mean
+    if total is None:
+        return None
+    kept = group.runs[-1].result.footprint_bytes
+    growing = sum(count for purpose, count in kept.items() if purpose in _PER_JOB)
+    return total + growing / len(group.config.tasks) * more_jobs
+
+
+def one_network(groups: Sequence[Group]) -> float | None:
+    """Bytes of the network itself: what all methods keep at least once."""
+    trunks = [group.runs[-1].result.footprint_bytes.get("trunk") for group in groups]
+    return min((float(count) for count in trunks if count), default=None)
+
+
+def rank(groups: Sequence[Group], wish: Wish) -> list[Advice]:
+    """Those that fit first, by average accuracy; then the others, each with what rules it out."""
+    network = one_network(groups)
+    fitting: list[tuple[float, Advice]] = []
+    others: list[tuple[float, Advice]] = []
+    for group in groups:
+        accuracy = group.spread("accuracy")
+        if accuracy.mean is None:
+            continue
+        against = _against(group, wish, network)
+        if against:
+            others.append((accuracy.mean, Advice(group.name, False, f"{'; '.join(against)}.")))
+        else:
+            fitting.append((accuracy.mean, Advice(group.name, True, _for(group, wish, network))))
+    return [advice for ranked in (fitting, others) for _, advice in sorted(ranked, key=lambda pair: -pair[0])]
+
+
+def _against(group: Group, wish: Wish, network: float | None) -> list[str]:
+    found = []
+    if not wish.old_pictures and group.spread("old_data").mean:
+        found.append("it reads old pictures again")
+    lost = group.spread("forgetting").mean
+    if lost is not None and lost > MAY_LOSE[wish.change]:
+        found.append(f"its old jobs lost {100 * lost:.1f} points")
+    ahead = bytes_ahead(group, wish.more_jobs)
+    if wish.networks is not None and ahead is not None and network and ahead > wish.networks * network:
+        found.append(f"it would keep {amount('bytes', ahead)}, {ahead / network:.1f} times the network")
+    method = group.config.method
+    if isinstance(method, PackNetConfig):
+        info = BACKBONES[group.config.backbone.name]
+        room = capacity.tasks_that_fit(info.smallest_prunable(method.depthwise), method.prune_ratio)
+        if len(group.config.tasks) + wish.more_jobs > room:
+            found.append(f"it has room for {room} jobs in all")
+    return found
+
+
+def _for(group: Group, wish: Wish, network: float | None) -> str:
+    lost, ahead = group.spread("forgetting").mean, bytes_ahead(group, wish.more_jobs)
+    kept = "forgets nothing" if not lost or lost < 0.0005 else f"loses {100 * max(0.0, lost):.1f} points of old jobs"
+    parts = [f"{percents(group.spread('accuracy'))} right over all jobs", kept]
+    if ahead is not None and network:
+        parts.append(
+            f"keeps {amount('bytes', ahead)} after {wish.more_jobs} more jobs ({ahead / network:.1f} networks)"
+        )
+    return ", ".join(parts) + "."

@@ -1,0 +1,247 @@
+"""What a run will cost, before it starts: seconds and memory, from this machine's own measured speed. No torch here.
+
+A page that asks for the speed of a backbone at a picture size wishes for it; a worker that has nothing else to do
+measures it (labcore/training/speed.py) and keeps it. From then on an estimate is arithmetic: images times milliseconds.
+"""
+
+import functools
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from labcore import tasks
+from labcore.configs.catalogue import BACKBONES
+from labcore.configs.run import EWCConfig, Frozen, PackNetConfig, RunConfig
+from labcore.runs.settings import Detail
+from labcore.runs.store import Store, write_atomically
+
+# As in the trainer, which this module must not import: live images of a task, live points of a phase, images at once.
+_LIVE_IMAGES, _LIVE_POINTS, _CHUNK, _TIMED = 50, 8, 50, 100
+# As in the maps: images for importance at a live point and at a stage's end, and how often it is drawn where the trunk
+# stands still. An image of it takes about a quarter more than one of training, in time and in memory.
+_MAP_LIVE_IMAGES, _MAP_END_IMAGES, _MAP_STILL_POINTS, _MAP_IMAGE = 32, 100, 2, 1.25
+# As in the Fisher diagonal: images at once, and numbers in them.
+_FISHER_CHUNK, _FISHER_NUMBERS = 64, 64 * 3 * 64 * 64
+# A promise reaches from an estimate to so many times it: within this factor it held wherever it was measured
+# (docs/performance.md), and other programs make a machine slower, never quicker.
+PROMISED = 1.5
+# A weight in training: itself, its gradient, Adam's two means; float32.
+_BYTES_A_TRAINED_WEIGHT = 16
+# What torch's own libraries take in a process's first steps: 80 to 110 MB measured.
+_LIBRARIES = 100_000_000
+# A speed that was measured while others used more of the processors than this is measured again, after so many seconds.
+_DISTURBED, _MEASURE_AGAIN = 0.25, 60.0
+_NAME = re.compile(r"(?P<device>[a-z0-9-]+)_(?P<backbone>[a-z0-9_]+)_(?P<size>[0-9]+)\.(json|wish)")
+
+
+class Speed(Frozen):
+    """Measured on a device for a backbone at a picture size (px); times in milliseconds, memory in bytes.
+
+    A step on B images takes `step_ms` + B · `image_ms`; a step of a head on kept features `head_step_ms`; a picture in
+    a batch of 100, forward only, `forward_ms`; a picture by itself `single_ms`. `activation_bytes` is what one image
+    holds for the backward pass, `features` the numbers that describe it. `others` is the share of the machine's
+    processors that other programs used meanwhile, 0 to 1.
+    """
+
+    device: str
+    backbone: str
+    image_size: int
+    step_ms: float
+    image_ms: float
+    head_step_ms: float
+    forward_ms: float
+    single_ms: float
+    activation_bytes: int
+    features: int
+    weights: int
+    others: float
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether other programs made the machine look slower than it is."""
+        return self.others > _DISTURBED
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Seconds to the end of a run on a warm worker, and bytes of memory at its peak."""
+
+    seconds: float
+    memory: float
+
+
+# ---- what was measured ----------------------------------------------------------------------------------------------
+
+
+def _path(store: Store, device: str, backbone: str, image_size: int) -> Path:
+    return store.cache / "speeds" / f"{device.replace(':', '-')}_{backbone}_{image_size}.json"
+
+
+def known(store: Store, device: str, config: RunConfig) -> Speed | None:
+    """This machine's speed for the configuration's backbone and size, if it was measured.
+
+    Where it was not, or was disturbed a while ago, the device's worker will measure it when it has nothing else to do.
+    """
+    path = _path(store, device, config.backbone.name, config.backbone.image_size)
+    try:
+        found = path.stat()
+        speed = _read(path, found.st_mtime_ns, found.st_ino)
+    except (OSError, ValueError):  # not there, or not one of this version
+        _wish(path)
+        return None
+    if speed.disturbed and time.time() - found.st_mtime > _MEASURE_AGAIN:
+        _wish(path)
+    return speed
+
+
+@functools.lru_cache(maxsize=64)
+def _read(path: Path, changed: int, inode: int) -> Speed:
+    """A page asks every second: the file is read once for each time that it changed. Raises OSError, ValueError."""
+    return Speed.model_validate_json(path.read_bytes())
+
+
+def _wish(path: Path) -> None:
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    path.with_suffix(".wish").touch()
+
+
+def next_wish(store: Store, device: str) -> tuple[str, int] | None:
+    """A backbone and size (px) that somebody wants measured on this device."""
+    for path in _wishes(store):
+        match = _NAME.fullmatch(path.name)
+        if match and match["device"] == device.replace(":", "-") and match["backbone"] in BACKBONES:
+            return match["backbone"], int(match["size"])
+    return None
+
+
+def _wishes(store: Store) -> Iterator[Path]:
+    return (store.cache / "speeds").glob("*.wish")
+
+
+def keep(store: Store, speed: Speed) -> None:
+    """Write down what was measured; the wish is fulfilled."""
+    path = _path(store, speed.device, speed.backbone, speed.image_size)
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    write_atomically(path, speed.model_dump_json().encode())
+    path.with_suffix(".wish").unlink(missing_ok=True)
+
+
+def forget_wish(store: Store, device: str, backbone: str, image_size: int) -> None:
+    """Take a wish back: it cannot be measured here."""
+    _path(store, device, backbone, image_size).with_suffix(".wish").unlink(missing_ok=True)
+
+
+# ---- what follows from it -------------------------------------------------------------------------------------------
+
+
+def estimate(config: RunConfig, speed: Speed, maps: Detail = "all") -> Estimate:
+    """Seconds and bytes for the whole run: every stage, every measurement, and the maps that are to be recorded."""
+    counts = [tasks.counts(task.name, task.images_per_class) for task in config.tasks]
+    milliseconds = sum(_stage_ms(config, speed, counts, stage, maps) for stage in range(1, len(counts) + 1))
+    milliseconds += 5 * min(_TIMED, counts[0][2]) * speed.single_ms
+    return Estimate(milliseconds / 1000, _memory(config, speed, counts, maps))
+
+
+def _stage_ms(config: RunConfig, speed: Speed, counts: list[tuple[int, int, int]], stage: int, maps: Detail) -> float:
+    """What a stage takes: its phases, what the method does around them, and measuring."""
+    training, method = config.training, config.method
+    images, old = counts[stage - 1][0], stage - 1
+    held = _still_share(config, stage)
+    read = sum(count[0] for count in counts[:stage]) if method.name == "joint" else images
+    epochs = [training.epochs]
+    if isinstance(method, PackNetConfig) and method.prunes(stage, len(counts)) and method.retrain_epochs:
+        epochs.append(method.retrain_epochs)
+    # By-task normalisation takes the pictures through the trunk once for every old head, too.
+    passes = stage if method.name == "lwf" and config.backbone.norm_by_task else 1
+    whole = sum(_training_ms(speed, read, passed, training.batch_size, held) for passed in epochs) * passes
+    if training.head_warmup_epochs and not _starts_fresh(config, stage):
+        whole += _training_ms(speed, images, training.head_warmup_epochs, training.batch_size, 1.0)
+    if method.name == "lwf":
+        whole += images * min(old, passes) * speed.forward_ms
+    if isinstance(method, EWCConfig):
+        whole += min(images, method.fisher_images) * speed.image_ms
+    live = len(epochs) * _LIVE_POINTS * _LIVE_IMAGES * stage * (1 - held) + _LIVE_IMAGES * stage * held
+    measured = sum(validation + test for _, validation, test in counts[:stage])
+    return whole + (live + measured) * speed.forward_ms + _maps_ms(config, speed, stage, maps)
+
+
+def _maps_ms(config: RunConfig, speed: Speed, stage: int, maps: Detail) -> float:
+    """What the maps of a stage take: importance, nearly all of it."""
+    if maps == "none":
+        return 0.0
+    warms = config.training.head_warmup_epochs > 0 and not _starts_fresh(config, stage)
+    points = _MAP_STILL_POINTS if _still_share(config, stage) == 1 else _LIVE_POINTS
+    points += _MAP_STILL_POINTS if warms else 0
+    if maps == "stages":
+        points = 0
+    ends = 0 if config.method.name == "ewc" else _MAP_END_IMAGES  # EWC measures importance itself
+    return (points * _MAP_LIVE_IMAGES + ends) * _MAP_IMAGE * speed.image_ms
+
+
+def _memory(config: RunConfig, speed: Speed, counts: list[tuple[int, int, int]], maps: Detail) -> float:
+    """Bytes at the peak: weights, gradients, optimizer, pictures, kept features, activations, what the method keeps.
+
+    Maps keep each task's weights and what mattered to it, where they move.
+    """
+    training, info, stages = config.training, BACKBONES[config.backbone.name], range(1, len(counts) + 1)
+    pictures = sum(map(sum, counts)) * config.backbone.image_size**2 * 3
+    held = [_still_share(config, stage) for stage in stages]
+    trained = speed.weights * (1 - min(held))
+    read = [sum(c[0] for c in counts[:k]) if config.method.name == "joint" else counts[k - 1][0] for k in stages]
+    warms = training.head_warmup_epochs > 0
+    features = max(count if share or warms else 0 for count, share in zip(read, held, strict=True))
+    learning = training.batch_size * speed.activation_bytes if trained else 0
+    looking = 2 * _CHUNK * speed.activation_bytes / len(info.blocks)  # forward only: a block's input and output
+    measuring = 0.0
+    if maps != "none" or config.method.name == "ewc":
+        at_once = min(_FISHER_CHUNK, max(1, _FISHER_NUMBERS // (3 * config.backbone.image_size**2)))
+        measuring = _MAP_IMAGE * at_once * speed.activation_bytes
+    own = {
+        "ewc": 8 * (len(counts) + 1) + 16,  # each task's importance and anchor, their sum, float64 while it is made
+        "packnet": 10,  # owners, what is seen, the masked weights
+        "piggyback": 8,
+        "separate_copies": 4 * len(counts),
+    }
+    return (
+        _LIBRARIES
+        + (4 + own.get(config.method.name, 0)) * speed.weights
+        + (_BYTES_A_TRAINED_WEIGHT - 4) * trained
+        + pictures
+        + 4 * speed.features * features
+        + (8 * len(counts) * trained if maps != "none" else 0)
+        + max(learning, looking, measuring)
+    )
+
+
+def _starts_fresh(config: RunConfig, stage: int) -> bool:
+    """Whether a stage begins on a trunk that knows nothing, so that no head warms up."""
+    if config.backbone.start == "pretrained":
+        return False
+    match config.method.name:
+        case "separate_copies":
+            return True
+        case "feature_extraction" | "piggyback":
+            return stage == 1 and config.kept_trunk == "first_task"
+        case _:
+            return stage == 1
+
+
+def _still_share(config: RunConfig, stage: int) -> float:
+    """Which part of the trunk cannot change in a stage, and so is run once: 0 to 1."""
+    method = config.method
+    if config.backbone.norm_by_task:
+        return 0.0
+    if method.name == "feature_extraction":
+        return 0.0 if stage == 1 and config.kept_trunk == "first_task" else 1.0
+    if method.name in ("fine_tuning", "separate_copies"):
+        blocks = len(BACKBONES[config.backbone.name].blocks)
+        return method.frozen_blocks / blocks if method.trunk_lr_scale else 1.0
+    return 0.0
+
+
+def _training_ms(speed: Speed, images: int, epochs: int, batch_size: int, held: float) -> float:
+    steps = epochs * -(-images // batch_size)
+    once = images * speed.forward_ms * held
+    return once + steps * (held * speed.head_step_ms + (1 - held) * (speed.step_ms + batch_size * speed.image_ms))

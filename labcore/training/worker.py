@@ -1,0 +1,237 @@
+"""The worker: takes queued runs, one at a time, and trains them; one a device, warm, outliving page and server.
+
+The claim loop is here, training is elsewhere (`trainer.train`), and between them stands `run_claim`, the one place
+where a run's events become lines in the store. No torch until a worker starts: pages read this module to start one.
+"""
+
+import errno
+import functools
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+
+from labcore.configs.run import ConfigError
+from labcore.runs import energy
+from labcore.runs.events import Event, RunEnded, StageEnded
+from labcore.runs.settings import Detail
+from labcore.runs.stages import StageCache
+from labcore.runs.store import Claim, RunRecord, Store
+from labcore.studies import estimates, explorations
+from labcore.studies.experiments import Reader
+from labcore.tasks import TaskError
+
+log = logging.getLogger("labcore.training.worker")
+
+POLL_SECONDS = 0.15
+# A worker that was started is given this long to come up before another is.
+START_SECONDS = 30.0
+
+Train = Callable[..., Iterator[Event]]
+
+
+def run_claim(
+    claim: Claim,
+    device: str,
+    *,
+    checkpoint_seconds: float = 20.0,
+    shut_down: Callable[[], bool] = lambda: False,
+    tell: Callable[[Event], None] = lambda event: None,
+    train: Train | None = None,
+    maps: Detail | None = None,
+) -> RunRecord:
+    """Train a claimed run to its end and write down what happens; whatever goes wrong is the run's, not the worker's.
+
+    When `shut_down` turns true the run is put back in the queue, to go on elsewhere from its checkpoint. `tell` sees
+    every event once it is written. `maps` says how much is recorded of the network's inside; None: as the lab's
+    settings have it.
+    """
+    if train is None:
+        from labcore.training import trainer
+
+        train = trainer.train
+    maps = maps or claim.store.settings().maps
+    folder = None if maps == "none" else claim.folder
+    with energy.metering(device) as meter:
+        train = functools.partial(train, meter=meter, maps=folder, live_maps=maps == "all")
+        return _train(claim, device, checkpoint_seconds, shut_down, tell, train)
+
+
+def _train(
+    claim: Claim,
+    device: str,
+    checkpoint_seconds: float,
+    shut_down: Callable[[], bool],
+    tell: Callable[[Event], None],
+    train: Train,
+) -> RunRecord:
+    store = claim.store
+    stage_cache = StageCache(store)
+    ended: RunEnded | None = None
+    try:
+        events = train(
+            store.config(claim.run),
+            device=device,
+            cache=store.cache,
+            downloads=store.root,
+            checkpoint=claim.folder / "checkpoint.safetensors",
+            checkpoint_seconds=checkpoint_seconds,
+            stages=lambda stage: store.stage_folder(claim.run, stage),
+            should_stop=lambda: shut_down() or claim.stop_requested(),
+            stage_cache=stage_cache,
+            fresh=claim.record.fresh,
+        )
+        for event in events:
+            if isinstance(event, RunEnded) and event.state == "stopped" and not claim.stop_requested() and shut_down():
+                return claim.put_back()
+            written = claim.append(event)
+            if isinstance(event, StageEnded):
+                claim.sync()
+            if isinstance(event, RunEnded):
+                ended = event
+            tell(written)
+        if ended is None:
+            raise RuntimeError("training ended without saying how")
+        record = claim.finish(ended.state, ended.error)
+        if ended.state == "complete":
+            for path in claim.folder.glob("checkpoint.safetensors*"):  # the newest, and the one before
+                path.unlink(missing_ok=True)
+        stage_cache.keep_to_limit()
+        return record
+    except (ConfigError, TaskError) as error:
+        return claim.fail(str(error))
+    except OSError as error:
+        log.exception("Run %s: the system refused", claim.run)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return claim.fail(
+                "The disk is full. Free some space, delete runs you no longer need, then resume this run."
+            )
+        return claim.fail(f"The system refused: {error.strerror or error}. Put that right, then resume this run.")
+    except Exception as error:
+        log.exception("Run %s failed", claim.run)
+        return claim.fail(_what_to_try(error, store))
+
+
+def _what_to_try(error: Exception, store: Store) -> str:
+    """What broke off training, and what a person can do."""
+    reason = " ".join(str(error).split())[:300]
+    # As torch says it of a GPU, and of a processor: torch itself is not loaded here.
+    short = any(words in reason for words in ("out of memory", "can't allocate memory", "not enough memory"))
+    if short or isinstance(error, MemoryError):
+        return (
+            "There was not enough memory. Run it again with a smaller training.batch_size or backbone.image_size, or "
+            "close other programs and resume it."
+        )
+    return (
+        f"Training broke off: {type(error).__name__}: {reason}. The log says where: "
+        f"{store.root / 'workers' / 'worker.log'}, or the terminal in which it was trained."
+    )
+
+
+def work(
+    store: Store, device: str, *, until_idle: bool = False, checkpoint_seconds: float = 20.0, maps: Detail | None = None
+) -> None:
+    """Claim and train until told to end (SIGTERM, SIGINT), or with `until_idle` until nothing waits.
+
+    Where nothing waits, explorations queue what they want next, and the machine's speed is measured where it is wished.
+
+    Raises Busy where the device has a worker already, ConfigError for a device that is not here.
+    """
+    energy.warm_up()
+    from labcore.training import hardware  # torch is loaded here, before anyone waits for it
+
+    device = hardware.pick_device(device)
+    hardware.prepare()
+    lock = store.lock_device(device)
+    ending = threading.Event()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        ending.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    log.info("Worker for %s, process %d", device, os.getpid())
+    store.tell_devices(hardware.devices())
+    store.tell_worker(device, None)
+    reader = Reader(store)
+    try:
+        while not ending.is_set():
+            claim = store.claim(device)
+            if claim is None and explorations.advance(store, reader):
+                continue
+            if claim is None:
+                if until_idle:
+                    return
+                wish = estimates.next_wish(store, device)
+                if wish is None:
+                    ending.wait(POLL_SECONDS)
+                else:
+                    _measure_speed(store, device, wish, lambda: ending.is_set() or bool(store.active()))
+                continue
+            log.info("Run %s begins, attempt %d", claim.run, claim.record.attempt)
+            store.tell_worker(device, claim.run)
+            record = run_claim(claim, device, checkpoint_seconds=checkpoint_seconds, shut_down=ending.is_set, maps=maps)
+            log.info("Run %s is %s%s", record.run, record.state, f": {record.error}" if record.error else "")
+            store.tell_worker(device, None)
+    finally:
+        store.forget_worker(device)
+        os.close(lock)
+
+
+def _measure_speed(store: Store, device: str, wish: tuple[str, int], should_stop: Callable[[], bool]) -> None:
+    """Measure a backbone at a size as somebody wished; what breaks, as for want of memory, ends no worker."""
+    from labcore.training import speed
+
+    try:
+        found = speed.measure(*wish, device, should_stop)
+        if found is not None:
+            estimates.keep(store, found)
+    except Exception:
+        log.exception("The speed of %s at %d px cannot be measured", *wish)
+        estimates.forget_wish(store, device, *wish)
+
+
+def ensure(store: Store, device: str = "auto") -> None:
+    """Start a worker for a device (`auto`: any), detached from this process, where none lives or was just started."""
+    if any(device in ("auto", worker.device) for worker in store.workers()):
+        return
+    if not store.may_start_worker(device, START_SECONDS):
+        return
+    with (store.root / "workers" / "worker.log").open("ab") as output:
+        subprocess.Popen(
+            [sys.executable, "-m", "labcore", "worker", "--device", device],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            env={**os.environ, "REUSE_LAB_HOME": str(store.root), "PYTHONPATH": os.pathsep.join(_package_path())},
+        )
+
+
+def _package_path() -> list[str]:
+    root = str(Path(__file__).resolve().parents[2])
+    return [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+
+
+def wait_for(
+    store: Store, run: str, tell: Callable[[Event], None], until: Callable[[], bool] = lambda: False
+) -> RunRecord:
+    """Follow a run that another process writes until it is over, or waits again, or `until` turns true.
+
+    Raises UnknownRun where it is deleted meanwhile.
+    """
+    offset = 0
+    while True:
+        record = store.record(run)
+        events, offset = store.tail(run, offset)
+        for event in events:
+            tell(event)
+        if record.state != "running" or record.lost or until():
+            return record
+        time.sleep(POLL_SECONDS)

@@ -17,8 +17,9 @@ from streamlit.testing.v1 import AppTest
 from labcore.configs import presets
 from labcore.configs.run import METHODS
 from labcore.runs.store import Store
-from labcore.studies import explorations, questions
-from labcore.studies.experiments import Findings, Reader
+from labcore.studies import advancing, explorations, questions
+from labcore.studies.experiments import Findings
+from labcore.studies.reader import Reader
 from labcore.training import worker
 from pages.parts import experiment_bar, exploring, measured_table
 from tests import stories
@@ -49,7 +50,7 @@ def explored(store: Store) -> str:
     for arm in arms[:-1]:
         stories.told(store, arm.seeded(0), [[0.9], [0.5, 0.8], [0.4, 0.6, 0.85]])
     name = explorations.create(store, exploration)
-    explorations.advance(store, Reader(store))
+    advancing.advance(store, Reader(store))
     return name
 
 

@@ -15,8 +15,8 @@ from labcore.configs.presets import PRESETS, preset
 from labcore.configs.run import METHODS
 from labcore.runs.events import RunEnded
 from labcore.runs.store import Claim, Store
-from labcore.studies import explorations, questions
-from labcore.studies.experiments import Reader
+from labcore.studies import advancing, explorations, proposals, questions
+from labcore.studies.reader import Reader
 from labcore.training import worker
 from tests import stories
 from tests.conftest import tiny
@@ -217,7 +217,7 @@ def test_an_interrupted_exploration_goes_on_with_the_same_command(
     document = json.loads(out)
     assert (document["complete"], document["state"]) == (False, "stopped")
     assert [run["state"] for arm in document["arms"] for run in arm["runs"]] == ["stopped"]
-    assert not explorations.advance(store, Reader(store))  # nor does a worker
+    assert not advancing.advance(store, Reader(store))  # nor does a worker
     document = good(capsys, "experiment", name)
     assert document["complete"] and document["arms"][0]["runs"][0]["run"] == trained[0]
     assert len(document["arms"]) == 2
@@ -247,7 +247,7 @@ def test_an_exploration_that_breaks_is_status_one(
     def breaks(*_: Any) -> None:
         raise RuntimeError("no idea")
 
-    monkeypatch.setattr(explorations, "ask", breaks)
+    monkeypatch.setattr(proposals, "ask", breaks)
     status, out, _ = call(capsys, "experiment", explored(store), "--json")
     assert status == 1
     assert json.loads(out)["ended"] == "It broke off: RuntimeError: no idea"
@@ -256,7 +256,7 @@ def test_an_exploration_that_breaks_is_status_one(
 def test_what_experiments_there_are_and_how_far(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     assert good(capsys, "experiments")["explorations"] == []
     name = explored(store)
-    explorations.advance(store, Reader(store))
+    advancing.advance(store, Reader(store))
     stories.told(store, store.config(store.active()[0].run), [[0.9], [0.4, 0.8]])
     explorations.stop(store, name)
     (store.root / "explorations" / "20260101-000000-abcd.json").write_text("{")

@@ -5,13 +5,14 @@ from itertools import combinations
 import pytest
 
 from labcore.configs.run import METHOD_TITLES, RunConfig
-from labcore.drawings import comparisons
-from labcore.drawings.comparisons import Group, PlanePoint
+from labcore.drawings import answers, comparisons, panels, trade_off
+from labcore.drawings.trade_off import PlanePoint
 from labcore.runs.store import Store
 from labcore.studies import advice, questions
 from labcore.studies.advice import Wish
-from labcore.studies.experiments import Reader
+from labcore.studies.groups import Group, differences_line, fold_seeds, names_of
 from labcore.studies.measures import CurvePoint, Finished
+from labcore.studies.reader import Reader
 from tests import stories
 from tests.conftest import tiny
 from tests.drawn import drawn
@@ -39,7 +40,7 @@ def all_groups(store: Store) -> list[Group]:
         for seed in (0, 1)
         for config in [tiny(method, seed=seed)]
     ]  # fmt: skip
-    return comparisons.fold_seeds(runs)
+    return fold_seeds(runs)
 
 
 def test_runs_that_differ_by_seed_alone_are_one_group(store: Store) -> None:
@@ -52,61 +53,61 @@ def test_runs_that_differ_by_seed_alone_are_one_group(store: Store) -> None:
 def test_unfolded_each_seed_is_itself_and_marked_runs_stay_apart(store: Store) -> None:
     made = [(config, finished(store, config, ROWS["joint"])) for config in (tiny("joint"), tiny("joint", seed=1))]
     runs = [(*made[0], ""), (*made[1], "")]
-    assert [g.name for g in comparisons.fold_seeds(runs, unfold=True)] == [
+    assert [g.name for g in fold_seeds(runs, unfold=True)] == [
         "Seed 0",
         "Seed 1",
     ]
     marked = [runs[0], (*made[1], "earlier version")]
-    names = [group.name for group in comparisons.fold_seeds(marked)]
+    names = [group.name for group in fold_seeds(marked)]
     assert names == ["Joint training", "Joint training (earlier version)"]
 
 
 def test_what_differs_is_named_in_a_line() -> None:
     soft, stiff = tiny("ewc", method__strength=1.0), tiny("ewc", method__strength=1e4)
-    line = comparisons.differences_line([soft, stiff])
+    line = differences_line([soft, stiff])
     assert line.startswith("All are Elastic weights (EWC). They differ in strength (1, 10\u202f000); all else")
-    assert comparisons.names_of([soft, stiff])[1] == "Elastic weights (EWC), strength 10\u202f000"
-    assert "method" in comparisons.differences_line([soft, tiny()])
+    assert names_of([soft, stiff])[1] == "Elastic weights (EWC), strength 10\u202f000"
+    assert "method" in differences_line([soft, tiny()])
     plain = tiny("ewc", method__strength=1.0, backbone__name="small_cnn_plain")
-    assert "network (Small CNN, Small CNN without normalisation)" in comparisons.differences_line([soft, plain])
-    assert comparisons.differences_line([soft, soft]) == "They have the same settings."
-    assert comparisons.differences_line([soft]).startswith("One configuration")
+    assert "network (Small CNN, Small CNN without normalisation)" in differences_line([soft, plain])
+    assert differences_line([soft, soft]) == "They have the same settings."
+    assert differences_line([soft]).startswith("One configuration")
 
 
 def test_groups_of_one_method_are_named_by_the_rest(store: Store) -> None:
     soft, stiff, joint = tiny("ewc", method__strength=1.0), tiny("ewc", method__strength=1e4), tiny("joint")
     runs = [(config, finished(store, config, ROWS["joint"]), "") for config in (soft, stiff, joint)]
-    assert [group.name for group in comparisons.fold_seeds(runs[:2])] == ["Strength 1", "Strength 10\u202f000"]
-    assert comparisons.fold_seeds(runs)[0].name == "Elastic weights (EWC), strength 1"
+    assert [group.name for group in fold_seeds(runs[:2])] == ["Strength 1", "Strength 10\u202f000"]
+    assert fold_seeds(runs)[0].name == "Elastic weights (EWC), strength 1"
 
 
 def test_long_names_take_two_lines_where_they_stand_side_by_side() -> None:
-    assert comparisons._folded("Separate copies", 20) == "Separate copies"
-    assert comparisons._folded("Elastic weights (EWC), strength 464", 30) == "Elastic weights (EWC),<br>strength 464"
-    assert comparisons._folded("x" * 50, 30) == "x" * 50
+    assert panels.folded("Separate copies", 20) == "Separate copies"
+    assert panels.folded("Elastic weights (EWC), strength 464", 30) == "Elastic weights (EWC),<br>strength 464"
+    assert panels.folded("x" * 50, 30) == "x" * 50
     matrix = comparisons.MeanMatrix("a long name, of many words, beside others", [[None]], [[None]])
     (title,) = drawn(comparisons.matrices([matrix])).layout.annotations
     assert title.text == "<b>a long name, of many words,<br>beside others</b>"
 
 
 def test_the_front_is_what_no_other_beats_in_both(store: Store) -> None:
-    points = {point.name: point for point in comparisons.plane_info(all_groups(store))}
+    points = {point.name: point for point in trade_off.plane_info(all_groups(store))}
     assert [name for name, point in points.items() if point.front] == ["Joint training"]
     assert points["Fine-tuning"].new == pytest.approx(81) and points["Fine-tuning"].old == pytest.approx(41)
-    assert drawn(comparisons.plane(list(points.values()))).data
+    assert drawn(trade_off.plane(list(points.values()))).data
 
 
 def test_names_in_the_plane_do_not_cover_each_other() -> None:
     points = [PlanePoint(f"method {i}", 90 + i / 10, 90 - i / 10, 0, 0, False) for i in range(8)]
-    width, height = comparisons._AREA
+    width, height = trade_off._AREA
     boxes = []
-    placed = comparisons.labels_apart(points, (80, 102), (80, 102))
+    placed = trade_off.labels_apart(points, (80, 102), (80, 102))
     assert len(placed) == len(points)
     for point, right, down, side in placed:
         x, y = (point.new - 80) / 22 * width + right, (102 - point.old) / 22 * height + down
-        left = x if side == "left" else x - comparisons._LETTER * len(point.name)
-        high = comparisons._LINE / 2
-        boxes.append((left, y - high, left + comparisons._LETTER * len(point.name), y + high))
+        left = x if side == "left" else x - trade_off._LETTER * len(point.name)
+        high = trade_off._LINE / 2
+        boxes.append((left, y - high, left + trade_off._LETTER * len(point.name), y + high))
     for a, b in combinations(boxes, 2):
         assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1], (a, b)
     assert all(left >= 0 and right <= width and top >= 0 and low <= height for left, top, right, low in boxes)
@@ -114,15 +115,15 @@ def test_names_in_the_plane_do_not_cover_each_other() -> None:
 
 def test_where_names_have_no_room_the_front_keeps_its_own() -> None:
     crowd = [PlanePoint(f"one of a hundred {i}", 90, 90, 0, 0, i == 99) for i in range(100)]
-    placed = comparisons.labels_apart(crowd, (80, 102), (80, 102))
+    placed = trade_off.labels_apart(crowd, (80, 102), (80, 102))
     assert placed[0][0].name == "one of a hundred 99"
     assert 1 < len(placed) < 40
 
 
 def test_an_axis_runs_from_the_ten_below_to_the_ten_above() -> None:
-    assert comparisons._tens([47.0, 35.0]) == (30, 60)
-    assert comparisons._tens([3.0, 99.0]) == (0, 102)
-    assert comparisons._tens([]) == (60, 102)
+    assert trade_off._tens([47.0, 35.0]) == (30, 60)
+    assert trade_off._tens([3.0, 99.0]) == (0, 102)
+    assert trade_off._tens([]) == (60, 102)
 
 
 def test_matrices_are_means_over_seeds(store: Store) -> None:
@@ -149,7 +150,7 @@ def test_by_task_shows_intransigence_only_where_joint_is(store: Store) -> None:
 
 
 def against_joint(runs: list[tuple[RunConfig, Finished, str]], *, unfold: bool = False) -> dict[str, list[object]]:
-    info = comparisons.by_task_info(comparisons.fold_seeds(runs, unfold=unfold))
+    info = comparisons.by_task_info(fold_seeds(runs, unfold=unfold))
     return dict(zip(info.names, info.columns[1].values, strict=True))  # type: ignore[arg-type]
 
 
@@ -189,7 +190,7 @@ def test_versions_are_not_mixed_into_one_mean_imported_or_not(store: Store) -> N
         "imported, engine 1",
         "imported, engine 2",
     ]
-    assert len(comparisons.fold_seeds(runs)) == 4
+    assert len(fold_seeds(runs)) == 4
     current = store.record(stories.told(store, tiny(seed=4), ROWS["joint"]))
     assert reader.note(current) == ""
 
@@ -200,11 +201,11 @@ def test_learning_curves_are_means_over_seeds(store: Store) -> None:
     for seed in (0, 1):
         stories.told(store, arm.seeded(seed), [[0.8 + seed / 10]])
     findings = Reader(store).look(experiment)
-    (curve,) = comparisons.learning_curves_info(findings, "steps", {arm.label: "plain"})
+    (curve,) = answers.learning_curves_info(findings, "steps", {arm.label: "plain"})
     assert curve.x == [0, 5, 10] and curve.percent == pytest.approx([0, 42.5, 85])
     cell = findings.of(arm.label)[0]
     assert cell.finished is not None and cell.finished.curve[1] == CurvePoint(5, 0.5, 0.4)
-    assert drawn(comparisons.learning_curves([curve], ["plain"], "steps", 0.8)).data
+    assert drawn(answers.learning_curves([curve], ["plain"], "steps", 0.8)).data
 
 
 def test_advice_rules_out_and_ranks_with_reasons(store: Store) -> None:
@@ -222,7 +223,7 @@ def test_advice_rules_out_and_ranks_with_reasons(store: Store) -> None:
 
 
 def test_advice_counts_what_each_job_adds(store: Store) -> None:
-    group = comparisons.fold_seeds([(tiny("joint"), finished(store, tiny("joint"), ROWS["joint"]), "")])[0]
+    group = fold_seeds([(tiny("joint"), finished(store, tiny("joint"), ROWS["joint"]), "")])[0]
     kept = {"trunk": 1000, "old images": 400, "total": 1400, "working": 0}
     result = group.runs[0].result.model_copy(update={"footprint_bytes": kept})
     grown = Group("Joint", group.config, (Finished("", result),))

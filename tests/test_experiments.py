@@ -7,11 +7,14 @@ import pytest
 from labcore.cli import main as cli
 from labcore.configs import presets, verdicts
 from labcore.configs.run import ConfigError, RunConfig, parse
+from labcore.runs.results import RunResult
 from labcore.runs.store import Process, Store
 from labcore.studies import estimates, experiments, measures, questions
 from labcore.studies.estimates import Speed
-from labcore.studies.experiments import Arm, Experiment, Reader
+from labcore.studies.experiments import Arm, Experiment
 from labcore.studies.measures import CurvePoint, Difference, Spread
+from labcore.studies.reader import Reader
+from labcore.studies.table import RULES, table_row
 from tests import stories
 from tests.conftest import tiny
 
@@ -149,7 +152,7 @@ def test_how_sure_a_difference_is() -> None:
 
 
 def test_intransigence_is_against_joint_and_the_gap_against_copies(store: Store) -> None:
-    def result(method: str, rows: list[list[float]]) -> experiments.RunResult:
+    def result(method: str, rows: list[list[float]]) -> RunResult:
         return store.result(stories.told(store, tiny(method), rows))
 
     ewc = result("ewc", [[0.9], [0.8, 0.6]])
@@ -185,7 +188,7 @@ SLOW = Speed(
 
 def test_the_time_is_looked_at_again_while_the_speed_is_not_known_for_sure(store: Store) -> None:
     experiment = questions.named("table", "quick", 1)
-    reader = experiments.Reader(store)
+    reader = Reader(store)
     findings = reader.look(experiment)
     assert reader.speeds(findings.unfinished, "cpu") == {None}
     assert reader.seconds_left(findings, "cpu", {}) is None
@@ -200,7 +203,7 @@ def test_the_time_is_looked_at_again_while_the_speed_is_not_known_for_sure(store
 
 
 def test_what_finished_runs_took_corrects_what_the_others_are_estimated_to_take(store: Store) -> None:
-    experiment, reader = questions.named("table", "quick", 1), experiments.Reader(store)
+    experiment, reader = questions.named("table", "quick", 1), Reader(store)
     estimates.keep(store, SLOW.model_copy(update={"others": 0.0}))
     first, *others = [arm.config for arm in experiment.arms]
     expected = sum(reader.seconds(config, "cpu") or 0.0 for config in others)
@@ -230,7 +233,7 @@ def test_the_words_of_the_table_come_from_the_figures(store: Store) -> None:
             old_images=5 if method == "joint" else 0,
         )
     findings = Reader(store).look(experiment)
-    cells = {arm.config.method.name: questions.table_row(findings, arm) for arm in experiment.arms}
+    cells = {arm.config.method.name: table_row(findings, arm) for arm in experiment.arms}
     words = {method: [cell.word for cell in row] for method, row in cells.items()}
     assert words["fine_tuning"] == ["good", "bad", "fast", "fast", "medium", "not needed"]
     assert words["ewc"] == ["medium", "medium", "fast", "fast", "large", "not needed"]
@@ -244,14 +247,14 @@ def test_one_measured_method_is_not_yet_the_best(store: Store) -> None:
     stories.told(store, presets.preset("quick", "ewc"), [[0.9], [0.88, 0.7], [0.87, 0.68, 0.8]])
     findings = Reader(store).look(questions.named("table", "quick", 1))
     (arm,) = [arm for arm in findings.experiment.arms if arm.config.method.name == "ewc"]
-    new = questions.table_row(findings, arm)[0]
+    new = table_row(findings, arm)[0]
     assert new.figure and (new.word, new.agrees) == (None, None)
     assert "highest" not in " ".join(findings.told())
 
 
 def test_every_mark_of_the_literature_can_be_measured() -> None:
     for method, verdict in verdicts.VERDICTS.items():
-        for rule, mark in zip(questions.RULES, verdict.marks, strict=True):
+        for rule, mark in zip(RULES, verdict.marks, strict=True):
             assert mark in {mark for _, mark, _ in rule.words}, (method, rule.criterion)
 
 

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from labcore.configs.run import METHODS, ConfigError, parse
-from labcore.drawings import exploration_figures
+from labcore.drawings import explored as charts
 from labcore.runs.store import Process, Store, StoreError
-from labcore.studies import experiments, explorations
-from labcore.studies.experiments import Reader
-from labcore.studies.explorations import Exploration, ExplorationRecord, Told, Varied, parse_exploration
+from labcore.studies import advancing, experiments, explorations, proposals
+from labcore.studies.explorations import Exploration, ExplorationRecord, Told, parse_exploration
+from labcore.studies.reader import Reader
+from labcore.studies.varied import Varied, settings_of, suggested
 from labcore.training import worker
 from tests import stories
 from tests.conftest import tiny
@@ -106,8 +107,8 @@ def test_what_cannot_be_is_one_sentence(varied: list[dict[str, Any]], changes: d
 @pytest.mark.parametrize("method", list(METHODS))
 def test_every_setting_of_every_method_has_a_range_to_begin_with(method: str) -> None:
     base = tiny(method)
-    for path, spec in explorations.settings_of(method).items():
-        varied = explorations.suggested(spec, base)
+    for path, spec in settings_of(method).items():
+        varied = suggested(spec, base)
         exploration = Exploration(base=base, varied=(varied,), runs=1000)
         assert exploration.combinations > 1, path
         now = getattr(getattr(base, path.split(".")[0]), path.split(".")[1])
@@ -123,8 +124,8 @@ def test_the_next_values_lie_in_range_and_are_the_same_for_the_same_history(samp
     exploration = explored(STRENGTH, EPOCHS, LABELS, sampler=sampler)
     told: list[Told] = []
     for number in range(12):
-        values = explorations.ask(exploration, told)
-        assert values is not None and values == explorations.ask(exploration, told)
+        values = proposals.ask(exploration, told)
+        assert values is not None and values == proposals.ask(exploration, told)
         assert 1 <= values["method.strength"] <= 1e4
         assert values["training.epochs"] in (1, 2, 3) and isinstance(values["training.epochs"], int)
         assert values["method.labels"] in ("sampled", "exact")
@@ -138,7 +139,7 @@ def test_tpe_looks_where_it_was_good_and_chance_does_not() -> None:
     def mean_distance(sampler: str) -> float:
         exploration, told = explored(STRENGTH, sampler=sampler), list[Told]()
         for _ in range(25):
-            values = explorations.ask(exploration, told)
+            values = proposals.ask(exploration, told)
             assert values is not None
             told.append(Told(values, 1 - abs(math.log10(values["method.strength"]) - 3) / 4))
         return sum(abs(math.log10(one.values["method.strength"]) - 3) for one in told[-15:]) / 15
@@ -150,7 +151,7 @@ def test_tpe_looks_where_it_was_good_and_chance_does_not() -> None:
 def test_a_small_space_is_used_up(sampler: str) -> None:
     exploration = explored(LABELS, sampler=sampler)
     told: list[Told] = []
-    while (values := explorations.ask(exploration, told)) is not None:
+    while (values := proposals.ask(exploration, told)) is not None:
         told.append(Told(values, 0.5))
     assert sorted(one.values["method.labels"] for one in told) == ["exact", "sampled"]
 
@@ -158,10 +159,10 @@ def test_a_small_space_is_used_up(sampler: str) -> None:
 def test_importance_finds_the_setting_that_matters() -> None:
     exploration = explored(STRENGTH, EPOCHS)
     told = [Told(values, math.log10(values["method.strength"]) / 5) for values in exploration.grid()]
-    found = explorations.importance(exploration, told)
+    found = proposals.importance(exploration, told)
     assert found is not None and found["method.strength"] > 0.9 > 0.1 > found["training.epochs"]
-    assert explorations.importance(exploration, told[:3]) is None
-    assert explorations.importance(explored(STRENGTH), told) is None
+    assert proposals.importance(exploration, told[:3]) is None
+    assert proposals.importance(explored(STRENGTH), told) is None
 
 
 # ---- going on -------------------------------------------------------------------------------------------------------
@@ -170,17 +171,17 @@ def test_importance_finds_the_setting_that_matters() -> None:
 def test_a_grid_is_asked_for_one_by_one_and_ends(store: Store) -> None:
     name = explorations.create(store, explored(STRENGTH))
     for done in range(5):
-        explorations.advance(store, Reader(store))
+        advancing.advance(store, Reader(store))
         record, findings = look(store, name)
         assert (len(record.asked), len(findings.having("queued"))) == (done + 1, 1)
         told_all(store, name)
-    explorations.advance(store, Reader(store))
+    advancing.advance(store, Reader(store))
     record, findings = look(store, name)
     assert (record.state, record.ended) == ("complete", "Every combination was tried.")
     best = findings.best("validation_accuracy")
     assert best is not None and best.label == "strength 10\u202f000"
     before = len(store.records())
-    explorations.advance(store, Reader(store))
+    advancing.advance(store, Reader(store))
     assert len(store.records()) == before
 
 
@@ -190,7 +191,7 @@ def test_runs_that_exist_are_used_and_cost_no_wait(store: Store) -> None:
     for arm in arms[:3]:
         stories.told(store, arm.seeded(0), [[0.9], [0.5, 0.8]])
     name = explorations.create(store, exploration)
-    explorations.advance(store, Reader(store))
+    advancing.advance(store, Reader(store))
     record, findings = look(store, name)
     assert len(record.asked) == 4 and len(findings.having("complete")) == 3
     assert findings.work.spent > 0 and record.spent(findings) == 0
@@ -199,20 +200,20 @@ def test_runs_that_exist_are_used_and_cost_no_wait(store: Store) -> None:
 def test_the_budget_of_runs_counts_every_seed(store: Store) -> None:
     name = explorations.create(store, explored(STRENGTH, EPOCHS, sampler="random", runs=7, seeds=2))
     for _ in range(6):
-        explorations.advance(store, Reader(store))
+        advancing.advance(store, Reader(store))
         told_all(store, name)
     record, findings = look(store, name)
     assert len(findings.cells) == 6 and findings.complete
     assert record.ended == "The budget of 7 runs is used."
     explorations.go_on(store, name, runs=8)
-    explorations.advance(store, Reader(store))
+    advancing.advance(store, Reader(store))
     assert len(look(store, name)[1].cells) == 8
 
 
 def test_the_budget_of_minutes_counts_training_that_was_done(store: Store) -> None:
     name = explorations.create(store, explored(STRENGTH, minutes=0.1))
     for _ in range(5):
-        explorations.advance(store, Reader(store))
+        advancing.advance(store, Reader(store))
         for cell in look(store, name)[1].having("queued"):
             stories.told(store, cell.config, [[0.9], [0.5, 0.8]], seconds=2.0)
     record, findings = look(store, name)
@@ -227,13 +228,13 @@ def test_minutes_alone_end_it(sampler: str, store: Store) -> None:
     assert (exploration.most_points, exploration.most_runs) == ((5, 5) if sampler == "grid" else (1000, None))
     name = explorations.create(store, exploration)
     for _ in range(4):
-        explorations.advance(store, Reader(store))
+        advancing.advance(store, Reader(store))
         for cell in look(store, name)[1].having("queued"):
             stories.told(store, cell.config, [[0.9], [0.5, 0.8]], seconds=2.0)
     record, findings = look(store, name)
     assert record.ended == "The budget of 0.2 minutes is used." and len(findings.cells) == 3
     explorations.go_on(store, name, minutes=2)
-    explorations.advance(store, Reader(store))
+    advancing.advance(store, Reader(store))
     record, findings = look(store, name)
     assert len(findings.cells) == 4 and (record.exploration.runs, record.exploration.minutes) == (None, 2)
 
@@ -241,7 +242,7 @@ def test_minutes_alone_end_it(sampler: str, store: Store) -> None:
 def test_a_grid_in_minutes_ends_where_all_was_tried(store: Store) -> None:
     name = explorations.create(store, explored(EPOCHS, runs=None, minutes=1000.0))
     for _ in range(4):
-        explorations.advance(store, Reader(store))
+        advancing.advance(store, Reader(store))
         told_all(store, name)
     assert explorations.read(store, name).ended == "Every combination was tried."
 
@@ -250,7 +251,7 @@ def test_minutes_alone_never_allow_more_runs_than_there_can_be(store: Store, mon
     monkeypatch.setattr(explorations, "MOST_RUNS", 3)
     name = explorations.create(store, explored(STRENGTH, sampler="random", runs=None, minutes=1000.0))
     for _ in range(4):
-        explorations.advance(store, Reader(store))
+        advancing.advance(store, Reader(store))
         told_all(store, name)
     record, findings = look(store, name)
     assert record.ended == "3 runs were tried, as many as can be." and len(findings.cells) == 3
@@ -259,10 +260,10 @@ def test_minutes_alone_never_allow_more_runs_than_there_can_be(store: Store, mon
 def test_it_ends_where_all_of_the_first_fail_as_no_minutes_would_end_it(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(explorations, "_MOST_FAILED", 2)
+    monkeypatch.setattr(advancing, "_MOST_FAILED", 2)
     name = explorations.create(store, explored(STRENGTH, runs=None, minutes=1000.0))
     for _ in range(3):
-        explorations.advance(store, Reader(store))
+        advancing.advance(store, Reader(store))
         for cell in look(store, name)[1].having("queued"):
             assert cell.record is not None
             claim = store.claim_run(cell.record.run)
@@ -276,7 +277,7 @@ def test_how_far_it_is_in_words(store: Store) -> None:
     def words(times: int, **budget: Any) -> str:
         name = explorations.create(store, explored({**STRENGTH, "steps": 2}, **budget))
         for _ in range(times):
-            explorations.advance(store, Reader(store))
+            advancing.advance(store, Reader(store))
             told_all(store, name)
         record, findings = look(store, name)
         explorations.stop(store, name)
@@ -310,7 +311,7 @@ def test_the_budget_of_minutes_counts_runs_that_stopped_or_failed(store: Store) 
     before, *_ = [exploration.arm(values).seeded(0) for values in exploration.grid()]
     stories.written(store, stories.FIRST, before).finish("stopped")
     name = explorations.create(store, exploration)
-    explorations.advance(store, Reader(store))
+    advancing.advance(store, Reader(store))
     record, findings = look(store, name)
     assert record.spent(findings) == 0
     ((run,),) = [[cell.record.run] for cell in findings.cells if cell.record]
@@ -321,24 +322,24 @@ def test_the_budget_of_minutes_counts_runs_that_stopped_or_failed(store: Store) 
             claim.append(event)
         claim.finish(state)  # type: ignore[arg-type]
         assert record.spent(look(store, name)[1]) == pytest.approx(1.5)  # 1 s of training, 0.5 s of measuring
-    explorations.advance(store, Reader(store))
+    advancing.advance(store, Reader(store))
     assert explorations.read(store, name).ended == "The budget of 0.02 minutes is used."
 
 
 def test_stopped_asks_for_nothing_and_goes_on_where_it_was(store: Store) -> None:
     name = explorations.create(store, explored(STRENGTH))
-    explorations.advance(store, Reader(store))
+    advancing.advance(store, Reader(store))
     record, findings = look(store, name)
     explorations.stop(store, name)
     experiments.stop(store, findings)
-    explorations.advance(store, Reader(store))
+    advancing.advance(store, Reader(store))
     record, findings = look(store, name)
     assert (record.state, len(record.asked)) == ("stopped", 1)
     assert [cell.state for cell in findings.cells] == ["stopped"]
     explorations.go_on(store, name)
     experiments.queue(store, findings)
     told_all(store, name)
-    explorations.advance(store, Reader(store))
+    advancing.advance(store, Reader(store))
     assert len(look(store, name)[0].asked) == 2
 
 
@@ -352,7 +353,7 @@ def test_stopped_while_a_worker_waits_for_the_lock_it_asks_for_nothing(
         return read(store, name).model_copy(update={"going": False})
 
     monkeypatch.setattr(explorations, "read", stopped_just_now)
-    explorations.advance(store, Reader(store))
+    advancing.advance(store, Reader(store))
     assert read(store, name).asked == () and store.records() == []
 
 
@@ -363,26 +364,26 @@ def test_a_full_disk_ends_no_worker(store: Store, monkeypatch: pytest.MonkeyPatc
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(explorations, "write_atomically", full)
-    explorations.advance(store, Reader(store))
-    explorations.advance(store, Reader(store))  # nor a second one
+    advancing.advance(store, Reader(store))
+    advancing.advance(store, Reader(store))  # nor a second one
     assert explorations.read(store, name).state == "stopped" and len(store.records()) == 1
 
 
 def test_a_worker_lost_in_the_middle_is_waited_for(store: Store) -> None:
     name = explorations.create(store, explored(STRENGTH))
-    explorations.advance(store, Reader(store))
+    advancing.advance(store, Reader(store))
     (cell,) = look(store, name)[1].cells
     claim = stories.written(store, stories.FIRST, cell.config)
     store._change(claim.run, owner=Process(pid=2**22 + 5, created=1.0))
     claim.release()
-    explorations.advance(store, Reader(store))
+    advancing.advance(store, Reader(store))
     record, findings = look(store, name)
     assert [cell.state for cell in findings.cells] == ["lost"] and record.going
     again = store.claim("cpu")
     assert again is not None and again.run == claim.run  # the next worker goes on with it
     again.finish("complete")
     again.release()
-    explorations.advance(store, Reader(store))
+    advancing.advance(store, Reader(store))
     assert len(look(store, name)[0].asked) == 2
 
 
@@ -390,12 +391,12 @@ def test_only_combinations_with_all_their_seeds_can_be_best(store: Store) -> Non
     exploration = explored(STRENGTH, seeds=2)
     name = explorations.create(store, exploration)
     for _ in range(2):
-        explorations.advance(store, Reader(store))
+        advancing.advance(store, Reader(store))
         for cell in look(store, name)[1].having("queued"):
             if (cell.seed, dict(cell.arm.values)["method.strength"]) != (1, 10.0):
                 stories.told(store, cell.config, [[0.9], [0.5, dict(cell.arm.values)["method.strength"] / 100]])
     record, findings = look(store, name)
-    found = exploration_figures.tried_info(findings, record.exploration.varied)
+    found = charts.tried_info(findings, record.exploration.varied)
     assert [(one.values["method.strength"], one.best) for one in found] == [(1.0, True), (10.0, False)]
 
 
@@ -403,7 +404,7 @@ def test_a_combination_that_cannot_be_is_told_and_left_out(store: Store) -> None
     score = {"path": "method.initial_score", "low": 0.001, "high": 0.02, "steps": 3}
     name = explorations.create(store, explored(score, method="piggyback"))
     for _ in range(4):
-        explorations.advance(store, Reader(store))
+        advancing.advance(store, Reader(store))
         told_all(store, name)
     record, findings = look(store, name)
     assert record.state == "complete" and len(findings.cells) == 2
@@ -413,13 +414,13 @@ def test_a_combination_that_cannot_be_is_told_and_left_out(store: Store) -> None
 
 def test_a_failed_run_is_named_and_the_rest_goes_on(store: Store) -> None:
     name = explorations.create(store, explored(STRENGTH))
-    explorations.advance(store, Reader(store))
+    advancing.advance(store, Reader(store))
     (cell,) = look(store, name)[1].cells
     assert cell.record is not None
     claim = store.claim_run(cell.record.run)
     claim.fail("The disk is full.")
     claim.release()
-    explorations.advance(store, Reader(store))
+    advancing.advance(store, Reader(store))
     record, findings = look(store, name)
     assert len(record.asked) == 2
     assert record.told(findings)[0] == Told({"method.strength": 1.0}, None)
@@ -430,15 +431,15 @@ def test_a_failed_run_is_named_and_the_rest_goes_on(store: Store) -> None:
 def test_a_run_deleted_under_it_leaves_the_rest(store: Store) -> None:
     name = explorations.create(store, explored(STRENGTH))
     for _ in range(2):
-        explorations.advance(store, Reader(store))
+        advancing.advance(store, Reader(store))
         told_all(store, name)
     record, findings = look(store, name)
     assert findings.cells[0].record is not None
     store.delete(findings.cells[0].record.run)
     record, findings = look(store, name)
     assert [cell.state for cell in findings.cells] == ["missing", "complete"]
-    assert len(exploration_figures.tried_info(findings, record.exploration.varied)) == 1
-    explorations.advance(store, Reader(store))
+    assert len(charts.tried_info(findings, record.exploration.varied)) == 1
+    advancing.advance(store, Reader(store))
     assert len(look(store, name)[0].asked) == 3  # it goes on; nobody asked for the deleted one again
 
 
@@ -447,15 +448,15 @@ def test_one_that_breaks_is_ended_with_the_reason_and_others_go_on(
 ) -> None:
     broken = explorations.create(store, explored(STRENGTH))
     whole = explorations.create(store, explored(EPOCHS))
-    ask = explorations.ask
+    ask = proposals.ask
 
     def breaks(exploration: Exploration, told: Any) -> Any:
         if exploration.varied[0].path == "method.strength":
             raise RuntimeError("no idea")
         return ask(exploration, told)
 
-    monkeypatch.setattr(explorations, "ask", breaks)
-    explorations.advance(store, Reader(store))
+    monkeypatch.setattr(proposals, "ask", breaks)
+    advancing.advance(store, Reader(store))
     assert explorations.read(store, broken).ended == "It broke off: RuntimeError: no idea"
     assert len(explorations.read(store, whole).asked) == 1
 
@@ -469,13 +470,13 @@ def test_names_lead_nowhere_else_and_what_is_cut_short_is_told(store: Store) -> 
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(ConfigError, match="cannot be read"):
         explorations.read(store, name)
-    explorations.advance(store, Reader(store))  # does not raise
+    advancing.advance(store, Reader(store))  # does not raise
     assert not (store.root / "explorations" / f"{name}.going").exists()
 
 
 def test_deleting_one_leaves_its_runs(store: Store) -> None:
     name = explorations.create(store, explored(STRENGTH))
-    explorations.advance(store, Reader(store))
+    advancing.advance(store, Reader(store))
     explorations.delete(store, name)
     assert explorations.names(store) == [] and len(store.records()) == 1
 
@@ -498,30 +499,30 @@ def test_a_worker_trains_it_to_its_end_and_shares_the_first_stage(store: Store) 
     assert (findings.work.reused, findings.work.stages) == (1, 4) and findings.work.saved > 0
     assert [cell.reused_stages for cell in findings.cells] == [[], [1]]
     assert findings.work.shared.startswith("1 of 4 stages taken from earlier runs: ")
-    best = exploration_figures.best_of(exploration_figures.tried_info(findings, record.exploration.varied))
+    best = charts.best_of(charts.tried_info(findings, record.exploration.varied))
     assert best is not None and store.config(best.run).method.name == "ewc"
 
 
 # ---- figures --------------------------------------------------------------------------------------------------------
 
 
-def tried(store: Store, exploration: Exploration) -> list[exploration_figures.Tried]:
+def tried(store: Store, exploration: Exploration) -> list[charts.Tried]:
     name = explorations.create(store, exploration)
     for _ in range(exploration.combinations):
-        explorations.advance(store, Reader(store))
+        advancing.advance(store, Reader(store))
         told_all(store, name)
-    return exploration_figures.tried_info(look(store, name)[1], exploration.varied)
+    return charts.tried_info(look(store, name)[1], exploration.varied)
 
 
 def test_a_curve_holds_every_figure_in_the_order_of_the_setting(store: Store) -> None:
     exploration = explored({**STRENGTH, "steps": 3})
-    info = exploration_figures.curve_info(tried(store, exploration), exploration.varied[0])
+    info = charts.curve_info(tried(store, exploration), exploration.varied[0])
     assert info.values == [1, 100, 10000] and info.names is None
     assert [line.title for line in info.lines] == ["all jobs", "new jobs", "old jobs", "all jobs, test"]
     assert info.lines[2].percent == pytest.approx([0, 40, 80])
     assert info.lines[1].percent == pytest.approx([80, 60, 40])
     assert info.lines[0].percent == pytest.approx([40, 50, 60])
-    figure = drawn(exploration_figures.curve(info))
+    figure = drawn(charts.curve(info))
     assert figure.layout.xaxis.type == "log" and figure.layout.yaxis.range == (0, 102)
 
 
@@ -529,11 +530,11 @@ def test_a_heat_map_frames_the_best_and_leaves_room_for_what_is_not_tried(store:
     exploration = explored({**STRENGTH, "steps": 2}, LABELS)
     settings = (exploration.varied[0], exploration.varied[1])
     found = tried(store, exploration)
-    info = exploration_figures.heat_map_info(found[:3], settings, exploration.axes)
+    info = charts.heat_map_info(found[:3], settings, exploration.axes)
     assert info.across == ["1", "10\u202f000"] and info.up == ["sampled", "exact"]
     assert info.percent == [[pytest.approx(40), pytest.approx(60)], [pytest.approx(40), None]]
     assert info.which == [[0, 2], [1, None]] and info.best == (0, 1)
-    figure = drawn(exploration_figures.heat_map(info))
+    figure = drawn(charts.heat_map(info))
     assert [note.text for note in figure.layout.annotations] == ["40", "60", "40"]
     assert figure.layout.shapes[0].x0 == 0.5
 
@@ -541,11 +542,11 @@ def test_a_heat_map_frames_the_best_and_leaves_room_for_what_is_not_tried(store:
 def test_random_places_lie_on_their_axes(store: Store) -> None:
     exploration = explored({**STRENGTH, "steps": 2}, LABELS)
     settings = (exploration.varied[0], exploration.varied[1])
-    info = exploration_figures.plane_info(tried(store, exploration), settings)
+    info = charts.plane_info(tried(store, exploration), settings)
     assert info.x == [1, 1, 10000, 10000] and info.y == [0, 1, 1, 0]
     assert info.percent == pytest.approx([40, 40, 60, 60])
     assert info.which == [0, 1, 3, 2] and info.best
-    figure = drawn(exploration_figures.plane(info))
+    figure = drawn(charts.plane(info))
     assert list(figure.data[0].marker.line.width) == [0, 0, 0, 3]
     assert list(figure.layout.yaxis.ticktext) == ["sampled", "exact"]
 
@@ -555,7 +556,7 @@ def test_of_two_tiles_that_cover_each_other_the_better_one_tells_its_figure(stor
     exploration = explored(close, LABELS)
     settings = (exploration.varied[0], exploration.varied[1])
     found = tried(store, exploration)
-    info = exploration_figures.plane_info(found, settings)
+    info = charts.plane_info(found, settings)
     assert found[info.which[-1]].best and info.told[-1], "the best lies on top"
     assert info.percent == sorted(info.percent)
     assert sum(info.told) == 2 and len(info.told) == 40, "each is covered by the next better one"
@@ -563,22 +564,22 @@ def test_of_two_tiles_that_cover_each_other_the_better_one_tells_its_figure(stor
 
 def test_parallel_lines_lie_where_their_values_do(store: Store) -> None:
     exploration = explored({**STRENGTH, "steps": 3}, LABELS, {**EPOCHS, "steps": 2})
-    info = exploration_figures.parallel_info(tried(store, exploration), exploration.varied)
+    info = charts.parallel_info(tried(store, exploration), exploration.varied)
     assert info.axes == ["strength", "labels", "epochs", "all jobs (validation)"]
     assert info.heights[5] == pytest.approx([0.5, 0, 1, 0.5])
-    assert len(drawn(exploration_figures.parallel(info)).data) == 12
+    assert len(drawn(charts.parallel(info)).data) == 12
 
 
 def test_empty_figures_keep_their_axes() -> None:
     exploration = explored(STRENGTH, LABELS, EPOCHS)
     strength, labels, _ = exploration.varied
-    assert drawn(exploration_figures.curve(exploration_figures.curve_info([], strength))).layout.xaxis.range is not None
-    assert drawn(exploration_figures.plane(exploration_figures.plane_info([], (strength, labels)))).layout.xaxis.range
-    tiles = exploration_figures.heat_map_info([], (strength, labels), exploration.axes[:2])
-    assert drawn(exploration_figures.heat_map(tiles)).layout.xaxis.range == (-0.5, 4.5)
-    lines = exploration_figures.parallel_info([], exploration.varied)
-    assert drawn(exploration_figures.parallel(lines)).layout.annotations
-    assert exploration_figures.best_of([]) is None
+    assert drawn(charts.curve(charts.curve_info([], strength))).layout.xaxis.range is not None
+    assert drawn(charts.plane(charts.plane_info([], (strength, labels)))).layout.xaxis.range
+    tiles = charts.heat_map_info([], (strength, labels), exploration.axes[:2])
+    assert drawn(charts.heat_map(tiles)).layout.xaxis.range == (-0.5, 4.5)
+    lines = charts.parallel_info([], exploration.varied)
+    assert drawn(charts.parallel(lines)).layout.annotations
+    assert charts.best_of([]) is None
 
 
 def test_a_base_that_cannot_be_is_told_as_a_configuration_is() -> None:

@@ -30,7 +30,8 @@ def loaded(module: str) -> set[str]:
         "runs.energy",
         "runs.settings",
         "studies.explorations",
-        "drawings.exploration_figures",
+        "studies.advancing",
+        "drawings.explored",
     ],
 )
 def test_what_pages_use_loads_no_torch(module: str) -> None:

@@ -28,7 +28,8 @@ from labcore.runs.events import Downloading, Evaluated, Event, RunEnded, RunStar
 from labcore.runs.results import RunResult
 from labcore.runs.settings import DETAILS, Detail
 from labcore.runs.store import Busy, RunRecord, Store, StoreError, UnknownRun
-from labcore.studies import experiments, explorations, measures, questions
+from labcore.studies import advancing, experiments, explorations, measures, questions
+from labcore.studies.reader import Reader
 from labcore.training import worker
 
 GOOD, FAILED, BAD_INPUT = 0, 1, 2
@@ -310,7 +311,7 @@ def _experiment(options: argparse.Namespace) -> int:
     store = Store()
     if options.experiment not in questions.NAMED and options.experiment in explorations.names(store):
         return _exploration(options, store)
-    experiment, reader = _named(options, store), experiments.Reader(store)
+    experiment, reader = _named(options, store), Reader(store)
     cells = reader.look(experiment).cells
     missing = ((f"{number} of {len(cells)}", cell) for number, cell in enumerate(cells, 1) if not cell.finished)
     with _interrupts() as stop:
@@ -321,7 +322,7 @@ def _experiment(options: argparse.Namespace) -> int:
 
 def _exploration(options: argparse.Namespace, store: Store) -> int:
     """Go on with an exploration of this store until it is over or the person stops. Raises ConfigError."""
-    name, reader = options.experiment, experiments.Reader(store)
+    name, reader = options.experiment, Reader(store)
     for option in ("preset", "tasks", "seeds"):
         if getattr(options, option) is not None:
             raise ConfigError(f"{name} is an exploration and has its own {option}; leave --{option} out.")
@@ -378,13 +379,13 @@ def _named(options: argparse.Namespace, store: Store) -> experiments.Experiment:
 
 
 def _explored_cells(
-    store: Store, reader: experiments.Reader, name: str, device: str, stop: threading.Event
+    store: Store, reader: Reader, name: str, device: str, stop: threading.Event
 ) -> Iterator[tuple[str, experiments.Cell]]:
     """What waits of an exploration that goes on meanwhile: what is missing, then what it asks for, until it is over."""
     explorations.go_on(store, name)
     experiments.queue(store, reader.look(explorations.read(store, name).experiment()), device)
     while not stop.is_set():
-        explorations.advance_one(store, reader, name)
+        advancing.advance_one(store, reader, name)
         record = explorations.read(store, name)
         cells = reader.look(record.experiment()).cells
         waiting = [
@@ -409,7 +410,7 @@ def _describe_findings(findings: experiments.Findings) -> str:
 
 def _experiments(options: argparse.Namespace) -> int:
     store = Store()
-    reader, found = experiments.Reader(store), []
+    reader, found = Reader(store), []
     for name in explorations.names(store):
         try:
             record = explorations.read(store, name)

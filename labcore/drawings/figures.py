@@ -13,7 +13,10 @@ from labcore.runs.results import AccuracyPoint, Fold
 # Okabe & Ito's colours, told apart by colour-blind eyes too; a task's colour is that of its position.
 TASK_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
 TASK_DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+TASK_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "hexagon")
 GREY = "#8A8F9C"
+# What belongs to no task.
+INK = "#5B78BF"
 _PERCENTS = [0, 25, 50, 75, 100]
 # Accuracy is drawn from 0 to 100 % everywhere.
 PERCENT_AXIS = {"range": [0, 102], "tickvals": _PERCENTS, "ticktext": [f"{value} %" for value in _PERCENTS]}

@@ -10,7 +10,7 @@ from typing import Literal
 from labcore.configs import capacity
 from labcore.configs.catalogue import BACKBONES
 from labcore.configs.run import PackNetConfig
-from labcore.drawings.comparisons import Group
+from labcore.studies.groups import Group
 from labcore.studies.measures import amount, percents
 
 Change = Literal["not at all", "a little", "freely"]

@@ -5,36 +5,21 @@ those that exist are used whoever made them, missing ones are queued, so an expe
 with, and a run that is deleted is merely missing again. Two kinds of runs are never mixed into a mean: imported ones,
 which another machine computed, and those of another version of the engine, which `Findings` names apart.
 
-`look` reads what there is, `Findings` folds it: mean ± sd over seeds, and differences between two arms seed by seed.
-What is a finished run's is read once (`Reader`), so that looking again costs next to nothing.
+`Reader.look`, in labcore/studies/reader.py, reads what there is. `Findings` folds it: mean ± sd over seeds, and the
+differences between two arms seed by seed.
 """
 
 import contextlib
 import dataclasses
-import os
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 from labcore.configs.run import ConfigError, RunConfig, parse, with_settings
 from labcore.configs.units import plain, setting_name
-from labcore.runs.energy import Country
-from labcore.runs.results import RunResult, StageResult
-from labcore.runs.settings import Detail
-from labcore.runs.store import RunRecord, Store, UnknownRun, write_atomically
-from labcore.studies import estimates
-from labcore.studies.measures import (
-    MEASURES,
-    Difference,
-    Finished,
-    Spread,
-    amount,
-    crossing,
-    last_stage_curve,
-    percents,
-)
+from labcore.runs.results import StageResult
+from labcore.runs.store import RunRecord, Store, UnknownRun
+from labcore.studies.measures import MEASURES, Difference, Finished, Spread, amount, crossing, percents
 
 MOST_SEEDS = 5
 
@@ -114,7 +99,7 @@ def best_on_validation(findings: "Findings") -> list[str]:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Looking
+# What its runs show together
 # ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -170,10 +155,11 @@ def work_of(cells: Iterable[Cell]) -> Work:
     """What the finished ones among some runs cost, and what they shared."""
     stages = [stage for cell in cells if cell.finished for stage in cell.finished.result.stages]
     reused = [stage for stage in stages if stage.reused]
-    return Work(_seconds(stages) - _seconds(reused), len(reused), len(stages), _seconds(reused))
+    return Work(seconds_of(stages) - seconds_of(reused), len(reused), len(stages), seconds_of(reused))
 
 
-def _seconds(stages: Iterable[StageResult]) -> float:
+def seconds_of(stages: Iterable[StageResult]) -> float:
+    """Seconds of training and measuring that some stages took, whoever trained them."""
     return sum(stage.train_seconds + stage.evaluation_seconds for stage in stages)
 
 
@@ -299,230 +285,6 @@ class Findings:
             ],
             "findings": self.told(),
         }
-
-
-MOST_REMEMBERED = 2000  # finished runs, some kilobytes each
-
-
-class Reader:
-    """Reads a store for experiments and comparisons, each finished run once; safe to share between sessions.
-
-    What a finished run showed is also kept on disk, in `cache/results`: it can be made again from its events.
-    """
-
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        self._keys: dict[str, str] = {}
-        self._finished: OrderedDict[tuple[str, bool, str | None], Finished] = OrderedDict()
-        self._complete: dict[str, RunRecord] = {}
-        self._configs: dict[str, RunConfig] = {}
-        self._engines: dict[tuple[str, int], str] = {}
-        self._spent: dict[tuple[str, int], float] = {}
-        self._seconds: dict[tuple[str, estimates.Speed, Detail], float] = {}
-        self._wanted: OrderedDict[Experiment, list[tuple[Arm, int, RunConfig, str]]] = OrderedDict()
-        self._findings: OrderedDict[Experiment, tuple[Any, Findings]] = OrderedDict()
-        self._paces: OrderedDict[tuple[int, str, tuple[str, int]], float] = OrderedDict()
-        self._versions = 0
-        self._lock = threading.Lock()
-
-    # ---- one run
-
-    def key(self, config: RunConfig) -> str:
-        """The configuration's key, computed once."""
-        text = config.canonical_json()
-        if text not in self._keys:
-            self._keys[text] = config.key()
-        return self._keys[text]
-
-    def config(self, run: str) -> RunConfig:
-        """A run's configuration, which never changes. Raises UnknownRun, ConfigError."""
-        if run not in self._configs:
-            self._configs[run] = self.store.config(run)
-        return self._configs[run]
-
-    def finished(self, record: RunRecord, *, curve: bool = False) -> Finished:
-        """What a complete run showed. Raises UnknownRun."""
-        country = self.store.country()
-        known = self._finished.get((record.run, curve, country.code))
-        if known is None:
-            known = self._read(record, curve, country)
-            _remember(self._finished, (record.run, curve, country.code), known, MOST_REMEMBERED)
-        return known
-
-    def _read(self, record: RunRecord, curve: bool, country: Country) -> Finished:
-        path = self.store.cache / "results" / f"{record.run}-{record.attempt}.json"
-        result = None
-        with contextlib.suppress(OSError, ValueError):  # not there yet, or of another version
-            result = RunResult.model_validate_json(path.read_bytes())
-        if result is None:
-            result = self.store.result(record.run)
-            with contextlib.suppress(OSError):
-                write_atomically(path, result.model_dump_json().encode())
-        grams = {"carbon_g": country.grams(result.energy_wh), "carbon_country": country.code}
-        result = result.model_copy(update=grams)
-        return Finished(record.run, result, last_stage_curve(self.store.fold(record.run)) if curve else ())
-
-    def _wasted(self, record: RunRecord) -> float:
-        """Seconds of training and measuring that a stopped or failed run spent itself, as far as it told."""
-        place = (record.run, record.attempt)
-        if place in self._spent:
-            return self._spent[place]
-        try:
-            fold = self.store.fold(record.run)
-        except UnknownRun:  # deleted just now
-            return 0.0
-        reused = sum(
-            s.ended.train_seconds + s.ended.evaluation_seconds for s in fold.stages if s.ended and s.ended.reused
-        )
-        self._spent[place] = max(0.0, fold.train_seconds + fold.evaluation_seconds - reused)
-        return self._spent[place]
-
-    # ---- an experiment
-
-    def look(self, experiment: Experiment) -> Findings:
-        """How it stands. The same object as before where nothing changed."""
-        with self._lock:
-            return self._look(experiment)
-
-    def _look(self, experiment: Experiment) -> Findings:
-        here = set(os.listdir(self.store.root / "runs"))
-        wanted = self._wanted.get(experiment)
-        if wanted is None:
-            wanted = [(arm, seed, config, self.key(config)) for arm, seed, config in experiment.configs()]
-            _remember(self._wanted, experiment, wanted)
-        records = [self._record(key, here) for *_, key in wanted]
-        runs = tuple(None if r is None else (r.run, r.state, r.attempt, r.lost) for r in records)
-        state = (self.store.country().code, runs)
-        known = self._findings.get(experiment)
-        if known is not None and known[0] == state:
-            return known[1]
-        older = self._older([place for place, record in zip(wanted, records, strict=True) if record is None])
-        cells = []
-        for (arm, seed, config, _), record in zip(wanted, records, strict=True):
-            finished = None
-            if record is not None and record.state == "complete":
-                try:
-                    finished = self.finished(record, curve=experiment.curves)
-                except UnknownRun:  # deleted just now
-                    record = None
-            wasted = self._wasted(record) if record is not None and record.state in ("stopped", "failed") else 0.0
-            cells.append(Cell(arm, seed, config, record, finished, older.get((arm.label, seed), ()), wasted))
-        self._versions += 1
-        findings = Findings(experiment, tuple(cells), self._versions)
-        _remember(self._findings, experiment, (state, findings))
-        return findings
-
-    def _record(self, key: str, here: set[str]) -> RunRecord | None:
-        known = self._complete.get(key)
-        if known is not None and known.run in here:
-            return known
-        self._complete.pop(key, None)
-        record = self.store.known_by_key(key)
-        if record is None or record.run not in here:
-            return None
-        if record.state == "complete":
-            self._complete[key] = record
-        return record
-
-    def _older(self, wanted: Sequence[tuple[Arm, int, RunConfig, str]]) -> dict[tuple[str, int], tuple[str, ...]]:
-        """Complete runs made here of these configurations whose key is another: another engine, or other pictures."""
-        if not wanted:
-            return {}
-        places = {config.canonical_json(): (arm.label, seed, key) for arm, seed, config, key in wanted}
-        found: dict[tuple[str, int], tuple[str, ...]] = {}
-        for record in self.store.records():
-            if record.state != "complete" or record.imported:
-                continue
-            with contextlib.suppress(ConfigError, OSError):
-                place = places.get(self.config(record.run).canonical_json())
-                if place is not None and place[2] != record.key:
-                    found[place[:2]] = (*found.get(place[:2], ()), record.run)
-        return found
-
-    def is_current(self, record: RunRecord) -> bool:
-        """Whether this version of the engine would compute the run's figures again. Raises UnknownRun, ConfigError."""
-        return record.key == self.key(self.config(record.run))
-
-    def note(self, record: RunRecord) -> str:
-        """What sets a run apart from those that this version computes here; runs of two notes share no mean.
-
-        An imported run's key is its configuration's, whatever engine computed it: only its events tell. Raises
-        UnknownRun, ConfigError.
-        """
-        if self.is_current(record) and not record.imported:
-            return ""
-        place = (record.run, record.attempt)
-        if place not in self._engines:
-            self._engines[place] = self.store.engine(record.run)
-        engine = self._engines[place]
-        words = ("imported" if record.imported else "earlier version", f"engine {engine}" if engine else "")
-        return ", ".join(word for word in words if word)
-
-    # ---- time
-
-    def seconds(self, config: RunConfig, device: str) -> float | None:
-        """What a run will take on this device, estimated; None until the machine's speed is measured, as is wished."""
-        speed = estimates.known(self.store, device, config)
-        if speed is None:
-            return None
-        maps = self.store.settings().maps
-        place = (self.key(config), speed, maps)
-        if place not in self._seconds:
-            self._seconds[place] = estimates.estimate(config, speed, maps).seconds
-        return self._seconds[place]
-
-    def speeds(self, configs: Iterable[RunConfig], device: str) -> set[estimates.Speed | None]:
-        """What the time of these runs is estimated from; None among them: not measured yet, but wished for."""
-        apart = {(config.backbone.name, config.backbone.image_size): config for config in configs}
-        return {estimates.known(self.store, device, config) for config in apart.values()}
-
-    def seconds_left(self, findings: Findings, device: str, progress: Mapping[str, float]) -> float | None:
-        """To the end of what is not complete; `progress` by run, 0 to 1. None while a speed is not known.
-
-        An arm that has a finished run is told by it, any other by its estimate at the pace of the finished runs.
-        """
-        total = 0.0
-        for cell in findings.cells:
-            if cell.finished:
-                continue
-            whole: float | None
-            if took := [_seconds(o.finished.result.stages) for o in findings.of(cell.arm.label) if o.finished]:
-                whole = sum(took) / len(took)
-            elif (whole := self.seconds(cell.config, device)) is not None:
-                whole *= self._pace(findings, device, (cell.config.backbone.name, cell.config.backbone.image_size))
-            if whole is None:
-                return None
-            total += whole * (1 - (progress.get(cell.record.run, 0.0) if cell.record else 0.0))
-        return total
-
-    def _pace(self, findings: Findings, device: str, network: tuple[str, int]) -> float:
-        """What this device's finished runs of a network (backbone, picture size) took by their estimates; else 1."""
-        place = (findings.version, device, network)
-        if place in self._paces:
-            return self._paces[place]
-        took = estimated = 0.0
-        for cell in findings.cells:
-            if cell.finished is None or cell.record is None or cell.record.imported:
-                continue
-            of = cell.config.backbone.name, cell.config.backbone.image_size
-            if of == network and cell.finished.result.device == device:
-                took += _seconds(cell.finished.result.stages)
-                estimated += self.seconds(cell.config, device) or 0.0
-        pace = took / estimated if estimated else 1.0
-        _remember(self._paces, place, pace)
-        return pace
-
-
-Key = TypeVar("Key")
-Value = TypeVar("Value")
-
-
-def _remember(kept: OrderedDict[Key, Value], key: Key, value: Value, most: int = 8) -> None:
-    """Keep the newest few."""
-    kept[key] = value
-    kept.move_to_end(key)
-    while len(kept) > most:
-        kept.popitem(last=False)
 
 
 def queue(store: Store, findings: Findings, device: str = "auto") -> list[str]:

@@ -75,19 +75,40 @@ def old_learnt(matrix: Matrix) -> float | None:
     return _mean(diagonal(matrix)[:-1]) if len(matrix) > 1 else None
 
 
-def intransigence(result: RunResult, joint: RunResult) -> tuple[float | None, ...]:
+ByTask = tuple[float | None, ...]  # a figure for each task in order; None where it cannot be told
+
+
+def intransigence(result: RunResult, joint: RunResult) -> ByTask:
     """I_k = a*_k − R[k, k] with a*_k the accuracy of joint training on tasks 1…k: Chaudhry et al. 2018, eq. 4."""
     return _gap(joint, result)
 
 
-def gap_to_copies(result: RunResult, copies: RunResult) -> tuple[float | None, ...]:
+def gap_to_copies(result: RunResult, copies: RunResult) -> ByTask:
     """What a separate network for task k reaches, less R[k, k]. Not intransigence: its reference saw one task only."""
     return _gap(copies, result)
 
 
-def _gap(reference: RunResult, result: RunResult) -> tuple[float | None, ...]:
+def _gap(reference: RunResult, result: RunResult) -> ByTask:
     pairs = zip(diagonal(reference.accuracy_matrix), diagonal(result.accuracy_matrix), strict=False)
     return tuple(None if a is None or b is None else a - b for a, b in pairs)
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A measure that is taken against another method's run on the same jobs and seed, as its definition says.
+
+    `gap` takes the result that is measured first, and the reference's second.
+    """
+
+    title: str
+    method: str
+    gap: Callable[[RunResult, RunResult], ByTask]
+
+
+REFERENCES = (
+    Reference("intransigence (against joint training)", "joint", intransigence),
+    Reference("gap to separate copies", "separate_copies", gap_to_copies),
+)
 
 
 def crossing(curve: Sequence[CurvePoint], level: float) -> tuple[float, float] | None:

@@ -23,8 +23,8 @@ from labcore.runs.events import Event, RunEnded, StageEnded
 from labcore.runs.settings import Detail
 from labcore.runs.stages import StageCache
 from labcore.runs.store import Claim, RunRecord, Store
-from labcore.studies import estimates, explorations
-from labcore.studies.experiments import Reader
+from labcore.studies import advancing, estimates
+from labcore.studies.reader import Reader
 from labcore.tasks import TaskError
 
 log = logging.getLogger("labcore.training.worker")
@@ -163,7 +163,7 @@ def work(
     try:
         while not ending.is_set():
             claim = store.claim(device)
-            if claim is None and explorations.advance(store, reader):
+            if claim is None and advancing.advance(store, reader):
                 continue
             if claim is None:
                 if until_idle:

@@ -7,9 +7,9 @@ import streamlit as st
 
 from labcore import tasks
 from labcore.configs.run import METHOD_TITLES, ConfigError, RunConfig
-from labcore.drawings import comparisons, figures
-from labcore.drawings.comparisons import Group
+from labcore.drawings import comparisons, figures, panels, trade_off
 from labcore.runs.store import RunRecord, UnknownRun
+from labcore.studies.groups import Group, differences_line, fold_seeds, names_of
 from pages.parts import lab, live_plot
 
 MOST_COMPARED, MOST_OFFERED = 40, 500
@@ -19,10 +19,10 @@ def charts(groups: Sequence[Group], key: str, version: Hashable) -> None:
     """Stability against plasticity and cost, then task by task; heights follow the number of groups."""
     names = tuple((group.name, len(group.runs)) for group in groups)
     version = (version, names)
-    points = comparisons.plane_info(groups)
+    points = trade_off.plane_info(groups)
     if points:
         live_plot.draw(
-            lambda: comparisons.plane(points),
+            lambda: trade_off.plane(points),
             f"plane-{key}",
             380,
             title="Learning the new against keeping the old",
@@ -38,7 +38,7 @@ def charts(groups: Sequence[Group], key: str, version: Hashable) -> None:
     jobs = list(groups[0].config.task_names)
     if all(group.config.task_names == jobs for group in groups):
         st.html(_legend(jobs))
-    rows = comparisons.panel_rows(len(groups))
+    rows = panels.panel_rows(len(groups))
     found = comparisons.matrices_info(groups)
     live_plot.draw(
         lambda: comparisons.sequences(found),
@@ -57,7 +57,7 @@ def charts(groups: Sequence[Group], key: str, version: Hashable) -> None:
         version=version,
     )
     by_task = comparisons.by_task_info(groups)
-    height = comparisons.lines_height(len(groups))
+    height = panels.lines_height(len(groups))
     live_plot.draw(
         lambda: comparisons.by_task(by_task),
         f"by-task-{key}",
@@ -131,11 +131,7 @@ def choose_and_show() -> None:
     asked = [run for run in st.query_params.get("runs", "").split(",") if run]
     gone = [run for run in asked if run not in here]
     default = [run for run in asked if run in here] or _alike(here)
-    names = (
-        dict(zip(here, comparisons.names_of([config for _, config in here.values()]), strict=True))
-        if len(here) <= 60
-        else {}
-    )
+    names = dict(zip(here, names_of([config for _, config in here.values()]), strict=True)) if len(here) <= 60 else {}
     place, switch = st.columns([5, 1], vertical_alignment="bottom")
     chosen = place.multiselect(
         "Finished runs",
@@ -158,8 +154,8 @@ def choose_and_show() -> None:
     if not members:
         st.caption("Choose runs above; those that differ by seed alone are folded into mean ± sd.")
         return
-    groups = comparisons.fold_seeds(members, unfold=unfold)
-    st.markdown(comparisons.differences_line(list({group.name: group.config for group in groups}.values())))
+    groups = fold_seeds(members, unfold=unfold)
+    st.markdown(differences_line(list({group.name: group.config for group in groups}.values())))
     charts(groups, "chosen", (tuple(chosen), unfold))
 
 

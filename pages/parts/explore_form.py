@@ -11,7 +11,9 @@ from labcore.configs.presets import PRESETS, preset
 from labcore.configs.run import METHOD_TITLES, METHODS, ConfigError, RunConfig
 from labcore.configs.units import plain, setting_name
 from labcore.studies import explorations
-from labcore.studies.explorations import Exploration, Varied
+from labcore.studies.experiments import MOST_SEEDS
+from labcore.studies.explorations import Exploration
+from labcore.studies.varied import MOST_STEPS, Varied, settings_of, spec_of, suggested
 from pages.parts import exploring, lab, runs
 
 FIRST = {"fine_tuning": "training.learning_rate", "feature_extraction": "training.epochs", "joint": "training.epochs"}
@@ -41,9 +43,9 @@ def text_of(varied: Varied) -> str:
 def varied_of(text: str, method: str, base: RunConfig) -> Varied:
     """What stands in the address; only a path is a range around what the base has. Raises ConfigError."""
     path, *parts = text.split("~")
-    spec = explorations.spec_of(path, method)
+    spec = spec_of(path, method)
     if not parts:
-        return explorations.suggested(spec, base)
+        return suggested(spec, base)
     if spec.kind == "switch":
         return Varied(path=path, values=tuple(part == "true" for part in parts))
     if spec.kind == "choice":
@@ -104,7 +106,7 @@ def base_config() -> RunConfig:
 def settings_to_vary(base: RunConfig) -> list[Varied]:
     """Up to three settings with their ranges. Says what is wrong in the address, and goes on without it."""
     method = base.method.name
-    known = explorations.settings_of(method)
+    known = settings_of(method)
     asked: dict[str, Varied] = {}
     for text in st.query_params.get_all("vary"):
         try:
@@ -122,7 +124,7 @@ def settings_to_vary(base: RunConfig) -> list[Varied]:
         max_selections=explorations.MOST_SETTINGS,
         key=f"explore-vary/{place}",
     )
-    first = {path: asked.get(path) or explorations.suggested(known[path], base) for path in chosen}
+    first = {path: asked.get(path) or suggested(known[path], base) for path in chosen}
     return [a_range(known[path], varied, place) for path, varied in first.items()]
 
 
@@ -148,7 +150,7 @@ def a_range(spec: FieldSpec, varied: Varied, place: str) -> Varied:
         kind: Mapping[str, Any] = {"format": "%g", "step": None}
         least = low.number_input("from", value=float(varied.low or 0.0), key=f"low/{key}", **kind)
         most = high.number_input("to", value=float(varied.high or 0.0), key=f"high/{key}", **kind)
-        count = steps.number_input("values", 1, explorations.MOST_STEPS, varied.steps, key=f"steps/{key}")
+        count = steps.number_input("values", 1, MOST_STEPS, varied.steps, key=f"steps/{key}")
         log = st.toggle("by equal factors", varied.log, key=f"log/{key}", help="1, 10, 100 rather than 1, 2, 3.")
         return Varied(path=varied.path, low=least, high=most, steps=count, log=log)
 
@@ -158,7 +160,7 @@ def budget() -> dict[str, Any]:
     sampler = lab.one_of("explore", "sampler", "How the next values are chosen", exploring.SAMPLERS, SAMPLER_HELP)
     kind = lab.one_of("explore", "budget", "Budget", BUDGETS, "Both: until the first of them is used up.")
     places = iter(st.columns(3))
-    seeds = whole_number(next(places), "seeds", "seeds", 1, explorations.MOST_SEEDS, "What differs is chance.")
+    seeds = whole_number(next(places), "seeds", "seeds", 1, MOST_SEEDS, "What differs is chance.")
     most, minutes = None, None
     if kind != "minutes":
         most = whole_number(next(places), "runs", "runs, at most", RUNS, explorations.MOST_RUNS)

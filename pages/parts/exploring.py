@@ -11,11 +11,11 @@ import streamlit as st
 from labcore.configs import units
 from labcore.configs.run import METHOD_TITLES, ConfigError
 from labcore.configs.units import count_of, plain
-from labcore.drawings import exploration_figures
+from labcore.drawings import explored
 from labcore.drawings.charts import Chart
-from labcore.drawings.exploration_figures import Tried
+from labcore.drawings.explored import Tried
 from labcore.runs.store import StoreError
-from labcore.studies import experiments, explorations
+from labcore.studies import experiments, explorations, proposals
 from labcore.studies.experiments import Experiment, Findings, Work
 from labcore.studies.explorations import Exploration, ExplorationRecord
 from labcore.training import worker
@@ -69,12 +69,12 @@ def _read(root: str, name: str, stamp: tuple[int, bool]) -> tuple[ExplorationRec
 @st.cache_resource(max_entries=8, show_spinner=False)
 def _seen(root: str, name: str, stamp: tuple[int, bool], version: int, _findings: Findings) -> Seen:
     record, _ = _read(root, name, stamp)
-    tried = exploration_figures.tried_info(_findings, record.exploration.varied)
+    tried = explored.tried_info(_findings, record.exploration.varied)
     return Seen(
         record,
         _findings,
         tried,
-        exploration_figures.best_of(tried),
+        explored.best_of(tried),
         _findings.told(),
         sum(cell.finished is not None for cell in _findings.cells),
         _findings.work,
@@ -348,15 +348,13 @@ def chart(exploration: Exploration, tried: list[Tried]) -> Chart:
     settings = exploration.varied
     match settings:
         case [setting]:
-            return exploration_figures.curve(exploration_figures.curve_info(tried, setting))
+            return explored.curve(explored.curve_info(tried, setting))
         case [across, up] if exploration.sampler == "grid":
-            return exploration_figures.heat_map(
-                exploration_figures.heat_map_info(tried, (across, up), exploration.axes)
-            )
+            return explored.heat_map(explored.heat_map_info(tried, (across, up), exploration.axes))
         case [across, up]:
-            return exploration_figures.plane(exploration_figures.plane_info(tried, (across, up)))
+            return explored.plane(explored.plane_info(tried, (across, up)))
         case _:
-            return exploration_figures.parallel(exploration_figures.parallel_info(tried, settings))
+            return explored.parallel(explored.parallel_info(tried, settings))
 
 
 def place_of(picked: live_plot.Picked, exploration: Exploration, drawn: list[Tried]) -> int | None:
@@ -366,9 +364,9 @@ def place_of(picked: live_plot.Picked, exploration: Exploration, drawn: list[Tri
             return picked.trace
         case [across, up] if exploration.sampler == "grid":
             row, column = picked.point
-            return exploration_figures.heat_map_info(drawn, (across, up), exploration.axes).which[row][column]
+            return explored.heat_map_info(drawn, (across, up), exploration.axes).which[row][column]
         case [across, up]:
-            return exploration_figures.plane_info(drawn, (across, up)).which[picked.point[0]]
+            return explored.plane_info(drawn, (across, up)).which[picked.point[0]]
         case _:
             return picked.point[0]
 
@@ -384,7 +382,7 @@ def matters(record: ExplorationRecord) -> None:
     version = tuple(importance.items())
     height = 24 + 34 * len(settings)
     live_plot.draw(
-        lambda: exploration_figures.importance_bars(importance, settings),
+        lambda: explored.importance_bars(importance, settings),
         "explore-matters",
         height,
         title=title,
@@ -394,7 +392,7 @@ def matters(record: ExplorationRecord) -> None:
 
 
 _STATES = {**runs.words(), "not here": "gray"}
-_PERCENT = {title: measure for measure, title, _ in exploration_figures.LINES}
+_PERCENT = {title: measure for measure, title, _ in explored.LINES}
 
 
 def table(record: ExplorationRecord, findings: Findings) -> pd.DataFrame:
@@ -435,7 +433,7 @@ def how(record: ExplorationRecord) -> None:
         + {
             "grid": "The values lie at equal distances, or by equal factors.",
             "random": "Each value is drawn evenly from its range (Optuna's RandomSampler).",
-            "tpe": f"The first {explorations.FIRST_BY_CHANCE} by chance; then where good ones are denser than the "
+            "tpe": f"The first {proposals.FIRST_BY_CHANCE} by chance; then where good ones are denser than the "
             "others (tree-structured Parzen estimator, Bergstra et al. 2011, by Optuna's TPESampler).",
         }[exploration.sampler]
         + "\n\nThe share that a setting explains is a functional ANOVA over a random forest (Hutter et al. 2014, by "

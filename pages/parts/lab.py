@@ -22,7 +22,7 @@ from labcore.configs.units import size as size
 from labcore.drawings import figures
 from labcore.runs.store import Store, StoreError, home
 from labcore.studies.estimates import Speed
-from labcore.studies.experiments import Reader
+from labcore.studies.reader import Reader
 from labcore.training import worker
 
 WORKER_WAITS = 3.0  # seconds

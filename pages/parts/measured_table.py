@@ -8,10 +8,11 @@ from labcore import tasks
 from labcore.configs.presets import PRESETS
 from labcore.configs.run import METHOD_TITLES, ConfigError
 from labcore.configs.units import whole
-from labcore.drawings.comparisons import groups_of
 from labcore.studies import questions
 from labcore.studies.experiments import MOST_SEEDS, Arm, Experiment, Findings
-from labcore.studies.questions import NAMED, TableCell
+from labcore.studies.groups import groups_of
+from labcore.studies.questions import NAMED
+from labcore.studies.table import RULES, TableCell, table_row
 from pages.parts import comparison, experiment_bar, lab, runs
 
 COLUMNS = ("new job", "old jobs", "time to learn", "time to answer", "memory", "old pictures")
@@ -94,7 +95,7 @@ def show() -> None:
     with st.expander("How it is computed"):
         st.markdown(
             "The words come from the measured figures, means over seeds, by these rules:\n\n"
-            + "\n".join(f"- **{title}**: {rule.text}." for title, rule in zip(COLUMNS, questions.RULES, strict=True))
+            + "\n".join(f"- **{title}**: {rule.text}." for title, rule in zip(COLUMNS, RULES, strict=True))
             + "\n\nThe small word below is the article's, or for methods that it does not rate that of the method's "
             "own "
             "paper. ✓ means that both are good, medium or poor alike; ≠ that they are not. *New job* is the mean of "
@@ -135,7 +136,7 @@ def table_html(findings: Findings, progress: dict[str, float]) -> str:
     heads = "".join(f'<th style="width:{w}%">{t}</th>' for t, w in zip(COLUMNS, widths, strict=True))
     rows = "".join(
         f"<tr><th>{_name(findings, arm, progress)}</th>"
-        + "".join(_cell(cell) for cell in questions.table_row(findings, arm))
+        + "".join(_cell(cell) for cell in table_row(findings, arm))
         + "</tr>"
         for arm in findings.experiment.arms
     )

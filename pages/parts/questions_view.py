@@ -5,11 +5,12 @@ from pathlib import Path
 
 import streamlit as st
 
-from labcore.drawings import comparisons
-from labcore.drawings.comparisons import Group
+from labcore.drawings import answers, comparisons, panels
 from labcore.studies import questions
 from labcore.studies.experiments import Experiment, Findings
-from labcore.studies.questions import NAMED, RECYCLE_LEVEL, STARTS_LEVEL
+from labcore.studies.groups import Group, groups_of
+from labcore.studies.opening import RECYCLE_LEVEL, STARTS_LEVEL
+from labcore.studies.questions import NAMED
 from pages.parts import experiment_bar, lab, live_plot
 
 SHORT = {
@@ -119,10 +120,10 @@ def draw(name: str, findings: Findings) -> None:
     version = findings.version
     if name == "starts":
         kinds = {"plain": "Without normalisation", "normalised": "With batch normalisation"}
-        panels = {arm.label: kinds[arm.label.split(", ")[1]] for arm in findings.experiment.arms}
-        curves = comparisons.learning_curves_info(findings, "steps", panels)
+        panel_of = {arm.label: kinds[arm.label.split(", ")[1]] for arm in findings.experiment.arms}
+        curves = answers.learning_curves_info(findings, "steps", panel_of)
         live_plot.draw(
-            lambda: comparisons.learning_curves(curves, list(kinds.values()), "steps", STARTS_LEVEL),
+            lambda: answers.learning_curves(curves, list(kinds.values()), "steps", STARTS_LEVEL),
             "ask-starts",
             380,
             title="Digits right, step by step",
@@ -131,9 +132,9 @@ def draw(name: str, findings: Findings) -> None:
         )
         return
     if name == "recycle":
-        curves = comparisons.learning_curves_info(findings, "seconds", {})
+        curves = answers.learning_curves_info(findings, "seconds", {})
         live_plot.draw(
-            lambda: comparisons.learning_curves(curves, [""], "seconds of training", RECYCLE_LEVEL),
+            lambda: answers.learning_curves(curves, [""], "seconds of training", RECYCLE_LEVEL),
             "ask-recycle",
             380,
             title="Digits right, second by second of training",
@@ -141,22 +142,22 @@ def draw(name: str, findings: Findings) -> None:
             version=version,
         )
         return
-    dots = comparisons.seed_dots_info(findings)
+    dots = answers.seed_dots_info(findings)
     live_plot.draw(
-        lambda: comparisons.seed_dots(dots),
+        lambda: answers.seed_dots(dots),
         f"ask-{name}",
         80 + 42 * len(dots.names),
         title="Accuracy, a dot a seed, a bar at the mean",
         aside="test images",
         version=version,
     )
-    groups = comparisons.groups_of(findings)
+    groups = groups_of(findings)
     if groups:
         found = comparisons.matrices_info(groups)
         live_plot.draw(
             lambda: comparisons.matrices(found),
             f"ask-matrices-{name}",
-            20 + 210 * comparisons.panel_rows(len(findings.experiment.arms)),
+            20 + 210 * panels.panel_rows(len(findings.experiment.arms)),
             title="What it remembers",
             aside="accuracy matrix, mean over seeds",
             version=version,
@@ -167,7 +168,7 @@ def draw(name: str, findings: Findings) -> None:
 def _inside(groups: Sequence[Group]) -> None:
     """For each arm the way into the first of its finished runs, laid out as the matrices are."""
     st.markdown("**See inside** (the weights of one run each, and what became of them)")
-    places = st.columns(comparisons.PANELS_A_ROW)
+    places = st.columns(panels.PANELS_A_ROW)
     for number, group in enumerate(groups):
         places[number % len(places)].page_link(
             "pages/inside.py", label=group.name, icon=":material/layers:", query_params={"run": group.runs[0].run}

@@ -7,9 +7,9 @@ import streamlit as st
 from labcore.configs.presets import PRESETS
 from labcore.configs.run import ConfigError
 from labcore.configs.units import whole
-from labcore.drawings.comparisons import groups_of
 from labcore.studies import advice, questions
 from labcore.studies.advice import Wish
+from labcore.studies.groups import groups_of
 from pages.parts import lab, measured_table
 
 PICTURES = {"no": "No, they are gone", "yes": "Yes"}

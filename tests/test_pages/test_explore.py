@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from labcore.runs.store import Store
-from labcore.studies import estimates, explorations
-from labcore.studies.experiments import Reader
+from labcore.studies import advancing, estimates, explorations
+from labcore.studies.reader import Reader
 from pages.parts import exploring
 from tests import stories
 from tests.conftest import tiny
@@ -28,7 +28,7 @@ EPOCHS = {"path": "training.epochs", "low": 1.0, "high": 3.0, "steps": 2}
 def advanced(store: Store, name: str, times: int = 1) -> None:
     """Let a worker ask, and tell what came of it."""
     for _ in range(times):
-        explorations.advance(store, Reader(store))
+        advancing.advance(store, Reader(store))
         findings = Reader(store).look(explorations.read(store, name).experiment())
         for number, cell in enumerate(findings.cells):
             if cell.state == "queued":

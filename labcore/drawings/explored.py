@@ -11,11 +11,10 @@ from typing import Any
 
 from labcore.configs.units import plain
 from labcore.drawings.charts import Chart
-from labcore.drawings.comparisons import INK
-from labcore.drawings.figures import ACCURACY_SCALE, GREY, PERCENT_AXIS, apart, ink_on
+from labcore.drawings.figures import ACCURACY_SCALE, GREY, INK, PERCENT_AXIS, apart, ink_on
 from labcore.studies.experiments import Findings
-from labcore.studies.explorations import Varied
 from labcore.studies.measures import Spread
+from labcore.studies.varied import Varied
 
 # What the curve of one setting shows: measure, words, dash. The first is what the choice goes by.
 LINES = (

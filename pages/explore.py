@@ -8,7 +8,7 @@ import streamlit as st
 
 from labcore.configs.run import ConfigError, RunConfig
 from labcore.configs.units import count_of, plain, seconds_between
-from labcore.runs.store import StoreError
+from labcore.runs.errors import StoreError
 from labcore.studies import estimates, explorations
 from labcore.studies.estimates import Speed
 from labcore.studies.explorations import Exploration

@@ -8,7 +8,7 @@ from labcore import tasks
 from labcore.configs.catalogue import BACKBONES
 from labcore.configs.presets import PRESETS
 from labcore.configs.run import ConfigError, RunConfig, parse
-from labcore.runs.store import StoreError
+from labcore.runs.errors import StoreError
 from labcore.studies import estimates
 from labcore.studies.estimates import Speed
 from labcore.training import worker

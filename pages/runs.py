@@ -11,7 +11,9 @@ from labcore.configs.catalogue import BACKBONES
 from labcore.configs.run import METHOD_TITLES, ConfigError
 from labcore.runs import archive
 from labcore.runs.energy import Country
-from labcore.runs.store import Busy, RunRecord, Store, UnknownRun
+from labcore.runs.errors import Busy, UnknownRun
+from labcore.runs.records import RunRecord
+from labcore.runs.store import Store
 from pages.parts import lab, live_plot, runs, settings, stages
 
 MOST_DOWNLOADED = 100_000_000  # bytes; what is downloaded is in this server's memory

@@ -11,8 +11,9 @@ from labcore.configs import units
 from labcore.drawings import figures
 from labcore.drawings.charts import Chart
 from labcore.runs import energy
+from labcore.runs.errors import UnknownRun
+from labcore.runs.records import RunRecord
 from labcore.runs.results import Fold
-from labcore.runs.store import RunRecord, UnknownRun
 from labcore.training import worker
 from pages.parts import lab, live_plot, news, runs, stages
 

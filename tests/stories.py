@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterator
 
 from labcore.configs.run import RunConfig
+from labcore.runs.claims import Claim
 from labcore.runs.events import (
     Evaluated,
     Event,
@@ -17,7 +18,7 @@ from labcore.runs.events import (
     StepLogged,
     TaskFacts,
 )
-from labcore.runs.store import Claim, Store
+from labcore.runs.store import Store
 from tests.conftest import tiny
 
 FACTS = (

@@ -13,8 +13,9 @@ from labcore import tasks
 from labcore.cli import main as cli
 from labcore.configs.presets import PRESETS, preset
 from labcore.configs.run import METHODS
+from labcore.runs.claims import Claim
 from labcore.runs.events import RunEnded
-from labcore.runs.store import Claim, Store
+from labcore.runs.store import Store
 from labcore.studies import advancing, explorations, proposals, questions
 from labcore.studies.reader import Reader
 from labcore.training import worker

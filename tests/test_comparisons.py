@@ -182,7 +182,7 @@ def test_versions_are_not_mixed_into_one_mean_imported_or_not(store: Store) -> N
         claim = stories.written(store, [opened, *stories.COMPLETE[1:]], config)
         claim.finish("complete")
         key = config.key() if imported else f"of engine {engine}"
-        record = store._change(claim.run, imported=imported, key=key)
+        record = store.change(claim.run, imported=imported, key=key)
         runs.append((config, reader.finished(record), reader.note(record)))
     assert [note for *_, note in runs] == [
         "earlier version, engine 1",

@@ -12,9 +12,10 @@ import pytest
 
 from labcore.configs.run import ConfigError
 from labcore.runs import energy
+from labcore.runs.errors import StoreError
 from labcore.runs.events import Event, RunEnded, RunStarted, StageEnded, StepLogged
 from labcore.runs.results import fold
-from labcore.runs.store import Store, StoreError
+from labcore.runs.store import Store
 from labcore.training import trainer, worker
 from tests import stories
 from tests.conftest import tiny

@@ -7,8 +7,9 @@ import pytest
 from labcore.cli import main as cli
 from labcore.configs import presets, verdicts
 from labcore.configs.run import ConfigError, RunConfig, parse
+from labcore.runs.records import Process
 from labcore.runs.results import RunResult
-from labcore.runs.store import Process, Store
+from labcore.runs.store import Store
 from labcore.studies import estimates, experiments, measures, questions
 from labcore.studies.estimates import Speed
 from labcore.studies.experiments import Arm, Experiment
@@ -105,7 +106,7 @@ def test_what_failed_is_named_and_the_rest_is_shown(store: Store) -> None:
 def test_a_lost_worker_is_seen_and_its_run_still_counts_as_coming(store: Store) -> None:
     experiment = two_arms(1)
     claim = stories.written(store, stories.FIRST, seeded(experiment.arms[0], 0))
-    store._change(claim.run, owner=Process(pid=2**22 + 5, created=1.0))
+    store.change(claim.run, owner=Process(pid=2**22 + 5, created=1.0))
     claim.release()
     findings = Reader(store).look(experiment)
     assert findings.cells[0].state == "lost" and findings.live
@@ -128,8 +129,8 @@ def test_an_imported_run_is_not_used(store: Store) -> None:
     experiment = two_arms(1)
     run = stories.told(store, seeded(experiment.arms[0], 0), [[0.9], [0.5, 0.8]])
     record = store.record(run)
-    store._records.delete(f"key/{record.key}")
-    store._change(run, imported=True)
+    store._database.delete(f"key/{record.key}")
+    store.change(run, imported=True)
     cell = Reader(store).look(experiment).cells[0]
     assert cell.record is None and cell.older == ()
 

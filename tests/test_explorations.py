@@ -9,7 +9,9 @@ import pytest
 
 from labcore.configs.run import METHODS, ConfigError, parse
 from labcore.drawings import explored as charts
-from labcore.runs.store import Process, Store, StoreError
+from labcore.runs.errors import StoreError
+from labcore.runs.records import Process
+from labcore.runs.store import Store
 from labcore.studies import advancing, experiments, explorations, proposals
 from labcore.studies.explorations import Exploration, ExplorationRecord, Told, parse_exploration
 from labcore.studies.reader import Reader
@@ -374,7 +376,7 @@ def test_a_worker_lost_in_the_middle_is_waited_for(store: Store) -> None:
     advancing.advance(store, Reader(store))
     (cell,) = look(store, name)[1].cells
     claim = stories.written(store, stories.FIRST, cell.config)
-    store._change(claim.run, owner=Process(pid=2**22 + 5, created=1.0))
+    store.change(claim.run, owner=Process(pid=2**22 + 5, created=1.0))
     claim.release()
     advancing.advance(store, Reader(store))
     record, findings = look(store, name)

@@ -19,10 +19,11 @@ from labcore.configs.run import METHODS, ConfigError, FineTuningConfig, RunConfi
 from labcore.methods.base import BASE
 from labcore.methods.fine_tuning import FineTuning
 from labcore.networks.batches import Batch
-from labcore.runs import stages
+from labcore.runs import stage_cache
 from labcore.runs.events import Event, MapSaved, RunStarted, StageEnded, StepLogged, Warned
 from labcore.runs.results import fold
-from labcore.runs.stages import StageCache, shared_stages
+from labcore.runs.stage_cache import StageCache
+from labcore.runs.stage_keys import shared_stages
 from labcore.runs.store import Store
 from labcore.training import trainer, worker
 from tests.conftest import tiny
@@ -501,7 +502,7 @@ def test_killed_while_it_puts_leaves_no_half_entry(
 ) -> None:
     anchored()
     calls = 0
-    owner, name = (stages.os, call[3:]) if call.startswith("os.") else (stages, call)
+    owner, name = (stage_cache.os, call[3:]) if call.startswith("os.") else (stage_cache, call)
     real = getattr(owner, name)
 
     def dies(*arguments: Any, **named: Any) -> Any:
@@ -519,7 +520,7 @@ def test_killed_while_it_puts_leaves_no_half_entry(
     except Killed:
         claim.release()
         monkeypatch.setattr(owner, name, real)
-        store._change(one, state="stopped", owner=None)
+        store.change(one, state="stopped", owner=None)
     monkeypatch.setattr(owner, name, real)
     after = run(store, tiny())
     assert_same(store, after, run(store, tiny(), use_cache=False))
@@ -530,7 +531,7 @@ def test_a_disk_that_knows_no_second_names_gets_copies(store: Store, monkeypatch
     def refuse(*_: Any) -> None:
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr("labcore.runs.stages.os.link", refuse)
+    monkeypatch.setattr("labcore.runs.stage_cache.os.link", refuse)
     before = run(store, first(tiny(), 1))
     after = run(store, tiny())
     assert reused(store, after) == [True, False]

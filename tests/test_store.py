@@ -10,8 +10,10 @@ import diskcache
 import pytest
 
 from labcore.configs.run import ConfigError
+from labcore.runs.errors import Busy, StoreError, UnknownRun
 from labcore.runs.events import RunEnded, StageStarted
-from labcore.runs.store import Busy, Process, Store, StoreError, UnknownRun
+from labcore.runs.records import Process
+from labcore.runs.store import Store
 from tests.conftest import tiny
 
 
@@ -136,7 +138,7 @@ def test_a_full_disk_leaves_no_torn_line_and_the_failure_is_written_down(
     claim = store.claim_run(run)
     claim.append(StageStarted(stage=1, task="digits", images=4, images_seen=0))
     real = os.write
-    monkeypatch.setattr("labcore.runs.store.os.write", lambda file, data: real(file, data[:10]))
+    monkeypatch.setattr("labcore.runs.claims.os.write", lambda file, data: real(file, data[:10]))
     with pytest.raises(OSError, match="No space") as error:
         claim.append(RunEnded(state="complete"))
     assert error.value.errno == errno.ENOSPC
@@ -246,7 +248,7 @@ time.sleep(60)
 
 def lose(store: Store, run: str) -> None:
     """As if its worker had been killed."""
-    store._change(run, owner=Process(pid=2**22 + 5, created=1.0))
+    store.change(run, owner=Process(pid=2**22 + 5, created=1.0))
 
 
 def test_a_run_that_ends_its_workers_fails_at_last_and_the_next_is_taken(store: Store) -> None:

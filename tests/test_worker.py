@@ -14,8 +14,9 @@ import torch
 from safetensors.torch import load_file
 
 from labcore.configs.run import RunConfig
+from labcore.runs.claims import Claim
 from labcore.runs.events import Event, RunStarted, StageStarted, StepLogged
-from labcore.runs.store import Claim, Store
+from labcore.runs.store import Store
 from labcore.studies import estimates
 from labcore.training import worker
 from tests.conftest import tiny
@@ -184,7 +185,7 @@ def test_a_disk_that_is_full_while_appending_fails_the_run_cleanly(
             raise OSError(errno.ENOSPC, "No space left on device")
         return real(file, data)
 
-    monkeypatch.setattr("labcore.runs.store.os.write", fills_up)
+    monkeypatch.setattr("labcore.runs.claims.os.write", fills_up)
     record = worker.run_claim(claim, "cpu")
     assert record.state == "failed"
     assert "disk is full" in (record.error or "")

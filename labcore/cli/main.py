@@ -24,10 +24,12 @@ from labcore.configs.presets import DEFAULT_METHOD, PRESETS, preset_data, with_b
 from labcore.configs.run import METHOD_TITLES, METHODS, ConfigError, RunConfig, apply_setting, parse, with_settings
 from labcore.configs.units import whole
 from labcore.runs import archive, energy
+from labcore.runs.errors import Busy, StoreError, UnknownRun
 from labcore.runs.events import Downloading, Evaluated, Event, RunEnded, RunStarted, StageEnded, StageStarted, to_line
+from labcore.runs.records import RunRecord
 from labcore.runs.results import RunResult
 from labcore.runs.settings import DETAILS, Detail
-from labcore.runs.store import Busy, RunRecord, Store, StoreError, UnknownRun
+from labcore.runs.store import Store
 from labcore.studies import advancing, experiments, explorations, measures, questions
 from labcore.studies.reader import Reader
 from labcore.training import worker

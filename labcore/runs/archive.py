@@ -24,9 +24,11 @@ from safetensors import SafetensorError, safe_open
 from labcore.configs.run import ConfigError, RunConfig, parse_json
 from labcore.runs import map_files
 from labcore.runs.events import RunEnded, from_line, to_line
+from labcore.runs.files import atomic_path
 from labcore.runs.map_files import MapError
+from labcore.runs.records import RunRecord, summary
 from labcore.runs.results import Fold, RunResult
-from labcore.runs.store import RunRecord, Store, atomic_path, summary
+from labcore.runs.store import Store
 
 _MEMBERS = re.compile(
     r"config\.json|result\.json|events\.jsonl|stages/[1-9][0-9]?/(network|method)\.safetensors|"

@@ -16,7 +16,7 @@ from torch import Tensor
 from labcore.configs.run import Frozen
 from labcore.networks.network import like
 from labcore.runs.events import Event
-from labcore.runs.store import atomic_path
+from labcore.runs.files import atomic_path
 
 
 class Position(Frozen):

@@ -38,7 +38,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.lib import format as npy
 
-from labcore.runs.store import atomic_path
+from labcore.runs.files import atomic_path
 
 MOST_SIDE = 512  # of a drawn weight map, in pixels
 # Bytes of weights and importance that a worker keeps to measure drift by; with more tasks than fit, the later ones have

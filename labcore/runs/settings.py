@@ -8,17 +8,20 @@ from pydantic import Field, ValidationError, field_validator
 
 from labcore.configs.run import ConfigError, Frozen, Number, explain
 from labcore.runs import energy
+from labcore.runs.errors import unusable
+from labcore.runs.files import write_atomically
+from labcore.runs.records import Records
 
 # A file larger than this is not one of ours.
 _LARGEST = 1 << 16
 MOST_GB = 100_000
-# How much of a network's inside is recorded: at stage ends and live between them, at stage ends, nothing.
+# How much of a network's inside is recorded: at the ends of stages and live between them, at their ends, or nothing.
 Detail = Literal["all", "stages", "none"]
 DETAILS: tuple[Detail, ...] = ("all", "stages", "none")
 
 
 class Settings(Frozen):
-    """All have defaults, so that a lab without the file works."""
+    """What can be set. Everything has a default, so that a lab without the file works."""
 
     country: str | None = Field(None, description="Whose electricity carbon is counted by; null is the world average.")
     stage_cache_gb: Number = Field(
@@ -37,8 +40,44 @@ class Settings(Frozen):
         return code
 
 
+class Preferences(Records):
+    """The settings of a store.
+
+    Law: a lab whose file is damaged or of another version still works, with the defaults, and says what is wrong.
+    """
+
+    def settings(self) -> Settings:
+        """What a person has set; the defaults where the file is missing or cannot be used."""
+        return read_settings(self.root / "settings.json")[0]
+
+    def settings_problem(self) -> str | None:
+        """What is wrong with the file of settings, in a sentence; None where it is right, and where it is missing."""
+        return read_settings(self.root / "settings.json")[1]
+
+    def change_settings(self, **changes: Any) -> Settings:
+        """Overwrite some settings, and leave the others as they are.
+
+        Returns:
+            The settings as they are now.
+
+        Raises:
+            ConfigError: A value is not allowed; nothing was changed.
+            StoreError: The file cannot be written.
+        """
+        changed = parse_settings({**self.settings().model_dump(), **changes})
+        try:
+            write_atomically(self.root / "settings.json", changed.model_dump_json(indent=2).encode())
+        except OSError as error:
+            raise unusable(self.root, error) from None
+        return changed
+
+    def country(self) -> energy.Country:
+        """The country whose electricity carbon is counted by; the world's average where none is set."""
+        return energy.country(self.settings().country)
+
+
 def parse_settings(data: Any) -> Settings:
-    """Settings of plain data. Raises ConfigError with one sentence."""
+    """The settings that plain data is. Raises ConfigError, in one sentence, for a value that is not allowed."""
     try:
         return Settings.model_validate(data)
     except ValidationError as error:
@@ -46,7 +85,12 @@ def parse_settings(data: Any) -> Settings:
 
 
 def read_settings(path: Path) -> tuple[Settings, str | None]:
-    """The settings of a file, and what is wrong with it; the defaults where it is not there, or not right."""
+    """Read the file of settings.
+
+    Returns:
+        The settings, or the defaults where the file is missing or cannot be used; and in a sentence what is wrong with
+        it, or None.
+    """
     try:
         found = path.stat()
         return _read(path, found.st_mtime_ns, found.st_ino), None
@@ -63,7 +107,7 @@ def read_settings(path: Path) -> tuple[Settings, str | None]:
 
 @functools.lru_cache(maxsize=8)
 def _read(path: Path, changed: int, inode: int) -> Settings:
-    """Pages ask in every tick: the file is read once for each time that it changed. Raises OSError, ValueError."""
+    """Read the file once for each time that it changed, because pages ask every second. Raises OSError, ValueError."""
     with path.open("rb") as file:
         text = file.read(_LARGEST + 1)
     if len(text) > _LARGEST:

@@ -8,7 +8,8 @@ import logging
 
 from labcore.configs.run import ConfigError
 from labcore.configs.units import count_of
-from labcore.runs.store import Store, StoreError
+from labcore.runs.errors import StoreError
+from labcore.runs.store import Store
 from labcore.studies import explorations, proposals
 from labcore.studies.experiments import Findings
 from labcore.studies.explorations import Asked, ExplorationRecord

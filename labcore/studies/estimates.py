@@ -14,8 +14,9 @@ from pathlib import Path
 from labcore import tasks
 from labcore.configs.catalogue import BACKBONES
 from labcore.configs.run import EWCConfig, Frozen, PackNetConfig, RunConfig
+from labcore.runs.files import write_atomically
 from labcore.runs.settings import Detail
-from labcore.runs.store import Store, write_atomically
+from labcore.runs.store import Store
 
 # As in the trainer, which this module must not import: live images of a task, live points of a phase, images at once.
 _LIVE_IMAGES, _LIVE_POINTS, _CHUNK, _TIMED = 50, 8, 50, 100

@@ -17,8 +17,10 @@ from typing import Any
 
 from labcore.configs.run import ConfigError, RunConfig, parse, with_settings
 from labcore.configs.units import plain, setting_name
+from labcore.runs.errors import UnknownRun
+from labcore.runs.records import RunRecord
 from labcore.runs.results import StageResult
-from labcore.runs.store import RunRecord, Store, UnknownRun
+from labcore.runs.store import Store
 from labcore.studies.measures import MEASURES, Difference, Finished, Spread, amount, crossing, percents
 
 MOST_SEEDS = 5

@@ -25,7 +25,9 @@ from pydantic import Field, ValidationError, model_validator
 from labcore.configs.fields import FieldSpec
 from labcore.configs.run import METHOD_TITLES, ConfigError, Frozen, Number, RunConfig, Whole, explain
 from labcore.configs.units import count_of, plain, seconds
-from labcore.runs.store import Store, StoreError, write_atomically
+from labcore.runs.errors import StoreError
+from labcore.runs.files import write_atomically
+from labcore.runs.store import Store
 from labcore.studies.experiments import MOST_SEEDS, Arm, Experiment, Findings, arm_of, best_on_validation, work_of
 from labcore.studies.varied import Varied, spec_of
 

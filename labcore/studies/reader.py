@@ -12,9 +12,12 @@ from typing import Any, TypeVar
 
 from labcore.configs.run import ConfigError, RunConfig
 from labcore.runs.energy import Country
+from labcore.runs.errors import UnknownRun
+from labcore.runs.files import write_atomically
+from labcore.runs.records import RunRecord
 from labcore.runs.results import RunResult
 from labcore.runs.settings import Detail
-from labcore.runs.store import RunRecord, Store, UnknownRun, write_atomically
+from labcore.runs.store import Store
 from labcore.studies import estimates
 from labcore.studies.experiments import Arm, Cell, Experiment, Findings, seconds_of
 from labcore.studies.measures import Finished, last_stage_curve

@@ -54,9 +54,10 @@ from labcore.runs.events import (
     TaskFacts,
     Warned,
 )
+from labcore.runs.files import atomic_path, home
 from labcore.runs.results import difference
-from labcore.runs.stages import Addition, StageCache, StageKey, StoredStage, stage_keys
-from labcore.runs.store import atomic_path, home
+from labcore.runs.stage_cache import Addition, StageCache, StoredStage
+from labcore.runs.stage_keys import StageKey, stage_keys
 from labcore.tasks.downloads import DownloadError, File, fetch
 from labcore.training.hardware import PeakMemory, device_name, pick_device, prepare
 from labcore.training.maps import MapMaker

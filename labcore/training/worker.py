@@ -19,10 +19,12 @@ from types import FrameType
 
 from labcore.configs.run import ConfigError
 from labcore.runs import energy
+from labcore.runs.claims import Claim
 from labcore.runs.events import Event, RunEnded, StageEnded
+from labcore.runs.records import RunRecord
 from labcore.runs.settings import Detail
-from labcore.runs.stages import StageCache
-from labcore.runs.store import Claim, RunRecord, Store
+from labcore.runs.stage_cache import StageCache
+from labcore.runs.store import Store
 from labcore.studies import advancing, estimates
 from labcore.studies.reader import Reader
 from labcore.tasks import TaskError

@@ -8,7 +8,8 @@ import streamlit as st
 from labcore import tasks
 from labcore.configs.run import METHOD_TITLES, ConfigError, RunConfig
 from labcore.drawings import comparisons, figures, panels, trade_off
-from labcore.runs.store import RunRecord, UnknownRun
+from labcore.runs.errors import UnknownRun
+from labcore.runs.records import RunRecord
 from labcore.studies.groups import Group, differences_line, fold_seeds, names_of
 from pages.parts import lab, live_plot
 

@@ -6,7 +6,7 @@ import streamlit as st
 
 from labcore.configs import units
 from labcore.configs.units import count_of, seconds_between
-from labcore.runs.store import StoreError, UnknownRun
+from labcore.runs.errors import StoreError, UnknownRun
 from labcore.studies import estimates, experiments
 from labcore.studies.experiments import Experiment, Findings
 from labcore.training import worker

@@ -14,7 +14,7 @@ from labcore.configs.units import count_of, plain
 from labcore.drawings import explored
 from labcore.drawings.charts import Chart
 from labcore.drawings.explored import Tried
-from labcore.runs.store import StoreError
+from labcore.runs.errors import StoreError
 from labcore.studies import experiments, explorations, proposals
 from labcore.studies.experiments import Experiment, Findings, Work
 from labcore.studies.explorations import Exploration, ExplorationRecord

@@ -20,7 +20,9 @@ from labcore.configs.run import RunConfig
 from labcore.configs.units import seconds as seconds  # pages say lab.seconds, as they say lab.percent
 from labcore.configs.units import size as size
 from labcore.drawings import figures
-from labcore.runs.store import Store, StoreError, home
+from labcore.runs.errors import StoreError
+from labcore.runs.files import home
+from labcore.runs.store import Store
 from labcore.studies.estimates import Speed
 from labcore.studies.reader import Reader
 from labcore.training import worker

@@ -13,8 +13,9 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
+from labcore.runs.errors import UnknownRun
 from labcore.runs.events import MapSaved
-from labcore.runs.store import Store, UnknownRun
+from labcore.runs.store import Store
 from pages.parts import runs, server
 
 What = Literal["events", "maps"]

@@ -11,8 +11,10 @@ import streamlit as st
 
 from labcore import tasks
 from labcore.configs.run import METHOD_TITLES, ConfigError, RunConfig
+from labcore.runs.errors import UnknownRun
+from labcore.runs.records import RunRecord
 from labcore.runs.results import Fold
-from labcore.runs.store import RunRecord, Store, UnknownRun
+from labcore.runs.store import Store
 
 # The same face everywhere: what the state is called, and its colour's class.
 _FACES = {

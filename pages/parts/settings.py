@@ -4,8 +4,9 @@ import streamlit as st
 
 from labcore.configs.run import ConfigError
 from labcore.runs import energy
+from labcore.runs.errors import StoreError
 from labcore.runs.settings import DETAILS, MOST_GB
-from labcore.runs.store import Store, StoreError
+from labcore.runs.store import Store
 
 _WORLD = ""  # no country: for a widget, None is that nothing is chosen
 _MAPS = {"all": "live and after each job", "stages": "after each job", "none": "nothing"}

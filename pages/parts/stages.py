@@ -7,9 +7,12 @@ import streamlit as st
 from labcore import tasks
 from labcore.configs.run import ConfigError, RunConfig
 from labcore.configs.units import whole
+from labcore.runs.errors import UnknownRun
+from labcore.runs.records import RunRecord
 from labcore.runs.results import Fold
-from labcore.runs.stages import StageCache, shared_stages
-from labcore.runs.store import RunRecord, Store, UnknownRun
+from labcore.runs.stage_cache import StageCache
+from labcore.runs.stage_keys import shared_stages
+from labcore.runs.store import Store
 from labcore.training import worker
 from pages.parts import lab, runs
 

@@ -11,7 +11,7 @@ from labcore import tasks
 from labcore.cli import main as cli
 from labcore.configs import presets
 from labcore.configs.run import METHODS, parse
-from labcore.runs.stages import StageCache
+from labcore.runs.stage_cache import StageCache
 from labcore.runs.store import Store
 from pages.parts import config_form
 from tests import stories

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from labcore.runs.claims import Claim
 from labcore.runs.events import MapSaved
-from labcore.runs.store import Claim, Store
+from labcore.runs.store import Store
 from pages.parts import news
 from tests import stories
 from tests.conftest import tiny

@@ -7,8 +7,9 @@ import streamlit as st
 
 from labcore.drawings import figures
 from labcore.runs.events import Downloading, RunEnded, Warned
-from labcore.runs.stages import StageCache
-from labcore.runs.store import Process, RunRecord, Store
+from labcore.runs.records import Process, RunRecord
+from labcore.runs.stage_cache import StageCache
+from labcore.runs.store import Store
 from pages.parts import news
 from tests import stories
 from tests.conftest import tiny
@@ -68,7 +69,7 @@ def test_a_warning_stands_on_watch_while_the_run_goes_and_after(store: Store) ->
 
 def test_watch_lost_offers_resume(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     claim = stories.written(store, stories.FIRST)
-    store._change(claim.run, owner=Process(pid=2**22 + 5, created=1.0))
+    store.change(claim.run, owner=Process(pid=2**22 + 5, created=1.0))
     claim.release()
     test = app("watch", run=claim.run)
     assert "worker is gone" in text(test)
@@ -83,7 +84,7 @@ def test_watch_says_which_device_and_why(store: Store) -> None:
     assert "Trained on A processor (cpu, 2 threads): there is no GPU here." in watched(store, claim.run)
     store.tell_devices({"cuda:0": "A card", "cpu": "A processor"})
     assert "(cpu, 2 threads): the first that was free." in watched(store, claim.run)
-    store._change(claim.run, device="cpu")
+    store.change(claim.run, device="cpu")
     assert "(cpu, 2 threads): chosen by you." in watched(store, claim.run)
 
 

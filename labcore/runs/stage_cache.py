@@ -1,22 +1,24 @@
-"""Trained stages, kept so that no stage is trained twice: a run starts from the longest prefix that is here.
+"""Trained stages, kept so that no stage is trained twice: a run begins after as many of its stages as are stored here.
 
-    HOME/cache/stages/TRAINING/        named by a hash of all that the stage's training depends on
+    HOME/cache/stages/TRAINING/        named by a hash of all that the stage's training depends on (stage_keys.py)
         network.safetensors            the network after it
         events.jsonl                   what was said, StageStarted to StageEnded; seconds count from its start
         stage.json                     digests of both
-        method-ADDITION.safetensors    what `end_stage` added, by a hash of what that depends on; where it adds arrays
-        method-ADDITION.json           its digest, its seconds, what it warned of
-    HOME/cache/stages/room             what may still be put before all is looked through
+        method-ADDITION.safetensors    the arrays that `end_stage` added, if any, by a hash of what they depend on
+        method-ADDITION.json           their digest, how long that took, and what it warned of
+    HOME/cache/stages/room             how many bytes may still be put before all entries are looked through
 
 Laws that hold whoever comes and goes, `kill -9` included:
 
 - The arrays are the files that lie in the folders of runs: one file of two names, never written to again. Where the
   disk knows no second names they are copies.
 - An entry appears in one step, and so does an addition with its JSON. What is cut short, or has other bytes than its
-  digest says, is no entry: it is removed, and the stage is trained.
+  digest says, is no entry: it is removed, and the stage is trained again.
 - Whoever changes the folder holds its lock, which the system releases with the process.
-- When there is no room, entries go, the least recently used first, and their arrays with them from the folders of runs
-  that are over; never what a running or pinned run holds, and never a run's events or results.
+- When there is no room left, entries are evicted, the least recently used first, and their arrays vanish with them from
+  the folders of runs that are over. What a running or a pinned run holds is never evicted, and no run ever loses its
+  events or its result.
+- To keep trained stages is a convenience: where the system refuses, that is logged, and the stage is trained again.
 
 No torch here: pages read this module.
 """
@@ -33,81 +35,25 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from labcore import tasks
-from labcore.configs.run import Frozen, RunConfig
+from labcore.configs.run import Frozen
 from labcore.runs.events import Evaluated, Event, FootprintMeasured, StageEnded, StageStarted, from_line, to_line
-from labcore.runs.store import Store, atomic_path, write_atomically
+from labcore.runs.files import atomic_path, write_atomically
+from labcore.runs.stage_keys import StageKey
+from labcore.runs.store import Store
 
-log = logging.getLogger("labcore.runs.stages")
+log = logging.getLogger("labcore.runs.stage_cache")
 
 # Eviction goes on until a twentieth of the limit is free.
 SLACK = 20
 _NAME = re.compile(r"[0-9a-f]{64}")
 
-# ---------------------------------------------------------------------------------------------------------------------
-# What a stage depends on
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class StageKey:
-    """A stage by what it depends on: its training, and what its end added to it. SHA-256, 64 hex digits each."""
-
-    training: str
-    addition: str
-
-
-def stage_keys(
-    config: RunConfig,
-    machine: Mapping[str, str | int],
-    trained: Sequence[Mapping[str, Any]],
-    added: Sequence[Mapping[str, Any] | None],
-) -> list[StageKey]:
-    """The keys of all stages. `machine`: what the bits depend on beside the configuration.
-
-    `trained` and `added`: the method's `stage_config` and `addition_config`, stage by stage. Training depends on both
-    of all earlier stages.
-    """
-    whole = config.model_dump(mode="json")
-    told: list[Any] = [dict(machine), whole["seed"], whole["backbone"], whole["training"]]
-    keys = []
-    for task, how, more in zip(whole["tasks"], trained, added, strict=True):
-        told += [task, tasks.fingerprint(task["name"]), how]
-        training = _hash(told)
-        keys.append(StageKey(training, _hash([training, more])))
-        told.append(more)
-    return keys
-
-
-def shared_stages(one: RunConfig, other: RunConfig) -> int:
-    """How many first stages come out the same in two runs on the same machine."""
-    pairs = zip(_plain_keys(one), _plain_keys(other), strict=False)
-    return next((number for number, (a, b) in enumerate(pairs) if a != b), min(len(one.tasks), len(other.tasks)))
-
-
-def _plain_keys(config: RunConfig) -> list[str]:
-    count, method = len(config.tasks), config.method
-    stages = range(1, count + 1)
-    trained = [method.stage_config(stage, count) for stage in stages]
-    return [
-        key.training
-        for key in stage_keys(config, {}, trained, [method.addition_config(stage, count) for stage in stages])
-    ]
-
-
-def _hash(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# What is kept of it
-# ---------------------------------------------------------------------------------------------------------------------
-
 
 class _Record(Frozen):
-    """`stage.json`. `peak_memory`: bytes that the run which trained it had needed by its end."""
+    """What `stage.json` holds: the digests of the network and of the events.
+
+    `peak_memory` is how many bytes the run that trained the stage had needed by its end.
+    """
 
     network: str
     events: str
@@ -115,7 +61,10 @@ class _Record(Frozen):
 
 
 class Addition(Frozen):
-    """`method-….json`: what the end of a stage added. `file`: the digest of its arrays, None where it adds none."""
+    """What `method-….json` holds: what the end of a stage took and said, and in `file` the digest of its arrays.
+
+    `file` is None where the end of the stage adds no arrays.
+    """
 
     seconds: float
     energy_wh: float | None = None
@@ -125,10 +74,11 @@ class Addition(Frozen):
 
 @dataclass(frozen=True, slots=True)
 class StoredStage:
-    """A stage taken over: its arrays are in the folder that was given.
+    """A stage that was taken over, whose arrays now lie in the folder that was given.
 
-    `told` are its events from StageStarted on up to its end; what its end said is in `addition`, None where that is not
-    stored.
+    `told` are the events from StageStarted up to the end of training. `measured` (live, validation and test accuracy),
+    `footprint` and `ended` are what was said after it. `addition` is what the method's end of the stage added, None
+    where that is not stored.
     """
 
     told: list[Event]
@@ -141,6 +91,8 @@ class StoredStage:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
+    """An entry as it lies in the folder: its bytes, when it was last used, and its files by device and inode."""
+
     path: Path
     size: int
     used: int
@@ -148,9 +100,10 @@ class _Entry:
 
 
 class StageCache:
-    """The folder of trained stages of a store, held to `limit_bytes`; not said: to what the person has set."""
+    """The folder of trained stages of a store. The laws at the head of this file are its contract."""
 
     def __init__(self, store: Store, limit_bytes: int | None = None) -> None:
+        """Open the folder, which may take `limit_bytes`, or by default as much as the person has set for the lab."""
         self.store = store
         self.limit_bytes = round(store.settings().stage_cache_gb * 1e9) if limit_bytes is None else limit_bytes
         self.root = store.cache / "stages"
@@ -158,10 +111,15 @@ class StageCache:
     # ---- taking -----------------------------------------------------------------------------------------------------
 
     def take(self, key: StageKey, folder: Path, *, needs_addition: bool) -> StoredStage | None:
-        """The stage of this key, its arrays put into `folder`; None where it is not here, or not whole.
+        """Take a stage over, and put its arrays into `folder`.
 
-        `needs_addition`: a stage whose addition is not here is not here. A system that refuses is logged, and the stage
-        is as good as not here.
+        Args:
+            key: What the stage depends on.
+            folder: Where the arrays shall lie: the run's own folder of this stage.
+            needs_addition: Whether the stage is of no use without what the method's end of it added.
+
+        Returns:
+            The stage, or None where it is not stored, not whole, or without the addition that it needs.
         """
         with self._trying():
             return self._take(key, folder, needs_addition)
@@ -204,10 +162,14 @@ class StageCache:
     def put(
         self, key: StageKey, folder: Path, events: Sequence[Event], addition: Addition, *, peak_memory: int = 0
     ) -> None:
-        """Keep a stage whose arrays lie in `folder`, from now on under both names. A stage already here stays.
+        """Keep a stage whose arrays lie in `folder`; from now on they have two names. A stage that is stored stays.
 
-        `events` as in `StoredStage`, all four parts in a row; `addition.file` is seen to here. A system that refuses
-        is logged: what is not kept is trained again.
+        Args:
+            key: What the stage depends on.
+            folder: The run's own folder of this stage.
+            events: All that was said of the stage: the four parts of `StoredStage`, in a row.
+            addition: What the method's end of the stage took and said; its `file` is filled in here.
+            peak_memory: How many bytes the run had needed by the end of the stage.
         """
         lines = b"".join(map(to_line, events))
         with self._trying(), self._locked():
@@ -231,7 +193,7 @@ class StageCache:
             self._make_room(self.limit_bytes)
 
     def put_addition(self, key: StageKey, folder: Path, addition: Addition) -> None:
-        """Keep what the end of a stage that is here added; its arrays lie in `folder`."""
+        """Keep what the method's end of a stored stage added, whose arrays lie in `folder`, beside other additions."""
         with self._trying(), self._locked():
             if (self.root / key.training).exists():
                 self._put_addition(key, folder, addition)
@@ -256,6 +218,7 @@ class StageCache:
 
     @contextlib.contextmanager
     def _trying(self) -> Iterator[None]:
+        """Log it where the system refuses what the block does, and go on after the block."""
         try:
             yield
         except OSError as error:
@@ -264,25 +227,25 @@ class StageCache:
     # ---- room -------------------------------------------------------------------------------------------------------
 
     def usage(self) -> tuple[int, int]:
-        """How many stages are here, and their bytes."""
+        """How many stages are stored, and how many bytes they take."""
         entries = list(self._entries())
         return len(entries), sum(entry.size for entry in entries)
 
     def keep_to_limit(self) -> None:
-        """Evict what is over the limit, now that a run is over."""
+        """Evict what is over the limit. It is called when a run is over, whose stages could not be evicted before."""
         with self._trying(), self._locked():
             self._make_room(self.limit_bytes)
 
     def empty(self) -> None:
-        """Evict all that no running or pinned run holds. Raises OSError."""
+        """Evict every stage that no running or pinned run holds. Raises OSError where the system refuses."""
         with self._locked():
             self._forget_room()
             self._make_room(-1)
 
     def _make_room(self, limit: int) -> None:
-        """Where the limit is passed, evict the least recently used until the rest is a little below it.
+        """Evict the least recently used entries where the limit is passed, until the rest is a little below it.
 
-        What pinned runs hold is not counted. Raises OSError.
+        What pinned runs hold does not count. Raises OSError.
         """
         if self._room() >= 0:
             return
@@ -298,17 +261,18 @@ class StageCache:
                     left -= entry.size
         write_atomically(self.root / "room", json.dumps([limit, limit - left]).encode())
 
-    # To look through thousands of entries takes a second, so it is not done for each that is put.
+    # To look through thousands of entries takes a second. So a file says how many bytes may still be put, and only when
+    # they are used up are the entries looked through again.
 
     def _room(self) -> int:
-        """Bytes that may be put before all is looked through; negative where it is time, or nobody knows."""
+        """How many bytes may be put before the entries are looked through; negative once it is time to do so."""
         with contextlib.suppress(OSError, ValueError, TypeError):
             limit, room = json.loads((self.root / "room").read_bytes())
             return int(room) if limit == self.limit_bytes else -1
         return -1
 
     def _take_room(self, size: int) -> None:
-        """Before anything is put, so that whoever dies in between leaves less room and not more."""
+        """Count `size` bytes as put, before they are: whoever dies in between leaves less room and not more."""
         room = self._room()
         if room >= 0:
             write_atomically(self.root / "room", json.dumps([self.limit_bytes, room - size]).encode())
@@ -317,7 +281,8 @@ class StageCache:
         (self.root / "room").unlink(missing_ok=True)
 
     def _evict(self, entry: _Entry, over: Mapping[tuple[int, int], Sequence[Path]]) -> None:
-        # The runs' own names first: as long as the entry is here, whoever comes after a crash finishes this.
+        # The names in the folders of runs go first: while the entry is still here, whoever comes after a crash can
+        # finish what was begun.
         for file in entry.files:
             for path in over.get(file, ()):
                 path.unlink(missing_ok=True)
@@ -326,24 +291,27 @@ class StageCache:
         shutil.rmtree(gone, ignore_errors=True)
 
     def _discard(self, path: Path, *, spoilt: bool = False) -> None:
-        """Remove an entry that is not whole; where its arrays are `spoilt`, so are those of runs that are over."""
+        """Remove an entry that is not whole. Where its arrays are `spoilt`, runs that are over lose them too."""
         log.warning("The stage %s is not whole; it was removed.", path.name[:12])
         self._evict(_entry(path), self._runs_arrays()[2] if spoilt else {})
 
     def _runs_arrays(
         self,
     ) -> tuple[set[tuple[int, int]], set[tuple[int, int]], dict[tuple[int, int], list[Path]]]:
-        """Files that pinned runs hold, files that running ones hold, and by file the names that others have for it."""
+        """Which files pinned runs hold, which ones active runs hold, and by file the names that other runs have for it.
+
+        A file is known by its device and inode. An active run is one that is queued or running.
+        """
         records = {record.run: record for record in self.store.records()}
         pinned: set[tuple[int, int]] = set()
         running: set[tuple[int, int]] = set()
         over: dict[tuple[int, int], list[Path]] = {}
-        # Sorted backwards: `network` goes after `method`, and says that a stage's arrays are there.
+        # Sorted backwards, so that `network`, which says that a stage's arrays are there, is removed after `method`.
         for path in sorted((self.store.root / "runs").glob("*/stages/*/*.safetensors"), reverse=True):
             with contextlib.suppress(FileNotFoundError):
                 status, record = path.stat(), records.get(path.parts[-4])
                 file = (status.st_dev, status.st_ino)
-                if record is None or record.active:  # without a record it is being made, or being deleted
+                if record is None or record.active:  # a run without a record is being made, or being deleted
                     running.add(file)
                 elif record.pinned:
                     pinned.add(file)
@@ -359,7 +327,7 @@ class StageCache:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        """Alone in the folder; what a dead process left half made is taken away."""
+        """Be alone in the folder for the block. What a dead process left half made is removed first."""
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -372,7 +340,7 @@ class StageCache:
 
 
 def _read_events(path: Path, record: _Record) -> tuple[list[Event], list[Evaluated], FootprintMeasured, StageEnded]:
-    """The four parts of a stage's events. Raises OSError, ValueError."""
+    """Read the events of a stage in their four parts, as `StoredStage` has them. Raises OSError, ValueError."""
     data = path.read_bytes()
     if hashlib.blake2b(data).hexdigest() != record.events:
         raise ValueError("other events than were written")
@@ -390,13 +358,14 @@ def _read_events(path: Path, record: _Record) -> tuple[list[Event], list[Evaluat
 
 
 def _read_addition(entry: Path, key: StageKey) -> Addition | None:
-    """Raises OSError, ValueError."""
+    """Read what the end of a stage added; None where that is not stored. Raises OSError, ValueError."""
     with contextlib.suppress(FileNotFoundError):
         return Addition.model_validate_json(_arrays(entry, key).with_suffix(".json").read_bytes())
     return None
 
 
 def _arrays(entry: Path, key: StageKey) -> Path:
+    """Where an entry holds the arrays that the end of the stage added."""
     return entry / f"method-{key.addition}.safetensors"
 
 
@@ -410,7 +379,7 @@ def _is_whole(entry: Path) -> bool:
 
 
 def _entry(path: Path) -> _Entry:
-    """An entry as it lies there, whole or not."""
+    """Look at an entry as it lies there, whole or not."""
     size, used, files = 0, 0, set()
     with contextlib.suppress(FileNotFoundError):
         for part in os.scandir(path):
@@ -429,7 +398,7 @@ def _digest(path: Path) -> str:
 
 
 def _place(source: Path, target: Path) -> None:
-    """Give a file a second name, or where the disk knows none a copy, in one step. Raises OSError."""
+    """Give a file a second name in one step, or a copy where the disk knows no second names. Raises OSError."""
     with atomic_path(target) as temporary:
         try:
             os.link(source, temporary)
@@ -438,6 +407,6 @@ def _place(source: Path, target: Path) -> None:
 
 
 def _make_one(stored: Path, own: Path, digest: str) -> None:
-    """Make a run's own file a name of the stored one, where both hold the same bytes."""
+    """Turn a run's own file into a second name of the stored one, where both hold the same bytes (`digest`)."""
     if not own.samefile(stored) and _digest(stored) == digest:
         _place(stored, own)

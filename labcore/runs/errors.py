@@ -1,0 +1,35 @@
+"""What goes wrong in a store, each said in one plain sentence that also says what to do.
+
+Pages show these sentences and the command line prints them, so that nobody meets a traceback for a full disk or for a
+run that another person deleted meanwhile.
+"""
+
+import os
+from pathlib import Path
+
+from labcore.configs.run import ConfigError
+
+
+class StoreError(RuntimeError):
+    """The folder of the store cannot be used as it was asked."""
+
+
+class UnknownRun(ConfigError):
+    """There is no run of this ID."""
+
+
+class Busy(StoreError):
+    """Somebody else is the writer, or there is nothing to write."""
+
+
+def no_such_run(run: str) -> UnknownRun:
+    """The error for an ID that no run has. What a stranger sends as an ID is cut to 80 characters."""
+    return UnknownRun(f"There is no run {run[:80]!r}; `list` shows those there are.")
+
+
+def unusable(root: Path, error: Exception) -> StoreError:
+    """The error for a store at `root` that the system, or its database, refuses to write."""
+    reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+    return StoreError(
+        f"The store {root} cannot be written ({reason}); set REUSE_LAB_HOME to a folder that can, or free some space."
+    )

@@ -1,0 +1,118 @@
+"""The queue: what waits to be trained, and how people put it there, stop it, and let it go on."""
+
+import contextlib
+import os
+import time
+from dataclasses import dataclass
+
+from labcore.configs.run import RunConfig
+from labcore.runs.errors import UnknownRun, unusable
+from labcore.runs.files import write_atomically
+from labcore.runs.records import Records, RunRecord, new_id
+from labcore.runs.results import State
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """The run that a configuration became or already was. `cached`: it was complete before it was asked for."""
+
+    run: str
+    state: State
+    cached: bool
+
+
+class Queue(Records):
+    """Runs in the order in which they were queued.
+
+    Laws:
+
+    - Two that submit the same configuration at once get the same run.
+    - A run that is queued again goes to the end of the queue, and goes on from its last checkpoint.
+    - A stop that is asked for is not lost: a run that waits leaves the queue at once, and a running one finds the file
+      `stop` in its folder, which stays until its writer has ended or the run is queued again.
+    """
+
+    def submit(self, config: RunConfig, *, device: str = "auto", use_cache: bool = True) -> Submission:
+        """Queue a configuration, or find the run that it already is.
+
+        A complete, queued or running run of the same key is that run. A stopped or failed one is queued again.
+
+        Args:
+            config: What to train.
+            device: Which worker may take it (`cpu`, `cuda:0`); `auto` for any.
+            use_cache: False makes a new run in any case, which reads no stored stage and which no later call finds.
+
+        Returns:
+            The run and its state.
+
+        Raises:
+            StoreError: Nothing can be written.
+        """
+        key = config.key()
+        try:
+            with self._transaction():
+                known = self._database.get(f"key/{key}", retry=True) if use_cache else None
+                if known is not None:
+                    with contextlib.suppress(UnknownRun):
+                        self.folder(known)
+                        return self._submit_again(self.record(known), device)
+                run = self._create(config, key, device, fresh=not use_cache)
+                if use_cache:
+                    self._database.set(f"key/{key}", run, retry=True)
+                return Submission(run, "queued", cached=False)
+        except OSError as error:
+            raise unusable(self.root, error) from None
+
+    def known(self, config: RunConfig) -> RunRecord | None:
+        """The run that `submit` would find for this configuration, finished or not; None where it would make one."""
+        return self.known_by_key(config.key())
+
+    def request_stop(self, run: str) -> None:
+        """Ask the writer of a run to stop, or take the run out of the queue. A run that is over stays as it is.
+
+        Raises:
+            UnknownRun: There is no such run.
+        """
+        with self._transaction():
+            record = self.record(run)
+            if record.state == "queued" or record.lost:
+                self.change(run, state="stopped", owner=None, ended=time.time())
+            elif record.state == "running":
+                (self.folder(run) / "stop").touch(mode=0o600)
+
+    def stop_requested(self, run: str) -> bool:
+        """Whether a running run has been asked to stop. It looks for one file, which is cheap enough for every step."""
+        return os.path.exists(self.root / "runs" / run / "stop")
+
+    def resume(self, run: str) -> Submission:
+        """Queue a stopped, failed or lost run again. Any other run stays as it is.
+
+        Returns:
+            The run and its state.
+
+        Raises:
+            UnknownRun: There is no such run.
+        """
+        with self._transaction():
+            record = self.record(run)
+            if record.state in ("stopped", "failed") or record.lost:
+                return self._requeue(run, record.device)
+            return Submission(run, record.state, cached=record.state == "complete")
+
+    def _submit_again(self, record: RunRecord, device: str) -> Submission:
+        if record.state in ("stopped", "failed"):
+            return self._requeue(record.run, device)
+        return Submission(record.run, record.state, cached=record.state == "complete")
+
+    def _requeue(self, run: str, device: str) -> Submission:
+        (self.folder(run) / "stop").unlink(missing_ok=True)
+        self.change(run, state="queued", device=device, owner=None, error=None, ended=None)
+        return Submission(run, "queued", cached=False)
+
+    def _create(self, config: RunConfig, key: str, device: str, *, fresh: bool) -> str:
+        run = new_id(key[:6])
+        folder = self.root / "runs" / run
+        folder.mkdir(mode=0o700)
+        write_atomically(folder / "config.json", config.model_dump_json(indent=2).encode())
+        self._put(RunRecord(run=run, key=key, state="queued", device=device, submitted=time.time(), fresh=fresh))
+        return run

@@ -1,0 +1,100 @@
+"""What runs said, and which of their stages' arrays are there: the files in the folders of runs, for reading."""
+
+import contextlib
+import re
+from pathlib import Path
+
+from labcore.runs.events import Event, RunStarted, from_line
+from labcore.runs.records import Records, RunRecord
+from labcore.runs.results import Fold
+
+
+class Stories(Records):
+    """The events of runs, which only their writers (claims.py) append to.
+
+    Laws:
+
+    - Events are only ever appended, so whoever has read up to an offset need not read again what lies before it.
+    - A last line that is still being written, or that a dead writer tore, is no event. A whole line that is no event of
+      this version is passed over.
+    - A run of which nothing was said yet has no events, and that is no error.
+    """
+
+    def tail(self, run: str, offset: int = 0) -> tuple[list[Event], int]:
+        """Read the events of a run that lie past an offset.
+
+        Args:
+            run: The ID of the run.
+            offset: Where to begin, in bytes: 0, or what an earlier call returned.
+
+        Returns:
+            The events, and the offset for the next call.
+
+        Raises:
+            UnknownRun: There is no such run.
+        """
+        try:
+            with (self.folder(run) / "events.jsonl").open("rb") as file:
+                file.seek(offset)
+                data = file.read()
+        except FileNotFoundError:
+            return [], offset
+        whole = data[: data.rfind(b"\n") + 1]
+        events = []
+        for line in whole.splitlines():
+            with contextlib.suppress(ValueError):
+                events.append(from_line(line))
+        return events, offset + len(whole)
+
+    def bytes_said(self, run: str) -> int:
+        """How long the events of a run are by now: another number tells that there are more. Raises UnknownRun."""
+        try:
+            return (self.folder(run) / "events.jsonl").stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def fold(self, run: str) -> Fold:
+        """All events of a run, folded. Raises UnknownRun."""
+        folded = Fold()
+        for event in self.tail(run)[0]:
+            folded.add(event)
+        return folded
+
+    def engine(self, run: str) -> str:
+        """The version of the engine that computed the last attempt of a run; empty where it was not written down.
+
+        A page asks this of hundreds of runs, so only the lines that say it are parsed.
+
+        Raises:
+            UnknownRun: There is no such run.
+        """
+        path = self.folder(run) / "events.jsonl"
+        lines = path.read_bytes().splitlines() if path.exists() else []
+        for line in reversed([line for line in lines if b'"event":"run_started"' in line]):
+            with contextlib.suppress(ValueError):
+                event = from_line(line)
+                return event.versions.get("engine", "") if isinstance(event, RunStarted) else ""
+        return ""
+
+    def stage_folder(self, run: str, stage: int) -> Path:
+        """Where the arrays of a stage (counted from 1) lie, or will lie. Raises UnknownRun."""
+        return self.folder(run) / "stages" / str(stage)
+
+    def stages_stored(self, run: str) -> list[int]:
+        """The stages whose arrays are there, in order. Raises UnknownRun."""
+        names = (path.parent.name for path in (self.folder(run) / "stages").glob("*/network.safetensors"))
+        return sorted(int(name) for name in names if re.fullmatch("[0-9]{1,4}", name))
+
+    def pin(self, run: str, pinned: bool) -> RunRecord:
+        """Keep the arrays of a run's stages whatever room they take, or no longer.
+
+        Returns:
+            The record as it is now.
+
+        Raises:
+            UnknownRun: There is no such run.
+        """
+        record = self.change(run, pinned=pinned)
+        # How much room is left in the stage cache is then counted anew, with these arrays or without them.
+        (self.cache / "stages" / "room").unlink(missing_ok=True)
+        return record

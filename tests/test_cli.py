@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from labcore import tasks
+from labcore.cli import configuring
 from labcore.cli import main as cli
 from labcore.configs.presets import PRESETS, preset
 from labcore.configs.run import METHODS
@@ -110,7 +111,7 @@ def test_the_life_of_a_queued_run(config: str, capsys: pytest.CaptureFixture[str
 
 def test_settings_apply_in_order(config: str) -> None:
     def read(*arguments: str) -> Any:
-        return cli.read_config(cli._parser().parse_args(["submit", *arguments]))
+        return configuring.read_config(cli.parser().parse_args(["submit", *arguments]))
 
     assert read() == preset("story")
     assert read("--preset", "quick", "--method", "feature_extraction") == preset("quick", "feature_extraction")
@@ -298,8 +299,8 @@ def test_an_exploration_that_cannot_be_read_is_bad_input(store: Store, capsys: p
 
 def test_values_to_vary_are_json_or_text(config: str) -> None:
     def read(*vary: str) -> list[Any]:
-        options = cli._parser().parse_args(["sweep", config, *(part for v in vary for part in ("--vary", v))])
-        return [list(chosen.values()) for chosen, _ in cli.read_sweep(options)]
+        options = cli.parser().parse_args(["sweep", config, *(part for v in vary for part in ("--vary", v))])
+        return [list(chosen.values()) for chosen, _ in configuring.read_sweep(options)]
 
     assert read("training.optimizer=sgd,adam") == [["sgd"], ["adam"]]
     assert read("training.epochs=1,2", "tasks.0.images_per_class=3,null") == [[1, 3], [1, None], [2, 3], [2, None]]

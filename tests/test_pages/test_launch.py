@@ -8,6 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from labcore import tasks
+from labcore.cli import configuring
 from labcore.cli import main as cli
 from labcore.configs import presets
 from labcore.configs.run import METHODS, parse
@@ -176,7 +177,7 @@ def test_the_command_line_shown_makes_the_same_configuration(
     data["seed"] = 9
     words = shlex.split(config_form.command_line(data, preset))
     assert words[:4] == ["python", "-m", "labcore", "run"]
-    assert cli.read_config(cli._parser().parse_args(words[3:])) == parse(data)
+    assert configuring.read_config(cli.parser().parse_args(words[3:])) == parse(data)
 
 
 def test_a_run_can_be_run_again_with_changes(store: Store) -> None:
@@ -184,7 +185,7 @@ def test_a_run_can_be_run_again_with_changes(store: Store) -> None:
     test = app(run=run)
     assert parse(test.session_state["draft"]) == tiny("joint", seed=7)
     shown = next(block.value for block in test.code if block.value.startswith("python"))
-    assert cli.read_config(cli._parser().parse_args(shlex.split(shown)[3:])) == tiny("joint", seed=7)
+    assert configuring.read_config(cli.parser().parse_args(shlex.split(shown)[3:])) == tiny("joint", seed=7)
     assert "run" not in test.query_params
 
 

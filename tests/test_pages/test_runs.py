@@ -64,7 +64,7 @@ def test_a_small_run_is_packed_and_a_large_one_named_for_the_command_line(store:
     assert not [found for found in test.button if found.label == "Pack it"]
     assert "120 MB, too much" in text(test)
     shown = next(block.value for block in test.code if "export" in block.value)
-    options = cli._parser().parse_args(shlex.split(shown)[3:])
+    options = cli.parser().parse_args(shlex.split(shown)[3:])
     assert (options.run, str(options.file)) == (run, f"{run}.zip")
 
 

@@ -17,12 +17,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from labcore import tasks
 from labcore.configs import run as configs
 from labcore.networks import backbones
 from labcore.networks.batches import CHUNK
 from labcore.networks.streams import stream
 from labcore.runs.events import RunEnded
+from labcore.tasks import pictures
 from labcore.training import hardware, trainer
 
 CHUNKS_OF_LIVE = 50
@@ -76,7 +76,7 @@ def by_hand(case: Case, device: str, precision: str) -> float:
     """The same work as one would write it for this case alone."""
     hardware.prepare()
     here, autocast = torch.device(device), precision == "bfloat16"
-    data = tasks.load(case.task, case.size, cache=CACHE)
+    data = pictures.load(case.task, case.size, cache=CACHE)
     trunk = backbones.build(case.backbone, "kaiming", case.size, stream(0, "trunk"))
     model = nn.Sequential(trunk, nn.Linear(trunk.width, len(data.info.classes)))
     model.to(here, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -112,8 +112,8 @@ def by_hand(case: Case, device: str, precision: str) -> float:
             schedule.step()
             assert math.isfinite(loss.item())
             step += 1
-    for pictures, truth in held_out:
-        accuracy(model, trunk, pictures, truth)
+    for images, truth in held_out:
+        accuracy(model, trunk, images, truth)
     return time.perf_counter() - begun
 
 

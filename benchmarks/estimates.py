@@ -24,7 +24,6 @@ import json, sys, tempfile, time
 from pathlib import Path
 from labcore.training import hardware, trainer
 from labcore.configs import presets
-from labcore import tasks
 
 def peak():  # kB of this process alone: what a parent used before it is not in it
     with open("/proc/self/status") as status:
@@ -33,7 +32,7 @@ def peak():  # kB of this process alone: what a parent used before it is not in 
 name, method, cache, device = sys.argv[1:]
 config = presets.preset(name, method)
 for task in config.tasks:
-    tasks.load(task.name, config.backbone.image_size, cache=Path(cache))
+    pictures.load(task.name, config.backbone.image_size, cache=Path(cache))
 import torch
 torch.optim.Adam([torch.zeros(1)])  # brings the compiler
 hardware.prepare()  # as a worker does, and as the speed was measured

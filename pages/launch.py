@@ -4,13 +4,13 @@ from typing import Any
 
 import streamlit as st
 
-from labcore import tasks
 from labcore.configs.catalogue import BACKBONES
 from labcore.configs.presets import PRESETS
 from labcore.configs.run import ConfigError, RunConfig, parse
 from labcore.runs.errors import StoreError
 from labcore.studies import estimates
 from labcore.studies.estimates import Speed
+from labcore.tasks import catalogue
 from labcore.training import worker
 from pages.parts import config_form, lab, live_plot, method_cards, stages
 
@@ -226,8 +226,8 @@ for position, (place, task) in enumerate(zip(places, data["tasks"], strict=False
             more.number_input("Training images a class, at most", 1, 100_000, now, placeholder="all", **act)
 add = st.popover("Add a job", icon=":material/add:", key="add-job", on_change="rerun")
 with add:
-    for name in tasks.ALL if add.open else ():
-        info = tasks.describe(name)
+    for name in catalogue.ALL if add.open else ():
+        info = catalogue.describe(name)
         size = f" Download, {info.download} MB." if info.download else ""
         act = {"on_click": change_tasks, "args": ("add", 0, name), "key": f"add/{name}"}
         st.button(f"{info.title}: {info.description}{size}", type="tertiary", **act)

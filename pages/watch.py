@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from labcore import tasks
 from labcore.configs import units
 from labcore.drawings import figures
 from labcore.drawings.charts import Chart
@@ -14,6 +13,7 @@ from labcore.runs import energy
 from labcore.runs.errors import UnknownRun
 from labcore.runs.records import RunRecord
 from labcore.runs.results import Fold
+from labcore.tasks import catalogue
 from labcore.training import worker
 from pages.parts import lab, live_plot, news, runs, stages
 
@@ -27,7 +27,7 @@ if record is None:
     lab.nothing_yet("Nothing to watch yet", sentence)
     st.stop()
 run, config = record.run, store.config(record.run)
-titles = [tasks.describe(name).title for name in config.task_names]
+titles = [catalogue.describe(name).title for name in config.task_names]
 if note := st.session_state.pop("note", None):
     st.info(note, icon=":material/history:")
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from labcore import tasks
 from labcore.configs.run import RunConfig, parse
 from labcore.runs.store import Store
+from labcore.tasks import pictures
+from labcore.tasks.source import Source
 from labcore.training import trainer
 
 os.environ.setdefault("REUSE_LAB_THREADS", "1")
@@ -24,10 +25,10 @@ def short_runs() -> Iterator[None]:
 
     Of a tiny run that was most of the time, in hundreds of tests. Workers of their own process do all of it.
     """
-    load, loaded = tasks._loaded, {}
-    resize, resized = tasks._resize, {}
+    load, loaded = pictures._loaded, {}
+    resize, resized = pictures._resize, {}
 
-    def kept(source: tasks.Source, *where: Any) -> tuple[np.ndarray, np.ndarray]:
+    def kept(source: Source, *where: Any) -> tuple[np.ndarray, np.ndarray]:
         if source.files:
             return load(source, *where)
         if source.fingerprint() not in loaded:
@@ -45,8 +46,8 @@ def short_runs() -> Iterator[None]:
         return resized[key].copy()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tasks, "_loaded", kept)
-        patch.setattr(tasks, "_resize", remembered)
+        patch.setattr(pictures, "_loaded", kept)
+        patch.setattr(pictures, "_resize", remembered)
         patch.setattr(trainer, "TIMED_IMAGES", 5)
         yield
 

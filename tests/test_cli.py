@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from labcore import tasks
 from labcore.cli import configuring
 from labcore.cli import main as cli
 from labcore.configs.presets import PRESETS, preset
@@ -19,6 +18,7 @@ from labcore.runs.events import RunEnded
 from labcore.runs.store import Store
 from labcore.studies import advancing, explorations, proposals, questions
 from labcore.studies.reader import Reader
+from labcore.tasks import catalogue
 from labcore.training import worker
 from tests import stories
 from tests.conftest import tiny
@@ -432,7 +432,7 @@ def test_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert {row["name"] for row in good(capsys, "presets")} == set(PRESETS)
     found = {row["name"]: row["download_megabytes"] for row in good(capsys, "tasks")}
     assert {"digits", "fashion", "faces", "hotdogs", "fans", "swatters"} == {
-        name for name in found if name in tasks.EMBEDDED
+        name for name in found if name in catalogue.EMBEDDED
     }
     assert found["digits"] == 0 and found["cifar10"] == 170
     networks = {row["name"]: row["download_megabytes"] for row in good(capsys, "backbones")}

@@ -109,7 +109,7 @@ def test_key_ignores_spelling_and_sees_every_change() -> None:
 
 def test_key_sees_changed_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     before = tiny().key()
-    monkeypatch.setattr(configs.tasks, "fingerprint", lambda name: "other pictures")
+    monkeypatch.setattr(configs.catalogue, "fingerprint", lambda name: "other pictures")
     assert tiny().key() != before
 
 
@@ -137,7 +137,7 @@ def test_presets_are_fair(preset: str) -> None:
 
 def test_the_quick_preset_has_three_tasks_of_equal_size() -> None:
     tasks = presets.preset("quick").tasks
-    assert [configs.tasks.counts(task.name, task.images_per_class)[0] for task in tasks] == [680] * 3
+    assert [configs.catalogue.counts(task.name, task.images_per_class)[0] for task in tasks] == [680] * 3
 
 
 def test_unknown_presets_and_methods_are_named() -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from labcore import tasks
 from labcore.configs import presets, verdicts
 from labcore.configs.run import METHODS
 from labcore.networks import fisher
@@ -16,6 +15,7 @@ from labcore.runs.settings import DETAILS
 from labcore.runs.store import Store
 from labcore.studies import estimates
 from labcore.studies.estimates import Speed, estimate
+from labcore.tasks import catalogue, pictures
 from labcore.training import speed
 from tests.conftest import tiny
 
@@ -35,17 +35,17 @@ ROUND = Speed(
 )
 
 
-@pytest.mark.parametrize("name", tasks.EMBEDDED)
+@pytest.mark.parametrize("name", catalogue.EMBEDDED)
 def test_counts_are_those_of_the_pictures(name: str, tmp_path: Path) -> None:
     for limit in (None, 7):
-        data = tasks.load(name, 16, limit, tmp_path)
+        data = pictures.load(name, 16, limit, tmp_path)
         splits = (data.train, data.validation, data.test)
-        assert tasks.counts(name, limit) == tuple(len(split.labels) for split in splits)
+        assert catalogue.counts(name, limit) == tuple(len(split.labels) for split in splits)
 
 
 def test_an_estimate_by_hand() -> None:
     config = tiny()  # two stages: 40 and 36 images, 2 passes, batches of 8; 5 steps a pass each
-    (first, second) = (tasks.counts(task.name, task.images_per_class) for task in config.tasks)
+    (first, second) = (catalogue.counts(task.name, task.images_per_class) for task in config.tasks)
     assert (first[0], second[0]) == (40, 36)
     steps = 2 * 5 * (10 + 8 * 1) * 2
     live = (8 * 50 * 1 + 8 * 50 * 2) * 0.5

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from labcore import tasks
 from labcore.configs.run import ConfigError
 from labcore.runs.events import Downloading, RunEnded
-from labcore.tasks import TaskError, fashion, full_sets
+from labcore.tasks import catalogue, fashion, full_sets, pictures
 from labcore.tasks.downloads import File, fetch
+from labcore.tasks.source import TaskError
 from labcore.training import trainer
 from tests.conftest import tiny
 from tests.served import Site, site
@@ -34,17 +34,17 @@ def server() -> Iterator[Site]:
 def publish(monkeypatch: pytest.MonkeyPatch, server: Site, name: str, contents: dict[str, bytes]) -> None:
     """Make the server the place that a full set is from, and these its files."""
     server.files.update(contents)
-    source = tasks._SOURCES[name]
+    source = catalogue._SOURCES[name]
     assert [file.name for file in source.files] == list(contents)
     files = tuple(
         File(f"{server.url}/{file.name}", hashlib.md5(contents[file.name]).hexdigest(), file.folder)
         for file in source.files
     )
-    monkeypatch.setitem(tasks._SOURCES, name, dataclasses.replace(source, files=files))
+    monkeypatch.setitem(catalogue._SOURCES, name, dataclasses.replace(source, files=files))
 
 
 def download(name: str, root: Path) -> None:
-    for file in tasks.files(name):
+    for file in catalogue.files(name):
         list(fetch(file, root))
 
 
@@ -78,28 +78,28 @@ def archive(mode: str, files: dict[str, bytes]) -> bytes:
 
 
 def test_full_sets_are_told_apart_from_those_that_come_with_the_lab() -> None:
-    assert [name for name in tasks.ALL if name not in tasks.EMBEDDED] == FULL
-    assert not any(tasks.files(name) or tasks.describe(name).download for name in tasks.EMBEDDED)
+    assert [name for name in catalogue.ALL if name not in catalogue.EMBEDDED] == FULL
+    assert not any(catalogue.files(name) or catalogue.describe(name).download for name in catalogue.EMBEDDED)
 
 
 @pytest.mark.parametrize(("name", "classes"), zip(FULL, [10, 10, 10, 100, 102], strict=True))
 def test_describing_needs_no_data(name: str, classes: int) -> None:
-    info = tasks.describe(name)
+    info = catalogue.describe(name)
     assert len(set(info.classes)) == classes
     assert all(info.classes)
-    assert tasks.describe(f"{name}:2-5").classes == info.classes[2:6]
-    assert all(len(file.digest) == 32 for file in tasks.files(name))
-    assert len(tasks.fingerprint(name)) == 64
+    assert catalogue.describe(f"{name}:2-5").classes == info.classes[2:6]
+    assert all(len(file.digest) == 32 for file in catalogue.files(name))
+    assert len(catalogue.fingerprint(name)) == 64
 
 
 def test_fingerprints_differ() -> None:
-    assert len({tasks.fingerprint(name) for name in tasks.ALL}) == len(tasks.ALL)
+    assert len({catalogue.fingerprint(name) for name in catalogue.ALL}) == len(catalogue.ALL)
 
 
 @pytest.mark.parametrize("name", FULL[1:])
 def test_without_its_files_a_set_is_not_loaded(name: str, tmp_path: Path) -> None:
     with pytest.raises(TaskError, match="is not downloaded") as error:
-        tasks.load(name, 16, downloads=tmp_path)
+        pictures.load(name, 16, downloads=tmp_path)
     assert str(tmp_path) in str(error.value)
 
 
@@ -107,7 +107,7 @@ def test_without_its_files_a_set_is_not_loaded(name: str, tmp_path: Path) -> Non
 def test_no_pictures_are_shown_before_they_are_here(name: str, tmp_path: Path) -> None:
     for cache in (None, tmp_path):
         with pytest.raises(TaskError, match="pictures appear after the first run"):
-            tasks.samples(name, 4, cache)
+            pictures.samples(name, 4, cache)
 
 
 def test_the_hashes_are_those_of_torchvision() -> None:
@@ -116,9 +116,9 @@ def test_the_hashes_are_those_of_torchvision() -> None:
     import labcore.networks.backbones  # noqa: F401
 
     for name, theirs in (("mnist", MNIST), ("fashion_mnist", FashionMNIST)):
-        assert [(file.name, file.digest) for file in tasks.files(name)] == theirs.resources
-        assert tasks.files(name)[0].url.startswith(tuple(theirs.mirrors))
-    assert [(file.name, file.digest) for file in tasks.files("flowers102")] == list(Flowers102._file_dict.values())
+        assert [(file.name, file.digest) for file in catalogue.files(name)] == theirs.resources
+        assert catalogue.files(name)[0].url.startswith(tuple(theirs.mirrors))
+    assert [(file.name, file.digest) for file in catalogue.files("flowers102")] == list(Flowers102._file_dict.values())
 
 
 # --- formats ----------------------------------------------------------------------------------------------------------
@@ -127,8 +127,8 @@ def test_the_hashes_are_those_of_torchvision() -> None:
 @pytest.mark.skipif(not full_sets.DEBIAN.exists(), reason="needs Debian's dataset-fashion-mnist")
 def test_debians_fashion_mnist_is_where_the_sample_is_from(tmp_path: Path) -> None:
     (source,) = [source for source in full_sets.SOURCES if source.name == "fashion_mnist"]
-    assert tasks.describe("fashion_mnist").download == 0
-    train, test = tasks._loaded(source, 28, tmp_path)
+    assert catalogue.describe("fashion_mnist").download == 0
+    train, test = pictures._loaded(source, 28, tmp_path)
     assert train.shape == (10, 6000, 28, 28, 1) and test.shape == (10, 1000, 28, 28, 1)
     few_train, few_test = fashion.SOURCE.load()
     assert np.array_equal(train[:, :300], few_train) and np.array_equal(test[:, :100], few_test)
@@ -140,7 +140,7 @@ def test_mnist_is_cut_to_the_rarest_digit(server: Site, tmp_path: Path, monkeypa
     publish(monkeypatch, server, "mnist", contents)
     download("mnist", tmp_path)
     assert (tmp_path / "datasets" / "mnist" / "train-images-idx3-ubyte.gz").is_file()
-    data = tasks.load("mnist", 28, downloads=tmp_path)
+    data = pictures.load("mnist", 28, downloads=tmp_path)
     assert [len(split.labels) for split in (data.train, data.validation, data.test)] == [170, 30, 50]
     images, labels = arrays["t10k-images-idx3-ubyte.gz"], arrays["t10k-labels-idx1-ubyte.gz"]
     for label in range(10):
@@ -166,8 +166,8 @@ def test_cifar_is_read_from_its_binary_version(
     file = f"cifar-{classes}-binary.tar.gz"
     publish(monkeypatch, server, name, {file: archive("w:gz", files)})
     download(name, tmp_path)
-    source = tasks._SOURCES[name]
-    train, test = tasks._loaded(source, 32, tmp_path)
+    source = catalogue._SOURCES[name]
+    train, test = pictures._loaded(source, 32, tmp_path)
     assert train.shape == (classes, 4, 32, 32, 3) and test.shape == (classes, 2, 32, 32, 3)
     assert train[3, 1, 0, 0].tolist() == [200, 0, 0] and train[3, 1, 0, 1].tolist() == [200, 7, 0]
     assert all((train[label, :, 5, 5, 2] == label).all() for label in range(classes))
@@ -201,7 +201,7 @@ def flowers() -> dict[str, bytes]:
 def test_flowers_are_cut_to_their_middle(server: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(monkeypatch, server, "flowers102", flowers())
     download("flowers102", tmp_path)
-    train, test = tasks._loaded(tasks._SOURCES["flowers102"], 16, tmp_path)
+    train, test = pictures._loaded(catalogue._SOURCES["flowers102"], 16, tmp_path)
     assert train.shape == (102, 4, 16, 16, 3) and test.shape == (102, 2, 16, 16, 3)
     for images in (train, test):
         middle = images[:, :, 4:12, 4:12].astype(int)
@@ -213,7 +213,7 @@ def test_a_photograph_that_is_missing_is_told(server: Site, tmp_path: Path, monk
     publish(monkeypatch, server, "flowers102", flowers() | {"102flowers.tgz": archive("w:gz", {"jpg/x.jpg": b""})})
     download("flowers102", tmp_path)
     with pytest.raises(TaskError, match="lacks 612 photographs"):
-        tasks.load("flowers102", 16, downloads=tmp_path)
+        pictures.load("flowers102", 16, downloads=tmp_path)
 
 
 # --- in a run ---------------------------------------------------------------------------------------------------------
@@ -226,9 +226,11 @@ def test_a_run_fetches_its_sets_and_afterwards_pictures_can_be_shown(
     run = tiny(tasks=[{"name": "mnist:0-1"}, {"name": "mnist:2-4"}])
     events = list(trainer.train(run, cache=tmp_path / "cache", downloads=tmp_path))
     assert isinstance(events[-1], RunEnded) and events[-1].state == "complete"
-    assert {event.file for event in events if isinstance(event, Downloading)} == {f.name for f in tasks.files("mnist")}
+    assert {event.file for event in events if isinstance(event, Downloading)} == {
+        f.name for f in catalogue.files("mnist")
+    }
     assert len(server.asked) == 4
-    shown = tasks.samples("mnist:2-4", 6, tmp_path / "cache")
+    shown = pictures.samples("mnist:2-4", 6, tmp_path / "cache")
     assert [name for _, name in shown] == ["2", "3", "4"] * 2
     assert all(image.shape == (28, 28, 1) for image, _ in shown)
     assert not np.array_equal(shown[0][0], shown[3][0])

@@ -56,7 +56,7 @@ def test_a_changed_field_or_changed_pictures_is_a_new_run(store: Store, monkeypa
     assert store.submit(tiny()).run == run
     assert store.submit(tiny(seed=1)).run != run
     assert store.submit(tiny(), use_cache=False).run != run
-    monkeypatch.setattr("labcore.tasks.fingerprint", lambda name: "other")
+    monkeypatch.setattr("labcore.tasks.catalogue.fingerprint", lambda name: "other")
     assert store.submit(tiny()).run != run
 
 

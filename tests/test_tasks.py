@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from labcore import tasks
-from labcore.tasks import digits, drawn, fashion
+from labcore.tasks import catalogue, digits, drawn, fashion, pictures
+from labcore.tasks.source import TaskError
 
 DRAWN = ["faces", "hotdogs", "fans", "swatters"]
 
@@ -13,14 +13,14 @@ DRAWN = ["faces", "hotdogs", "fans", "swatters"]
     "name", ["cats", "digits:", "digits:1", "digits:a-b", "digits:0-99999", "../x", "digits:4-4", "faces:0-4", "Digits"]
 )
 def test_what_is_no_task_is_told_in_a_sentence(name: str) -> None:
-    with pytest.raises(tasks.TaskError) as error:
-        tasks.describe(name)
+    with pytest.raises(TaskError) as error:
+        catalogue.describe(name)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(("name", "classes", "train", "test"), [("digits", 10, 124, 50), ("fashion", 10, 300, 100)])
 def test_splits_are_fixed_and_balanced(name: str, classes: int, train: int, test: int) -> None:
-    data = tasks.load(name, 16)
+    data = pictures.load(name, 16)
     held_out = round(train * 0.15)
     assert [len(split.labels) for split in (data.train, data.validation, data.test)] == [
         classes * (train - held_out),
@@ -34,14 +34,14 @@ def test_splits_are_fixed_and_balanced(name: str, classes: int, train: int, test
 
 
 def test_training_and_test_pictures_are_different_ones() -> None:
-    data = tasks.load("fashion", 28)
+    data = pictures.load("fashion", 28)
     seen = [{image.tobytes() for image in split.images} for split in (data.train, data.validation, data.test)]
     assert not seen[0] & seen[1]
     assert not (seen[0] | seen[1]) & seen[2]
 
 
 def test_a_limit_takes_training_images_only() -> None:
-    whole, few = tasks.load("digits", 8), tasks.load("digits", 8, images_per_class=5)
+    whole, few = pictures.load("digits", 8), pictures.load("digits", 8, images_per_class=5)
     assert len(few.train.labels) == 50
     assert np.array_equal(few.train.images, whole.train.images[:50])
     assert np.array_equal(few.validation.images, whole.validation.images)
@@ -49,28 +49,28 @@ def test_a_limit_takes_training_images_only() -> None:
 
 
 def test_a_subset_renumbers_its_classes() -> None:
-    some = tasks.load("fashion:5-9", 28)
+    some = pictures.load("fashion:5-9", 28)
     assert some.info.classes == fashion.SOURCE.classes[5:]
     assert set(some.test.labels) == set(range(5))
-    whole = tasks.load("fashion", 28)
+    whole = pictures.load("fashion", 28)
     assert np.array_equal(some.test.images[0], whole.test.images[5])
 
 
 def test_fingerprints_differ_where_pictures_do() -> None:
     names = ["digits", "fashion", "fashion:0-4", "fashion:5-9", *DRAWN]
-    assert len({tasks.fingerprint(name) for name in names}) == len(names)
+    assert len({catalogue.fingerprint(name) for name in names}) == len(names)
 
 
 def test_the_cache_gives_the_same_pictures_and_survives_a_torn_file(tmp_path: Path) -> None:
-    fresh = tasks.load("digits", 12)
-    first, second = (tasks.load("digits", 12, cache=tmp_path) for _ in range(2))
+    fresh = pictures.load("digits", 12)
+    first, second = (pictures.load("digits", 12, cache=tmp_path) for _ in range(2))
     assert np.array_equal(fresh.train.images, first.train.images)
     assert np.array_equal(first.test.images, second.test.images)
     (kept,) = (tmp_path / "pictures").iterdir()
     kept.write_bytes(kept.read_bytes()[:1000])
-    assert np.array_equal(tasks.load("digits", 12, cache=tmp_path).train.images, fresh.train.images)
+    assert np.array_equal(pictures.load("digits", 12, cache=tmp_path).train.images, fresh.train.images)
     np.savez(kept, train=np.zeros(3), test=np.zeros(3))
-    assert np.array_equal(tasks.load("digits", 12, cache=tmp_path).train.images, fresh.train.images)
+    assert np.array_equal(pictures.load("digits", 12, cache=tmp_path).train.images, fresh.train.images)
 
 
 def test_digits_are_those_of_scikit_learn() -> None:
@@ -98,18 +98,18 @@ def test_a_drawn_picture_is_the_same_alone_and_among_others(name: str) -> None:
     (source,) = [source for source in drawn.SOURCES if source.name == name]
     assert np.array_equal(source.picture(2, 7), source.picture(2, 7))
     assert not np.array_equal(source.picture(2, 7), source.picture(2, 8))
-    shown = tasks.samples(name, 5)
+    shown = pictures.samples(name, 5)
     assert [what for _, what in shown] == [*source.classes, source.classes[0]]
     assert np.array_equal(shown[4][0], source.picture(0, 1))
 
 
 @pytest.mark.parametrize("name", DRAWN)
 def test_drawn_tasks_are_not_solved_by_a_linear_look_at_pixels(name: str) -> None:
-    data = tasks.load(name, 28)
+    data = pictures.load(name, 28)
     assert len(data.test.labels) == 200
     assert len(data.train.labels) + len(data.validation.labels) == 800
 
-    def flat(split: tasks.Split) -> np.ndarray:
+    def flat(split: pictures.Split) -> np.ndarray:
         return np.c_[split.images.reshape(len(split.labels), -1) / 255 - 0.5, np.ones(len(split.labels))]
 
     x, y = flat(data.train), np.eye(4)[data.train.labels]

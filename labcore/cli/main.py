@@ -15,7 +15,7 @@ from labcore.cli import experimenting, looking, moving, queueing, running, telli
 from labcore.cli.command import BAD_INPUT, GOOD
 from labcore.configs.run import ConfigError
 from labcore.runs.errors import StoreError
-from labcore.tasks import TaskError
+from labcore.tasks.source import TaskError
 
 # In the order in which the help lists them.
 COMMANDS = (

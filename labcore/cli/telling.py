@@ -2,11 +2,11 @@
 
 import argparse
 
-from labcore import tasks
 from labcore.cli.command import GOOD, Command, show
 from labcore.configs.catalogue import BACKBONES
 from labcore.configs.presets import PRESETS, preset_data
 from labcore.configs.run import METHOD_TITLES, METHODS
+from labcore.tasks import catalogue
 
 
 def _backbones(options: argparse.Namespace) -> int:
@@ -28,7 +28,7 @@ def _backbones(options: argparse.Namespace) -> int:
 
 
 def _tasks(options: argparse.Namespace) -> int:
-    found = [tasks.describe(name) for name in tasks.ALL]
+    found = [catalogue.describe(name) for name in catalogue.ALL]
     document = [
         {
             "name": task.name,
@@ -43,7 +43,7 @@ def _tasks(options: argparse.Namespace) -> int:
     return GOOD
 
 
-def _task_line(task: tasks.TaskInfo) -> str:
+def _task_line(task: catalogue.TaskInfo) -> str:
     size = f"Download, {task.download} MB. " if task.download else ""
     shown = task.classes if len(task.classes) <= 10 else (*task.classes[:5], f"… {len(task.classes)} in all")
     return f"{task.name:20} {task.description} {size}{', '.join(shown)}"

@@ -13,10 +13,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from labcore import ENGINE_VERSION, tasks
+from labcore import ENGINE_VERSION
 from labcore.configs import capacity
 from labcore.configs.catalogue import BACKBONES, BackboneInfo, BackboneName, Start
 from labcore.configs.fields import field
+from labcore.tasks import catalogue
+from labcore.tasks.source import TaskError
 
 
 class ConfigError(ValueError):
@@ -364,8 +366,8 @@ class RunConfig(Frozen):
             )
         for position, task in enumerate(self.tasks, 1):
             try:
-                tasks.describe(task.name)
-            except tasks.TaskError as error:
+                catalogue.describe(task.name)
+            except TaskError as error:
                 raise ValueError(f"tasks.{position}.name: {error}") from None
         frozen = getattr(self.method, "frozen_blocks", 0)
         if frozen > len(info.blocks):
@@ -417,7 +419,7 @@ class RunConfig(Frozen):
 
     def key(self) -> str:
         """SHA-256 (64 hex digits) of the canonical JSON, the engine's version and each task's pictures."""
-        parts = [self.canonical_json(), ENGINE_VERSION, *(tasks.fingerprint(name) for name in self.task_names)]
+        parts = [self.canonical_json(), ENGINE_VERSION, *(catalogue.fingerprint(name) for name in self.task_names)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def warnings(self) -> list[str]:

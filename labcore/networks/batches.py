@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from labcore import tasks
 from labcore.configs.run import TaskConfig
 from labcore.networks.network import Network, Overlay
 from labcore.networks.streams import stream
+from labcore.tasks import catalogue, pictures
 
 # Measuring and caching go through a data set in batches of this many images, in its order. Batches of 32 to 128 take
 # about as long; small ones need less memory. Results depend on it in their last bits.
@@ -44,7 +44,7 @@ class LoadedTask:
     """A task's splits on the device; `position` counts from 1."""
 
     position: int
-    info: tasks.TaskInfo
+    info: catalogue.TaskInfo
     train: Pictures
     validation: Pictures
     test: Pictures
@@ -58,10 +58,10 @@ def load_task(
     device: torch.device,
     downloads: Path | None = None,
 ) -> LoadedTask:
-    """Read a task at the run's size. Raises tasks.TaskError."""
-    data = tasks.load(config.name, image_size, config.images_per_class, cache, downloads)
+    """Read a task at the run's size. Raises TaskError."""
+    data = pictures.load(config.name, image_size, config.images_per_class, cache, downloads)
 
-    def on_device(split: tasks.Split) -> Pictures:
+    def on_device(split: pictures.Split) -> Pictures:
         images = torch.from_numpy(np.ascontiguousarray(split.images))
         return Pictures(images.to(device), torch.from_numpy(split.labels).to(device))
 
@@ -114,10 +114,10 @@ class Lesson:
         size = self.pictures[0].shape[1]
         images = torch.empty((len(index), size, size, 3), dtype=torch.uint8, device=index.device)
         start = 0
-        for pictures in self.pictures:
-            mine = (index >= start) & (index < start + len(pictures))
-            images[mine] = pictures[index[mine] - start].expand(-1, -1, -1, 3)
-            start += len(pictures)
+        for shown in self.pictures:
+            mine = (index >= start) & (index < start + len(shown))
+            images[mine] = shown[index[mine] - start].expand(-1, -1, -1, 3)
+            start += len(shown)
         return images
 
 

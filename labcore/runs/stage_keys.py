@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from labcore import tasks
 from labcore.configs.run import RunConfig
+from labcore.tasks import catalogue
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def stage_keys(
     told: list[Any] = [dict(machine), whole["seed"], whole["backbone"], whole["training"]]
     keys = []
     for task, how, more in zip(whole["tasks"], trained, added, strict=True):
-        told += [task, tasks.fingerprint(task["name"]), how]
+        told += [task, catalogue.fingerprint(task["name"]), how]
         training = _hash(told)
         keys.append(StageKey(training, _hash([training, more])))
         told.append(more)

@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from labcore import tasks
 from labcore.configs.catalogue import BACKBONES
 from labcore.configs.run import EWCConfig, Frozen, PackNetConfig, RunConfig
 from labcore.runs.files import write_atomically
 from labcore.runs.settings import Detail
 from labcore.runs.store import Store
+from labcore.tasks import catalogue
 
 # As in the trainer, which this module must not import: live images of a task, live points of a phase, images at once.
 _LIVE_IMAGES, _LIVE_POINTS, _CHUNK, _TIMED = 50, 8, 50, 100
@@ -139,7 +139,7 @@ def forget_wish(store: Store, device: str, backbone: str, image_size: int) -> No
 
 def estimate(config: RunConfig, speed: Speed, maps: Detail = "all") -> Estimate:
     """Seconds and bytes for the whole run: every stage, every measurement, and the maps that are to be recorded."""
-    counts = [tasks.counts(task.name, task.images_per_class) for task in config.tasks]
+    counts = [catalogue.counts(task.name, task.images_per_class) for task in config.tasks]
     milliseconds = sum(_stage_ms(config, speed, counts, stage, maps) for stage in range(1, len(counts) + 1))
     milliseconds += 5 * min(_TIMED, counts[0][2]) * speed.single_ms
     return Estimate(milliseconds / 1000, _memory(config, speed, counts, maps))

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from labcore import ENGINE_VERSION, tasks
+from labcore import ENGINE_VERSION
 from labcore.configs.run import RunConfig
 from labcore.methods import METHODS
 from labcore.methods.base import Mask, Phase
@@ -58,6 +58,7 @@ from labcore.runs.files import atomic_path, home
 from labcore.runs.results import difference
 from labcore.runs.stage_cache import Addition, StageCache, StoredStage
 from labcore.runs.stage_keys import StageKey, stage_keys
+from labcore.tasks import catalogue
 from labcore.tasks.downloads import DownloadError, File, fetch
 from labcore.training.hardware import PeakMemory, device_name, pick_device, prepare
 from labcore.training.maps import MapMaker
@@ -111,7 +112,7 @@ def train(
     longest prefix of its stages that is, unless it is to be `fresh`.
 
     The last event is a `RunEnded`: complete, stopped, or failed where the loss is not finite or a file that must be
-    downloaded cannot be. Raises ConfigError, tasks.TaskError, and OSError where something cannot be written.
+    downloaded cannot be. Raises ConfigError, TaskError, and OSError where something cannot be written.
     """
     torch_device = torch.device(pick_device(device))
     threads = prepare()
@@ -143,7 +144,7 @@ def _fetch_files(config: RunConfig, root: Path, step: int, should_stop: Callable
     """See to it that weights and data sets are here. Raises DownloadError, Stopped."""
     weights = backbones.weights_file(config.backbone.name, config.backbone.start)
     needed: list[File] = [weights] if weights else []
-    needed += [file for name in config.task_names for file in tasks.files(name)]
+    needed += [file for name in config.task_names for file in catalogue.files(name)]
     for file in dict.fromkeys(needed):
         told = -math.inf
         with closing(fetch(file, root)) as pieces:

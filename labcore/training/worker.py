@@ -27,7 +27,7 @@ from labcore.runs.stage_cache import StageCache
 from labcore.runs.store import Store
 from labcore.studies import advancing, estimates
 from labcore.studies.reader import Reader
-from labcore.tasks import TaskError
+from labcore.tasks.source import TaskError
 
 log = logging.getLogger("labcore.training.worker")
 

@@ -5,12 +5,13 @@ from collections.abc import Hashable, Sequence
 
 import streamlit as st
 
-from labcore import tasks
 from labcore.configs.run import METHOD_TITLES, ConfigError, RunConfig
 from labcore.drawings import comparisons, figures, panels, trade_off
 from labcore.runs.errors import UnknownRun
 from labcore.runs.records import RunRecord
 from labcore.studies.groups import Group, differences_line, fold_seeds, names_of
+from labcore.tasks import catalogue
+from labcore.tasks.source import TaskError
 from pages.parts import lab, live_plot
 
 MOST_COMPARED, MOST_OFFERED = 40, 500
@@ -98,8 +99,8 @@ over runs that differ by seed alone.
 def _legend(jobs: list[str]) -> str:
     cells = []
     for number, name in enumerate(jobs, 1):
-        with contextlib.suppress(tasks.TaskError):
-            name = tasks.describe(name).title
+        with contextlib.suppress(TaskError):
+            name = catalogue.describe(name).title
         cells.append(f'<span><b style="color:{figures.task_colour(number)}">■</b> {number} {name}</span>')
     return f'<div class="lab-legend">{"".join(cells)}</div>'
 

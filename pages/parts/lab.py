@@ -14,7 +14,6 @@ from PIL import Image
 from streamlit.delta_generator import DeltaGenerator
 from streamlit.runtime.pages_manager import PagesManager
 
-from labcore import tasks
 from labcore.configs.presets import preset
 from labcore.configs.run import RunConfig
 from labcore.configs.units import seconds as seconds  # pages say lab.seconds, as they say lab.percent
@@ -25,6 +24,8 @@ from labcore.runs.files import home
 from labcore.runs.store import Store
 from labcore.studies.estimates import Speed
 from labcore.studies.reader import Reader
+from labcore.tasks import catalogue, pictures
+from labcore.tasks.source import TaskError
 from labcore.training import worker
 
 WORKER_WAITS = 3.0  # seconds
@@ -227,9 +228,9 @@ def job(position: int, task: str, columns: int = 5) -> None:
     milliseconds.
     """
     try:
-        info = tasks.describe(task)
+        info = catalogue.describe(task)
         title, question, examples = info.title, info.description, _examples(task, columns)
-    except tasks.TaskError:
+    except TaskError:
         title, question, examples = task, "", ""
     st.html(
         f'<div class="lab-task" style="border-color:{figures.task_colour(position)}">'
@@ -241,16 +242,16 @@ def job(position: int, task: str, columns: int = 5) -> None:
 def _examples(task: str, columns: int) -> str:
     try:
         grid = f"grid-template-columns: repeat({columns}, minmax(0, 1fr))"
-        cache = str(store().cache) if tasks.files(task) else ""  # what comes with the lab lies in no store
+        cache = str(store().cache) if catalogue.files(task) else ""  # what comes with the lab lies in no store
         return f'<div class="lab-pictures" style="{grid}">{_pictures(task, 10, cache)}</div>'
-    except tasks.TaskError as error:
+    except TaskError as error:
         return f'<div class="lab-term">{html.escape(f"Its {error}.")}</div>'
 
 
 @st.cache_data(show_spinner=False)
 def _pictures(task: str, count: int, cache: str) -> str:
     cells = []
-    for image, name in tasks.samples(task, count, Path(cache)):
+    for image, name in pictures.samples(task, count, Path(cache)):
         caption = html.escape(name)
         picture = f'<img src="{_picture(image)}" alt="{caption}">'
         cells.append(f'<figure title="{caption}">{picture}<figcaption>{caption}</figcaption></figure>')

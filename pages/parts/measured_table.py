@@ -4,7 +4,6 @@ import html
 
 import streamlit as st
 
-from labcore import tasks
 from labcore.configs.presets import PRESETS
 from labcore.configs.run import METHOD_TITLES, ConfigError
 from labcore.configs.units import whole
@@ -13,6 +12,7 @@ from labcore.studies.experiments import MOST_SEEDS, Arm, Experiment, Findings
 from labcore.studies.groups import groups_of
 from labcore.studies.questions import NAMED
 from labcore.studies.table import RULES, TableCell, table_row
+from labcore.tasks import catalogue
 from pages.parts import comparison, experiment_bar, lab, runs
 
 COLUMNS = ("new job", "old jobs", "time to learn", "time to answer", "memory", "old pictures")
@@ -23,7 +23,7 @@ def asked() -> tuple[str, tuple[str, ...], int]:
     query = st.query_params
     preset = query.get("preset", "story") if query.get("preset") in PRESETS else "story"
     own = jobs_of(preset)
-    known = {*tasks.ALL, *own}
+    known = {*catalogue.ALL, *own}
     jobs = tuple(name for name in query.get("tasks", "").split(",") if name in known) or own
     return preset, jobs, whole(query.get("seeds"), 1, MOST_SEEDS) or 1
 
@@ -66,9 +66,9 @@ def chosen() -> tuple[str, tuple[str, ...], int]:
     default = before if preset == first else jobs_of(preset)
     jobs = middle.multiselect(
         "Jobs, in this order",
-        list(dict.fromkeys([*default, *jobs_of(preset), *tasks.ALL])),
+        list(dict.fromkeys([*default, *jobs_of(preset), *catalogue.ALL])),
         default=default,
-        format_func=lambda name: tasks.describe(name).title,
+        format_func=lambda name: catalogue.describe(name).title,
         key=f"table-jobs-{preset}",
         help="Those of the preset, or others that are taught in the same way.",
     )

@@ -9,12 +9,12 @@ from typing import ParamSpec
 
 import streamlit as st
 
-from labcore import tasks
 from labcore.configs.run import METHOD_TITLES, ConfigError, RunConfig
 from labcore.runs.errors import UnknownRun
 from labcore.runs.records import RunRecord
 from labcore.runs.results import Fold
 from labcore.runs.store import Store
+from labcore.tasks import catalogue
 
 # The same face everywhere: what the state is called, and its colour's class.
 _FACES = {
@@ -41,7 +41,7 @@ def title(config: RunConfig) -> str:
 
 def jobs(config: RunConfig) -> str:
     """`Digits → Fashion`."""
-    return " → ".join(tasks.describe(name).title for name in config.task_names)
+    return " → ".join(catalogue.describe(name).title for name in config.task_names)
 
 
 def standing(store: Store, record: RunRecord) -> str:

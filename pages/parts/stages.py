@@ -4,7 +4,6 @@ import contextlib
 
 import streamlit as st
 
-from labcore import tasks
 from labcore.configs.run import ConfigError, RunConfig
 from labcore.configs.units import whole
 from labcore.runs.errors import UnknownRun
@@ -13,6 +12,7 @@ from labcore.runs.results import Fold
 from labcore.runs.stage_cache import StageCache
 from labcore.runs.stage_keys import shared_stages
 from labcore.runs.store import Store
+from labcore.tasks import catalogue
 from labcore.training import worker
 from pages.parts import lab, runs
 
@@ -151,9 +151,10 @@ def fork_note(store: Store, draft: RunConfig | None) -> None:
         del st.session_state["fork"]
         return
     stage = fork["stage"]
+    title = catalogue.describe(old.task_names[stage - 1]).title
     words, action = st.columns([5, 1], vertical_alignment="center")
     words.info(
-        f"**You go on from stage {stage} ({tasks.describe(old.task_names[stage - 1]).title}) of {runs.title(old)}.** "
+        f"**You go on from stage {stage} ({title}) of {runs.title(old)}.** "
         f"Change the method, its settings, or the jobs after it. {_reused(store, record, old, draft, stage)}",
         icon=":material/fork_right:",
     )

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from labcore import tasks
 from labcore.cli import configuring
 from labcore.cli import main as cli
 from labcore.configs import presets
 from labcore.configs.run import METHODS, parse
 from labcore.runs.stage_cache import StageCache
 from labcore.runs.store import Store
+from labcore.tasks import catalogue, pictures
 from pages.parts import config_form
 from tests import stories
 from tests.conftest import tiny
@@ -134,7 +134,7 @@ def test_a_full_set_says_what_it_costs_and_downloads_nothing(store: Store, monke
     assert not test.exception and not test.error
     assert "Its pictures appear after the first run" in text(test)
     (store.cache / "pictures").mkdir()
-    kept = tasks._pictures(tasks._SOURCES["cifar10"], "samples", store.cache)
+    kept = pictures._pictures(catalogue._SOURCES["cifar10"], "samples", store.cache)
     np.savez(kept, train=np.zeros((10, 5, 32, 32, 3), np.uint8))
     assert "Its pictures appear" not in text(test.run())
 

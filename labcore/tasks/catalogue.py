@@ -1,0 +1,106 @@
+"""The tasks that there are: their names, classes, splits and fingerprints, without reading a picture.
+
+Those of the lab come first, then the full sets, then those that other packages announce as `reuse_lab.tasks`: each a
+`labcore.tasks.source.Source`. Validation is a fixed 15 % of the training images of each class (rounded). No torch here:
+pages read this module.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from labcore import plugins
+from labcore.tasks import digits, drawn, fashion, full_sets
+from labcore.tasks.downloads import File
+from labcore.tasks.source import Source, TaskError
+
+VALIDATION_SHARE = 0.15
+_SUBSET = re.compile(r"(?P<name>[a-z0-9_]+)(:(?P<first>[0-9]{1,4})-(?P<last>[0-9]{1,4}))?")
+_NAME = re.compile(r"[a-z0-9_]+")
+
+
+def _accepted(name: str, announced: object) -> Source:
+    """What another package announces as a task, where it is one. Raises TypeError or ValueError."""
+    if not isinstance(announced, Source):
+        raise TypeError(f"it is no labcore.tasks.source.Source but of type {type(announced).__name__}")
+    if announced.name != name:
+        raise ValueError(f"the source calls itself {announced.name!r}")
+    if not _NAME.fullmatch(name):
+        raise ValueError("a task's name consists of small letters, digits and underscores")
+    if not 2 <= len(announced.classes) <= 9999:
+        raise ValueError(f"it has {len(announced.classes)} classes; a task needs at least two")
+    if not re.fullmatch("[0-9a-f]{16,}", announced.fingerprint()):
+        raise ValueError("its fingerprint is not at least 16 hex digits")
+    return announced
+
+
+_EMBEDDED = (digits.SOURCE, fashion.SOURCE, *drawn.SOURCES)
+_SOURCES: dict[str, Source] = {source.name: source for source in (*_EMBEDDED, *full_sets.SOURCES)}
+_SOURCES |= plugins.load("reuse_lab.tasks", _accepted, taken=tuple(_SOURCES))[0]
+# Those that come with the lab, and those with the ones that are downloaded on first use or come from other packages.
+EMBEDDED: tuple[str, ...] = tuple(source.name for source in _EMBEDDED)
+ALL: tuple[str, ...] = tuple(_SOURCES)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskInfo:
+    """A task as pages show it: `classes` are those taken, in order; `description` is a sentence for a non-coder.
+
+    `download` is how many MB are downloaded on first use; 0 for what comes with the lab.
+    """
+
+    name: str
+    title: str
+    classes: tuple[str, ...]
+    description: str
+    download: int = 0
+
+
+def describe(name: str) -> TaskInfo:
+    """A task by name, or some of its classes as in `fashion:0-4`. Reads no pictures. Raises TaskError."""
+    source, first, last = parse(name)
+    info = TaskInfo(name, source.title, source.classes[first : last + 1], source.description, _download(source))
+    whole = len(info.classes) == len(source.classes)
+    return info if whole else replace(info, title=f"{source.title} {first} to {last}")
+
+
+def _download(source: Source) -> int:
+    return 0 if all(file.is_installed for file in source.files) else source.download
+
+
+def parse(name: str) -> tuple[Source, int, int]:
+    """Where a task's pictures come from, and the first and last of the classes that it takes. Raises TaskError."""
+    match = _SUBSET.fullmatch(name)
+    source = _SOURCES.get(match["name"]) if match else None
+    if match is None or source is None:
+        raise TaskError(f"{name[:60]!r} is not a task; allowed: {', '.join(ALL)}, or some classes as in fashion:0-4")
+    highest = len(source.classes) - 1
+    if match["first"] is None:
+        return source, 0, highest
+    first, last = int(match["first"]), int(match["last"])
+    if last > highest or first > last:
+        raise TaskError(f"{name!r} asks for classes {first} to {last}; {source.name} has classes 0 to {highest}")
+    if first == last:
+        raise TaskError(f"{name!r} has one class only; a task needs at least two")
+    return source, first, last
+
+
+@lru_cache(maxsize=256)
+def fingerprint(name: str) -> str:
+    """SHA-256 (64 hex digits) that changes when the task's pictures would. Raises TaskError."""
+    source, first, last = parse(name)
+    return hashlib.sha256(f"{source.name}/{source.fingerprint()}/{first}-{last}".encode()).hexdigest()
+
+
+def files(name: str) -> tuple[File, ...]:
+    """What must be there before the task can be loaded; nothing for what comes with the lab. Raises TaskError."""
+    return parse(name)[0].files
+
+
+def counts(name: str, images_per_class: int | None = None) -> tuple[int, int, int]:
+    """Training, validation and test images that `pictures.load` would give. Reads no pictures. Raises TaskError."""
+    source, first, last = parse(name)
+    classes, (whole, test) = last - first + 1, source.images
+    held_out = round(whole * VALIDATION_SHARE)
+    return classes * min(whole - held_out, images_per_class or whole), classes * held_out, classes * test

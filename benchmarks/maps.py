@@ -19,7 +19,7 @@ from benchmarks.pages import OPENINGS, SETTLING, WATCHED, computing, fresh_store
 from labcore.configs import presets
 from labcore.configs.run import parse
 from labcore.runs.events import StageEnded
-from labcore.training import hardware, maps, trainer, worker
+from labcore.training import hardware, map_maker, trainer, worker
 from tests import stories
 from tests.test_journey import CHROMIUM, browsing, serving
 
@@ -37,7 +37,7 @@ class Spent:
     end: float = 0.0
 
 
-class _Timed(maps.MapMaker):
+class _Timed(map_maker.MapMaker):
     """Counts its own seconds."""
 
     spent: dict[int, Spent] = {}
@@ -63,7 +63,7 @@ class _Timed(maps.MapMaker):
         return self._count(stage, "maps", lambda: super(_Timed, self).end(stage, step))
 
     def _measured(self, stage: int, images: int) -> dict[str, Any]:
-        what = "end" if images == maps.FULL_IMAGES else "live"
+        what = "end" if images == map_maker.FULL_IMAGES else "live"
         return self._count(stage, what, lambda: super(_Timed, self)._measured(stage, images))
 
 
@@ -77,7 +77,7 @@ def stage_costs(method: str, tasks: int) -> list[tuple[float, Spent]]:
             events = trainer.train(parse(data), maps=Path(folder))
             trained = [event.train_seconds for event in events if isinstance(event, StageEnded)]
     finally:
-        trainer.MapMaker = maps.MapMaker  # type: ignore[misc]
+        trainer.MapMaker = map_maker.MapMaker  # type: ignore[misc]
     return [(seconds, _Timed.spent[stage]) for stage, seconds in enumerate(trained, 1)]
 
 

@@ -4,16 +4,16 @@ import html
 
 import streamlit as st
 
-from labcore.configs.run import PackNetConfig
 from labcore.configs.units import whole
-from labcore.drawings import map_figures
 from labcore.drawings.charts import Chart
-from labcore.drawings.map_figures import Overview
-from labcore.runs import map_files, map_moments
-from labcore.runs.map_moments import Book, View
+from labcore.drawings.inside import registry
+from labcore.drawings.inside.kind import MapKind
+from labcore.drawings.inside.layer import RunSeen, Shown
+from labcore.drawings.inside.overview import Overview, Scale
+from labcore.runs import moments
+from labcore.runs.moments import Book, View
 from labcore.runs.results import Fold
 from pages.parts import inside_layer, lab, live_plot, news, runs
-from pages.parts.inside_words import KINDS
 
 lab.through_the_shell()
 store = lab.store()
@@ -96,7 +96,7 @@ def book(name: str) -> Book:
 
 def moment_now(fold: Fold) -> int:
     """The moment of the address, else the latest; while playing, the next one each second."""
-    names = [map_moments.name_of(moment) for moment in fold.maps]
+    names = [moments.name_of(moment) for moment in fold.maps]
     asked = query.get("moment", "")
     at = 0 if asked == "first" else names.index(asked) if asked in names else len(names) - 1
     if st.session_state.get("inside-playing") and asked:
@@ -111,8 +111,8 @@ def moment_now(fold: Fold) -> int:
 
 def scrubber(fold: Fold, at: int) -> None:
     """All moments of the run; the last one follows what is new."""
-    names = [map_moments.name_of(moment) for moment in fold.maps]
-    words = {name: map_moments.words_of(fold, moment) for name, moment in zip(names, fold.maps, strict=True)}
+    names = [moments.name_of(moment) for moment in fold.maps]
+    words = {name: moments.words_of(fold, moment) for name, moment in zip(names, fold.maps, strict=True)}
 
     def take() -> None:
         chosen = st.session_state["inside-moment"]
@@ -126,24 +126,6 @@ def scrubber(fold: Fold, at: int) -> None:
         st.session_state["inside-moment"] = names[at]
         st.select_slider("Moment", names, format_func=words.__getitem__, key="inside-moment", on_change=take,
                          label_visibility="collapsed")  # fmt: skip
-
-
-def capacity(seen: View) -> None:
-    """The gauge, and how many more jobs fit."""
-    config = store.config(run)
-    if not isinstance(config.method, PackNetConfig):
-        return
-    info = map_figures.capacity_info(seen, config.method.prune_ratio)
-    if info is None:
-        return
-    when = "" if info.pruned else "; this job holds all that was free until it is pruned"
-    more = "no more job" if not info.more else "1 more job" if info.more == 1 else f"{info.more} more jobs"
-    # No width of its own: what the row has left.
-    st.html(
-        f"<div style='width:0; min-width:100%'>{map_figures.gauge(info, seen.titles)}<div class='lab-term'>of "
-        f"{info.weights:,} weights · room for {more} at a prune ratio of {config.method.prune_ratio:g}, as the fullest "
-        f"layer has it{when}</div></div>"
-    )
 
 
 followed = [name for name in (run, beside) if name]
@@ -160,7 +142,7 @@ def figures_now() -> None:
     seen = None
     if fold.maps:
         at = moment_now(fold)
-        seen = map_moments.view(shelf, fold, fold.maps[at])
+        seen = moments.view(shelf, fold, fold.maps[at])
     if seen is None:
         nothing_yet(shelf)
     else:
@@ -174,17 +156,6 @@ def figures_now() -> None:
 def chip(name: str) -> str:
     """How a run stands, as on every page."""
     return runs.chip(runs.standing(store, store.record(name)))
-
-
-def job(kind: str, seen: View) -> int:
-    """Which job the layer's map speaks of: the one of the address, else the latest that has one."""
-    last = seen.moment.stage if kind in ("importance", "masks") else max(1, seen.moment.stage - 1)
-    now = whole(query.get("job"), 1, last) or (1 if kind in ("drift", "broke") else last)
-    if kind in ("importance", "masks", "drift", "broke"):
-        st.session_state["inside-job"] = now
-        st.segmented_control("Job", list(range(1, last + 1)), format_func=lambda number: seen.titles[number - 1],
-                             key="inside-job", on_change=choose, args=("job",), required=True)  # fmt: skip
-    return now
 
 
 def nothing_yet(shelf: Book) -> None:
@@ -212,90 +183,113 @@ def nothing_yet(shelf: Book) -> None:
 
 def whole_and_detail(fold: Fold, shelf: Book, seen: View, at: int) -> None:
     """The whole network, of one run or two on one scale; below it the chosen layer."""
-    kinds = map_moments.kinds_of(shelf, fold)
-    kind = query.get("map", "") if query.get("map", "") in kinds else "owners" if "owners" in kinds else kinds[0]
-    st.session_state["inside-map"] = kind
-    # In a row, not in columns, which Streamlit sends one by one in every tick.
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        st.segmented_control("Map", kinds, format_func=lambda k: KINDS[k].name, key="inside-map", on_change=choose,
-                             args=("map",), label_visibility="collapsed", required=True, width=LEFT)  # fmt: skip
-        scrubber(fold, at)
-    words = KINDS[kind]
-    views = [(run, runs.short(store, run), seen)]
-    if beside:
-        other, other_shelf = runs.follow(store, beside), book(beside)
-        moment = map_moments.tied(fold, other, seen.moment)
-        other_view = map_moments.view(other_shelf, other, moment) if moment else None
-        if other_view is not None:
-            views.append((beside, runs.short(store, beside), other_view))
+    kind = kind_and_moment(fold, shelf, at)
+    shown = [RunSeen(run, runs.short(store, run), seen), *beside_it(fold, seen)]
     names = [layer.name for layer in seen.layers]
-    infos = [map_figures.overview_info(each, kind) for _, _, each in views]
-    scale = map_figures.span(kind, infos)
     asked = query.get("layer", "")
     place = names.index(asked) if asked in names else len(names) // 2
-    state = f"{chip(run)} &nbsp;" if len(views) == 1 else ""
-    # Two lines whatever they say: with the run's words in the first, a longer one would push the maps down.
-    st.html(
-        f"<div>{state}<b>{words.question}</b> &nbsp;{html.escape(map_moments.words_of(fold, seen.moment))}</div>"
-        f"<div class='lab-term'>{html.escape(words.term)}</div>"
-    )
-    for number, ((name, title, each), info) in enumerate(zip(views, infos, strict=True), 1):
-        if len(views) > 1:
-            when = map_moments.words_of(each.fold, each.moment)
-            named = f"<b>{html.escape(title)}</b> · {html.escape(when)}"
-            st.html(f"{chip(name)} <span class='lab-term'>{named}</span>")
-        blocks = list(dict.fromkeys(layer.block for layer in each.layers))
-        framed = (
-            place if kind != "representation" else blocks.index(each.layers[min(place, len(each.layers) - 1)].block)
-        )
-        version = (kind, each.moment.path, framed, explain, scale)
-        last = number == len(views)
-
-        def make(info: Overview = info, framed: int = framed, named: bool = last) -> Chart:
-            return map_figures.overview(info, scale, chosen=framed, explain=explain, named=named)
-
-        height = 205 if len(views) == 1 else 185 if last else 145
-        picked = live_plot.draw(make, f"inside-{name}-{kind}", height, version=(*version, last), picks=True)
-        if picked is not None:
-            column = round(float(picked.x))
-            found = (
-                next((layer.name for layer in each.layers if layer.block == blocks[column]), None)
-                if kind == "representation" and column < len(blocks)
-                else each.layers[column].name
-                if column < len(each.layers)
-                else None
-            )
-            row = round(float(picked.y)) + 1 if kind in ("importance", "drift", "broke") else 0
-            if found is not None and (found, row) != (names[place], 0):
-                query["layer"] = found
-                if row:
-                    query["job"] = str(row)
-                st.rerun(scope="fragment")
-    if kind in ("drift", "broke"):
-        for _, title, each in views:
-            if missing := map_moments.unkept(each):
-                whose = f"{title}: " if len(views) > 1 else ""
-                st.caption(
-                    f"{whose}no map since {', '.join(missing)}. To measure moves, a run keeps earlier weights in "
-                    f"memory, up to {map_files.LARGEST_KEPT >> 30} GiB; those of this network would be more."
-                )
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        st.session_state["inside-layer"] = names[place]
-        labels = {layer.name: layer.words for layer in seen.layers}
-        st.selectbox("Layer: click one above, or choose", names, format_func=labels.__getitem__, key="inside-layer",
-                     on_change=choose, args=("layer",), width=LEFT)  # fmt: skip
-        if kind == "owners":
-            capacity(seen)
-        task = job(kind, seen)
-    same = [view for view in views if [layer.name for layer in view[2].layers] == names]
-    if len(same) < len(views):
+    question(kind, seen, alone=len(shown) == 1)
+    infos = [kind.read(each.seen) for each in shown]
+    scale = kind.drawing.scale(infos)
+    for number, (each, info) in enumerate(zip(shown, infos, strict=True), 1):
+        if len(shown) > 1:
+            when = moments.words_of(each.seen.fold, each.seen.moment)
+            named = f"<b>{html.escape(each.name)}</b> · {html.escape(when)}"
+            st.html(f"{chip(each.run)} <span class='lab-term'>{named}</span>")
+        last = number == len(shown)
+        height = 205 if len(shown) == 1 else 185 if last else 145
+        overview(kind, each, info, scale, place, height, last)
+    for each in shown:
+        if kind.remark is not None and (remark := kind.remark(each.seen)):
+            st.caption(f"{each.name}: {remark}" if len(shown) > 1 else remark)
+    task = layer_and_job(kind, seen, place)
+    same = [each for each in shown if [layer.name for layer in each.seen.layers] == names]
+    if len(same) < len(shown):
         st.caption("The other run's network has other layers, so only this run's layer is shown.")
-    inside_layer.show(same, place, kind, task, scale, explain)
+    inside_layer.show(kind, Shown(same, place, task), explain)
     formula = st.expander("How it is computed", key="inside-formula", on_change="rerun")
     if formula.open:
-        formula.markdown(words.formula)
+        formula.markdown(kind.words.formula)
     if shelf.trouble:
         st.caption(shelf.trouble)
+
+
+def kind_and_moment(fold: Fold, shelf: Book, at: int) -> MapKind:
+    """The switch between the kinds of map that the run has, and beside it all of its moments."""
+    kinds = {kind.name: kind for kind in registry.kinds_of(shelf, fold)}
+    leading = next((kind.name for kind in kinds.values() if kind.leads), next(iter(kinds)))
+    name = query.get("map", "") if query.get("map", "") in kinds else leading
+    st.session_state["inside-map"] = name
+    # In a row, not in columns, which Streamlit sends one by one in every tick.
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        words = {kind.name: kind.words.name for kind in kinds.values()}
+        st.segmented_control("Map", list(kinds), format_func=words.__getitem__, key="inside-map", on_change=choose,
+                             args=("map",), label_visibility="collapsed", required=True, width=LEFT)  # fmt: skip
+        scrubber(fold, at)
+    return kinds[name]
+
+
+def beside_it(fold: Fold, seen: View) -> list[RunSeen]:
+    """The other run, at the moment when it was as far; nothing where none is chosen, or it has no maps."""
+    if not beside:
+        return []
+    other = runs.follow(store, beside)
+    moment = moments.tied(fold, other, seen.moment)
+    view = moments.view(book(beside), other, moment) if moment else None
+    return [] if view is None else [RunSeen(beside, runs.short(store, beside), view)]
+
+
+def question(kind: MapKind, seen: View, alone: bool) -> None:
+    """What the map answers, of which moment, and in the field's words."""
+    state = f"{chip(run)} &nbsp;" if alone else ""
+    # Two lines whatever they say: with the run's words in the first, a longer one would push the maps down.
+    st.html(
+        f"<div>{state}<b>{kind.words.question}</b> &nbsp;{html.escape(moments.words_of(seen.fold, seen.moment))}</div>"
+        f"<div class='lab-term'>{html.escape(kind.words.term)}</div>"
+    )
+
+
+def overview(kind: MapKind, each: RunSeen, info: Overview, scale: Scale, place: int, height: int, last: bool) -> None:
+    """The whole network of a run, the layer at `place` framed; a click chooses a layer, and where rows are jobs a job.
+
+    The last of those below each other names the blocks.
+    """
+    framed = info.column_of(place)
+    version = (kind.name, each.seen.moment.path, framed, explain, scale, last)
+
+    def make() -> Chart:
+        return kind.overview(info, scale, chosen=framed, explain=explain, named=last)
+
+    picked = live_plot.draw(make, f"inside-{each.run}-{kind.name}", height, version=version, picks=True)
+    if picked is None:
+        return
+    layer = info.layer_at(round(float(picked.x)))
+    row = round(float(picked.y)) + 1 if kind.drawing.rows_are_jobs else 0
+    if layer is None or (layer, row) == (place, 0):
+        return
+    query["layer"] = each.seen.layers[layer].name
+    if row:
+        query["job"] = str(row)
+    st.rerun(scope="fragment")
+
+
+def layer_and_job(kind: MapKind, seen: View, place: int) -> int:
+    """The choice of a layer, and of the job that its map speaks of; between them the gauge of a kind that has one."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        labels = {layer.name: layer.words for layer in seen.layers}
+        st.session_state["inside-layer"] = seen.layers[place].name
+        st.selectbox("Layer: click one above, or choose", list(labels), format_func=labels.__getitem__,
+                     key="inside-layer", on_change=choose, args=("layer",), width=LEFT)  # fmt: skip
+        if kind.gauge is not None and (gauge := kind.gauge(seen)):
+            # No width of its own: what the row has left.
+            st.html(f"<div style='width:0; min-width:100%'>{gauge}</div>")
+        tasks = kind.tasks(seen)
+        task = whole(query.get("job"), tasks[0], tasks[-1]) or kind.task(seen)
+        if kind.jobs != "none":
+            st.session_state["inside-job"] = task
+            st.segmented_control("Job", list(tasks), format_func=lambda number: seen.titles[number - 1],
+                                 key="inside-job", on_change=choose, args=("job",), required=True)  # fmt: skip
+    return task
 
 
 figures_now()

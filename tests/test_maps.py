@@ -19,7 +19,7 @@ from labcore.runs.events import Event, MapSaved, RunEnded
 from labcore.runs.map_files import MapError, MapFile
 from labcore.runs.results import fold
 from labcore.runs.store import Store
-from labcore.training import maps, trainer, worker
+from labcore.training import map_maker, trainer, worker
 from tests.conftest import tiny
 from tests.test_method_contract import VARIANTS, arrays, config, equal, spoken
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("device")
 ALL = ["fine_tuning", "separate_copies", "ewc", "lwf", "packnet", "packnet, learned", "piggyback", "piggyback, start"]
 
 
-class Watched(maps.MapMaker):
+class Watched(map_maker.MapMaker):
     """Keeps what the network looked like whenever a map was made, to be computed again without haste."""
 
     made: list[dict[str, Any]]
@@ -70,7 +70,7 @@ def naive_fisher(maker: Watched, stage: int) -> dict[str, Tensor]:
     if method.run.method.name == "ewc":
         return {layer.name: method.fisher[stage][f"{layer.name}.weight"].cpu().clone() for layer in maker.layers}  # type: ignore[attr-defined]
     generator = stream(maker.config.seed, stage, "maps")
-    chosen = torch.randperm(len(task.train), generator=generator)[: maps.FULL_IMAGES]
+    chosen = torch.randperm(len(task.train), generator=generator)[: map_maker.FULL_IMAGES]
     draws = torch.rand(len(chosen), generator=generator, dtype=torch.float64).tolist()
     names = [f"{layer.name}.weight" for layer in maker.layers]
     state = {name: value.detach().clone() for name, value in network.trunk.state_dict().items()}
@@ -151,7 +151,7 @@ METHODS_THAT_ISOLATE = {"separate_copies", "packnet", "piggyback", "feature_extr
 def test_live_importance_is_an_estimate_and_says_so(watch: None, tmp_path: Path) -> None:
     _, said = trained(config("fine_tuning", tasks=[{"name": "digits", "images_per_class": 20}]), tmp_path)
     kinds = {event.kind: int(MapFile(tmp_path / event.path).read("images")) for event in said}
-    assert kinds == {"live": maps.LIVE_IMAGES, "stage": maps.FULL_IMAGES}
+    assert kinds == {"live": map_maker.LIVE_IMAGES, "stage": map_maker.FULL_IMAGES}
 
 
 @pytest.mark.parametrize("method", ["packnet", "packnet, learned", "packnet, kept"])
@@ -205,14 +205,14 @@ def test_representation_is_linear_cka_of_features(method: str, tmp_path: Path, m
     features: dict[tuple[int, int, str], np.ndarray] = {}
 
     @torch.no_grad()
-    def look(maker: maps.MapMaker, stage: int, when: str) -> None:
+    def look(maker: map_maker.MapMaker, stage: int, when: str) -> None:
         maker.network.let_statistics_move([])
         for task in maker.tasks[:stage]:
-            x = maker.network.trunk.normalise(task.validation.images[: maps.PROBES])
+            x = maker.network.trunk.normalise(task.validation.images[: map_maker.PROBES])
             overlay = maker.method.overlay(task.position)
             features[stage, task.position, when] = maker.network.run_blocks(x, overlay, 0, 2).flatten(1).cpu().numpy()
 
-    class Looking(maps.MapMaker):
+    class Looking(map_maker.MapMaker):
         def begin(self, stage: int) -> None:
             super().begin(stage)
             look(self, stage, "before")
@@ -295,7 +295,7 @@ def test_weights_that_do_not_fit_in_memory_are_told(
     run = config(
         method, tasks=[{"name": name, "images_per_class": 20} for name in ("digits:0-3", "digits:4-6", "faces")]
     )
-    monkeypatch.setattr(maps, "LARGEST_KEPT", 1_200_000)  # bytes: weights and importance of one small network
+    monkeypatch.setattr(map_maker, "LARGEST_KEPT", 1_200_000)  # bytes: weights and importance of one small network
     ends = [
         MapFile(tmp_path / event.path)
         for event in trainer.train(run, maps=tmp_path, live_maps=False)
@@ -310,7 +310,7 @@ def test_the_importance_that_ewc_measures_is_not_measured_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measured = []
-    monkeypatch.setattr(maps, "fisher_diagonal", lambda *parts, **options: measured.append(parts))
+    monkeypatch.setattr(map_maker, "fisher_diagonal", lambda *parts, **options: measured.append(parts))
     events = list(trainer.train(config("ewc"), maps=tmp_path, live_maps=False))
     assert [event.kind for event in events if isinstance(event, MapSaved)] == ["stage", "stage"]
     assert measured == []
@@ -340,14 +340,14 @@ def test_stages_taken_from_the_cache_are_looked_at_again(method: str, store: Sto
 def test_a_pixel_is_the_mean_or_the_majority_of_whole_blocks() -> None:
     values = torch.arange(35.0).view(5, 7)
     assert map_files.factors(5, 7, 3) == (2, 3)
-    found = maps.block_mean(values, 3)
+    found = map_maker.block_mean(values, 3)
     assert found.shape == (3, 3)
     assert found[0, 0] == values[:2, :3].mean()
     assert found[2, 2] == values[4, 6]
     owners = torch.tensor([[1, 1, 2], [2, 1, 0], [3, 3, 0]], dtype=torch.uint8)
-    assert maps.block_majority(owners, 2).tolist() == [[1, 0], [3, 0]]
-    assert maps.block_majority(owners, 3) is owners
-    assert max(maps.block_mean(torch.zeros(1280, 2880), 512).shape) <= 512
+    assert map_maker.block_majority(owners, 2).tolist() == [[1, 0], [3, 0]]
+    assert map_maker.block_majority(owners, 3) is owners
+    assert max(map_maker.block_mean(torch.zeros(1280, 2880), 512).shape) <= 512
 
 
 def test_codes_keep_magnitudes_by_logarithm() -> None:

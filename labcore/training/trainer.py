@@ -61,7 +61,7 @@ from labcore.runs.stage_keys import StageKey, stage_keys
 from labcore.tasks import catalogue
 from labcore.tasks.downloads import DownloadError, File, fetch
 from labcore.training.hardware import PeakMemory, device_name, pick_device, prepare
-from labcore.training.maps import MapMaker
+from labcore.training.map_maker import MapMaker
 from labcore.training.measuring import Measurer, Probe
 from labcore.training.optimizers import new_optimizers, rate_at
 from labcore.training.spending import Clock, EnergyMeasured

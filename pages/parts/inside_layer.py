@@ -1,20 +1,17 @@
-"""Inside: one layer, in a run or in two: its map, its numbers, what to look for."""
+"""Inside: one layer, in a run or in two: the pieces that a kind of map has of it, laid out, and what to look for."""
 
 import contextlib
 import html
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 
 import streamlit as st
 
-from labcore.drawings import layer_figures
 from labcore.drawings.charts import Chart
-from labcore.drawings.layer_figures import Picture
-from labcore.runs import map_moments
-from labcore.runs.map_moments import View
+from labcore.drawings.inside.kind import MapKind
+from labcore.drawings.inside.layer import HEIGHT, ChartPiece, Figures, Panel, Pictures, Piece, Shown
+from labcore.drawings.inside.pictures import Picture
 from pages.parts import lab, live_plot
-from pages.parts.inside_words import KINDS, NOTES
-
-HEIGHT = 300
 
 
 def style() -> None:
@@ -43,14 +40,85 @@ def style() -> None:
     )
 
 
-def _drawn(picture: Picture | None, missing: str, name: str, explain: bool) -> str:
+def show(kind: MapKind, shown: Shown, explain: bool) -> None:
+    """The layer in each run: the kind's two panels and its words, and below them what further panels it has.
+
+    With `explain` a sentence under each chart says what it shows.
+    """
+    moments = [(each.run, each.seen.moment.path) for each in shown.runs]
+    look = _Look(shown, explain, (kind.name, shown.place, shown.task, explain, *moments))
+    with lab.row("words", "layer"):
+        look.panels(kind.layer(shown), apart=explain or len(shown.runs) > 1)
+        st.markdown(f"**What to look for**\n\n{kind.words.look}")
+    if kind.below is not None:
+        with lab.row("even", "overlaps"):
+            look.panels(kind.below(shown), apart=explain)
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """How pieces of a layer are shown; what has a `version` is made once and kept."""
+
+    shown: Shown
+    explain: bool
+    version: Hashable
+
+    def panels(self, panels: Sequence[Panel], apart: bool) -> None:
+        """Panels in the row that is open; `apart`, each in a place of its own.
+
+        A place is sent as a piece of its own, so there is one only where several things may stand below each other.
+        """
+        for panel in panels:
+            with st.container() if apart else contextlib.nullcontext():
+                for piece in panel:
+                    self.piece(piece)
+
+    def piece(self, piece: Piece) -> None:
+        """A piece below what is there already."""
+        match piece:
+            case ChartPiece():
+                self.chart(piece)
+            case Pictures():
+                lab.titled(piece.title, _cached(self.version, lambda: self.pictures(piece)))
+            case Figures():
+                sentence = f"<div class='lab-term'>{html.escape(piece.sentence)}</div>"
+                lab.titled(piece.title, sentence if piece.sentence else lab.figures_row(dict(piece.cells)))
+
+    def pictures(self, piece: Pictures) -> str:
+        """HTML of every run's weight map."""
+        runs = self.shown.runs
+        maps = (_drawn(piece.make(each.seen), each.name if len(runs) > 1 else "", self.explain) for each in runs)
+        return f"<div class='lab-maps'>{''.join(maps)}</div>"
+
+    def chart(self, piece: ChartPiece) -> None:
+        """A chart and a note on it, or in a frame of its height why there is none."""
+        kept: dict[str, tuple[object, bool]] = st.session_state.setdefault("inside-there", {})
+        known = kept.get(piece.key)
+        chart = None
+        if known is None or known[0] != self.version:
+            chart = piece.make()
+            kept[piece.key] = (self.version, chart is not None)
+        if not kept[piece.key][1]:
+            none = f"<div class='lab-none' style='height:{piece.height}px'>{html.escape(piece.missing)}</div>"
+            lab.titled(piece.title, none)
+            return
+
+        def make() -> Chart:
+            return chart or piece.make() or Chart()
+
+        live_plot.draw(make, f"inside-{piece.key}", piece.height, title=piece.title, version=self.version)
+        if self.explain and piece.note:
+            st.caption(piece.note)
+
+
+def _drawn(picture: Picture | str, name: str, explain: bool) -> str:
     """HTML of a weight map with its axes, scale and what a pixel stands for, at a fixed height.
 
-    `name` is the run's, where another one's stands beside it.
+    `name` is the run's, where another one's stands beside it; a sentence is shown in a frame of the same height.
     """
     whose = f"<b>{html.escape(name)}</b>" if name else ""
-    if picture is None:
-        none = f"<div class='lab-none'>{html.escape(missing)}</div>"
+    if isinstance(picture, str):
+        none = f"<div class='lab-none'>{html.escape(picture)}</div>"
         return f"<div class='lab-map'><div class='lab-map-axes'>{whose}</div>{none}</div>"
     pixels = "pixelated" if picture.rows * picture.columns < 100_000 else "auto"
     if picture.legend[0][0] == "0":
@@ -71,176 +139,11 @@ def _drawn(picture: Picture | None, missing: str, name: str, explain: bool) -> s
     )
 
 
-def _cached(key: tuple[object, ...], make: Callable[[], str]) -> str:
+def _cached(key: Hashable, make: Callable[[], str]) -> str:
     """HTML made once for a moment and a layer; the oldest is dropped."""
-    kept: dict[tuple[object, ...], str] = st.session_state.setdefault("inside-html", {})
+    kept: dict[Hashable, str] = st.session_state.setdefault("inside-html", {})
     if key not in kept:
         kept[key] = make()
         while len(kept) > 24:
             kept.pop(next(iter(kept)))
     return kept[key]
-
-
-def _picture(seen: View, place: int, kind: str, task: int, scale: tuple[float, float]) -> tuple[Picture | None, str]:
-    """The weight map of a kind, and why there is none."""
-    layer = seen.layers[place]
-    if kind == "owners":
-        if seen.recent("owners") is None:
-            return None, "No job owns weights here: this run is not PackNet's."
-        return layer_figures.owner_picture(seen, layer), "This layer is never pruned: it is fixed after the first job."
-    if kind == "masks":
-        return (
-            layer_figures.mask_picture(seen, layer, task),
-            "No mask here: this layer is used as it is, or the network itself learnt this job.",
-        )
-    return layer_figures.importance_picture(seen, layer, scale, task), "No importance was measured here."
-
-
-def show(
-    views: Sequence[tuple[str, str, View]], place: int, kind: str, task: int, scale: tuple[float, float], explain: bool
-) -> None:
-    """The layer at `place` in each run (ID, name, view): map left, numbers in the middle, words right.
-
-    With `explain` a sentence under each chart says what it shows.
-    """
-    words, notes = KINDS[kind], NOTES if explain else {}
-    layer = views[0][2].layers[place]
-    first = views[0][2]
-    if kind == "importance":
-        scale = layer_figures.layer_span([seen for _, _, seen in views], layer, task)
-    version = (kind, place, task, scale, explain, *((run, seen.moment.path) for run, _, seen in views))
-    several = explain or len(views) > 1
-    with lab.row("words", "layer"):
-        with _place(several):
-            if kind in ("drift", "broke"):
-                _moves(views, place, kind, version, notes.get(kind))
-            elif kind == "representation":
-                block = list(dict.fromkeys(each.block for each in first.layers)).index(layer.block)
-                _chart(
-                    lambda: layer_figures.similarity_over_stages(first, block),
-                    f"cka-{views[0][0]}",
-                    version,
-                    f"Block {layer.block}, stage by stage",
-                    note=notes.get("similarity"),
-                )
-            else:
-                whose = "" if kind == "owners" else f": {first.titles[task - 1]}"
-                title = f"{'Filter by input' if kind == 'importance' else 'Weight by weight'}{whose}"
-
-                def drawn() -> str:
-                    maps = (
-                        _drawn(*_picture(seen, place, kind, task, scale), name if len(views) > 1 else "", explain)
-                        for _, name, seen in views
-                    )
-                    return f"<div class='lab-maps'>{''.join(maps)}</div>"
-
-                lab.titled(title, _cached(version, drawn))
-        with _place(several):
-            if kind in ("importance", "drift", "broke"):
-                since = map_moments.drift_task(first, task)
-                whose = "" if since is None else f" since {first.titles[since - 1]}"
-                title = f"Importance against the move{whose}"
-                later = "From the second job on: how far each filter moved, against how much it mattered."
-                _chart(lambda: _spring(views, place, task), "spring", version, title, later, note=notes.get("spring"))
-            elif kind == "masks":
-                _chart(
-                    lambda: layer_figures.histogram(first, place, task),
-                    "scores",
-                    version,
-                    f"Scores against the threshold: {first.titles[task - 1]}",
-                    "There are no scores in this stage.",
-                    note=notes.get("scores"),
-                )
-            elif kind == "owners":
-                lab.titled("Whose weights they are", _owned(first, place))
-            else:
-                lab.titled("In numbers", _similar(first, layer.block))
-        st.markdown(f"**What to look for**\n\n{words.look}")
-    if kind == "masks":
-        note = notes.get("overlap")
-        with lab.row("even", "overlaps"):
-            for key, where, title in (("overlap", None, "whole network"), ("overlap-layer", place, layer.name)):
-                with _place(explain):
-                    _chart(
-                        lambda where=where: layer_figures.overlaps(first, where),
-                        key,
-                        version,
-                        f"Shared by two jobs: {title}",
-                        height=190,
-                        note=note,
-                    )
-
-
-def _place(several: bool) -> contextlib.AbstractContextManager[object]:
-    """A place in a row; to be sent as a piece of its own only where several things stand in it, below each other."""
-    return st.container() if several else contextlib.nullcontext()
-
-
-def _moves(views: Sequence[tuple[str, str, View]], place: int, kind: str, version: object, note: str | None) -> None:
-    """Filter by filter; of two runs, one below the other on one scale."""
-    top = layer_figures.strips_top(layer_figures.strips_info(seen, seen.layers[place], kind) for _, _, seen in views)
-    for run, name, seen in views:
-
-        def make(seen: View = seen) -> Chart | None:
-            return layer_figures.strips(seen, seen.layers[place], kind, top)
-
-        height = HEIGHT if len(views) == 1 else HEIGHT // 2 + 20
-        missing = "The first job has nothing to compare with yet."
-        title = "Filter by filter" if len(views) == 1 else f"Filter by filter: {name}"
-        last = run == views[-1][0]
-        _chart(make, f"strips-{run}", version, title, missing, height=height, note=note if last else None)
-
-
-def _spring(views: Sequence[tuple[str, str, View]], place: int, task: int) -> Chart | None:
-    """Of an earlier job: how much each filter mattered, and how far it moved since."""
-    found = []
-    for _, name, seen in views:
-        since = map_moments.drift_task(seen, task)
-        info = None if since is None else layer_figures.filters_info(seen, seen.layers[place], since)
-        if info is not None:
-            found.append((name, info[0], info[1]))
-    return layer_figures.spring(found) if found else None
-
-
-def _chart(
-    make: Callable[[], Chart | None],
-    key: str,
-    version: object,
-    title: str,
-    missing: str = "Not known yet.",
-    height: int = HEIGHT,
-    note: str | None = None,
-) -> None:
-    """A chart and a note on it, or in a frame of its height why there is none."""
-    kept: dict[str, tuple[object, bool]] = st.session_state.setdefault("inside-there", {})
-    known = kept.get(key)
-    chart = None
-    if known is None or known[0] != version:
-        chart = make()
-        kept[key] = (version, chart is not None)
-    if not kept[key][1]:
-        lab.titled(title, f"<div class='lab-none' style='height:{height}px'>{html.escape(missing)}</div>")
-        return
-    live_plot.draw(lambda: chart or make() or Chart(), f"inside-{key}", height, title=title, version=version)  # type: ignore[arg-type]
-    if note:
-        st.caption(note)
-
-
-def _owned(seen: View, place: int) -> str:
-    counts = seen.read("owners")
-    if counts is None or place >= len(counts) or counts[place][0] < 0:
-        return "<div class='lab-term'>All jobs use this layer as the first one left it.</div>"
-    row = counts[place]
-    cells = {"weights": f"{int(row.sum()):,}"}
-    for owner in range(1, len(row)):
-        cells[seen.titles[owner - 1]] = f"{100 * row[owner] / max(1, row.sum()):.0f} %"
-    cells["free"] = f"{100 * row[0] / max(1, row.sum()):.0f} %"
-    return lab.figures_row(cells)
-
-
-def _similar(seen: View, block: str) -> str:
-    similar, names = seen.recent("cka"), seen.recent("block_names")
-    if similar is None or names is None or block not in list(names):
-        return "<div class='lab-term'>Measured when a stage ends.</div>"
-    column = similar[:, list(names).index(block)]
-    return lab.figures_row({title: f"{value:.3f}" for title, value in zip(seen.titles, column, strict=False)})

@@ -5,19 +5,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from labcore.drawings import layer_figures, map_figures
 from labcore.drawings.charts import Chart
-from labcore.runs import archive, map_files, map_moments
+from labcore.drawings.inside import magnitudes, masks, movement, owners, registry, representation
+from labcore.drawings.inside.overview import Overview
+from labcore.runs import archive, map_files, moments
 from labcore.runs.events import MapSaved
-from labcore.runs.map_moments import Book, View
+from labcore.runs.moments import Book, View
 from labcore.runs.results import fold
 from labcore.runs.store import Store
-from labcore.training import maps
-from pages.parts import inside_words, live_plot
+from labcore.training import map_maker
+from pages.parts import live_plot
 from tests import stories
 from tests.conftest import tiny
 from tests.test_pages.conftest import app, text, trained
 
+KINDS = registry.kinds()
+NOTES = movement.NOTES | masks.NOTES | {"similarity": representation.NOTE}
 LAYERS = {
     "layers": np.array(["a.conv", "b.conv"]),
     "blocks": np.array(["a", "b"]),
@@ -27,9 +30,9 @@ LAYERS = {
 
 def told(folder: Path) -> View:
     """Two stages of made-up maps of a network of two layers, the second one a moment before its end."""
-    moments = [(1, 5, "live"), (1, 10, "stage"), (2, 10, "live"), (2, 15, "live")]
+    told_at = [(1, 5, "live"), (1, 10, "stage"), (2, 10, "live"), (2, 15, "live")]
     span = map_files.range_of(1.0)
-    for number, (stage, step, kind) in enumerate(moments, 1):
+    for number, (stage, step, kind) in enumerate(told_at, 1):
         arrays = {
             "importance": np.array([0.1 * number, 0], np.float32),
             "importance_range": np.array(span, np.float32),
@@ -50,82 +53,82 @@ def told(folder: Path) -> View:
         map_files.save(folder / map_files.path_of(stage, step, kind), LAYERS | arrays)  # type: ignore[arg-type]
     saved = [
         MapSaved(stage=stage, kind=kind, path=map_files.path_of(stage, step, kind), step=step)  # type: ignore[arg-type]
-        for stage, step, kind in moments
+        for stage, step, kind in told_at
     ]
     events = [*stories.FIRST[:6], saved[0], *stories.FIRST[6:-1], saved[1], stories.FIRST[-1]]
     events += [*stories.SECOND[:3], saved[2], stories.SECOND[3], saved[3]]
     told = fold(events)
-    found = map_moments.view(Book(folder), told, told.maps[-1])
+    found = moments.view(Book(folder), told, told.maps[-1])
     assert found is not None
     return found
 
 
 def test_overview_is_what_the_files_hold(tmp_path: Path) -> None:
     seen = told(tmp_path)
-    importance = map_figures.overview_info(seen, "importance")
+    importance = KINDS["importance"].read(seen)
     assert importance.values[:, 0].tolist() == pytest.approx([np.log10(0.2), np.log10(0.4)], abs=1e-6)
     assert np.isnan(importance.values[:, 1]).all(), "no importance is nothing, not very little"
     assert importance.estimated == 32
-    drift = map_figures.overview_info(seen, "drift")
+    drift = KINDS["drift"].read(seen)
     assert drift.values[0].tolist() == [25, 0]
     assert np.isnan(drift.values[1]).all()
-    owners = map_figures.overview_info(seen, "owners")
-    assert owners.values[:, 0].tolist() == pytest.approx([100 * 40 / 108, 100 * 68 / 108, 0], rel=1e-5)
-    assert np.isnan(owners.values[:, 1]).all()
-    broke = map_figures.overview_info(seen, "broke")
+    owned = KINDS["owners"].read(seen)
+    assert owned.values[:, 0].tolist() == pytest.approx([100 * 40 / 108, 100 * 68 / 108, 0], rel=1e-5)
+    assert np.isnan(owned.values[:, 1]).all()
+    broke = KINDS["broke"].read(seen)
     assert broke.values[0, 0] == pytest.approx(-2, abs=1e-6)
-    assert map_moments.kinds_of(seen.book, seen.fold) == ["importance", "drift", "broke", "owners"]
+    assert [kind.name for kind in registry.kinds_of(seen.book, seen.fold)] == ["importance", "drift", "broke", "owners"]
 
 
 def test_two_runs_have_one_scale(tmp_path: Path) -> None:
     seen = told(tmp_path)
-    info = map_figures.overview_info(seen, "drift")
-    more = map_figures.Overview("drift", [1], ["x"], np.array([[180.0]]), ["a"], ["a"], 0)
-    assert map_figures.span("drift", [info]) == (0, 50)
-    assert map_figures.span("drift", [info, more]) == (0, 200)
-    assert map_figures.span("importance", [map_figures.overview_info(seen, "importance")]) == (-1, 0)
-    assert map_figures.overview(info, (0, 200)).traces[0]["zmax"] == 200
+    info = KINDS["drift"].read(seen)
+    more = Overview([1], ["x"], np.array([[180.0]]), ["a"], ["a"], [0])
+    assert KINDS["drift"].drawing.scale([info]) == (0, 50)
+    assert KINDS["drift"].drawing.scale([info, more]) == (0, 200)
+    assert KINDS["importance"].drawing.scale([KINDS["importance"].read(seen)]) == (-1, 0)
+    assert KINDS["drift"].overview(info, (0, 200)).traces[0]["zmax"] == 200
 
 
 def test_filters_of_two_runs_have_one_scale(tmp_path: Path) -> None:
     seen = told(tmp_path)
     layer = seen.layers[0]
-    drift, broke = (layer_figures.strips_info(seen, layer, kind) for kind in ("drift", "broke"))
+    drift, broke = (movement.strips_info(seen, layer, kind) for kind in ("drift", "broke"))
     assert drift is not None and drift[1].tolist() == pytest.approx([10, 20, 30, 40])
     assert broke is not None and broke[1].tolist() == pytest.approx([0.01, 0, 0, 0])
-    top = layer_figures.strips_top([drift, {1: np.array([80.0])}, None])
+    top = movement.strips_top([drift, {1: np.array([80.0])}, None])
     assert top == 80
-    charts = [layer_figures.strips(seen, layer, "drift", top), layer_figures.strips(seen, layer, "broke", 0)]
+    charts = [movement.strips(seen, layer, "drift", top), movement.strips(seen, layer, "broke", 0)]
     assert [chart.layout["yaxis"]["range"] for chart in charts if chart] == [[0, 84], [0, 1]]
-    assert layer_figures.strips_info(seen, seen.layers[1], "drift") is None
+    assert movement.strips_info(seen, seen.layers[1], "drift") is None
 
 
 def test_moments_have_names_words_and_a_counterpart(tmp_path: Path) -> None:
     seen = told(tmp_path)
-    words = [map_moments.words_of(seen.fold, moment) for moment in seen.fold.maps]
+    words = [moments.words_of(seen.fold, moment) for moment in seen.fold.maps]
     assert words == [
         "learning Digits 0 to 3, 53 %",
         "after Digits 0 to 3",
         "learning Fashion 0 to 2, 0 %",
         "learning Fashion 0 to 2, 0 %",
     ]
-    assert [map_moments.name_of(moment) for moment in seen.fold.maps] == ["1.5", "1.10", "2.10", "2.15"]
-    assert map_moments.tied(seen.fold, seen.fold, seen.fold.maps[1]) == seen.fold.maps[1]
-    assert map_moments.tied(seen.fold, fold(stories.FIRST), seen.fold.maps[1]) is None
+    assert [moments.name_of(moment) for moment in seen.fold.maps] == ["1.5", "1.10", "2.10", "2.15"]
+    assert moments.tied(seen.fold, seen.fold, seen.fold.maps[1]) == seen.fold.maps[1]
+    assert moments.tied(seen.fold, fold(stories.FIRST), seen.fold.maps[1]) is None
 
 
 def test_pictures_say_what_a_pixel_is_and_look_back(tmp_path: Path) -> None:
     seen = told(tmp_path)
-    owner = layer_figures.owner_picture(seen, seen.layers[0])
+    owner = owners.owner_picture(seen, seen.layers[0])
     assert owner is not None
     assert [word for _, word in owner.legend] == ["free", "Digits 0 to 3", "Fashion 0 to 2"]
     assert owner.pixel.startswith("a pixel is the owner of most of up to")
     assert owner.png.startswith(b"\x89PNG")
-    assert layer_figures.owner_picture(seen, seen.layers[1]) is None
-    importance = layer_figures.importance_picture(seen, seen.layers[0], (-3, 0), 1)
+    assert owners.owner_picture(seen, seen.layers[1]) is None
+    importance = magnitudes.picture(seen, seen.layers[0], (-3, 0), 1)
     assert importance is not None
     assert (importance.rows, importance.columns, importance.pixel) == (4, 27, "a pixel is one weight")
-    filters = layer_figures.filters_info(seen, seen.layers[0], 1)
+    filters = movement.filters_info(seen, seen.layers[0], 1)
     assert filters is not None
     assert filters[0] == pytest.approx([0.02] * 4, rel=0.05)
     assert filters[1] == pytest.approx([10, 20, 30, 40])
@@ -133,22 +136,22 @@ def test_pictures_say_what_a_pixel_is_and_look_back(tmp_path: Path) -> None:
 
 def test_points_follow_the_job_where_its_drift_is_known(tmp_path: Path) -> None:
     seen = told(tmp_path)
-    assert map_moments.drift_task(seen, 1) == 1
-    assert map_moments.drift_task(seen, 2) == 1, "its own drift is not known before another job is learnt"
-    before = map_moments.View(seen.book, seen.fold, seen.until[:1], seen.layers)
-    assert map_moments.drift_task(before, 1) is None
+    assert movement.drift_task(seen, 1) == 1
+    assert movement.drift_task(seen, 2) == 1, "its own drift is not known before another job is learnt"
+    before = moments.View(seen.book, seen.fold, seen.until[:1], seen.layers)
+    assert movement.drift_task(before, 1) is None
 
 
 def test_the_gauge_counts_whole_weights(tmp_path: Path) -> None:
     seen = told(tmp_path)
-    info = map_figures.capacity_info(seen, 0.5)
+    info = owners.capacity_info(seen, 0.5)
     assert info is not None
     assert (info.weights, info.pruned) == (108, True)
     assert info.shares == pytest.approx([40 / 108, 68 / 108, 0])
     assert info.more == 6  # 40 → 20 → 10 → 5 → 2 → 1 → full
-    before = map_moments.View(seen.book, seen.fold, seen.until[:1], seen.layers)
-    assert map_figures.capacity_info(before, 0.5).more == 4  # type: ignore[union-attr]
-    assert "63 %" in map_figures.gauge(info, seen.titles)
+    before = moments.View(seen.book, seen.fold, seen.until[:1], seen.layers)
+    assert owners.capacity_info(before, 0.5).more == 4  # type: ignore[union-attr]
+    assert "63 %" in owners.gauge(info, seen.titles)
 
 
 def test_a_last_job_that_is_not_pruned_leaves_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +161,7 @@ def test_a_last_job_that_is_not_pruned_leaves_no_room(tmp_path: Path, monkeypatc
         config = tiny("packnet", method__prune_last=prune_last)
         assert seen.fold.started is not None
         seen.fold.started = seen.fold.started.model_copy(update={"config": config})
-        info = map_figures.capacity_info(seen, 0.5)
+        info = owners.capacity_info(seen, 0.5)
         assert info is not None and (info.pruned, info.more) == expected
 
 
@@ -197,7 +200,7 @@ def test_inside_offers_what_the_run_has(method: str, last: str, store: Store) ->
         switch = next(group for group in test.button_group if group.key == "inside-map")
         switch.set_value(kind).run()
         assert not test.exception
-        assert inside_words.KINDS[kind].question in text(test)
+        assert KINDS[kind].words.question in text(test)
         assert "What to look for" in text(test)
 
 
@@ -206,12 +209,12 @@ def test_inside_draws_every_map_from_the_first_moment_on(method: str, store: Sto
     run = trained(store, tiny(method))
     shown = kinds(app("inside", run=run))
     assert "Representation" in shown, "known at stage ends alone"
-    first = map_moments.name_of(store.fold(run).maps[0])
-    for kind, words in inside_words.KINDS.items():
-        if words.name in shown:
+    first = moments.name_of(store.fold(run).maps[0])
+    for kind, record in KINDS.items():
+        if record.words.name in shown:
             test = app("inside", run=run, moment=first, map=kind)
             assert not test.exception
-            assert words.question in text(test)
+            assert record.words.question in text(test)
 
 
 def test_inside_of_a_running_run_follows_and_of_an_address_stays(store: Store, home: Path) -> None:
@@ -229,14 +232,14 @@ def test_inside_of_a_running_run_follows_and_of_an_address_stays(store: Store, h
     assert "free" in text(test)
     slider = test.select_slider(key="inside-moment")
     assert len(slider.options) == 3
-    assert slider.value == map_moments.name_of(store.fold(run).maps[-1])
+    assert slider.value == moments.name_of(store.fold(run).maps[-1])
     while saved < 4:
         event = next(events)
         claim.append(event)
         saved += isinstance(event, MapSaved)
     test.run()
-    assert test.select_slider(key="inside-moment").value == map_moments.name_of(store.fold(run).maps[-1])
-    early = map_moments.name_of(store.fold(run).maps[1])
+    assert test.select_slider(key="inside-moment").value == moments.name_of(store.fold(run).maps[-1])
+    early = moments.name_of(store.fold(run).maps[1])
     test = app("inside", run=run, moment=early, layer="block3.conv", map="importance")
     assert test.select_slider(key="inside-moment").value == early
     assert test.selectbox(key="inside-layer").value == "block3.conv"
@@ -258,7 +261,7 @@ def test_inside_of_two_runs_and_of_an_imported_one(store: Store, tmp_path: Path)
 @pytest.mark.parametrize("fits", [True, False])
 def test_inside_says_why_drift_is_missing(fits: bool, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     if not fits:
-        monkeypatch.setattr(maps, "LARGEST_KEPT", 0)
+        monkeypatch.setattr(map_maker, "LARGEST_KEPT", 0)
     test = app("inside", run=trained(store, tiny("fine_tuning")), map="drift")
     assert not test.exception
     assert "How far have weights moved since?" in text(test)
@@ -306,7 +309,7 @@ def test_explanations_are_drawn_on_the_map(store: Store, monkeypatch: pytest.Mon
     def said() -> set[str]:
         return {note["text"] for note in drawn[f"inside-{run}-drift"].layout.get("annotations", [])}
 
-    explanations = set(map_figures._EXPLAINED["drift"])
+    explanations = set(KINDS["drift"].words.explained)
     assert not said() & explanations
     test.toggle(key="inside-explain").set_value(True).run()
     assert not test.exception
@@ -325,6 +328,6 @@ def test_explanations_are_drawn_on_the_map(store: Store, monkeypatch: pytest.Mon
 )
 def test_each_chart_of_a_layer_is_explained_to_who_asks(method: str, kind: str, notes: list[str], store: Store) -> None:
     test = app("inside", run=trained(store, tiny(method)), map=kind)
-    assert not any(note in text(test) for note in inside_words.NOTES.values())
+    assert not any(note in text(test) for note in NOTES.values())
     test.toggle(key="inside-explain").set_value(True).run()
-    assert [name for name, note in inside_words.NOTES.items() if note in text(test)] == notes
+    assert [name for name, note in NOTES.items() if note in text(test)] == notes

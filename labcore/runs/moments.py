@@ -15,10 +15,6 @@ from labcore.runs.events import MapSaved
 from labcore.runs.map_files import Layer, MapError, MapFile
 from labcore.runs.results import AccuracyPoint, Fold
 
-KINDS = ("importance", "drift", "broke", "owners", "masks", "representation")
-# What a kind is read from; a run has the kind where some moment holds one of these.
-_NEEDS = {"importance": ["importance"], "drift": ["drift", "drift_unkept"], "broke": ["broke", "drift_unkept"],
-          "owners": ["owners"], "masks": ["density"], "representation": ["cka"]}  # fmt: skip
 MOST_FILES = 64  # whose directories a book knows
 
 
@@ -166,26 +162,3 @@ def view(book: Book, fold: Fold, moment: MapSaved) -> View | None:
     until = [m for m in fold.maps if (m.stage, m.step) <= (moment.stage, moment.step)]
     layers = book.layers(moment)
     return View(book, fold, until, layers) if layers and until else None
-
-
-def kinds_of(book: Book, fold: Fold) -> list[str]:
-    """The kinds of maps that this run has so far.
-
-    A kind that it has is in some stage's last map or in the latest one: looking for a missing kind opens no others.
-    """
-    moments = [moment for moment in fold.maps if moment.kind == "stage" or moment is fold.maps[-1]]
-    return [kind for kind in KINDS if any(book.last(moments, name) is not None for name in _NEEDS[kind])]
-
-
-def unkept(seen: View) -> list[str]:
-    """Names of the earlier tasks that drift cannot be measured from, as the worker could not keep their weights."""
-    tasks = seen.read("drift_unkept")
-    return [] if tasks is None else [seen.titles[task - 1] for task in tasks if 1 <= task <= len(seen.titles)]
-
-
-def drift_task(seen: View, task: int) -> int | None:
-    """The earlier task whose drift is known: this one, else the first; None where there is none."""
-    tasks = seen.read("drift_tasks")
-    if tasks is None or not len(tasks):
-        return None
-    return task if task in tasks else int(tasks[0])

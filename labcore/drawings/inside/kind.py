@@ -1,0 +1,75 @@
+"""A kind of map: what it is read from, how it is drawn, which words go with it. One record tells all of it.
+
+A new kind needs nothing else anywhere: a record in this folder, or in the `maps.py` of the method that brings it along.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from labcore.drawings.charts import Chart
+from labcore.drawings.inside.layer import Panel, Shown
+from labcore.drawings.inside.overview import Drawing, Overview, Scale, overview
+from labcore.runs.moments import View
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """A kind of map: its `name` on the switch, the `question` it answers, the field's `term`, what to `look` for.
+
+    `formula` says how it is computed, and `explained` what is what: one phrase for each end of the whole network.
+    """
+
+    name: str
+    question: str
+    term: str
+    look: str
+    formula: str
+    explained: tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class MapKind:
+    """How a kind of map is made, drawn and worded.
+
+    name       of the kind in an address
+    place      on the switch: the smaller, the farther to the left; the common kinds have 10, 20, … 60
+    needs      the arrays by which a run has it: at some moment, one of these
+    read       the whole network's numbers out of a run at a moment
+    drawing    how they become a chart
+    layer      the two panels that one layer has beside the words
+    below      a row of further panels, where there are any
+    jobs       which tasks a layer can be asked about: all so far, beginning with the latest; those before the one that
+               is being learnt, beginning with the first; or none, as the map speaks of all at once
+    gauge      HTML beside the choice of a layer
+    remark     a sentence on what of a run is missing, or nothing
+    leads      whether it is the one shown first where a run has it
+    """
+
+    name: str
+    place: int
+    words: Words
+    needs: Sequence[str]
+    read: Callable[[View], Overview]
+    drawing: Drawing
+    layer: Callable[[Shown], tuple[Panel, Panel]]
+    below: Callable[[Shown], Sequence[Panel]] | None = None
+    jobs: Literal["so far", "earlier", "none"] = "none"
+    gauge: Callable[[View], str] | None = None
+    remark: Callable[[View], str] | None = None
+    leads: bool = False
+
+    def overview(
+        self, info: Overview, scale: Scale, *, chosen: int | None = None, explain: bool = False, named: bool = True
+    ) -> Chart:
+        """The whole network as a chart; see `overview.overview`."""
+        explained = self.words.explained if explain else ()
+        return overview(self.drawing, info, scale, chosen=chosen, explained=explained, named=named)
+
+    def tasks(self, seen: View) -> range:
+        """The tasks that a layer can be asked about at a moment; at least the first."""
+        return range(1, 1 + (seen.moment.stage if self.jobs == "so far" else max(1, seen.moment.stage - 1)))
+
+    def task(self, seen: View) -> int:
+        """The one of them that is shown where nobody has chosen."""
+        return self.tasks(seen)[0 if self.jobs == "earlier" else -1]

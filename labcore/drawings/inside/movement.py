@@ -1,0 +1,238 @@
+"""How far weights have moved since a job was learnt, and what that broke."""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+
+import numpy as np
+
+from labcore.drawings.charts import Chart
+from labcore.drawings.figures import task_colour, task_dash
+from labcore.drawings.inside import magnitudes
+from labcore.drawings.inside.kind import MapKind, Words
+from labcore.drawings.inside.layer import ABOVE, HEIGHT, ChartPiece, Panel, Shown, titled
+from labcore.drawings.inside.overview import Heat, Overview, log10, of_layers, unknown
+from labcore.runs import map_files
+from labcore.runs.map_files import Layer
+from labcore.runs.moments import View
+
+NOTES = {
+    "drift": "A line for each earlier job, a place for each filter: the higher, the farther it moved since that job.",
+    "broke": "A line for each earlier job, a place for each filter: the higher, the more its move hurt that job.",
+    "spring": "Each point is a filter. Right: the job hangs on it more. Up: it has moved farther since.",
+}
+
+
+# ---- the whole network ----------------------------------------------------------------------------------------------
+
+
+def by_task(seen: View, array: str, shown: Callable[[np.ndarray], np.ndarray]) -> Overview:
+    """What the file says of each layer since each earlier task, as it is `shown`; NaN where nothing is known."""
+    values = unknown(seen)
+    rows, about = seen.read(array), seen.read("drift_tasks")
+    if rows is not None and about is not None and rows.shape == (len(about), len(seen.layers)):
+        for task, row in zip(about, rows, strict=True):
+            if 1 <= task <= len(values):
+                values[task - 1] = shown(row)
+    return of_layers(seen, np.where(np.isfinite(values), values, np.nan))
+
+
+def drift_info(seen: View) -> Overview:
+    """The move of each layer since each earlier task, in %."""
+    return by_task(seen, "drift", lambda row: 100 * row)
+
+
+def broke_info(seen: View) -> Overview:
+    """The nats that each layer's move cost each earlier task, log10."""
+    return by_task(seen, "broke", log10)
+
+
+def drift_task(seen: View, task: int) -> int | None:
+    """The earlier task whose drift is known: this one, else the first; None where there is none."""
+    tasks = seen.read("drift_tasks")
+    if tasks is None or not len(tasks):
+        return None
+    return task if task in tasks else int(tasks[0])
+
+
+def unkept(seen: View) -> str:
+    """Which earlier tasks drift cannot be measured from, as the worker could not keep their weights; else nothing."""
+    tasks = seen.read("drift_unkept")
+    missing = [] if tasks is None else [seen.titles[task - 1] for task in tasks if 1 <= task <= len(seen.titles)]
+    if not missing:
+        return ""
+    return (
+        f"no map since {', '.join(missing)}. To measure moves, a run keeps earlier weights in memory, up to "
+        f"{map_files.LARGEST_KEPT >> 30} GiB; those of this network would be more."
+    )
+
+
+# ---- importance against the move ------------------------------------------------------------------------------------
+
+
+def filters_info(
+    seen: View, layer: Layer, task: int, array: str = "importance"
+) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Importance of a task, drift in % and nats broken, by filter; filters that share a pixel are averaged."""
+    about = seen.read("drift_tasks")
+    drift, broke = seen.read(f"drift/{layer.name}"), seen.read(f"broke/{layer.name}")
+    logs = magnitudes.by_weight(seen, layer, task, array)
+    if about is None or drift is None or broke is None or logs is None or task not in about:
+        return None
+    row = int(np.flatnonzero(about == task)[0])
+    values = np.nan_to_num(10**logs).mean(1)
+    group = -(-drift.shape[1] // len(values))
+    starts = np.arange(0, drift.shape[1], group)
+    sizes = np.diff([*starts, drift.shape[1]])
+    if len(starts) != len(values):
+        return None
+    moved = np.sqrt(np.add.reduceat(drift[row].astype(float) ** 2, starts) / sizes)
+    return values, 100 * moved, np.add.reduceat(broke[row].astype(float), starts)
+
+
+def spring(groups: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> Chart:
+    """Importance against drift, a point a filter; each run its own sign, as methods have no colours."""
+    chart = Chart()
+    for number, (name, importance, moved) in enumerate(groups):
+        there = importance > 0
+        chart.trace(
+            "scatter", x=np.log10(importance[there]), y=moved[there], name=name, mode="markers",
+            marker={
+                "symbol": ("circle", "x-thin-open")[number % 2], "size": 8, "opacity": 0.75,
+                "color": ("#5B6C94", "#B0603A")[number % 2], "line": {"width": 1.5},
+            },
+            hovertemplate="importance 10^%{x:.1f}<br>moved %{y:.2g} %<extra></extra>",
+        )  # fmt: skip
+    chart.set(
+        margin={"l": 58, "r": 8, "t": 26, "b": 44}, showlegend=len(groups) > 1, legend=ABOVE,
+        xaxis=titled("importance of a filter (log₁₀)"),
+        yaxis={**titled("moved, %"), "rangemode": "tozero"},
+    )  # fmt: skip
+    return chart
+
+
+def spring_chart(shown: Shown, array: str = "importance") -> ChartPiece:
+    """Of an earlier job: how much each filter mattered, and how far it has moved since; `array` says what mattered."""
+
+    def make() -> Chart | None:
+        found = []
+        for each in shown.runs:
+            since = drift_task(each.seen, shown.task)
+            info = None if since is None else filters_info(each.seen, each.seen.layers[shown.place], since, array)
+            if info is not None:
+                found.append((each.name, info[0], info[1]))
+        return spring(found) if found else None
+
+    since = drift_task(shown.first, shown.task)
+    whose = "" if since is None else f" since {shown.first.titles[since - 1]}"
+    later = "From the second job on: how far each filter moved, against how much it mattered."
+    return ChartPiece("spring", f"Importance against the move{whose}", make, later, NOTES["spring"])
+
+
+# ---- filter by filter -----------------------------------------------------------------------------------------------
+
+
+def strips_info(seen: View, layer: Layer, kind: str) -> dict[int, np.ndarray] | None:
+    """Drift (%) or nats broken of each filter, by the position of the task."""
+    about, rows = seen.read("drift_tasks"), seen.read(f"{kind}/{layer.name}")
+    if about is None or rows is None or rows.ndim != 2 or len(rows) != len(about):
+        return None
+    unit = 100 if kind == "drift" else 1
+    there = range(1, len(seen.titles) + 1)
+    return {position: unit * row for position, row in zip(about.tolist(), rows, strict=True) if position in there}
+
+
+def strips_top(found: Iterable[dict[int, np.ndarray] | None]) -> float:
+    """The largest of all these, so that runs beside each other have one scale; 0 where nothing moved."""
+    values = np.concatenate([np.zeros(1), *(row for rows in found if rows is not None for row in rows.values())])
+    return float(values[np.isfinite(values)].max())
+
+
+def strips(seen: View, layer: Layer, kind: str, top: float) -> Chart | None:
+    """Drift or nats broken of each filter, a line a task; the scale ends at `top`, see `strips_top`."""
+    rows = strips_info(seen, layer, kind)
+    if rows is None:
+        return None
+    chart = Chart()
+    unit = "%" if kind == "drift" else "nats"
+    for position, row in rows.items():
+        chart.trace(
+            "scatter", x=list(range(1, len(row) + 1)), y=row, mode="lines", name=f"since {seen.titles[position - 1]}",
+            line={"color": task_colour(position), "width": 1.5, "dash": task_dash(position), "shape": "hvh"},
+            hovertemplate=f"filter %{{x}}: %{{y:.2g}} {unit}<extra></extra>",
+        )  # fmt: skip
+    title = "moved, %" if kind == "drift" else "estimated extra loss, nats"
+    chart.set(
+        margin={"l": 62, "r": 8, "t": 26, "b": 44}, showlegend=True, legend=ABOVE,
+        xaxis=titled("filters of this layer"),
+        yaxis={**titled(title), "range": [0, 1.05 * top or 1]},
+    )  # fmt: skip
+    return chart
+
+
+def strips_charts(shown: Shown, kind: str) -> Panel:
+    """Filter by filter; of two runs, one below the other on one scale."""
+    layers = [(each.seen, each.seen.layers[shown.place]) for each in shown.runs]
+    alone, last = len(shown.runs) == 1, shown.runs[-1]
+    missing = "The first job has nothing to compare with yet."
+
+    def piece(run: str, name: str, seen: View, layer: Layer) -> ChartPiece:
+        def make() -> Chart | None:
+            return strips(seen, layer, kind, strips_top(strips_info(*each, kind) for each in layers))
+
+        title = "Filter by filter" if alone else f"Filter by filter: {name}"
+        note, height = NOTES[kind] if run == last.run else "", HEIGHT if alone else HEIGHT // 2 + 20
+        return ChartPiece(f"strips-{run}", title, make, missing, note, height)
+
+    return [piece(each.run, each.name, *layer) for each, layer in zip(shown.runs, layers, strict=True)]
+
+
+def _layer(kind: str, shown: Shown) -> tuple[Panel, Panel]:
+    return strips_charts(shown, kind), [spring_chart(shown)]
+
+
+DRIFT = MapKind(
+    name="drift",
+    place=20,
+    needs=["drift", "drift_unkept"],
+    read=drift_info,
+    drawing=Heat(" %", logarithmic=False, since=True),
+    layer=partial(_layer, "drift"),
+    jobs="earlier",
+    remark=unkept,
+    words=Words(
+        "Drift",
+        "How far have weights moved since?",
+        "drift = root mean square of the move, in % of the layer's own weights",
+        "Dark means: these weights are where the job left them. Methods that keep jobs apart stay at 0. With "
+        "EWC, look at the points below: filters that matter stay low, the others are free to move.",
+        r"""$\sqrt{\overline{(w - w^*)^2}} / \sqrt{\overline{w^{*2}}}$ over a layer's (or a filter's) weights, where
+$w^*$ are the weights when the job was learnt. A filter's move is measured by its layer's weights, too. Weights are
+those that the job sees: with a mask only what it leaves on, with separate copies the job's own copy.""",
+        explained=(
+            "each column is a layer, each row an earlier job",
+            "bright: weights moved far since that job was learnt",
+        ),
+    ),
+)
+
+BROKE = MapKind(
+    name="broke",
+    place=30,
+    needs=["broke", "drift_unkept"],
+    read=broke_info,
+    drawing=Heat(" nats", since=True),
+    layer=partial(_layer, "broke"),
+    jobs="earlier",
+    remark=unkept,
+    words=Words(
+        "What it broke",
+        "Where did learning more hurt an older job?",
+        "drift × importance = estimated extra loss, in nats; a logarithmic scale",
+        "Moving a weight does harm only where the job needs it. Bright layers are where the older job was "
+        "damaged: this map tells more of forgetting than drift does. Nothing drawn means nothing broken.",
+        r"""$\tfrac12 \sum_i F_i (w_i - w^*_i)^2$, summed over a layer or a filter: the Laplace approximation's estimate
+of how much the older job's loss has risen, in nats (0.7 nats: a right answer half as likely). It is an estimate
+for small moves; after large ones it overstates.""",
+        explained=("each column is a layer, each row an earlier job", "bright: weights moved that this job needs"),
+    ),
+)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,6 +19,7 @@ from labcore.studies.estimates import Speed, estimate
 from labcore.tasks import catalogue, pictures
 from labcore.training import speed
 from tests.conftest import tiny
+from tests.waiting import until
 
 ROUND = Speed(
     device="cpu",
@@ -112,8 +114,7 @@ def test_what_other_programs_use_meanwhile_is_seen() -> None:
     busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
         others = speed._Others()
-        time.sleep(0.5)
-        assert others.share() * (os.cpu_count() or 1) > 0.3  # of one processor
+        until(lambda: others.share() * (os.cpu_count() or 1) > 0.3)  # of one processor
     finally:
         busy.kill()
         busy.wait()
@@ -122,10 +123,13 @@ def test_what_other_programs_use_meanwhile_is_seen() -> None:
 def test_a_moment_of_disturbance_falls_out_of_what_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed, "_SECONDS", 0.1)
     calls: list[int] = []
+    now = 0.0
+    monkeypatch.setattr(speed, "time", SimpleNamespace(perf_counter=lambda: now))
 
     def act(count: int) -> None:
+        nonlocal now
         calls.append(count)
-        time.sleep(0.05 if len(calls) in (1, 2, 9, 10) else 0.001)  # while it gets warm, and once for a while
+        now += 0.05 if len(calls) in (1, 2, 9, 10) else 0.001  # while it gets warm, and once for a while
 
     found = speed._take_turns(((act, 1), (act, 2)), lambda: False)
     assert found is not None and max(found) < 20

@@ -28,7 +28,8 @@ from labcore.runs.store import Store
 from labcore.training import trainer, worker
 from tests.conftest import tiny
 from tests.test_method_contract import TIMES
-from tests.test_worker import longer, start_worker, until
+from tests.test_worker import longer, start_worker
+from tests.waiting import ended, growth, until
 
 THREE = [{"name": name, "images_per_class": 10} for name in ("digits:0-3", "fashion:0-2", "digits:5-7")]
 
@@ -203,7 +204,7 @@ def anchored(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return use
 
 
-def ended() -> list[int]:
+def stages_ended() -> list[int]:
     return trainer.METHODS["fine_tuning"].ended  # type: ignore[attr-defined, no-any-return]
 
 
@@ -213,7 +214,7 @@ def test_what_the_end_adds_is_computed_for_a_stage_that_another_method_trained(
     store.delete(run(store, first(tiny(), 1)))
     anchored()
     there = run(store, tiny())
-    assert (reused(store, there), ended()) == ([True, False], [1, 2])
+    assert (reused(store, there), stages_ended()) == ([True, False], [1, 2])
     scratch = run(store, tiny(), use_cache=False)
     assert_same(store, there, scratch)
     assert any(isinstance(event, Warned) and event.reused for event in store.tail(there)[0])
@@ -222,12 +223,12 @@ def test_what_the_end_adds_is_computed_for_a_stage_that_another_method_trained(
     store.delete(scratch)
     anchored(strength=0.5)
     again = run(store, tiny())
-    assert (reused(store, again), ended()) == ([True, False], [2])
+    assert (reused(store, again), stages_ended()) == ([True, False], [2])
     assert_same(store, again, run(store, tiny(), use_cache=False))
     store.delete(again)
     anchored(scale=0.5)
     other = run(store, tiny())
-    assert (reused(store, other), ended()) == ([True, False], [1, 2])
+    assert (reused(store, other), stages_ended()) == ([True, False], [1, 2])
     assert_same(store, other, run(store, tiny(), use_cache=False))
 
 
@@ -397,13 +398,13 @@ def test_killed_in_a_later_stage_it_goes_on_and_ends_bit_for_bit_the_same(store:
     name = store.submit(longer()).run
     victim = start_worker("--checkpoint-seconds", "0.1")
     try:
-        until(lambda: (store.folder(name) / "checkpoint.safetensors").exists())
+        until(lambda: (store.folder(name) / "checkpoint.safetensors").exists(), growth(store.root))
         victim.send_signal(signal.SIGKILL)
-        until(lambda: store.record(name).lost, 10)
+        until(lambda: store.record(name).lost)
     finally:
         victim.kill()
         victim.wait()
-    assert start_worker("--until-idle").wait(120) == 0
+    assert ended(start_worker("--until-idle")) == 0
     assert store.record(name).state == "complete"
     starts = [event for event in store.tail(name)[0] if isinstance(event, RunStarted)]
     assert [start.resumed_from_step is None for start in starts] == [True, False]
@@ -559,7 +560,7 @@ assert worker.run_claim(store.claim_run(sys.argv[1]), "cpu", maps="none").state 
 """
     root = Path(__file__).parent.parent
     both = [subprocess.Popen([sys.executable, "-c", code, name], cwd=root) for name in names]
-    assert [process.wait(120) for process in both] == [0, 0]
+    assert [ended(process) for process in both] == [0, 0]
     assert StageCache(store).usage()[0] == 2
     for stage in (1, 2):
         one, other = (store.stage_folder(name, stage) / "network.safetensors" for name in names)

@@ -3,7 +3,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import diskcache
@@ -15,6 +14,7 @@ from labcore.runs.events import RunEnded, StageStarted
 from labcore.runs.records import Process
 from labcore.runs.store import Store
 from tests.conftest import tiny
+from tests.waiting import until
 
 
 def test_a_queued_run_is_claimed_once_and_finished(store: Store) -> None:
@@ -224,25 +224,23 @@ def test_a_run_whose_folder_is_gone_breaks_nothing(store: Store) -> None:
 def test_a_dead_writer_is_noticed_and_its_run_taken_over(store: Store, home: Path) -> None:
     run = store.submit(tiny()).run
     code = f"""
-import time
+import sys
 from labcore.runs.store import Store
 Store().claim_run({run!r})
 print("claimed", flush=True)
-time.sleep(60)
+sys.stdin.read()
 """
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as writer:
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, text=True) as writer:
         assert writer.stdout is not None
         assert writer.stdout.readline() == "claimed\n"
         assert not store.record(run).lost
         with pytest.raises(Busy):
             store.claim_run(run)
         writer.kill()
-        deadline = time.monotonic() + 10
-        while not store.record(run).lost:  # a zombie until it is waited for: lost all the same
-            assert time.monotonic() < deadline
+        until(lambda: store.record(run).lost)  # a zombie until it is waited for: lost all the same
         # Its other threads may hold the lock a moment longer than its first one lives; a worker asks again.
-        while (claim := store.claim("cpu")) is None:
-            assert time.monotonic() < deadline
+        claim = until(lambda: store.claim("cpu"))
         assert (claim.run, claim.record.attempt) == (run, 2)
 
 

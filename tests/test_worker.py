@@ -4,8 +4,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from labcore.cli import main as cli
 from labcore.configs.run import RunConfig
 from labcore.runs.claims import Claim
 from labcore.runs.events import Event, RunStarted, StageStarted, StepLogged
@@ -20,16 +21,9 @@ from labcore.runs.store import Store
 from labcore.studies import estimates
 from labcore.training import worker
 from tests.conftest import tiny
+from tests.waiting import ended, growth, until, work
 
 ROOT = Path(__file__).parent.parent
-
-
-def until(true: Callable[[], Any], seconds: float = 60) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := true()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
-    return found
 
 
 def start_worker(*arguments: str) -> subprocess.Popen[bytes]:
@@ -55,15 +49,16 @@ def test_killed_in_the_middle_it_goes_on_by_itself_and_ends_bit_for_bit_the_same
     run = store.submit(longer(method)).run
     victim = start_worker("--checkpoint-seconds", "0.1")
     try:
-        until(lambda: (store.folder(run) / "checkpoint.safetensors").exists())
-        step = until(lambda: max((e.step for e in store.tail(run)[0] if isinstance(e, StepLogged)), default=0))
-        until(lambda: max((e.step for e in store.tail(run)[0]), default=0) > step + 20)
+        told = growth(store.root)
+        until(lambda: (store.folder(run) / "checkpoint.safetensors").exists(), told)
+        step = until(lambda: max((e.step for e in store.tail(run)[0] if isinstance(e, StepLogged)), default=0), told)
+        until(lambda: max((e.step for e in store.tail(run)[0]), default=0) > step + 20, told)
         victim.send_signal(signal.SIGKILL)
-        until(lambda: store.record(run).lost, 10)
+        until(lambda: store.record(run).lost)
     finally:
         victim.kill()
         victim.wait()
-    assert start_worker("--until-idle").wait(120) == 0
+    assert ended(start_worker("--until-idle")) == 0
     assert store.record(run).state == "complete"
     starts = [event for event in store.tail(run)[0] if isinstance(event, RunStarted)]
     assert [start.attempt for start in starts] == [1, 2]
@@ -85,28 +80,52 @@ def test_killed_in_the_middle_it_goes_on_by_itself_and_ends_bit_for_bit_the_same
 def test_one_worker_a_device(store: Store) -> None:
     first = start_worker()
     try:
-        until(store.workers)
-        second = subprocess.run(
-            [sys.executable, "-m", "labcore", "worker", "--device", "cpu"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+        until(store.workers, work(first))
+        command = [sys.executable, "-m", "labcore", "worker", "--device", "cpu"]
+        second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         assert second.returncode == 2
-        assert "worker for cpu already" in second.stderr.splitlines()[-1]
+        assert "There is a worker for cpu already; one a device is enough." in second.stderr.splitlines()
     finally:
         first.terminate()
-        assert first.wait(30) == 0
+        assert ended(first) == 0
     assert store.workers() == []
+
+
+def test_a_worker_that_is_refused_has_begun_nothing_that_could_speak(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def warm_up() -> None:
+        raise AssertionError("a library looks at the machine for a worker that does not stay")
+
+    monkeypatch.setattr("labcore.runs.energy.warm_up", warm_up)
+    threads = threading.active_count()
+    lock = store.lock_device("cpu")
+    try:
+        assert cli.main(["worker", "--device", "cpu"]) == 2
+    finally:
+        os.close(lock)
+    assert threading.active_count() == threads
+    out, err = capfd.readouterr()
+    assert (out, err) == ("", "There is a worker for cpu already; one a device is enough.\n")
+
+
+def test_as_a_program_it_says_nothing_that_libraries_say_to_programmers() -> None:
+    code = """
+import runpy, sys, warnings
+from labcore.cli import main as cli
+cli.main = lambda: warnings.warn("this will be gone in the next version", FutureWarning)
+runpy.run_module("labcore", run_name="__main__")
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_told_to_end_a_worker_puts_its_run_back(store: Store) -> None:
     run = store.submit(longer()).run
     process = start_worker()
-    until(lambda: any(isinstance(event, StepLogged) for event in store.tail(run)[0]))
+    until(lambda: any(isinstance(event, StepLogged) for event in store.tail(run)[0]), work(process))
     process.terminate()
-    assert process.wait(30) == 0
+    assert ended(process) == 0
     assert store.record(run).state == "queued"
     assert (store.folder(run) / "checkpoint.safetensors").exists()
 

@@ -33,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     try:
         options = parser().parse_args(arguments)
-        logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
+        logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(message)s")
+        logging.getLogger("labcore").setLevel(logging.INFO)  # of other packages only what goes wrong
         command: Callable[[argparse.Namespace], int] = options.command
         return command(options)
     except (ConfigError, TaskError, StoreError) as error:

@@ -145,12 +145,12 @@ def work(
 
     Raises Busy where the device has a worker already, ConfigError for a device that is not here.
     """
-    energy.warm_up()
     from labcore.training import hardware  # torch is loaded here, before anyone waits for it
 
     device = hardware.pick_device(device)
     hardware.prepare()
     lock = store.lock_device(device)
+    energy.warm_up()  # in a worker that stays: one that is refused says why, and no library says anything beside it
     ending = threading.Event()
 
     def end(number: int, frame: FrameType | None) -> None:

@@ -21,6 +21,7 @@ from labcore.configs import run as configs
 from labcore.networks import backbones
 from labcore.networks.batches import CHUNK
 from labcore.networks.streams import stream
+from labcore.networks.trunk import Trunk
 from labcore.runs.events import RunEnded
 from labcore.tasks import pictures
 from labcore.training import hardware, trainer
@@ -118,7 +119,7 @@ def by_hand(case: Case, device: str, precision: str) -> float:
 
 
 @torch.no_grad()
-def accuracy(model: nn.Module, trunk: backbones.Trunk, images: torch.Tensor, labels: torch.Tensor) -> float:
+def accuracy(model: nn.Module, trunk: Trunk, images: torch.Tensor, labels: torch.Tensor) -> float:
     model.eval()
     right = sum(
         int((model(trunk.normalise(images[i : i + CHUNK])).argmax(1) == labels[i : i + CHUNK]).sum())

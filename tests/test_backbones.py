@@ -11,8 +11,8 @@ from sklearn.datasets import load_sample_image
 from torch import Tensor, nn
 
 from labcore.configs.catalogue import BACKBONES
-from labcore.networks import backbones, masks
-from labcore.networks.backbones import Trunk
+from labcore.networks import backbones, lite0, masks
+from labcore.networks.trunk import Trunk, is_depthwise
 from tests.conftest import in_fresh_process
 
 EMBEDDED = [name for name, info in BACKBONES.items() if not info.download]  # the others: test_zoo.py
@@ -129,11 +129,11 @@ def test_small_cnn_has_about_a_hundred_thousand_weights() -> None:
 
 def test_depthwise_layers() -> None:
     trunk = build("efficientnet_lite0")
-    found = [key for key, module in trunk.named_modules() if backbones.is_depthwise(module)]
+    found = [key for key, module in trunk.named_modules() if is_depthwise(module)]
     assert len(found) == 16
     assert all(key.endswith("conv_dw") for key in found)
-    assert not any(backbones.is_depthwise(module) for module in build("small_cnn").modules())
-    assert not backbones.is_depthwise(nn.Conv2d(1, 8, 3))
+    assert not any(is_depthwise(module) for module in build("small_cnn").modules())
+    assert not is_depthwise(nn.Conv2d(1, 8, 3))
 
 
 # --- pictures ---------------------------------------------------------------------------------------------------------
@@ -240,7 +240,7 @@ def test_knows_photographs(file: str, label: int) -> None:
     left, top = (photo.width - side) // 2, (photo.height - side) // 2
     photo = photo.crop((left, top, left + side, top + side)).resize((224, 224), Image.Resampling.BICUBIC)
     trunk = backbones.build("efficientnet_lite0", "pretrained", 224, torch.Generator())
-    *_, weight, bias = backbones.imagenet_weights().values()
+    *_, weight, bias = lite0.imagenet_weights().values()
     with torch.no_grad():
         scores = F.linear(trunk(trunk.normalise(torch.from_numpy(np.array(photo))[None])), weight, bias)
     assert scores.argmax().item() == label
@@ -270,7 +270,7 @@ def test_lite0_is_timms(size: int, training: bool) -> None:
 
 def test_weights_in_order_are_loaded_whatever_their_names() -> None:
     layer = nn.Linear(3, 2)
-    backbones.load_by_position(layer, {"w": torch.ones(2, 3), "b": torch.zeros(2)})
+    lite0.load_by_position(layer, {"w": torch.ones(2, 3), "b": torch.zeros(2)})
     assert layer.weight.tolist() == [[1, 1, 1], [1, 1, 1]]
 
 
@@ -278,9 +278,9 @@ def test_weights_of_another_network_are_refused_and_change_nothing() -> None:
     layer = nn.Linear(3, 2)
     before = layer.weight.detach().clone()
     with pytest.raises(RuntimeError, match="holds 1 tensors, the network 2"):
-        backbones.load_by_position(layer, {"w": torch.ones(2, 3)})
+        lite0.load_by_position(layer, {"w": torch.ones(2, 3)})
     with pytest.raises(RuntimeError, match=r"b has shape \[3\], the network's bias in the same place \[2\]"):
-        backbones.load_by_position(layer, {"w": torch.ones(2, 3), "b": torch.zeros(3)})
+        lite0.load_by_position(layer, {"w": torch.ones(2, 3), "b": torch.zeros(3)})
     assert torch.equal(layer.weight, before)
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from labcore.configs.catalogue import BACKBONES
 from labcore.configs.run import RunConfig
-from labcore.networks import backbones
 from labcore.runs.events import Downloading, Event, RunEnded
 from labcore.runs.results import fold
 from labcore.runs.store import Store
@@ -134,9 +134,9 @@ def pretrained(server: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     torch.save(mobilenet_v3_small().state_dict(), tmp_path / "file")
     server.files["mobile.pth"] = (tmp_path / "file").read_bytes()
     digest = hashlib.sha256(server.files["mobile.pth"]).hexdigest()[:8]
-    entry = backbones._ZOO["mobilenet_v3_small"]
+    info = BACKBONES["mobilenet_v3_small"]
     file = published(server, digest, "mobile.pth")
-    monkeypatch.setitem(backbones._ZOO, "mobilenet_v3_small", dataclasses.replace(entry, weights=file))
+    monkeypatch.setitem(BACKBONES, "mobilenet_v3_small", dataclasses.replace(info, weights_file=file))
     return tiny(
         backbone={"name": "mobilenet_v3_small", "start": "pretrained", "image_size": 32}, tasks=[{"name": "digits:0-1"}]
     )

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from labcore.configs.catalogue import BACKBONES
 from labcore.configs.run import ConfigError
 from labcore.networks import backbones, masks
-from labcore.networks.backbones import Trunk
 from labcore.networks.network import Network
+from labcore.networks.trunk import Trunk
 from tests.conftest import tiny
 
 ZOO = [name for name, info in BACKBONES.items() if info.download]

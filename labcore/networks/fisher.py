@@ -29,6 +29,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.hooks import RemovableHandle
 
+from labcore.networks import torchvision_beside
+
+torchvision_beside.make_importable()
 log = logging.getLogger(__name__)
 
 Kind = Literal["sampled", "empirical", "exact"]

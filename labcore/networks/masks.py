@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from labcore.networks import backbones
+from labcore.networks.trunk import is_depthwise
 
 INITIAL_SCORE, THRESHOLD, LEARNING_RATE = 1e-2, 5e-3, 3e-4
 
@@ -22,7 +22,7 @@ def layers(trunk: nn.Module, depthwise: bool) -> dict[str, Tensor]:
     return {
         f"{name}.weight": module.weight
         for name, module in trunk.named_modules()
-        if isinstance(module, nn.Conv2d | nn.Linear) and (depthwise or not backbones.is_depthwise(module))
+        if isinstance(module, nn.Conv2d | nn.Linear) and (depthwise or not is_depthwise(module))
     }
 
 

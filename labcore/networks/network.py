@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from labcore.configs.run import BackboneConfig
 from labcore.networks import backbones
 from labcore.networks.streams import stream
+from labcore.networks.trunk import Trunk
 
 Overlay = dict[str, Tensor]
 
@@ -41,7 +42,7 @@ class Network(nn.Module):
             f"{name}.{part}" for name in layers for part in ("running_mean", "running_var", "num_batches_tracked")
         )
 
-    def _new_trunk(self) -> backbones.Trunk:
+    def _new_trunk(self) -> Trunk:
         generator = stream(self.seed, "trunk")
         config = self.config
         trunk = backbones.build(config.name, config.start, config.image_size, generator, self.weights)

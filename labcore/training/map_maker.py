@@ -33,11 +33,11 @@ from labcore.methods.base import Method
 from labcore.methods.ewc import EWC
 from labcore.methods.packnet import PackNet
 from labcore.methods.piggyback import Piggyback
-from labcore.networks.backbones import Trunk
 from labcore.networks.batches import LoadedTask, Stopped
 from labcore.networks.fisher import fisher_diagonal
 from labcore.networks.network import Network, count_bytes, like
 from labcore.networks.streams import stream
+from labcore.networks.trunk import Trunk
 from labcore.runs import map_files
 from labcore.runs.map_files import LARGEST_KEPT, MOST_SIDE, Layer, MapError, MapFile
 

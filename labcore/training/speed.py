@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from labcore.networks import backbones
 from labcore.networks.streams import stream
+from labcore.networks.trunk import Trunk
 from labcore.studies.estimates import Speed
 
 _CLASSES = 10
@@ -115,7 +116,7 @@ def _take_turns(
     return [statistics.median(column) for column in zip(*rounds[1:], strict=True)]
 
 
-def _activation_bytes(trunk: backbones.Trunk, images: Tensor) -> int:
+def _activation_bytes(trunk: Trunk, images: Tensor) -> int:
     """What autograd keeps of these images for the backward pass, each tensor once, weights not counted."""
     sizes: dict[int, int] = {}
     weights = {weight.data_ptr() for weight in trunk.parameters()}

@@ -1,0 +1,53 @@
+"""What the lab knows about one backbone: a record that the catalogue lists, and that other packages bring along.
+
+No torch here: pages read this module. The network itself is built by the function that the record names.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from labcore.tasks.downloads import File
+
+Start = Literal["pretrained", "kaiming", "xavier", "far"]
+
+
+@dataclass(frozen=True, slots=True)
+class BackboneInfo:
+    """What the lab knows about a backbone before it builds it.
+
+    `image_size` is the side of the pictures in px if nothing else is said, `weights` a count without the head.
+    `builder` names the function that builds it, as "package.module:function"; it takes the backbone's name and the
+    side of the square pictures in px, and gives a `labcore.networks.trunk.Trunk`. `start` is where its weights start if
+    nothing else is said; "pretrained" tells that there are trained weights. `weights_file` is the file that holds
+    them, `download` MB of it, where they do not come with the lab; the trunk's `load_pretrained` reads it.
+
+    `blocks` are the trunk's, in order. `smallest_layer` is the number of weights of the smallest convolution or linear
+    layer that is not depthwise, `smallest_depthwise` of the smallest that is (0: there is none).
+    """
+
+    title: str
+    description: str
+    builder: str
+    start: Start
+    image_size: int
+    blocks: tuple[str, ...]
+    weights: int
+    has_norm: bool
+    smallest_layer: int
+    smallest_depthwise: int = 0
+    smallest_image: int = 16
+    download: int = 0
+    weights_file: File | None = None
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether there are trained weights to start from."""
+        return self.start == "pretrained"
+
+    def smallest_prunable(self, depthwise: bool) -> int:
+        """Weights of the smallest layer that may be pruned or masked, `depthwise` ones included or not."""
+        return (
+            min(self.smallest_layer, self.smallest_depthwise or self.smallest_layer)
+            if depthwise
+            else self.smallest_layer
+        )

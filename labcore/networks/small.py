@@ -1,0 +1,56 @@
+"""Networks that train in seconds.
+
+small_cnn            three convolutions with batch normalisation (Ioffe & Szegedy 2015, arXiv 1502.03167)
+small_cnn_plain      the same without normalisation
+mlp                  two fully connected layers
+"""
+
+from collections import OrderedDict
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from labcore.networks.trunk import Trunk
+
+
+def build(name: str, image_size: int) -> Trunk:
+    """One of the networks above; only `mlp` is tied to the size of its pictures."""
+    return Mlp(image_size) if name == "mlp" else SmallCnn(norm=name == "small_cnn")
+
+
+class SmallCnn(Trunk):
+    """Three convolutions, each halving the picture, the last averaged over it; features [N, 128]."""
+
+    block_names = ("block1", "block2", "block3")
+    width = 128
+
+    def __init__(self, norm: bool) -> None:
+        super().__init__()
+        self._owners = {name: index for index, name in enumerate(self.block_names)}
+        for name, inputs, outputs in zip(self.block_names, (3, 32, 64), (32, 64, self.width), strict=True):
+            layers: dict[str, nn.Module] = {"conv": nn.Conv2d(inputs, outputs, 3, padding=1, bias=not norm)}
+            if norm:
+                layers["norm"] = nn.BatchNorm2d(outputs)
+            self.add_module(name, nn.Sequential(OrderedDict(layers)))
+
+    def run_block(self, index: int, x: Tensor) -> Tensor:
+        """Sizes at 28 px: [N, 32, 14, 14], [N, 64, 7, 7], [N, 128]."""
+        x = F.relu(self.get_submodule(self.block_names[index])(x))
+        return F.max_pool2d(x, 2) if index < 2 else x.mean((2, 3))
+
+
+class Mlp(Trunk):
+    """Two fully connected layers on pictures of one size; features [N, 128]."""
+
+    block_names = ("layer1", "layer2")
+    width = 128
+
+    def __init__(self, image_size: int) -> None:
+        super().__init__()
+        self._owners = {name: index for index, name in enumerate(self.block_names)}
+        self.layer1 = nn.Linear(3 * image_size * image_size, 128)
+        self.layer2 = nn.Linear(128, self.width)
+
+    def run_block(self, index: int, x: Tensor) -> Tensor:
+        """Each [N, 128]."""
+        return F.relu(self.layer1(x.flatten(1)) if index == 0 else self.layer2(x))

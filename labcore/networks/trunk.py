@@ -1,0 +1,84 @@
+"""What a trunk is: the network that every task shares, without its head.
+
+A trunk is a row of named blocks from pictures to feature vectors. What goes into a block is never written to, so the
+first n blocks can be run once over a task, their outputs kept, and the rest run on those as often as wanted.
+"""
+
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from labcore.networks import torchvision_beside
+
+torchvision_beside.make_importable()
+
+
+class Trunk(nn.Module):
+    """A backbone without head: pictures → feature vectors, as a row of named blocks.
+
+    `block_names` is in the order in which the data flows, `width` the number of features that come out. A
+    subclass runs one block in `run_block`, which must leave its input as it was, and lists in `_owners` which block
+    each of its modules belongs to.
+    """
+
+    block_names: tuple[str, ...]
+    width: int
+    _owners: dict[str, int]  # prefix of parameter and buffer names → index of the block
+    # Pixels are whole numbers 0…255; the trunk sees (pixel − shift) / scale. One of each for all channels, or one each.
+    _shift: ClassVar[tuple[float, ...]] = (127.5,)
+    _scale: ClassVar[tuple[float, ...]] = (64.0,)
+
+    def run_block(self, index: int, x: Tensor) -> Tensor:
+        """One block: the first on normalised pictures [N, 3, H, W], each other on the output of the one before."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor, first: int = 0, last: int | None = None) -> Tensor:
+        """Blocks first…last−1 on what comes out of block first−1; with `last` None, to the end: [N, features].
+
+        No blocks (first = last) give x itself. Raises IndexError unless 0 ≤ first ≤ last ≤ number of blocks.
+        """
+        count = len(self.block_names)
+        last = count if last is None else last
+        if not 0 <= first <= last <= count:
+            raise IndexError(f"no blocks {first} to {last}: there are {count}")
+        for index in range(first, last):
+            x = self.run_block(index, x)
+        return x
+
+    def block_of(self, name: str) -> int:
+        """The index of the block that a parameter or buffer belongs to, by its name. Raises KeyError if to none."""
+        for prefix, index in self._owners.items():
+            if name.startswith(prefix + "."):
+                return index
+        raise KeyError(f"{name} belongs to no block; blocks are {', '.join(self.block_names)}")
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Pictures as stored, uint8 [N, H, W, 3 or 1], → float32 [N, 3, H, W] channels_last, on the same device.
+
+        Grey pictures get three equal channels. Raises ValueError for another type or shape.
+        """
+        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3):
+            raise ValueError(f"pictures are uint8 [N, H, W, 3 or 1], not {images.dtype} {list(images.shape)}")
+        channels_first = images.permute(0, 3, 1, 2).expand(-1, 3, -1, -1)
+        x = torch.empty(
+            channels_first.shape, device=images.device, dtype=torch.float32, memory_format=torch.channels_last
+        )
+        x.copy_(channels_first)
+        for part, shift, scale in zip(x.chunk(len(self._shift), 1), self._shift, self._scale, strict=True):
+            part.sub_(shift).div_(scale)
+        return x
+
+    def load_pretrained(self, weights: Path | None) -> None:
+        """Take the trained weights from the file that the catalogue names, or from a package where it names none.
+
+        Raises RuntimeError where they are another network's.
+        """
+        assert weights is not None, "a backbone whose weights come without a file loads them itself"
+        self.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+
+
+def is_depthwise(module: nn.Module) -> bool:
+    """Whether a layer is a convolution that keeps channels apart: a handful of weights each."""
+    return isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1

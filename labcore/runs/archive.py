@@ -17,17 +17,18 @@ import tempfile
 import time
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
 from labcore.configs.run import ConfigError, RunConfig, parse_json
 from labcore.runs import map_files
-from labcore.runs.events import RunEnded, from_line, to_line
+from labcore.runs.events import Event, RunEnded, from_line, to_line
 from labcore.runs.files import atomic_path
 from labcore.runs.map_files import MapError
 from labcore.runs.records import RunRecord, summary
-from labcore.runs.results import Fold, RunResult
+from labcore.runs.results import Fold, RunResult, fold
 from labcore.runs.store import Store
 
 _MEMBERS = re.compile(
@@ -41,9 +42,19 @@ _CHUNK = 1 << 20
 
 
 def export_run(store: Store, run: str, path: Path) -> list[int]:
-    """Write a finished run to a zip, whole or not at all; returns the stages whose arrays are no longer stored.
+    """Write a run that is over to a zip, whole or not at all.
 
-    Raises UnknownRun; ConfigError for a run that is not over, or a path that cannot be written.
+    Args:
+        store: The store that the run lives in.
+        run: The ID of the run.
+        path: The zip to write; it overwrites what is there.
+
+    Returns:
+        The stages whose arrays are no longer stored, which the zip does without.
+
+    Raises:
+        UnknownRun: There is no such run.
+        ConfigError: The run is not over, or the path cannot be written.
     """
     record, folder = store.record(run), store.folder(run)
     if record.active:
@@ -69,10 +80,18 @@ def export_run(store: Store, run: str, path: Path) -> list[int]:
 
 
 def import_run(store: Store, path: Path, *, largest: int = LARGEST_IMPORT) -> str:
-    """Read an exported run, and return its ID: the one it had, or a new one where that is taken.
+    """Take an exported run into the store.
 
-    `largest` is the most bytes it may unpack to. Raises ConfigError, in one sentence, for anything that is not a whole
-    export of this lab.
+    Args:
+        store: Where the run shall live.
+        path: The zip.
+        largest: The most bytes that the zip may unpack to.
+
+    Returns:
+        The ID of the run: the one that it had where it came from, or a new one where that is taken here.
+
+    Raises:
+        ConfigError: The zip is not a whole export of this lab; the sentence says what is wrong with it.
     """
     here = Path(tempfile.mkdtemp(prefix="import-", dir=store.cache))
     try:
@@ -87,7 +106,7 @@ def import_run(store: Store, path: Path, *, largest: int = LARGEST_IMPORT) -> st
 
 
 def _unpack(path: Path, target: Path, largest: int) -> None:
-    """Unpack what is expected and nothing else, counting bytes as they come: a zip is not believed."""
+    """Unpack what is expected and nothing else. Bytes are counted as they come, as a zip may lie about its sizes."""
     left = largest
     with zipfile.ZipFile(path) as file:
         names = file.namelist()
@@ -124,19 +143,7 @@ def _take_in(store: Store, here: Path) -> str:
     if not events or not isinstance(events[-1], RunEnded):
         raise ConfigError("The import's events do not end with the end of a run; it is cut short.")
     result = _check_result(here, config, events[-1], _folded(events))
-    for part in here.glob("stages/*/*.safetensors"):
-        if int(part.parent.name) > len(result.stages):
-            raise ConfigError(f"The import holds arrays of stage {part.parent.name}, which its run has not ended.")
-        try:
-            with safe_open(part, framework="numpy"):
-                pass
-        except SafetensorError as error:
-            raise ConfigError(f"The import's {part.relative_to(here)} is not a safetensors file ({error}).") from None
-    for part in here.glob("maps/*/*.npz"):
-        try:
-            map_files.check(part)
-        except MapError as error:
-            raise ConfigError(f"The import cannot be taken in. {error}") from None
+    _check_arrays(here, len(result.stages))
     run = store.free_id(result.run)
     (here / "events.jsonl").write_bytes(b"".join(to_line(event.model_copy(update={"run": run})) for event in events))
     (here / "result.json").unlink()
@@ -160,18 +167,33 @@ def _take_in(store: Store, here: Path) -> str:
     return run
 
 
-def _folded(events: list) -> Fold:  # type: ignore[type-arg]
-    folded = Fold()
+def _check_arrays(here: Path, stages: int) -> None:
+    """Refuse arrays of stages that the run has not ended, and files that are not what their names say."""
+    for part in here.glob("stages/*/*.safetensors"):
+        if int(part.parent.name) > stages:
+            raise ConfigError(f"The import holds arrays of stage {part.parent.name}, which its run has not ended.")
+        try:
+            with safe_open(part, framework="numpy"):
+                pass
+        except SafetensorError as error:
+            raise ConfigError(f"The import's {part.relative_to(here)} is not a safetensors file ({error}).") from None
+    for part in here.glob("maps/*/*.npz"):
+        try:
+            map_files.check(part)
+        except MapError as error:
+            raise ConfigError(f"The import cannot be taken in. {error}") from None
+
+
+def _folded(events: Sequence[Event]) -> Fold:
+    """Fold events that a stranger may have put in any order."""
     try:
-        for event in events:
-            folded.add(event)
+        return fold(events)
     except (IndexError, AttributeError):
         raise ConfigError("The import's events are not the story of a run.") from None
-    return folded
 
 
 def _check_result(here: Path, config: RunConfig, ended: RunEnded, folded: Fold) -> RunResult:
-    """The stored result, which must be what the events say."""
+    """Read the result of the import, which must be what its events fold to."""
     try:
         stored = RunResult.model_validate_json((here / "result.json").read_bytes())
         mine = folded.result(stored.run, ended.state, config.model_dump(mode="json"), error=stored.error)
@@ -179,7 +201,8 @@ def _check_result(here: Path, config: RunConfig, ended: RunEnded, folded: Fold) 
         raise ConfigError("The import's result.json is not a result of this lab.") from None
     if folded.started is None or folded.started.config != config:
         raise ConfigError("The import's events are of another configuration than its config.json.")
-    theirs = {"cached", "stages", "run", "carbon_g", "carbon_country"}  # of the lab that it comes from
+    # These may differ, because they are of the lab that the run comes from.
+    theirs = {"cached", "stages", "run", "carbon_g", "carbon_country"}
     if stored.model_dump(exclude=theirs) != mine.model_dump(exclude=theirs):
         raise ConfigError("The import's result.json does not agree with its events.")
     return stored

@@ -20,11 +20,12 @@ from labcore.runs.files import atomic_path
 
 
 class Position(Frozen):
-    """Where a run stands, and what it has spent: `stage` from 1, `phase` and `phase_step` from 0, seconds of the run.
+    """Where a run stands, and what it has spent by then.
 
-    `phase_step` steps of the phase are done; at phase 0, step 0 the stage has not begun. `pending` are the loss terms
-    of the steps since the last `StepLogged`; `told` is what the stage has said so far. `energy_wh` is None where not
-    all of it was measured.
+    `stage` counts from 1, `phase` and `phase_step` from 0: so many steps of the phase are done, and at step 0 of phase
+    0 the stage has not begun. What begins with `stage_` is of the stage so far, the rest of the run. `pending` are the
+    loss terms of the steps since the last `StepLogged`, and `told` is what the stage has said so far. The watt-hours
+    are None where a part of them was not measured.
     """
 
     key: str
@@ -51,24 +52,27 @@ Checkpoint = tuple[Position, dict[str, Tensor]]
 
 
 def save(path: Path, position: Position, tensors: Mapping[str, Tensor]) -> None:
-    """Write position and tensors as one file, whole or not at all; the one before is kept beside it.
+    """Write a position and its tensors as one file, whole or not at all; the checkpoint before is kept beside it.
 
-    Raises OSError where the disk is full.
+    Raises:
+        OSError: The disk is full, or the system refuses otherwise; the checkpoint that was there still is.
     """
     with atomic_path(path) as temporary:
         write_tensors(temporary, tensors, {"position": position.model_dump_json()})
-        with contextlib.suppress(OSError), atomic_path(_before(path)) as link:  # none yet, or a disk without links
+        # There may be no checkpoint before, and some disks know no second names.
+        with contextlib.suppress(OSError), atomic_path(_before(path)) as link:
             link.hardlink_to(path)
 
 
 def _before(path: Path) -> Path:
+    """Where the checkpoint before the newest lies."""
     return path.with_name(f"{path.name}.before")
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """A safetensors file. Raises OSError."""
+    """Write a safetensors file. Raises OSError where the system refuses."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    # Two names for one storage are two tensors in the file.
+    # Tensors that share their memory are written as two, because the format knows no shared memory.
     seen: set[int] = set()
     for name, tensor in plain.items():
         if tensor.data_ptr() in seen:
@@ -76,12 +80,20 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
         seen.add(tensor.data_ptr())
     try:
         save_file(plain, path, metadata)
-    except SafetensorError as error:  # it wraps the system's error in its own
+    except SafetensorError as error:  # The library wraps the system's errors in its own.
         raise OSError(28 if "os error 28" in str(error) else 5, str(error)) from None
 
 
 def find(path: Path, key: str) -> tuple[Checkpoint | None, str | None]:
-    """The newest checkpoint that can be read, and a sentence for the person where that is not the newest there is."""
+    """Look for the newest checkpoint that can be read.
+
+    Args:
+        path: Where the newest checkpoint of the run lies, if there is one.
+        key: The key of the run.
+
+    Returns:
+        The checkpoint, or None where the run begins anew; and a sentence for the person where a newer one is damaged.
+    """
     found = load(path, key)
     if found is not None or not path.exists():
         return found, None
@@ -95,7 +107,7 @@ def find(path: Path, key: str) -> tuple[Checkpoint | None, str | None]:
 
 
 def load(path: Path, key: str) -> Checkpoint | None:
-    """The checkpoint of the run of this key; None where there is none, or it is not one of this run."""
+    """Read a checkpoint; None where there is none, where it is damaged, and where it is of a run of another key."""
     try:
         with safe_open(path, framework="pt") as file:
             position = Position.model_validate_json((file.metadata() or {}).get("position", ""))
@@ -109,7 +121,10 @@ def load(path: Path, key: str) -> Checkpoint | None:
 def optimizer_tensors(
     optimizers: Sequence[torch.optim.Optimizer], parameters: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """The optimizers' memory as `optimizer/WHAT/PARAMETER`: by name, as a run that goes on may list them otherwise."""
+    """What the optimizers remember, as `optimizer/WHAT/PARAMETER`.
+
+    It is kept by the parameters' names, because a run that goes on may list its parameters in another order.
+    """
     return {
         f"optimizer/{what}/{name}": value
         for optimizer in optimizers
@@ -122,7 +137,11 @@ def optimizer_tensors(
 def restore_optimizers(
     optimizers: Sequence[torch.optim.Optimizer], parameters: Mapping[str, Tensor], saved: Mapping[str, Tensor]
 ) -> None:
-    """Take back `optimizer_tensors`, in the parameters' memory format. Raises KeyError for an unknown parameter."""
+    """Give the optimizers back what `optimizer_tensors` took from them, in the memory format of the parameters.
+
+    Raises:
+        KeyError: A parameter is not known, or no optimizer trains it.
+    """
     owner = {id(p): optimizer for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
     for path, value in saved.items():
         if path.startswith("optimizer/"):

@@ -24,21 +24,21 @@ from labcore.configs.run import Frozen
 
 log = logging.getLogger("labcore.runs.energy")
 
-# codecarbon takes this much a thread for a processor that is not in its list.
+# How many watts a thread codecarbon takes a processor to need that is not in its list.
 _WATTS_A_THREAD = 4
-# Its own timer for measuring never fires: we measure when we read, in one thread.
+# So many seconds pass before codecarbon's own timer measures, which is never: it measures when we read, in one thread.
 _NEVER = 1e6
 _looking = threading.Lock()
 
 
 class Meter(Protocol):
-    """Tells what was spent since it was opened. `method` says in words how it knows."""
+    """Something that tells how much was spent since it was opened. `method` says in words how it knows."""
 
     @property
     def method(self) -> str: ...  # noqa: D102
 
     def read(self) -> float | None:
-        """Watt-hours since the meter was opened; None where it cannot tell any more."""
+        """The watt-hours since the meter was opened; None where it can no longer tell."""
 
 
 # ---- measuring: in the process that trains --------------------------------------------------------------------------
@@ -46,11 +46,11 @@ class Meter(Protocol):
 
 @contextlib.contextmanager
 def metering(device: str) -> Iterator[Meter | None]:
-    """A meter of this process's work on a device, for as long as the block lasts; None, with a log line, without one.
+    """For the block, give a meter of what this process does on a device; None, with a line in the log, without one.
 
     The processor and the memory count, and of the graphics cards the one that the device names.
     """
-    with _looking:  # the first look at the machine may still be under way, in the thread of `warm_up`
+    with _looking:  # The first look at the machine may still be under way, in the thread of `warm_up`.
         meter = _open(device)
     try:
         yield meter
@@ -72,23 +72,23 @@ def warm_up() -> None:
 def _open(device: str) -> "_CodeCarbon | None":
     try:
         return _CodeCarbon(device)
-    except Exception as error:  # whatever it is, a run is worth more than its energy figures
+    except Exception as error:  # Whatever it is, a run is worth more than its energy figures.
         log.warning("Energy is not measured: %s: %s", type(error).__name__, error)
         return None
 
 
 class _CodeCarbon:
-    """codecarbon's offline tracker, read like a meter."""
+    """The offline tracker of codecarbon, read like a meter."""
 
     def __init__(self, device: str) -> None:
         logging.getLogger("codecarbon").setLevel(logging.ERROR)
         from codecarbon import OfflineEmissionsTracker
         from codecarbon.output_methods.base_output import BaseOutput
 
-        logging.getLogger("codecarbon").setLevel(logging.ERROR)  # its import sets it to INFO
+        logging.getLogger("codecarbon").setLevel(logging.ERROR)  # Its import has set the level to INFO.
 
         class Reading(BaseOutput):
-            """Takes what the tracker tells at a flush."""
+            """The place where the tracker puts what it tells at a flush."""
 
             data: Any = None
 
@@ -99,15 +99,16 @@ class _CodeCarbon:
 
         self._with_gpu = device.startswith("cuda")
         self._reading = Reading()
-        # All that could make it write, send or ask is set here: a configuration file or the environment cannot turn it
-        # on. Those may still say what the machine is: `force_cpu_power`, `force_ram_power`, `pue`.
+        # Everything that could make the tracker write, send or ask is set here, so that no configuration file and no
+        # environment can turn it on. Those may still say what the machine is: `force_cpu_power`, `force_ram_power` and
+        # `pue`.
         self._tracker = OfflineEmissionsTracker(
             country_iso_code=None,
             region=None,
             country_2letter_iso_code=None,
             cloud_provider=None,
             cloud_region=None,
-            force_carbon_intensity_g_co2e_kwh=0.0,  # grams are counted when they are shown
+            force_carbon_intensity_g_co2e_kwh=0.0,  # We count grams where they are shown.
             output_methods=[],
             output_handlers=[self._reading],
             output_dir=tempfile.gettempdir(),
@@ -140,23 +141,24 @@ class _CodeCarbon:
         return float(1000 * kilowatt_hours)
 
     def close(self) -> None:
-        """End its threads."""
+        """End the threads of the tracker."""
         with contextlib.suppress(Exception):
             self._tracker.stop()
 
 
 class _Alone(psutil.Process):
-    """This process, which starts no others while it trains."""
+    """This process without its children: it starts none while it trains."""
 
     def children(self, recursive: bool = False) -> list[psutil.Process]:
         return []
 
 
 def _leave_children_out(tracker: Any) -> None:
-    """Keep codecarbon from looking for our children: it reads what the system knows of every process, thrice a second.
+    """Keep codecarbon from looking for our children.
 
-    With a few hundred processes that is some per cent of a core. It has no setting for it; should these names go away,
-    readings are slower and no less right.
+    To find them it reads, three times a second, what the system knows of every process, which among a few hundred
+    processes takes some per cent of a core. There is no setting for it. Should the names that are used here go away,
+    readings will be slower and no less right.
     """
     for part in getattr(tracker, "_hardware", []):
         if hasattr(part, "_process"):
@@ -166,7 +168,7 @@ def _leave_children_out(tracker: Any) -> None:
 
 
 def _gpu(device: str) -> int | str:
-    """The card that torch calls `cuda:N`, as the driver counts."""
+    """The card that torch calls `cuda:N`, by its number or name with the driver."""
     number = int(device.partition(":")[2] or 0)
     visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     card = visible[number] if number < len(visible) else str(number)
@@ -174,7 +176,7 @@ def _gpu(device: str) -> int | str:
 
 
 def _method(tracker: Any, with_gpu: bool) -> str:
-    """How codecarbon knows, in words. It has no public way to ask: without an answer, we only name it."""
+    """Say in words how codecarbon knows. There is no public way to ask it; without an answer, it is only named."""
     parts = []
     for part in getattr(tracker, "_hardware", []):
         kind, mode, watts = type(part).__name__, getattr(part, "_mode", ""), getattr(part, "_tdp", None)
@@ -197,7 +199,10 @@ def _method(tracker: Any, with_gpu: bool) -> str:
 
 
 class Country(Frozen):
-    """Whose electricity: grams of CO₂e a kWh, and the year that this is of. `code` is ISO 3166's three letters."""
+    """A country's electricity: how many grams of CO₂e a kWh costs, and the year that this figure is of.
+
+    `code` is the three letters of ISO 3166, and None for the world's average.
+    """
 
     code: str | None
     name: str
@@ -205,24 +210,24 @@ class Country(Frozen):
     year: int | None = None
 
     def grams(self, watt_hours: float | None) -> float | None:
-        """CO₂e of so much electricity."""
+        """How many grams of CO₂e so much electricity costs; None where the amount is not known."""
         return None if watt_hours is None else watt_hours / 1000 * self.grams_a_kilowatt_hour
 
     @property
     def text(self) -> str:
-        """`France, 56 g CO₂e/kWh (2023)`."""
+        """In words: `France, 56 g CO₂e/kWh (2023)`."""
         year = f" ({self.year})" if self.year else ""
         return f"{self.name}, {self.grams_a_kilowatt_hour:.0f} g CO₂e/kWh{year}"
 
 
-# IEA, Global Energy & CO₂ Status Report 2019: as in codecarbon's carbon_intensity_per_source.json.
+# From IEA's Global Energy & CO₂ Status Report 2019, as it stands in codecarbon's carbon_intensity_per_source.json.
 WORLD = Country(code=None, name="world average", grams_a_kilowatt_hour=475.0)
 
 
 @lru_cache(maxsize=1)
 def countries() -> dict[str, Country]:
-    """By code, in the order of their names: codecarbon's table. Empty where it is not installed."""
-    spec = find_spec("codecarbon")  # found, not imported: that would load what only a worker needs
+    """The countries of codecarbon's table by code, in the order of their names. Without codecarbon there are none."""
+    spec = find_spec("codecarbon")  # To import it would load what only a worker needs.
     if spec is None or not spec.submodule_search_locations:
         return {}
     path = Path(spec.submodule_search_locations[0]) / "data" / "private_infra" / "global_energy_mix.json"
@@ -240,7 +245,7 @@ def countries() -> dict[str, Country]:
 
 
 def country(code: str | None) -> Country:
-    """The country of a code; the world's average for None, and for a code that is not in the table."""
+    """The country of this code; the world's average for None, and for a code that is not in the table."""
     return WORLD if code is None else countries().get(code, WORLD)
 
 
@@ -248,12 +253,12 @@ def country(code: str | None) -> Country:
 
 
 def watt_hours(value: float | None) -> str:
-    """Two figures: `0.042 Wh`, `4.2 Wh`, `420 Wh`, `1.2 kWh`."""
+    """Energy in two figures: `0.042 Wh`, `4.2 Wh`, `420 Wh`, `1.2 kWh`."""
     return _two_figures(value, "Wh", "kWh")
 
 
 def grams(value: float | None) -> str:
-    """Two figures: `0.02 g`, `3.1 g`, `1.2 kg`."""
+    """A mass in two figures: `0.02 g`, `3.1 g`, `1.2 kg`."""
     return _two_figures(value, "g", "kg")
 
 

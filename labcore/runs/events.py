@@ -1,4 +1,4 @@
-"""What a run says: one small record a happening, one JSON line each.
+"""What a run says: one small record for each thing that happens, one JSON line each.
 
 A run's story is the sequence of its events, whether live, replayed, imported or computed on another machine. Numbers
 are in events; arrays lie in files beside them. `step` counts optimizer steps from the start of the run (cached-feature
@@ -17,9 +17,11 @@ from labcore.configs.run import Frozen, RunConfig
 
 
 class EventBase(Frozen):
-    """Every event: run, attempt and place in the run (`seq` from 0), stamped by the store, and Unix seconds.
+    """What every event says.
 
-    `reused`: it happened when another run trained this stage, and is told again; seconds are those measured then.
+    `run`, `attempt` and `seq` (the place in the run's story, counted from 0) are stamped by the claim that writes the
+    event; `time` is in Unix seconds. A `reused` event happened when another run trained this stage and is told again:
+    its seconds are those that were measured then.
     """
 
     run: str = ""
@@ -31,7 +33,10 @@ class EventBase(Frozen):
 
 
 class Downloading(EventBase):
-    """A file that the run needs is on its way: bytes so far and in all (None: not known). At most one a second."""
+    """A file that the run needs is on its way; there is at most one such event a second.
+
+    `done` bytes are here, of `total`, which is None where it is not known.
+    """
 
     event: Literal["downloading"] = "downloading"
     file: str
@@ -40,13 +45,13 @@ class Downloading(EventBase):
 
     @property
     def text(self) -> str:
-        """`downloading resnet18-f37072fd.pth, 40 %`."""
+        """In words: `downloading resnet18-f37072fd.pth, 40 %`."""
         much = f"{self.done / 1e6:.0f} MB" if not self.total else f"{100 * self.done / self.total:.0f} %"
         return f"downloading {self.file}, {much}"
 
 
 class TaskFacts(Frozen):
-    """What the charts need to know of a task: `chance` is the accuracy of guessing, a fraction of 1."""
+    """What the charts need to know of a task."""
 
     name: str
     title: str
@@ -57,15 +62,15 @@ class TaskFacts(Frozen):
 
     @property
     def chance(self) -> float:
-        """Accuracy of guessing among the classes."""
+        """The accuracy of guessing among the classes, a fraction of 1."""
         return 1 / len(self.classes)
 
 
 class RunStarted(EventBase):
-    """Opens an attempt, at 0 or at the step it resumes from, with what the run had spent by then.
+    """An attempt begins, at the beginning or at the step that it resumes from, with what the run had spent by then.
 
-    `total_images` is what all stages together will train on, counted with repetition. `energy_method` says in words how
-    energy is measured, None where it is not.
+    `total_images` is how many images all stages together will train on, counted with repetition. `energy_method` says
+    in words how energy is measured, and is None where it is not.
     """
 
     event: Literal["run_started"] = "run_started"
@@ -85,9 +90,10 @@ class RunStarted(EventBase):
 
 
 class StageStarted(EventBase):
-    """A task begins to be learnt; `images` is what its phases will train on, counted with repetition.
+    """A task begins to be learnt.
 
-    `old_images` is how many different images of earlier tasks the stage reads.
+    `images` is how many images its phases will train on, counted with repetition; `old_images` is how many different
+    images of earlier tasks the stage reads.
     """
 
     event: Literal["stage_started"] = "stage_started"
@@ -99,7 +105,7 @@ class StageStarted(EventBase):
 
 
 class PhaseStarted(EventBase):
-    """A part of a stage: `train` in most methods; others prune, retrain, or warm up a head."""
+    """A part of a stage begins. Most methods have `train` alone; others also prune, retrain, or warm up a head."""
 
     event: Literal["phase_started"] = "phase_started"
     stage: int
@@ -111,9 +117,10 @@ class PhaseStarted(EventBase):
 
 
 class StepLogged(EventBase):
-    """Mean loss terms since the last such event; seconds are the run's so far, training and evaluation apart.
+    """The loss terms, as means since the last such event.
 
-    `energy_wh` too is the run's so far, all that it did counted, as of at most a second ago; None: not measured.
+    Seconds are those of the run so far, training and evaluation apart. `energy_wh` counts all that the run did, up to
+    at most a second ago, and is None where it is not measured.
     """
 
     event: Literal["step_logged"] = "step_logged"
@@ -129,9 +136,10 @@ class StepLogged(EventBase):
 
 
 class Evaluated(EventBase):
-    """Accuracy (fractions of 1) of tasks 1…stage on `images` pictures of each; full ones come at a stage's end.
+    """The accuracy (fractions of 1) of the tasks from the first to this stage's, each measured on `images` pictures.
 
-    `live` ones are measured on a fixed number of validation images at set points of the stage.
+    At the end of a stage it is measured on all validation images and on all test images. A `live` one is measured on a
+    fixed number of validation images, at set points of the stage.
     """
 
     event: Literal["evaluated"] = "evaluated"
@@ -143,7 +151,7 @@ class Evaluated(EventBase):
 
 
 class Warned(EventBase):
-    """Training goes on, but not as one would wish: a sentence that says what was seen and what to try."""
+    """Training goes on, but not as one would wish. The text says what was seen and what to try."""
 
     event: Literal["warned"] = "warned"
     stage: int
@@ -160,7 +168,10 @@ class MapSaved(EventBase):
 
 
 class FootprintMeasured(EventBase):
-    """Bytes by purpose: `kept` answers all tasks and learns another, `working` exists during a stage only."""
+    """How many bytes the run keeps, by purpose.
+
+    `kept` is what is needed to answer all tasks and to learn another one; `working` exists during a stage only.
+    """
 
     event: Literal["footprint_measured"] = "footprint_measured"
     stage: int
@@ -169,7 +180,10 @@ class FootprintMeasured(EventBase):
 
 
 class StageEnded(EventBase):
-    """A task is learnt. Seconds, steps, images and watt-hours (measuring included) are those of this stage alone."""
+    """A task is learnt. Seconds, steps, images and watt-hours are those of this stage alone.
+
+    The watt-hours include those of measuring.
+    """
 
     event: Literal["stage_ended"] = "stage_ended"
     stage: int
@@ -182,10 +196,11 @@ class StageEnded(EventBase):
 
 
 class RunEnded(EventBase):
-    """Closes an attempt. `error` says why it failed and what to try; the measures are of a complete run.
+    """An attempt ends.
 
-    `diverged`: the loss was no longer a number, and with the same settings will not be again. `energy_wh` is the run's
-    at this point, of an attempt that ended in any way that it could tell.
+    `error` says why it failed and what to try. `diverged` says that the loss was no longer a number, as it would be
+    again with the same settings. A complete run tells `test_ms_per_image` and `peak_memory_bytes`; `energy_wh` is what
+    the run has spent up to here, however it ended.
     """
 
     event: Literal["run_ended"] = "run_ended"
@@ -214,12 +229,12 @@ _ADAPTER: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator=
 
 
 def to_line(event: Event) -> bytes:
-    """One JSON line, newline included."""
+    """The event as one line of JSON, with its newline."""
     return event.model_dump_json().encode() + b"\n"
 
 
 def from_line(line: bytes | str) -> Event:
-    """The event of a line. Raises ValueError where the line is not an event of ours."""
+    """The event that a line holds. Raises ValueError where the line is no event of this lab."""
     try:
         return _ADAPTER.validate_json(line)
     except ValidationError as error:

@@ -34,9 +34,10 @@ Matrix = tuple[tuple[float | None, ...], ...]
 
 
 class StageResult(Frozen):
-    """One stage: seconds of training alone, as measured when it was trained; `weights`: still stored.
+    """A stage that has ended, in figures.
 
-    `energy_wh` counts the measuring too; null where it was not measured.
+    `train_seconds` are of training alone, as measured when the stage was trained. `weights` says whether its arrays are
+    still stored. `energy_wh` counts the measuring too, and is null where it was not measured.
     """
 
     task: str
@@ -52,12 +53,12 @@ class StageResult(Frozen):
 class RunResult(Frozen):
     """A run in figures. Accuracies are fractions of 1; rows are stages, columns tasks by position.
 
-    `average_accuracy` is the mean of the last row of a complete run, null before. `footprint_bytes` holds what is kept
-    by purpose, its `total`, and outside it `working`: what existed during a stage only.
+    `average_accuracy` is the mean of the last row of a complete run, and null before. `footprint_bytes` holds by
+    purpose what is kept, its `total`, and beside the total `working`, which existed during a stage only.
 
-    `energy_wh` is codecarbon's estimate for all that was done for the run, work that was lost included (null: not
-    measured); `carbon_g` is that in the electricity of `carbon_country` (ISO code, null: the world's average), as set
-    when the result was read.
+    `energy_wh` is codecarbon's estimate for all that was done for the run, work that was lost included, and null where
+    it was not measured. `carbon_g` is what so much electricity of `carbon_country` costs the climate: an ISO code, or
+    null for the world's average, as it was set when the result was read.
     """
 
     run: str
@@ -84,18 +85,18 @@ class RunResult(Frozen):
 
     @property
     def mean_forgetting(self) -> float | None:
-        """The mean of `forgetting` over the earlier tasks; None for a single task, and before all are learnt."""
+        """The mean of `forgetting` over the earlier tasks; None for a single task, and until all tasks are learnt."""
         lost = [value for value in self.forgetting if value is not None]
         return sum(lost) / len(lost) if lost else None
 
     @property
     def train_seconds(self) -> float:
-        """Seconds of training in all stages, as measured when they were trained."""
+        """How many seconds all stages were trained for, as measured when they were trained."""
         return sum(stage.train_seconds for stage in self.stages)
 
 
 def average_accuracy(matrix: Matrix, tasks: int) -> float | None:
-    """Mean of the last row, once all `tasks` are learnt: ACC of Lopez-Paz & Ranzato 2017, eq. 2."""
+    """The mean of the last row: ACC of Lopez-Paz & Ranzato 2017, eq. 2. None until all `tasks` are learnt."""
     if len(matrix) < tasks or not matrix:
         return None
     last = [value for value in matrix[-1] if value is not None]
@@ -103,7 +104,10 @@ def average_accuracy(matrix: Matrix, tasks: int) -> float | None:
 
 
 def backward_transfer(matrix: Matrix, tasks: int) -> float | None:
-    """Mean over the first K − 1 tasks of R[K, k] − R[k, k]: BWT, Lopez-Paz & Ranzato 2017, eq. 3. Null for one task."""
+    """The mean of R[K, k] − R[k, k] over the first K − 1 tasks: BWT of Lopez-Paz & Ranzato 2017, eq. 3.
+
+    It is None for a single task, and until all `tasks` are learnt.
+    """
     if tasks < 2 or len(matrix) < tasks:
         return None
     changes = [difference(matrix[-1][k], matrix[k][k]) for k in range(tasks - 1)]
@@ -112,7 +116,10 @@ def backward_transfer(matrix: Matrix, tasks: int) -> float | None:
 
 
 def forgetting(matrix: Matrix, tasks: int) -> tuple[float | None, ...]:
-    """For each task, the best of earlier rows less the last row: Chaudhry et al. 2018, eq. 3. The last is null."""
+    """For each task the best of the earlier rows less the last row: Chaudhry et al. 2018, eq. 3.
+
+    The last task has no earlier row, so its value is None, and so are all values until all `tasks` are learnt.
+    """
     if len(matrix) < tasks:
         return (None,) * tasks
     lost: list[float | None] = []
@@ -124,7 +131,7 @@ def forgetting(matrix: Matrix, tasks: int) -> tuple[float | None, ...]:
 
 
 def difference(a: float | None, b: float | None) -> float | None:
-    """a less b; None where either is not known."""
+    """The difference `a` − `b`; None where one of them is not known."""
     return None if a is None or b is None else a - b
 
 
@@ -138,13 +145,14 @@ def _sum(a: float | None, b: float | None) -> float | None:
 
 Point = TypeVar("Point", "AccuracyPoint", "LossPoint", MapSaved)
 
-# Beyond this many points a curve drops every second one: what a page sends each second does not grow with the run.
+# Beyond this many points a curve drops every second one, so that what a page sends each second does not grow with the
+# length of the run.
 MOST_POINTS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class AccuracyPoint:
-    """Accuracy of tasks 1…stage on validation images, after `images_seen` training images of the run."""
+    """The accuracy of all tasks up to this stage's on validation images, after `images_seen` images of the run."""
 
     stage: int
     step: int
@@ -155,7 +163,7 @@ class AccuracyPoint:
 
 @dataclass(frozen=True, slots=True)
 class LossPoint:
-    """Mean loss terms up to `images_seen` training images of the run."""
+    """The loss terms, as means since the point before, after `images_seen` training images of the run."""
 
     stage: int
     step: int
@@ -166,7 +174,7 @@ class LossPoint:
 
 @dataclass(slots=True)
 class Stage:
-    """A stage as far as it is known: where it began and ended in images seen, and what was measured at its end."""
+    """A stage as far as it is known: at which step and image of the run it began, and what was measured at its end."""
 
     task: str
     step: int
@@ -181,10 +189,13 @@ class Stage:
 
 
 class Fold:
-    """A run's events, taken one by one. `state` follows the events; the store knows of queued and lost runs."""
+    """What the events of a run add up to, taken one by one.
+
+    A fold follows the events alone. Whether a run is queued, or has lost its worker, only the store knows.
+    """
 
     def __init__(self) -> None:
-        self.downloading: Downloading | None = None  # until the run begins
+        self.downloading: Downloading | None = None  # Only until the run begins.
         self.started: RunStarted | None = None
         self.first_started_at: float | None = None
         self.ended: RunEnded | None = None
@@ -197,14 +208,14 @@ class Fold:
         self.step = 0
         self.train_seconds = 0.0
         self.evaluation_seconds = 0.0
-        # Told by this attempt and its forerunners, and beside it what was spent on work that an attempt then lost.
+        # What this attempt tells that the run has spent, and beside it what earlier ones spent on work that was lost.
         self._energy_told: float | None = None
         self._energy_lost: float | None = 0.0
         self.events = 0
         self.last_time = 0.0
         self.attempts = 0
-        # What came before this attempt, or was reused in it, is not its own: speed is measured from here, in images,
-        # seconds of training, and the time of day.
+        # The images seen, the seconds of training, and the time of day from which this attempt's speed is measured, as
+        # what came before it, and what it reused, is not its own work.
         self.attempt_start = (0, 0.0, 0.0)
 
     @property
@@ -214,25 +225,25 @@ class Fold:
 
     @property
     def images_per_second(self) -> float | None:
-        """Training speed of this attempt, evaluation apart; None before anything was trained."""
+        """How fast this attempt trains, evaluation apart; None before it has trained anything."""
         images, seconds = self.images_seen - self.attempt_start[0], self.train_seconds - self.attempt_start[1]
         return images / seconds if images > 0 and seconds > 0 else None
 
     @property
     def reused_seconds(self) -> float:
-        """Seconds of training in stages that other runs had trained already, as measured then."""
+        """How many seconds those stages were trained for that other runs had trained already, as measured then."""
         return sum(stage.ended.train_seconds for stage in self.stages if stage.ended and stage.ended.reused)
 
     @property
     def reused_energy_wh(self) -> float | None:
-        """What those stages had cost; this run did not spend it again. None where a part was not measured."""
+        """What the reused stages had cost, which this run did not spend again. None where a part was not measured."""
         spent = [stage.ended.energy_wh for stage in self.stages if stage.ended and stage.ended.reused]
         known = [wh for wh in spent if wh is not None]
         return sum(known) if len(known) == len(spent) else None
 
     @property
     def progress(self) -> float:
-        """Share of the run's training images that were seen, 0 to 1."""
+        """The share of the run's training images that were seen, from 0 to 1."""
         if self.ended and self.ended.state == "complete":
             return 1.0
         return (
@@ -243,7 +254,10 @@ class Fold:
 
     @property
     def seconds_left(self) -> float | None:
-        """Estimate from the time that this attempt took so far, evaluation included; None before that."""
+        """How long the run will still take, at the pace of this attempt so far, evaluation included.
+
+        It is None while there is no pace yet, and once the run is over.
+        """
         if not self.started or self.ended:
             return None
         seen = self.images_seen - self.attempt_start[0]
@@ -254,11 +268,11 @@ class Fold:
 
     @property
     def energy_wh(self) -> float | None:
-        """What was spent so far, by every attempt; None where a part was not measured."""
+        """What all attempts together have spent so far; None where a part was not measured."""
         return _sum(self._energy_told, self._energy_lost)
 
     def add(self, event: Event) -> None:
-        """Take the next event. An attempt that goes on from a step takes back what was said after it."""
+        """Take the next event. An attempt that goes on from a step takes back what was said past that step."""
         self.events += 1
         self.last_time = event.time
         self.step = event.step
@@ -294,7 +308,7 @@ class Fold:
                     self.warnings.append(event)
             case MapSaved():
                 while self.maps and (self.maps[-1].stage, self.maps[-1].step) >= (event.stage, event.step):
-                    self.maps.pop()  # a resumed attempt says again what its checkpoint stood before
+                    self.maps.pop()  # A resumed attempt says again what lay past its checkpoint.
                 self.maps.append(event)
             case FootprintMeasured():
                 self.stages[event.stage - 1].footprint = event
@@ -309,6 +323,7 @@ class Fold:
                     self._energy_told = event.energy_wh
 
     def _open(self, event: RunStarted) -> None:
+        """Begin an attempt, and take back what earlier ones said past the step that it goes on from."""
         if self.attempts:
             lost = None if event.energy_wh is None else difference(self._energy_told, event.energy_wh)
             self._energy_lost = _sum(self._energy_lost, None if lost is None else max(0.0, lost))
@@ -331,10 +346,8 @@ class Fold:
         self.train_seconds, self.evaluation_seconds = event.train_seconds, event.evaluation_seconds
         self.attempt_start = (self.images_seen, self.train_seconds, event.time)
 
-    # -----------------------------------------------------------------------------------------------------------------
-
     def matrix(self, kind: Literal["test", "validation"]) -> Matrix:
-        """Row k after stage k, a column a task, None for tasks not yet learnt."""
+        """The accuracies after each stage: a row a stage, a column a task, None for a task that is not learnt yet."""
         rows = []
         for stage in self.stages:
             measured = stage.test if kind == "test" else stage.validation
@@ -354,7 +367,17 @@ class Fold:
         weights: Sequence[int] = (),
         country: Country = WORLD,
     ) -> RunResult:
-        """The figures so far. `weights`: the stages (from 1) whose arrays are still stored; `country`: whose power."""
+        """The figures so far.
+
+        Args:
+            run: The ID of the run.
+            state: How the run stands, as the store knows it.
+            config: The run's configuration, as plain data.
+            error: What the store says went wrong; without it, what the events say.
+            cached: Whether the run was complete before it was asked for.
+            weights: The stages, counted from 1, whose arrays are still stored.
+            country: Whose electricity carbon is counted by.
+        """
         test, validation, tasks = self.matrix("test"), self.matrix("validation"), len(config["tasks"])
         footprint = next((stage.footprint for stage in reversed(self.stages) if stage.footprint), None)
         kept = dict(footprint.kept) if footprint else {}
@@ -401,7 +424,7 @@ class Fold:
 
 
 def _append(points: list[Point], point: Point) -> None:
-    """Add a point in place of any that it repeats: a resumed attempt says again what its checkpoint stood before."""
+    """Add a point, in place of those that it repeats: a resumed attempt says again what lay past its checkpoint."""
     while points and (points[-1].stage, points[-1].step) >= (point.stage, point.step):
         points.pop()
     points.append(point)
@@ -415,7 +438,7 @@ def _drop_after(points: list[Point], step: int) -> None:
 
 
 def fold(events: Iterable[Event]) -> Fold:
-    """All events of a run, folded."""
+    """Fold all events of a run, given in their order."""
     folded = Fold()
     for event in events:
         folded.add(event)

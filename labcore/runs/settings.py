@@ -1,4 +1,4 @@
-"""What a person has set for the lab as a whole, in `settings.json` of the store."""
+"""What a person has set for the lab as a whole, which lies in `settings.json` of the store."""
 
 import functools
 from pathlib import Path

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from labcore.runs.events import Event, RunStarted, from_line
 from labcore.runs.records import Records, RunRecord
-from labcore.runs.results import Fold
+from labcore.runs.results import Fold, fold
 
 
 class Stories(Records):
@@ -55,10 +55,7 @@ class Stories(Records):
 
     def fold(self, run: str) -> Fold:
         """All events of a run, folded. Raises UnknownRun."""
-        folded = Fold()
-        for event in self.tail(run)[0]:
-            folded.add(event)
-        return folded
+        return fold(self.tail(run)[0])
 
     def engine(self, run: str) -> str:
         """The version of the engine that computed the last attempt of a run; empty where it was not written down.

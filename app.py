@@ -7,12 +7,12 @@ import streamlit as st
 
 def draw() -> None:
     """The page that the browser is at."""
-    from pages.parts import lab  # not above: the server would be up later
+    from pages.parts import lab, markup  # not above: the server would be up later
 
     # A picture of ours: for an emoji Streamlit would read a list of all of them, and the browser ask the internet.
     icon = Path(__file__).parent / "pages/parts/assets/icon.svg"
     st.set_page_config("Reuse Lab", page_icon=icon, layout="wide")
-    lab.style()
+    markup.style()
     page = st.navigation(
         [
             st.Page("pages/launch.py", title="Launch", icon=":material/rocket_launch:", default=True),

@@ -1,6 +1,6 @@
 """Compare: the article's table measured, any runs beside each other, which method to use, the article's questions."""
 
-from pages.parts import comparison, lab, measured_table, questions_view, which
+from pages.parts import address, comparison, lab, measured_table, questions_view, which
 
 lab.through_the_shell()
 VIEWS = {
@@ -9,7 +9,7 @@ VIEWS = {
     "which": "Which should I use?",
     "ask": "The article's questions",
 }
-match lab.one_of("compare", "view", "What to compare", VIEWS):
+match address.one_of("compare", "view", "What to compare", VIEWS):
     case "table":
         measured_table.show()
     case "runs":

@@ -13,7 +13,7 @@ from labcore.drawings.inside.overview import Overview, Scale
 from labcore.runs import moments
 from labcore.runs.moments import Book, View
 from labcore.runs.results import Fold
-from pages.parts import inside_layer, lab, live_plot, news, runs
+from pages.parts import inside_layer, lab, live_plot, news, pictures, runs
 
 lab.through_the_shell()
 store = lab.store()
@@ -21,7 +21,7 @@ TITLE = "Where does each job live?"
 LEFT = 560  # px of the choices of a map and of a layer: what stands beside them does not move when they change
 record = runs.from_url(store)
 if record is None:
-    lab.nothing_yet(
+    pictures.nothing_yet(
         TITLE,
         "A network keeps what it learns in its weights. Once a run has begun, this page shows which of them each job "
         "needs, which moved, and who owns them, while it learns and at any moment before.",

@@ -4,6 +4,7 @@ from typing import Any
 
 import streamlit as st
 
+from labcore.configs import units
 from labcore.configs.catalogue import BACKBONES
 from labcore.configs.presets import PRESETS
 from labcore.configs.run import ConfigError, RunConfig, parse
@@ -12,7 +13,7 @@ from labcore.studies import estimates
 from labcore.studies.estimates import Speed
 from labcore.tasks import catalogue
 from labcore.training import worker
-from pages.parts import config_form, lab, live_plot, method_cards, stages
+from pages.parts import config_form, lab, live_plot, method_cards, pictures, stages
 
 MOST_ABREAST = 5  # jobs in a row
 STARTS = {
@@ -99,7 +100,7 @@ def cost_ahead(config: RunConfig) -> None:
             st.caption("Estimate: when the worker is free" if busy else "Measuring the speed here …")
             return
         found = estimates.estimate(config, speed, store.settings().maps)
-        st.caption(f"≈ {lab.seconds(found.seconds)}, {lab.size(found.memory)}, {lab.estimated(speeds)}{goes_on}")
+        st.caption(f"≈ {units.seconds(found.seconds)}, {units.size(found.memory)}, {lab.estimated(speeds)}{goes_on}")
 
     lab.with_speeds([config], say)
 
@@ -206,7 +207,7 @@ abreast = max(3, min(count, MOST_ABREAST))
 places = [place for _ in range(0, count, abreast) for place in st.columns(abreast)]
 for position, (place, task) in enumerate(zip(places, data["tasks"], strict=False)):
     with place, st.container(border=True, height="stretch", gap="small", key=f"job-{position}"):
-        lab.job(position + 1, task["name"], columns=5 if abreast == 3 else 3)
+        pictures.job(position + 1, task["name"], columns=5 if abreast == 3 else 3)
         with st.container(horizontal=True, gap="xsmall"):
             for sign, change, help, off in (
                 ("‹", "left", "Earlier", position == 0),

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
+from labcore.configs import units
 from labcore.configs.catalogue import BACKBONES
 from labcore.configs.run import METHOD_TITLES, ConfigError
 from labcore.runs import archive
@@ -14,7 +15,7 @@ from labcore.runs.energy import Country
 from labcore.runs.errors import Busy, UnknownRun
 from labcore.runs.records import RunRecord
 from labcore.runs.store import Store
-from pages.parts import lab, live_plot, runs, settings, stages
+from pages.parts import lab, live_plot, pictures, runs, settings, stages
 
 MOST_DOWNLOADED = 100_000_000  # bytes; what is downloaded is in this server's memory
 
@@ -116,7 +117,7 @@ store = lab.store()
 table = lines(store)
 if table.empty:
     sentence = "Every run you start is kept here, finished or not: its curves, its figures, its weights."
-    lab.nothing_yet("No runs yet", sentence)
+    pictures.nothing_yet("No runs yet", sentence)
     settings.show(store)
     st.stop()
 
@@ -202,7 +203,7 @@ with take_away.container(border=True, height="stretch"):
     if record is None or record.active:
         st.caption("Choose a run that is over: its settings, curves, figures and weights go into one zip.")
     elif (size := runs.bytes_to_pack(store, record.run)) > MOST_DOWNLOADED:
-        st.caption(f"{lab.size(size)}, too much to pass through the browser. On the command line:")
+        st.caption(f"{units.size(size)}, too much to pass through the browser. On the command line:")
         st.code(f"python -m labcore export {run} {run}.zip", language="bash", wrap_lines=True)
     elif st.button("Pack it", icon=":material/archive:", key=f"pack-{run}"):
         with tempfile.TemporaryDirectory(dir=store.cache) as folder:
@@ -210,7 +211,7 @@ with take_away.container(border=True, height="stretch"):
             missing = archive.export_run(store, record.run, path)
             if missing:
                 st.caption(f"Without the weights of stages {', '.join(map(str, missing))}, which are no longer stored.")
-            st.download_button(f"Download {lab.size(path.stat().st_size)}", path.read_bytes(), path.name)
+            st.download_button(f"Download {units.size(path.stat().st_size)}", path.read_bytes(), path.name)
 with bring_back.container(border=True, height="stretch"):
     st.markdown("**Bring a run back**")
     upload = st.file_uploader("A zip that a lab has packed", type="zip", label_visibility="collapsed")

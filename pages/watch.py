@@ -7,6 +7,7 @@ from collections.abc import Callable
 import streamlit as st
 
 from labcore.configs import units
+from labcore.configs.units import percent
 from labcore.drawings import figures
 from labcore.drawings.charts import Chart
 from labcore.runs import energy
@@ -15,7 +16,7 @@ from labcore.runs.records import RunRecord
 from labcore.runs.results import Fold
 from labcore.tasks import catalogue
 from labcore.training import worker
-from pages.parts import lab, live_plot, news, runs, stages
+from pages.parts import lab, live_plot, markup, news, pictures, runs, stages
 
 BUTTON = 150  # px
 
@@ -24,7 +25,7 @@ store = lab.store()
 record = runs.from_url(store)
 if record is None:
     sentence = "A run is a network learning one job after another. Start one, and it is drawn here as it happens."
-    lab.nothing_yet("Nothing to watch yet", sentence)
+    pictures.nothing_yet("Nothing to watch yet", sentence)
     st.stop()
 run, config = record.run, store.config(record.run)
 titles = [catalogue.describe(name).title for name in config.task_names]
@@ -67,16 +68,16 @@ def show_costs(record: RunRecord, fold: Fold) -> None:
     result = fold.result(run, record.state, config.model_dump(mode="json"), country=country)
     kept = result.footprint_bytes["total"]
     shown = {
-        "training": lab.seconds(fold.train_seconds),
-        **({"of it reused": lab.seconds(fold.reused_seconds)} if fold.reused_seconds else {}),
-        "measuring": lab.seconds(fold.evaluation_seconds),
+        "training": units.seconds(fold.train_seconds),
+        **({"of it reused": units.seconds(fold.reused_seconds)} if fold.reused_seconds else {}),
+        "measuring": units.seconds(fold.evaluation_seconds),
         "images a second": f"{speed:,.0f}" if speed else "–",
         "energy": f"≈ {energy.watt_hours(result.energy_wh)}" if result.energy_wh else "–",
         "carbon (CO₂e)": f"≈ {energy.grams(result.carbon_g)}" if result.energy_wh else "–",
-        "peak memory": lab.size(result.peak_memory_bytes) if result.peak_memory_bytes else "–",
+        "peak memory": units.size(result.peak_memory_bytes) if result.peak_memory_bytes else "–",
         "an answer takes": f"{result.test_ms_per_image:.1f} ms" if result.test_ms_per_image else "–",
         "old pictures": "needed" if result.needs_old_data else "not needed",
-        "kept for all jobs": lab.size(kept) if kept else "–",
+        "kept for all jobs": units.size(kept) if kept else "–",
     }
     how = fold.started.energy_method if fold.started else None
     saved = fold.reused_energy_wh
@@ -86,10 +87,10 @@ def show_costs(record: RunRecord, fold: Fold) -> None:
         + (f" Stages that were reused had cost {energy.watt_hours(saved)}, not spent again." if saved else ""),
         "carbon (CO₂e)": f"Estimated: energy × {country.text}. The country is chosen at the foot of Runs.",
     }
-    lab.titled(
+    markup.titled(
         "Cost so far" if record.active else "What it cost",
-        lab.figures_row(shown, notes)
-        + lab.parts_bar(figures.footprint_info(fold))
+        markup.figures_row(shown, notes)
+        + markup.parts_bar(figures.footprint_info(fold))
         + f"<div class='lab-term'>{html.escape(device_line(record, fold))}</div>",
     )
 
@@ -157,7 +158,7 @@ def figures_now() -> None:
     def draw(make: Callable[[], Chart], name: str, height: int, title: str) -> None:
         live_plot.draw(make, f"{name}-{run}", height, title=title, version=fold.events)
 
-    with lab.row("wide", "accuracy"):
+    with markup.row("wide", "accuracy"):
         question = "How well does it do each job?"
         if others:
             folds = {"this run": fold} | {runs.short(store, other): runs.follow(store, other) for other in others}
@@ -176,7 +177,7 @@ def figures_now() -> None:
             draw(lambda: figures.accuracy_curves(figures.accuracy_curves_info(fold)), "accuracy", 320, question)
         matrix = "What it remembers"
         draw(lambda: figures.accuracy_matrix(figures.accuracy_matrix_info(fold, titles)), "matrix", 320, matrix)
-    with lab.row("wide", "loss"):
+    with markup.row("wide", "loss"):
         loss = "What it is trying to make small"
         draw(lambda: figures.loss_terms(figures.loss_terms_info(fold)), "loss", 236, loss)
         show_costs(record, fold)
@@ -212,10 +213,10 @@ with st.expander("How it is computed"):
 The curves show accuracy on {images} validation images of each job, which are never trained on. The matrix shows all
 test images: `R[i, j]` is the accuracy on task *j* after stage *i*.
 
-- **Average accuracy** (ACC): {lab.percent(result.average_accuracy)}, the mean of the last row.
-- **Backward transfer** (BWT): {lab.percent(result.backward_transfer)}, the mean of `R[K, k] − R[k, k]` over the earlier
+- **Average accuracy** (ACC): {percent(result.average_accuracy)}, the mean of the last row.
+- **Backward transfer** (BWT): {percent(result.backward_transfer)}, the mean of `R[K, k] − R[k, k]` over the earlier
   tasks (Lopez-Paz & Ranzato 2017).
-- **Forgetting**: {lab.percent(result.mean_forgetting)}, the mean over earlier tasks of the best accuracy so far
+- **Forgetting**: {percent(result.mean_forgetting)}, the mean over earlier tasks of the best accuracy so far
   less the last (Chaudhry et al. 2018).
 - **Energy**: {energy.watt_hours(result.energy_wh)}, estimated by codecarbon{f" {how}" if how else ""}; loading and
   measuring count too, and work that was lost when a worker died. **Carbon**: {energy.grams(result.carbon_g)} CO₂e, the

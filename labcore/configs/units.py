@@ -53,3 +53,8 @@ def plain(value: object) -> str:
 def count_of(count: float, word: str) -> str:
     """`1 run`, `20 runs`, `0.5 minutes`."""
     return f"{plain(count)} {word}{'s' * (count != 1)}"
+
+
+def percent(share: float | None) -> str:
+    """`60.0 %` of a fraction of 1."""
+    return "–" if share is None else f"{100 * share:.1f} %"

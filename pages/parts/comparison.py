@@ -10,36 +10,59 @@ from labcore.drawings import comparisons, figures, panels, trade_off
 from labcore.runs.errors import UnknownRun
 from labcore.runs.records import RunRecord
 from labcore.studies.groups import Group, differences_line, fold_seeds, names_of
+from labcore.studies.measures import REFERENCES
 from labcore.tasks import catalogue
 from labcore.tasks.source import TaskError
-from pages.parts import lab, live_plot
+from pages.parts import lab, live_plot, markup
 
 MOST_COMPARED, MOST_OFFERED = 40, 500
+HOW = """
+`R[i, j]` is the accuracy on job *j* after stage *i*, on all its test images; means and sample standard deviations are
+over runs that differ by seed alone.
+
+- **Forgetting** of job *j*: the best of earlier rows less the last (Chaudhry et al. 2018).
+- **Intransigence** of job *k*: joint training's `R[k, k]` on the same sequence less this method's (Chaudhry et al.
+  2018), seed by seed.
+- **Gap to separate copies**: the same against a network of its own for job *k*, which saw no other job.
+"""
 
 
 def charts(groups: Sequence[Group], key: str, version: Hashable) -> None:
     """Stability against plasticity and cost, then task by task; heights follow the number of groups."""
-    names = tuple((group.name, len(group.runs)) for group in groups)
-    version = (version, names)
-    points = trade_off.plane_info(groups)
-    if points:
-        live_plot.draw(
-            lambda: trade_off.plane(points),
-            f"plane-{key}",
-            380,
-            title="Learning the new against keeping the old",
-            aside="plasticity against stability",
-            version=version,
-        )
-        st.caption(
-            "Upper right is best. Filled: no other is better in both (the Pareto front, dotted). "
-            "Rest on a point for its name."
-        )
-    else:
-        lab.titled("Learning the new against keeping the old", "Needs runs of two jobs or more.")
+    version = (version, tuple((group.name, len(group.runs)) for group in groups))
+    _trade_off(groups, key, version)
     jobs = list(groups[0].config.task_names)
     if all(group.config.task_names == jobs for group in groups):
         st.html(_legend(jobs))
+    _panels(groups, key, version)
+    _lines(groups, key, version)
+    with st.expander("How these are computed"):
+        st.markdown(HOW)
+
+
+def _trade_off(groups: Sequence[Group], key: str, version: Hashable) -> None:
+    """Each group as a point, or why there is none."""
+    title = "Learning the new against keeping the old"
+    points = trade_off.plane_info(groups)
+    if not points:
+        markup.titled(title, "Needs runs of two jobs or more.")
+        return
+    live_plot.draw(
+        lambda: trade_off.plane(points),
+        f"plane-{key}",
+        380,
+        title=title,
+        aside="plasticity against stability",
+        version=version,
+    )
+    st.caption(
+        "Upper right is best. Filled: no other is better in both (the Pareto front, dotted). "
+        "Rest on a point for its name."
+    )
+
+
+def _panels(groups: Sequence[Group], key: str, version: Hashable) -> None:
+    """A panel a group: how it went along the sequence, and the accuracy matrix."""
     rows = panels.panel_rows(len(groups))
     found = comparisons.matrices_info(groups)
     live_plot.draw(
@@ -58,6 +81,10 @@ def charts(groups: Sequence[Group], key: str, version: Hashable) -> None:
         aside="accuracy matrix: rows after learning …, columns how well it does …",
         version=version,
     )
+
+
+def _lines(groups: Sequence[Group], key: str, version: Hashable) -> None:
+    """A line a group: what it lost, what it never reached, and what it costs."""
     by_task = comparisons.by_task_info(groups)
     height = panels.lines_height(len(groups))
     live_plot.draw(
@@ -68,11 +95,10 @@ def charts(groups: Sequence[Group], key: str, version: Hashable) -> None:
         aside="further right is worse",
         version=version,
     )
-    for column, what in zip(by_task.columns[1:], ("joint training", "separate copies"), strict=True):
+    for column, against in zip(by_task.columns[1:], REFERENCES, strict=True):
         if not any(value is not None for row in column.values for value in row):
-            st.caption(
-                f"{column.title[0].upper()}{column.title[1:]} needs {what} on the same jobs and seeds among these."
-            )
+            title = f"{column.title[0].upper()}{column.title[1:]}"
+            st.caption(f"{title} needs {METHOD_TITLES[against.method].lower()} on the same jobs and seeds among these.")
     costs = comparisons.costs_info(groups)
     live_plot.draw(
         lambda: comparisons.costs(costs),
@@ -82,18 +108,6 @@ def charts(groups: Sequence[Group], key: str, version: Hashable) -> None:
         aside="shorter is cheaper",
         version=version,
     )
-    with st.expander("How these are computed"):
-        st.markdown(
-            """
-`R[i, j]` is the accuracy on job *j* after stage *i*, on all its test images; means and sample standard deviations are
-over runs that differ by seed alone.
-
-- **Forgetting** of job *j*: the best of earlier rows less the last (Chaudhry et al. 2018).
-- **Intransigence** of job *k*: joint training's `R[k, k]` on the same sequence less this method's (Chaudhry et al.
-  2018), seed by seed.
-- **Gap to separate copies**: the same against a network of its own for job *k*, which saw no other job.
-"""
-        )
 
 
 def _legend(jobs: list[str]) -> str:

@@ -5,7 +5,7 @@ import contextlib
 import streamlit as st
 
 from labcore.configs import units
-from labcore.configs.units import count_of, seconds_between
+from labcore.configs.units import count_of, percent, seconds_between
 from labcore.runs.errors import StoreError, UnknownRun
 from labcore.studies import estimates, experiments
 from labcore.studies.experiments import Experiment, Findings
@@ -76,7 +76,7 @@ def line(findings: Findings) -> None:
     with st.container(height=44, border=False):
         if findings.complete:
             work = findings.work
-            words = f"{count_of(total, 'run')}, {lab.seconds(work.spent)} of training and measuring; {work.shared}."
+            words = f"{count_of(total, 'run')}, {units.seconds(work.spent)} of training and measuring; {work.shared}."
             st.html(f'<div class="lab-term">{words}</div>')
             return
         left = lab.reader().seconds_left(findings, lab.chosen_device(), progress)
@@ -112,6 +112,6 @@ def earlier_versions(findings: Findings) -> None:
                 found = lab.reader().finished(lab.store().record(run)).result
             except UnknownRun:  # deleted since
                 continue
-            accuracy = lab.percent(found.average_accuracy)
+            accuracy = percent(found.average_accuracy)
             label = f"{cell.arm.label}, seed {cell.seed}: {accuracy} then"
             st.page_link("pages/watch.py", label=label, query_params={"run": run})

@@ -1,7 +1,7 @@
 """What to explore: a configuration, the settings that vary over it, and the budget. The address keeps all of it."""
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import streamlit as st
@@ -14,7 +14,7 @@ from labcore.studies import explorations
 from labcore.studies.experiments import MOST_SEEDS
 from labcore.studies.explorations import Exploration
 from labcore.studies.varied import MOST_STEPS, Varied, settings_of, spec_of, suggested
-from pages.parts import exploring, lab, runs
+from pages.parts import address, exploring, lab, runs
 
 FIRST = {"fine_tuning": "training.learning_rate", "feature_extraction": "training.epochs", "joint": "training.epochs"}
 BUDGETS = {"runs": "runs", "minutes": "minutes", "both": "both"}
@@ -157,15 +157,15 @@ def a_range(spec: FieldSpec, varied: Varied, place: str) -> Varied:
 
 def budget() -> dict[str, Any]:
     """How the next values are chosen, and for how long. The address keeps what is hidden, too."""
-    sampler = lab.one_of("explore", "sampler", "How the next values are chosen", exploring.SAMPLERS, SAMPLER_HELP)
-    kind = lab.one_of("explore", "budget", "Budget", BUDGETS, "Both: until the first of them is used up.")
+    sampler = address.one_of("explore", "sampler", "How the next values are chosen", exploring.SAMPLERS, SAMPLER_HELP)
+    kind = address.one_of("explore", "budget", "Budget", BUDGETS, "Both: until the first of them is used up.")
     places = iter(st.columns(3))
     seeds = whole_number(next(places), "seeds", "seeds", 1, MOST_SEEDS, "What differs is chance.")
     most, minutes = None, None
     if kind != "minutes":
         most = whole_number(next(places), "runs", "runs, at most", RUNS, explorations.MOST_RUNS)
     if kind != "runs":
-        first = from_address("minutes", float, LEAST_MINUTES, explorations.MOST_MINUTES, MINUTES)
+        first = address.number("minutes", float, LEAST_MINUTES, explorations.MOST_MINUTES, MINUTES)
         bounds: Mapping[str, Any] = {"min_value": LEAST_MINUTES, "max_value": float(explorations.MOST_MINUTES)}
         look: Mapping[str, Any] = {"step": 1.0, "format": "%g", "key": "explore-minutes", "help": MINUTES_HELP}
         minutes = next(places).number_input("minutes, at most", value=first, **bounds, **look)
@@ -177,22 +177,10 @@ def whole_number(
     place: st.delta_generator.DeltaGenerator, name: str, label: str, first: int, most: int, help: str | None = None
 ) -> int:
     """A number from 1 to `most`; the address keeps it under `name`."""
-    asked = int(from_address(name, int, 1, most, first))
+    asked = int(address.number(name, int, 1, most, first))
     number = place.number_input(label, 1, most, asked, key=f"explore-{name}", help=help)
     st.query_params[name] = str(number)
     return number
-
-
-def from_address(name: str, read: Callable[[str], float], low: float, high: float, first: float) -> float:
-    """The number that stands in the address, `first` where there is none. Says what is wrong, and goes on without."""
-    text = st.query_params.get(name)
-    if text is None:
-        return first
-    with contextlib.suppress(ValueError):
-        if low <= (number := read(text)) <= high:  # nan is in no range
-            return number
-    st.error(f"{name} is {text[:80]!r}; it must be a number from {low:g} to {high:g}.", icon=":material/error:")
-    return first
 
 
 def asked() -> tuple[Exploration | None, str | None, int | None]:

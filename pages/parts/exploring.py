@@ -19,7 +19,7 @@ from labcore.studies import experiments, explorations, proposals
 from labcore.studies.experiments import Experiment, Findings, Work
 from labcore.studies.explorations import Exploration, ExplorationRecord
 from labcore.training import worker
-from pages.parts import experiment_bar, lab, live_plot, runs
+from pages.parts import experiment_bar, lab, live_plot, markup, runs
 
 CHART = 430  # px
 SAMPLERS = {"grid": "every combination", "random": "by chance", "tpe": "learning as it goes"}
@@ -296,7 +296,7 @@ def time_left(seen: Seen, progress: dict[str, float]) -> str:
     if not ends:
         return "how long it takes is being measured"
     left = max(min(ends), (each or 0.0) * (len(progress) - training))
-    return f"at most {lab.seconds(left)} left" if each is None else units.left(left)
+    return f"at most {units.seconds(left)} left" if each is None else units.left(left)
 
 
 def found(seen: Seen) -> None:
@@ -376,7 +376,7 @@ def matters(record: ExplorationRecord) -> None:
     settings = record.exploration.varied
     title = "Which setting matters?"
     if record.importance is None:
-        lab.titled(title, "Told after four combinations that differ.")
+        markup.titled(title, "Told after four combinations that differ.")
         return
     importance = record.importance
     version = tuple(importance.items())

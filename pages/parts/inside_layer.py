@@ -11,7 +11,7 @@ from labcore.drawings.charts import Chart
 from labcore.drawings.inside.kind import MapKind
 from labcore.drawings.inside.layer import HEIGHT, ChartPiece, Figures, Panel, Pictures, Piece, Shown
 from labcore.drawings.inside.pictures import Picture
-from pages.parts import lab, live_plot
+from pages.parts import live_plot, markup
 
 
 def style() -> None:
@@ -47,11 +47,11 @@ def show(kind: MapKind, shown: Shown, explain: bool) -> None:
     """
     moments = [(each.run, each.seen.moment.path) for each in shown.runs]
     look = _Look(shown, explain, (kind.name, shown.place, shown.task, explain, *moments))
-    with lab.row("words", "layer"):
+    with markup.row("words", "layer"):
         look.panels(kind.layer(shown), apart=explain or len(shown.runs) > 1)
         st.markdown(f"**What to look for**\n\n{kind.words.look}")
     if kind.below is not None:
-        with lab.row("even", "overlaps"):
+        with markup.row("even", "overlaps"):
             look.panels(kind.below(shown), apart=explain)
 
 
@@ -79,10 +79,10 @@ class _Look:
             case ChartPiece():
                 self.chart(piece)
             case Pictures():
-                lab.titled(piece.title, _cached(self.version, lambda: self.pictures(piece)))
+                markup.titled(piece.title, _cached(self.version, lambda: self.pictures(piece)))
             case Figures():
                 sentence = f"<div class='lab-term'>{html.escape(piece.sentence)}</div>"
-                lab.titled(piece.title, sentence if piece.sentence else lab.figures_row(dict(piece.cells)))
+                markup.titled(piece.title, sentence if piece.sentence else markup.figures_row(dict(piece.cells)))
 
     def pictures(self, piece: Pictures) -> str:
         """HTML of every run's weight map."""
@@ -100,7 +100,7 @@ class _Look:
             kept[piece.key] = (self.version, chart is not None)
         if not kept[piece.key][1]:
             none = f"<div class='lab-none' style='height:{piece.height}px'>{html.escape(piece.missing)}</div>"
-            lab.titled(piece.title, none)
+            markup.titled(piece.title, none)
             return
 
         def make() -> Chart:

@@ -20,7 +20,7 @@ import streamlit as st
 from plotly.utils import PlotlyJSONEncoder
 
 from labcore.drawings.charts import Chart
-from pages.parts import server
+from pages.parts import served
 
 MOST_POINTS = 500
 MOST_REMEMBERED = 16
@@ -28,8 +28,8 @@ TITLE = 36  # px, as high as the page's style makes `lab-title`
 _COLUMNS = ("x", "y", "z")
 _CODE = f"""
 const at = path => new URL(path, document.baseURI).href;
-const plotly = at("{server.PLOTLY}");
-const chart = import(at("{server.CHART}"));
+const plotly = at("{served.PLOTLY}");
+const chart = import(at("{served.CHART}"));
 """
 
 

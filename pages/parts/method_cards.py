@@ -23,7 +23,7 @@ def choose(chosen: str, take: Callable[[str], None]) -> None:
         with st.container(horizontal=True):
             for name in names[first : first + CARDS_A_ROW]:
                 with st.container(border=True, key=f"card-{name}", height="stretch", gap="xsmall"):
-                    # The button's area is the whole card (see lab.style).
+                    # The button's area is the whole card (see assets/lab.css).
                     st.button(METHOD_TITLES[name], type="tertiary", key=f"method/{name}", on_click=take, args=(name,))
                     line = html.escape(METHODS[name].__doc__ or "")
                     st.html(f"<div class='lab-card-line'>{line}</div>{_marks(name)}")

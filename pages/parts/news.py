@@ -16,7 +16,7 @@ import streamlit as st
 from labcore.runs.errors import UnknownRun
 from labcore.runs.events import MapSaved
 from labcore.runs.store import Store
-from pages.parts import runs, server
+from pages.parts import runs, served
 
 What = Literal["events", "maps"]
 MOST_RUNS = 1 + runs.MOST_LAID_OVER  # asked for at once
@@ -65,7 +65,7 @@ def follow(names: Sequence[str], what: What, seen: str) -> None:
 
     At its end, as what comes and goes at its start would move all the rest.
     """
-    asked = f"{server.NEWS}?{urlencode([('what', what), *(('run', run) for run in names)])}"
+    asked = f"{served.NEWS}?{urlencode([('what', what), *(('run', run) for run in names)])}"
     data = {"address": asked, "seen": seen}
     _component()(data=data, key="news", height=0, on_news_change=lambda: None)
 

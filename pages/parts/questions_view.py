@@ -11,7 +11,7 @@ from labcore.studies.experiments import Experiment, Findings
 from labcore.studies.groups import Group, groups_of
 from labcore.studies.opening import RECYCLE_LEVEL, STARTS_LEVEL
 from labcore.studies.questions import NAMED
-from pages.parts import experiment_bar, lab, live_plot
+from pages.parts import address, experiment_bar, lab, live_plot
 
 SHORT = {
     "q1": "Zero or keep?",
@@ -64,7 +64,7 @@ def recorded(name: str) -> str:
 
 def show() -> None:
     """A question's card: chosen in the address."""
-    name = lab.one_of("compare", "ask", "Question", SHORT)
+    name = address.one_of("compare", "ask", "Question", SHORT)
     experiment = questions.named(name)
     live = lab.reader().look(experiment).live
     head, action = st.columns([4, 1], vertical_alignment="center")

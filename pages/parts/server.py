@@ -3,7 +3,6 @@
 import contextlib
 import threading
 from collections.abc import AsyncIterator, Callable
-from importlib.util import find_spec
 from pathlib import Path
 
 import streamlit as st
@@ -11,27 +10,11 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from pages.parts import served
+
 # A browser keeps what it has: Streamlit's own way of serving a component's files would pack, send, unpack and compile
 # Plotly's 4.7 MB afresh for every page.
 _KEEP = {"Cache-Control": "public, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
-
-
-def _package(name: str) -> Path:
-    """A package's folder, found without importing it."""
-    spec = find_spec(name)
-    assert spec is not None and spec.origin is not None
-    return Path(spec.origin).parent
-
-
-def _address(path: Path) -> str:
-    """Where a file is served, below the app's own address: another place once it has changed."""
-    return f"charts/{path.stat().st_mtime_ns:x}/{path.name}"
-
-
-_PLOTLY = _package("plotly") / "package_data" / "plotly.min.js"
-_CHART = Path(__file__).parent / "assets" / "live_plot.js"
-PLOTLY, CHART = _address(_PLOTLY), _address(_CHART)
-NEWS = "news"
 
 
 def routes() -> list[Route]:
@@ -44,7 +27,11 @@ def routes() -> list[Route]:
     def file(path: Path) -> Callable[[Request], Response]:
         return lambda request: FileResponse(path, headers=_KEEP)
 
-    return [route(PLOTLY, file(_PLOTLY)), route(CHART, file(_CHART)), route(NEWS, _news)]
+    return [
+        route(served.PLOTLY, file(served.PLOTLY_FILE)),
+        route(served.CHART, file(served.CHART_FILE)),
+        route(served.NEWS, _news),
+    ]
 
 
 def _news(request: Request) -> Response:
@@ -64,6 +51,6 @@ async def lifespan(app: st.App) -> AsyncIterator[None]:
 
 
 def _take_in_the_lab() -> None:
-    from pages.parts import lab
+    from pages.parts import pictures
 
-    lab.make_ready()
+    pictures.make_ready()

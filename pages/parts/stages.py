@@ -4,6 +4,7 @@ import contextlib
 
 import streamlit as st
 
+from labcore.configs import units
 from labcore.configs.run import ConfigError, RunConfig
 from labcore.configs.units import whole
 from labcore.runs.errors import UnknownRun
@@ -14,7 +15,7 @@ from labcore.runs.stage_keys import shared_stages
 from labcore.runs.store import Store
 from labcore.tasks import catalogue
 from labcore.training import worker
-from pages.parts import lab, runs
+from pages.parts import lab, markup, runs
 
 # ---- room ------------------------------------------------------------------------------------------------------------
 
@@ -27,12 +28,12 @@ def storage(store: Store, count: int) -> None:
         with words:
             st.markdown("**What is stored**")
             st.html(
-                lab.figures_row(
+                markup.figures_row(
                     {
-                        f"{count} run{'s' * (count > 1)}": lab.size(usage["runs"]),
-                        f"{stages} stage{'s' * (stages != 1)}": lab.size(usage["stages"]),
-                        "pictures": lab.size(usage["pictures"]),
-                        "downloads": lab.size(usage["downloads"]),
+                        f"{count} run{'s' * (count > 1)}": units.size(usage["runs"]),
+                        f"{stages} stage{'s' * (stages != 1)}": units.size(usage["stages"]),
+                        "pictures": units.size(usage["pictures"]),
+                        "downloads": units.size(usage["downloads"]),
                     }
                 )
             )
@@ -40,8 +41,8 @@ def storage(store: Store, count: int) -> None:
             _ask_to_empty(store, held)
         st.caption(
             f"Weights after each stage let a new run start where an old one was. Above "
-            f"{lab.size(StageCache(store).limit_bytes)} the least used ones go. "
-            f"{lab.size(sum(usage.values()))} on disk in {store.root}, records and logs included."
+            f"{units.size(StageCache(store).limit_bytes)} the least used ones go. "
+            f"{units.size(sum(usage.values()))} on disk in {store.root}, records and logs included."
         )
 
 
@@ -49,7 +50,7 @@ def storage(store: Store, count: int) -> None:
 def _ask_to_empty(store: Store, held: int) -> None:
     """Weights cannot be brought back but by training, so it asks."""
     st.write(
-        f"Up to {lab.size(held)} of weights go for good: new runs train all their stages, and finished runs can no "
+        f"Up to {units.size(held)} of weights go for good: new runs train all their stages, and finished runs can no "
         "longer be gone on from. Curves, figures and settings stay. So do the weights of runs that are running, or "
         "that you chose to keep."
     )

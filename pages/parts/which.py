@@ -1,6 +1,7 @@
 """Which should I use? Three questions, and the measured methods in the order of the answers."""
 
 import html
+from collections.abc import Sequence
 
 import streamlit as st
 
@@ -9,7 +10,7 @@ from labcore.configs.run import ConfigError
 from labcore.configs.units import whole
 from labcore.studies import advice, questions
 from labcore.studies.advice import Wish
-from labcore.studies.groups import groups_of
+from labcore.studies.groups import Group, groups_of
 from pages.parts import lab, measured_table
 
 PICTURES = {"no": "No, they are gone", "yes": "Yes"}
@@ -41,13 +42,7 @@ def show() -> None:
     groups = groups_of(lab.reader().look(experiment))
     left, right = st.columns([1, 1.4], gap="large")
     with left:
-        pictures = _ask("1. May I keep the old jobs' pictures?", "pictures", PICTURES, "no")
-        change = _ask("2. May the old skills change?", "change", CHANGE, "a little")
-        memory = _ask("3. How much memory is there?", "memory", MEMORY, "4")
-        given = whole(st.query_params.get("more"), 0, MOST_MORE)
-        more = st.slider("… and how many more jobs will come?", 0, MOST_MORE, 2 if given is None else given)
-        st.query_params["more"] = str(more)
-    wish = Wish(pictures == "yes", change, None if memory == "any" else float(memory), more)  # type: ignore[arg-type]
+        wish = _wish()
     with right:
         if not groups:
             st.info(
@@ -56,28 +51,7 @@ def show() -> None:
                 icon=":material/lightbulb:",
             )
             return
-        found = advice.rank(groups, wish)
-        fits = [entry for entry in found if entry.fits]
-        if not fits:
-            st.warning(
-                "None that was measured does all of that. Give way in one of the answers.", icon=":material/info:"
-            )
-        cells = []
-        for number, entry in enumerate(fits, 1):
-            cells.append(
-                f'<div class="lab-advice"><b>{number}. {html.escape(entry.name)}</b>{html.escape(entry.reason)}</div>'
-            )
-        for entry in found[len(fits) :]:
-            cells.append(
-                f'<div class="lab-advice lab-out"><b>{html.escape(entry.name)}</b>not, as '
-                f"{html.escape(entry.reason)}</div>"
-            )
-        st.html("".join(cells))
-        unmeasured = len(experiment.arms) - len(groups)
-        st.caption(
-            f"Ranked by measured average accuracy, {len(groups)} of {len(experiment.arms)} methods"
-            + (f"; {unmeasured} are not measured yet." if unmeasured else ".")
-        )
+        _ranking(groups, wish, len(experiment.arms))
     with st.expander("How it is computed"):
         st.markdown(
             "*Not at all* allows 0.05 points of mean forgetting, *a little* 5. Memory after more jobs is what is kept "
@@ -85,6 +59,40 @@ def show() -> None:
             "pictures); it is held against 1.5 or 4 times the network's own bytes. PackNet's room is counted for the "
             "network's smallest layer at its prune ratio."
         )
+
+
+def _wish() -> Wish:
+    """What the person answers to the three questions, and how many jobs will come."""
+    pictures = _ask("1. May I keep the old jobs' pictures?", "pictures", PICTURES, "no")
+    change = _ask("2. May the old skills change?", "change", CHANGE, "a little")
+    memory = _ask("3. How much memory is there?", "memory", MEMORY, "4")
+    given = whole(st.query_params.get("more"), 0, MOST_MORE)
+    more = st.slider("… and how many more jobs will come?", 0, MOST_MORE, 2 if given is None else given)
+    st.query_params["more"] = str(more)
+    return Wish(pictures == "yes", change, None if memory == "any" else float(memory), more)  # type: ignore[arg-type]
+
+
+def _ranking(groups: Sequence[Group], wish: Wish, methods: int) -> None:
+    """What was measured of so many methods: those that fit by their rank, then the others with what rules them out."""
+    found = advice.rank(groups, wish)
+    fits = [entry for entry in found if entry.fits]
+    if not fits:
+        st.warning("None that was measured does all of that. Give way in one of the answers.", icon=":material/info:")
+    cells = []
+    for number, entry in enumerate(fits, 1):
+        cells.append(
+            f'<div class="lab-advice"><b>{number}. {html.escape(entry.name)}</b>{html.escape(entry.reason)}</div>'
+        )
+    for entry in found[len(fits) :]:
+        cells.append(
+            f'<div class="lab-advice lab-out"><b>{html.escape(entry.name)}</b>not, as {html.escape(entry.reason)}</div>'
+        )
+    st.html("".join(cells))
+    unmeasured = methods - len(groups)
+    st.caption(
+        f"Ranked by measured average accuracy, {len(groups)} of {methods} methods"
+        + (f"; {unmeasured} are not measured yet." if unmeasured else ".")
+    )
 
 
 def _ask(question: str, name: str, options: dict[str, str], default: str) -> str:

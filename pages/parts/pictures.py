@@ -1,0 +1,84 @@
+"""Jobs in pictures, and the face of a page without runs, which shows the story's."""
+
+import base64
+import html
+import io
+from pathlib import Path
+
+import numpy as np
+import streamlit as st
+from PIL import Image
+
+from labcore.configs.presets import preset
+from labcore.drawings import figures
+from labcore.tasks import catalogue
+from labcore.tasks.pictures import samples
+from labcore.tasks.source import TaskError
+from pages.parts import lab
+
+
+def job(position: int, task: str, columns: int = 5) -> None:
+    """The job at a position from 1: its name under a bar of its colour, its question, and some of its pictures.
+
+    It says why where there are none; what is no task has but its name. In one piece, as each takes the browser some
+    milliseconds.
+    """
+    try:
+        info = catalogue.describe(task)
+        title, question, examples = info.title, info.description, _examples(task, columns)
+    except TaskError:
+        title, question, examples = task, "", ""
+    st.html(
+        f'<div class="lab-task" style="border-color:{figures.task_colour(position)}">'
+        f"<b>{position}. {html.escape(title)}</b></div>"
+        f'<div class="lab-term">{html.escape(question)}</div>{examples}'
+    )
+
+
+def _examples(task: str, columns: int) -> str:
+    try:
+        grid = f"grid-template-columns: repeat({columns}, minmax(0, 1fr))"
+        cache = str(lab.store().cache) if catalogue.files(task) else ""  # what comes with the lab lies in no store
+        return f'<div class="lab-pictures" style="{grid}">{_pictures(task, 10, cache)}</div>'
+    except TaskError as error:
+        return f'<div class="lab-term">{html.escape(f"Its {error}.")}</div>'
+
+
+@st.cache_data(show_spinner=False)
+def _pictures(task: str, count: int, cache: str) -> str:
+    cells = []
+    for image, name in samples(task, count, Path(cache)):
+        caption = html.escape(name)
+        picture = f'<img src="{_picture(image)}" alt="{caption}">'
+        cells.append(f'<figure title="{caption}">{picture}<figcaption>{caption}</figcaption></figure>')
+    return "".join(cells)
+
+
+def make_ready() -> None:
+    """Make what the first page shows and takes a while: the pictures of the story's jobs."""
+    for task in preset("story").task_names:
+        _examples(task, 5)
+
+
+def _picture(image: np.ndarray) -> str:
+    """A picture as a page holds it: grey ones to the pixel, coloured ones as photographs, a quarter of the bytes."""
+    colours = image.shape[2] == 3
+    picture = Image.fromarray(image if colours else image[..., 0])
+    if picture.width < 56:
+        picture = picture.resize((56, 56), Image.Resampling.BICUBIC)
+    data = io.BytesIO()
+    picture.save(data, "JPEG" if colours else "PNG", quality=92)
+    return f"data:image/{'jpeg' if colours else 'png'};base64,{base64.b64encode(data.getvalue()).decode()}"
+
+
+def nothing_yet(title: str, sentence: str) -> None:
+    """The face of a page without runs: what will be here, the way to it, and the story's jobs in pictures."""
+    head, action = st.columns([3, 1], vertical_alignment="center")
+    head.title(title, anchor=False)
+    if action.button("To the story", type="primary", icon=":material/rocket_launch:", width="stretch"):
+        st.switch_page("pages/launch.py")
+    st.write(sentence)
+    jobs = preset("story").task_names
+    for position, (place, name) in enumerate(zip(st.columns(len(jobs)), jobs, strict=True), 1):
+        with place.container(border=True):
+            job(position, name)

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from labcore.configs.run import METHODS, ConfigError, RunConfig
 from labcore.networks.streams import stream
-from labcore.runs import archive, map_files
+from labcore.runs import archive, map_files, reductions
 from labcore.runs.events import Event, MapSaved, RunEnded
 from labcore.runs.map_files import MapError, MapFile
 from labcore.runs.results import fold
@@ -339,15 +339,15 @@ def test_stages_taken_from_the_cache_are_looked_at_again(method: str, store: Sto
 
 def test_a_pixel_is_the_mean_or_the_majority_of_whole_blocks() -> None:
     values = torch.arange(35.0).view(5, 7)
-    assert map_files.factors(5, 7, 3) == (2, 3)
-    found = map_maker.block_mean(values, 3)
+    assert reductions.factors(5, 7, 3) == (2, 3)
+    found = reductions.block_mean(values, 3)
     assert found.shape == (3, 3)
     assert found[0, 0] == values[:2, :3].mean()
     assert found[2, 2] == values[4, 6]
     owners = torch.tensor([[1, 1, 2], [2, 1, 0], [3, 3, 0]], dtype=torch.uint8)
-    assert map_maker.block_majority(owners, 2).tolist() == [[1, 0], [3, 0]]
-    assert map_maker.block_majority(owners, 3) is owners
-    assert max(map_maker.block_mean(torch.zeros(1280, 2880), 512).shape) <= 512
+    assert reductions.block_majority(owners, 2).tolist() == [[1, 0], [3, 0]]
+    assert reductions.block_majority(owners, 3) is owners
+    assert max(reductions.block_mean(torch.zeros(1280, 2880), 512).shape) <= 512
 
 
 def test_codes_keep_magnitudes_by_logarithm() -> None:

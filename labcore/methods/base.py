@@ -12,6 +12,7 @@ from labcore.configs.run import BASE as BASE
 from labcore.configs.run import RunConfig
 from labcore.networks.batches import Batch, LoadedTask
 from labcore.networks.network import Network, Overlay, count_bytes
+from labcore.runs.map_files import Layer
 
 # Which elements of a tensor may change: all of them (None), or where a bool tensor of its shape is true.
 Mask = Tensor | None
@@ -130,6 +131,20 @@ class Method:
         """Named terms, each a scalar; their sum is minimised."""
         logits = self.network.logits(batch.inputs, batch.task, self.overlay(batch.task), batch.first)
         return {"new task": functional.cross_entropy(logits, batch.labels)}
+
+    # ---- what it shows inside ---------------------------------------------------------------------------------------
+
+    def maps(self, stage: int, layers: Sequence[Layer]) -> dict[str, Any]:
+        """What the method shows of itself at this moment of the stage: numbers, lists, arrays, or `IfNew`, by name.
+
+        `layers` are the network's in the order of a map's arrays. The method's `maps.py` says what the arrays hold and
+        how they are drawn; what only exists before `end_stage` is saved at the stage's end as it was just before.
+        """
+        return {}
+
+    def fisher_of(self, task: int) -> tuple[dict[str, Tensor], int] | None:
+        """The Fisher diagonal by the trunk's names and on how many images it rests, where the method measured it."""
+        return None
 
     # ---- what is kept -----------------------------------------------------------------------------------------------
 

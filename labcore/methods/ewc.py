@@ -116,6 +116,12 @@ class EWC(Method):
         last = max(self.anchors)
         self.spring = Spring.sum(self.config.strength, [running], [self.anchors[last]])
 
+    def fisher_of(self, task: int) -> tuple[ByName, int] | None:
+        """What `end_stage` has measured: maps show the importance that the springs go by."""
+        if task not in self.fisher:
+            return None
+        return self.fisher[task], min(self.config.fisher_images, len(self.tasks[task - 1].train))
+
     def footprint(self) -> dict[str, int]:
         """Two trunks, however many tasks: the sum of Fisher diagonals, and the anchor of the whole."""
         kept = super().footprint()

@@ -12,7 +12,10 @@ all of them, none, or a 0/1 choice that is learnt as Piggyback learns its masks)
 """
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,6 +28,8 @@ from labcore.networks.backbones import kaiming
 from labcore.networks.batches import LoadedTask
 from labcore.networks.network import Network, Overlay, count_bytes, like
 from labcore.networks.streams import stream
+from labcore.runs.map_files import MOST_SIDE, IfNew, Layer
+from labcore.runs.reductions import block_majority, matrix
 
 
 class PackNet(Scored):
@@ -148,6 +153,19 @@ class PackNet(Scored):
     def _earlier(self, task: int, name: str) -> Tensor:
         return (self.owners[name] > 0) & (self.owners[name] < task)
 
+    # ---- what it shows inside ---------------------------------------------------------------------------------------
+
+    def maps(self, stage: int, layers: Sequence[Layer]) -> dict[str, Any]:
+        """Whose the weights are: see maps.py. A layer is drawn anew only where its counts have changed."""
+        counts = np.full((len(layers), 1 + len(self.run.tasks)), -1)
+        pictures = {}
+        for place, layer in enumerate(layers):
+            owner = self.owners.get(f"{layer.name}.weight")
+            if owner is not None:
+                counts[place] = torch.bincount(owner.flatten(), minlength=counts.shape[1]).cpu().numpy()
+                pictures[f"owner/{layer.name}"] = IfNew(counts[place].tobytes(), partial(_drawn, owner))
+        return {"owners": counts, **pictures}
+
     # ---- what is kept -----------------------------------------------------------------------------------------------
 
     def footprint(self) -> dict[str, int]:
@@ -181,3 +199,8 @@ def smallest(weight: Tensor, own: Tensor, ratio: float) -> Tensor:
     freed = torch.zeros(own.numel(), dtype=torch.bool, device=own.device)
     freed[places[order[: freed_of(len(places), ratio)]]] = True
     return freed.view(own.shape)
+
+
+def _drawn(owner: Tensor) -> np.ndarray:
+    """A layer's owners in few enough pixels."""
+    return np.asarray(block_majority(matrix(owner), MOST_SIDE).cpu().numpy())

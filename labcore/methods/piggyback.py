@@ -8,17 +8,21 @@ Source   Mallya et al. 2018, arXiv 1801.06519, §3
 """
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from labcore.configs.run import PiggybackConfig, RunConfig
+from labcore.methods import piggyback_arrays as arrays
 from labcore.methods.base import Mask, Phase, by_task, named
 from labcore.methods.fixed_trunk import FixedTrunk
 from labcore.methods.scored import Scored
 from labcore.networks import masks
 from labcore.networks.batches import LoadedTask
 from labcore.networks.network import Network, Overlay, count_bytes
+from labcore.runs.map_files import Layer
 
 
 class Piggyback(Scored, FixedTrunk):
@@ -97,6 +101,19 @@ class Piggyback(Scored, FixedTrunk):
         if task in self.masks:
             return {name: masks.unpack(bits, self.weights[name]) for name, bits in self.masks[task].items()}
         return {name: score > self.config.threshold for name, score in self.scores.items()}
+
+    # ---- what it shows inside ---------------------------------------------------------------------------------------
+
+    def maps(self, stage: int, layers: Sequence[Layer]) -> dict[str, Any]:
+        """The masks so far, this stage's as its scores have it while they are learnt, and the scores: see maps.py."""
+        packed = {task: {name: bits.cpu().numpy() for name, bits in row.items()} for task, row in self.masks.items()}
+        if stage not in packed:
+            packed[stage] = {name: np.packbits(m.cpu().contiguous().numpy()) for name, m in self.seen(stage).items()}
+        if not packed[stage]:
+            return {}  # the trunk itself learns this task
+        pictures = arrays.pictures(packed[stage], stage, layers)
+        scores = arrays.histogram(self.scores, self.config.initial_score, self.config.threshold, layers)
+        return pictures | arrays.overlaps(packed, stage, layers) | scores
 
     # ---- what is kept -----------------------------------------------------------------------------------------------
 

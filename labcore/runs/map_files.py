@@ -15,14 +15,10 @@ linear ones) in the order of the data; NAME is a layer's; F filters are a layer'
     drift_tasks [T]                           the earlier tasks that these speak of:
     drift [T, L], drift/NAME [T, F]           root mean square of a weight's move since, as a share of the layer's
     broke [T, L], broke/NAME [T, F]           ½ Σ importance · move²: estimated extra loss of the task, in nats
-    owners [L, 1 + tasks]                     PackNet: how many weights are free, and owned by each task; −1: not pruned
-    owner/NAME uint8 [rows, columns]          PackNet: whose a weight is, 0 free
-    density [tasks, L], jaccard [tasks, tasks], jaccard_layers [L, tasks, tasks]     Piggyback: NaN where no mask is
-    mask/NAME uint8 [rows, columns]           Piggyback: share of weights that the stage's mask leaves on, 255 all
-    scores [L, bins], score_edges, threshold  Piggyback: a histogram of the scores while they are learnt
     cka [tasks, blocks], block_names          similarity of a block's features before and after the stage
 
-What did not change since the moment before is left out (`owner/…`, `mask/…`): look back.
+A method adds what it shows itself, by names of its own: its `maps.py` says what they hold. An array that would be as it
+was the moment before may be left out (see `IfNew`): look back for it.
 """
 
 import io
@@ -30,7 +26,7 @@ import math
 import re
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -154,6 +150,14 @@ def check(path: Path) -> None:
         opened.read(name)
 
 
+@dataclass(frozen=True, slots=True)
+class IfNew:
+    """An array that is made, and saved, only when its `state` is not that of the one saved last under the same name."""
+
+    state: bytes
+    make: Callable[[], np.ndarray]
+
+
 # ---- what the arrays mean -------------------------------------------------------------------------------------------
 
 
@@ -196,11 +200,6 @@ def layers(opened: MapFile) -> list[Layer]:
         Layer(str(name), str(block), tuple(map(int, shape)))  # type: ignore[arg-type]
         for name, block, shape in zip(names, blocks, shapes, strict=True)
     ]
-
-
-def factors(rows: int, columns: int, most: int = MOST_SIDE) -> tuple[int, int]:
-    """How many rows and columns of weights one pixel stands for, so that neither side exceeds `most` pixels."""
-    return -(-rows // most), -(-columns // most)
 
 
 def columns_of(shape: Sequence[int]) -> int:

@@ -1,4 +1,4 @@
-"""What is inside a run while it learns, measured in the worker: importance, drift, owners, masks, features.
+"""What is inside a run while it learns, measured in the worker: importance, drift, features, what a method shows.
 
 A map never touches what it looks at: gradients are taken on a copy of the trunk, draws come from their own streams.
 Every map speaks of weights *as a task sees them*: with a mask, only what it leaves on; with a copy, the task's own. So
@@ -9,16 +9,14 @@ Importance       F_i = mean over images of (∂ log p(y|x) / ∂w_i)², y drawn 
 Drift            √(mean (w − w*)²) / √(mean w*²) over a layer's or a filter's weights, w* when the task was learnt; a
                  filter's is measured by its layer's weights too, so a layer's is the root mean square of its filters'
 What it broke    ½ Σ F_i (w_i − w*_i)², the Laplace approximation's estimate of the task's extra loss, in nats
-Owners, masks    counted
 Representation   linear CKA ‖XᵀY‖² / (‖XᵀX‖ ‖YᵀY‖) of centred features X before and Y after the stage (Kornblith et al.
                  2019, arXiv 1905.00414, eq. 4), by Gram matrices as there are fewer images than features
 
-What the files hold is said in `labcore/runs/map_files.py`.
+What the files hold is said in `labcore/runs/map_files.py`; what a method shows beside it, in the method's `maps.py`.
 """
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import Any
 
@@ -30,79 +28,25 @@ from torch import Tensor, nn
 
 from labcore.configs.run import RunConfig
 from labcore.methods.base import Method
-from labcore.methods.ewc import EWC
-from labcore.methods.packnet import PackNet
-from labcore.methods.piggyback import Piggyback
 from labcore.networks.batches import LoadedTask, Stopped
 from labcore.networks.fisher import fisher_diagonal
 from labcore.networks.network import Network, count_bytes, like
 from labcore.networks.streams import stream
 from labcore.networks.trunk import Trunk
-from labcore.runs import map_files
-from labcore.runs.map_files import LARGEST_KEPT, MOST_SIDE, Layer, MapError, MapFile
+from labcore.runs import map_files, reductions
+from labcore.runs.map_files import LARGEST_KEPT, IfNew, MapError, MapFile
+from labcore.runs.reductions import FULL_SIDE, LIVE_SIDE
 
 ByName = dict[str, Tensor]
 
 FULL_IMAGES = 100  # for importance at a stage's end
 LIVE_IMAGES = 32  # for its estimate before
 PROBES = 32  # validation images of each task whose features are compared
-# The longer side of an importance map, at a stage's end and before.
-FULL_SIDE, LIVE_SIDE = 256, 96
-SCORE_BINS = 60
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# From tensors to arrays
+# What is measured
 # ---------------------------------------------------------------------------------------------------------------------
-
-
-def layers_of(trunk: Trunk) -> list[Layer]:
-    """The trunk's convolutions and linear layers, in the order of the data."""
-    found = []
-    for name, module in trunk.named_modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            shape = (*module.weight.shape, 1, 1)[:4]
-            found.append(Layer(name, trunk.block_names[trunk.block_of(f"{name}.weight")], shape))
-    return sorted(found, key=lambda layer: trunk.block_names.index(layer.block))
-
-
-def matrix(weight: Tensor) -> Tensor:
-    """A weight as rows of filters and columns of inputs times places of the kernel."""
-    return weight.detach().reshape(len(weight), -1)
-
-
-def importance_matrix(values: Tensor) -> Tensor:
-    """Filters × inputs, the mean over the places of the kernel; where a filter has few inputs, the places apart."""
-    if values.ndim == 4 and values.shape[1] > 4 and values.shape[2:] != (1, 1):
-        return values.detach().mean((2, 3))
-    return matrix(values)
-
-
-def block_mean(values: Tensor, most: int) -> Tensor:
-    """The mean of as many rows and columns as a pixel stands for; at the edges, of those that there are."""
-    size = map_files.factors(len(values), values.shape[1], most)
-    if size == (1, 1):
-        return values.float()
-    return nn.functional.avg_pool2d(values[None].float(), size, ceil_mode=True, count_include_pad=False)[0]
-
-
-def block_majority(owners: Tensor, most: int) -> Tensor:
-    """The owner of most of a pixel's weights; of equals, the one with the smaller number. uint8 in and out."""
-    rows, columns = map_files.factors(len(owners), owners.shape[1], most)
-    if (rows, columns) == (1, 1):
-        return owners
-    # Place by place of a pixel: in whole numbers, many times quicker than means of each owner's share.
-    places = [owners[row::rows, column::columns] for row in range(rows) for column in range(columns)]
-    counts = torch.zeros((int(owners.max()) + 1, *places[0].shape), dtype=torch.int32, device=owners.device)
-    for owner, count in enumerate(counts):
-        for place in places:
-            count[: len(place), : place.shape[1]] += place == owner
-    return counts.argmax(0).to(torch.uint8)  # the first of equals
-
-
-def share_codes(mask: Tensor, most: int) -> np.ndarray:
-    """Share of a pixel's weights that are on, uint8, 255 all."""
-    return (block_mean(mask, most) * 255).round().to(torch.uint8).cpu().numpy()
 
 
 def rms(values: Tensor) -> float:
@@ -133,16 +77,6 @@ def cka(before: Tensor, after: Tensor) -> float:
     x, y = before.double(), after.double()
     norm = float((x.square().sum() * y.square().sum()).sqrt())
     return float((x * y).sum()) / norm if norm > 0 else float("nan")
-
-
-def count_on(mask: np.ndarray) -> int:
-    """How many bits of a packed mask are on."""
-    return int(np.bitwise_count(mask).sum())
-
-
-def jaccard(shared: int, either: int) -> float:
-    """Shared over all, of two masks; two that leave nothing on are alike."""
-    return shared / either if either else 1.0
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -182,16 +116,16 @@ class MapMaker:
     ) -> None:
         self.network, self.method, self.config, self.tasks = network, method, config, tasks
         self.folder, self.stages, self.should_stop = folder, stages, should_stop
-        self.layers = layers_of(network.trunk)
+        self.layers = reductions.layers_of(network.trunk)
         self._anchors: dict[int, ByName | None] = {}  # task → its weights when it was learnt; None: not known
         self._unkept: set[int] = set()  # tasks without because they would not have fitted
         self._scales: dict[int, list[float]] = {}  # task → root mean square of each layer's weights in `_anchors`
         self._fisher: dict[int, ByName] = {}
         self._grams: tuple[int, dict[int, list[Tensor]]] | None = None  # stage and, by task, those before it
         self._after: dict[int, list[Tensor]] = {}
-        self._last_scores: dict[str, Any] = {}
+        self._passing: dict[str, Any] = {}  # what the method showed just before it ended the stage
         self._trunk: Trunk | None = None
-        self._said: dict[str, bytes] = {}
+        self._said: dict[str, bytes] = {}  # by name, the state of what was saved last
 
     # ---- when -------------------------------------------------------------------------------------------------------
 
@@ -215,14 +149,17 @@ class MapMaker:
         self.network.let_statistics_move([])
         return self._save(stage, step, "live", self._state(stage) | self._importance(stage, LIVE_IMAGES, LIVE_SIDE))
 
+    @torch.no_grad()
     def before_end(self, stage: int) -> None:
-        """Just before a method ends a stage: its scores will be gone."""
-        self._last_scores = self._score_histogram()
+        """Just before a method ends a stage: what it shows only while one lasts is kept for the map of the end."""
+        shown = self.method.maps(stage, self.layers)
+        self._passing = {name: value for name, value in shown.items() if not isinstance(value, IfNew)}
 
     def end(self, stage: int, step: int) -> str:
         """When a task is learnt: everything in full. Remembers its weights and what matters to them."""
         self.network.let_statistics_move([])
         arrays = self._importance(stage, FULL_IMAGES, FULL_SIDE) | self._state(stage) | self._representation(stage)
+        self._passing = {}
         self._remember(stage)
         return self._save(stage, step, "stage", arrays)
 
@@ -230,23 +167,21 @@ class MapMaker:
 
     def _importance(self, stage: int, images: int, side: int) -> dict[str, Any]:
         full = images == FULL_IMAGES
-        if full and isinstance(self.method, EWC) and stage in self.method.fisher:
-            found = {layer.name: self.method.fisher[stage][f"{layer.name}.weight"] for layer in self.layers}
-            images = min(self.method.config.fisher_images, len(self.tasks[stage - 1].train))
-        else:
-            found = self._measured(stage, images)
+        known = self._fisher_that_method_has(stage) if full else None
+        found, images = known or (self._measured(stage, images), images)
         if full:
             self._fisher[stage] = found
-        grids = {
-            layer.name: block_mean(importance_matrix(found[layer.name]), side).cpu().numpy() for layer in self.layers
-        }
-        span = map_files.range_of(max(float(grid.max()) for grid in grids.values()))
-        return {
-            "importance": [float(found[layer.name].mean()) for layer in self.layers],
-            "images": min(images, len(self.tasks[stage - 1].train)),
-            "importance_range": span,
-            **{f"importance/{name}": map_files.encode(grid, span) for name, grid in grids.items()},
-        }
+        tensors = {f"{name}.weight": values for name, values in found.items()}
+        counted = {"images": min(images, len(self.tasks[stage - 1].train))}
+        return reductions.magnitudes("importance", self.layers, tensors, side) | counted
+
+    def _fisher_that_method_has(self, task: int) -> tuple[ByName, int] | None:
+        """The Fisher diagonal by layer, and on how many images it rests, where the method has measured it already."""
+        known = self.method.fisher_of(task)
+        if known is None:
+            return None
+        diagonal, images = known
+        return {layer.name: diagonal[f"{layer.name}.weight"] for layer in self.layers}, images
 
     def _measured(self, stage: int, images: int) -> ByName:
         """The Fisher diagonal of a task's weights as it sees them, by layer, on some of its training images."""
@@ -323,10 +258,8 @@ class MapMaker:
             norm = {name: like(own[name], saved[f"norm/{task}/{name}"]) for name in self.network.norm_overlay(task)}
         except (OSError, SafetensorError, KeyError, RuntimeError):
             return None
-        if isinstance(self.method, EWC) and task in self.method.fisher:
-            self._fisher[task] = {la.name: self.method.fisher[task][f"{la.name}.weight"] for la in self.layers}
-        else:
-            self._fisher[task] = self._fisher_of(task, FULL_IMAGES, state | norm, head)
+        known = self._fisher_that_method_has(task)
+        self._fisher[task] = known[0] if known else self._fisher_of(task, FULL_IMAGES, state | norm, head)
         weights = {layer.name: state[f"{layer.name}.weight"] for layer in self.layers}
         if self._fits(task, weights):
             self._anchors[task] = weights
@@ -361,80 +294,25 @@ class MapMaker:
         stacked = {name: np.stack(rows) for name, rows in by_filter.items()}
         return {"drift_tasks": tasks, "drift": drift, "broke": broke, **stacked, **unkept}
 
-    # ---- the methods' own -------------------------------------------------------------------------------------------
+    # ---- what the method shows itself -------------------------------------------------------------------------------
 
     @torch.no_grad()
     def _state(self, stage: int) -> dict[str, Any]:
         """All that is there without taking a gradient."""
-        return self._drift(stage) | self._owners() | self._masks(stage)
+        shown = self.method.maps(stage, self.layers)
+        shown |= {name: value for name, value in self._passing.items() if name not in shown}
+        return self._drift(stage) | self._news(shown)
 
-    def _owners(self) -> dict[str, Any]:
-        if not isinstance(self.method, PackNet):
-            return {}
-        tasks = len(self.config.tasks)
-        counts = np.full((len(self.layers), 1 + tasks), -1)
-        pictures = {}
-        for place, layer in enumerate(self.layers):
-            owner = self.method.owners.get(f"{layer.name}.weight")
-            if owner is not None:
-                counts[place] = torch.bincount(owner.flatten(), minlength=1 + tasks).cpu().numpy()
-                if self._is_news(f"owner/{layer.name}", counts[place].tobytes()):
-                    pictures[f"owner/{layer.name}"] = block_majority(matrix(owner), MOST_SIDE).cpu().numpy()
-        return {"owners": counts, **pictures}
-
-    def _masks(self, stage: int) -> dict[str, Any]:
-        if not isinstance(self.method, Piggyback):
-            return {}
-        method, count = self.method, len(self.layers)
-        packed = {task: {name: bits.cpu().numpy() for name, bits in row.items()} for task, row in method.masks.items()}
-        found: dict[str, Any] = {}
-        seen = method.seen(stage) if stage not in packed else {}
-        if seen:
-            packed[stage] = {name: np.packbits(mask.cpu().contiguous().numpy()) for name, mask in seen.items()}
-        elif stage not in packed:
-            return {}
-        density = np.full((stage, count), np.nan)
-        by_layer = np.full((count, stage, stage), np.nan)
-        whole = np.full((stage, stage), np.nan)
-        pairs = list(combinations_with_replacement(sorted(packed), 2))
-        sums = {pair: [0, 0] for pair in pairs}  # what both leave on, and what either does, over all layers
-        for place, layer in enumerate(self.layers):
-            name = f"{layer.name}.weight"
-            if name not in method.weights:
-                continue
-            on = {task: count_on(row[name]) for task, row in packed.items()}
-            for task, count_of_task in on.items():
-                density[task - 1, place] = count_of_task / layer.weights
-            for a, b in pairs:
-                shared = on[a] if a == b else count_on(packed[a][name] & packed[b][name])
-                either = on[a] + on[b] - shared
-                by_layer[place, [a - 1, b - 1], [b - 1, a - 1]] = jaccard(shared, either)
-                sums[a, b][0] += shared
-                sums[a, b][1] += either
-            if self._is_news(f"mask/{stage}/{layer.name}", packed[stage][name].tobytes()):
-                flat = np.unpackbits(packed[stage][name], count=layer.weights).astype(bool)
-                grid = torch.from_numpy(flat).view(layer.shape[0], -1)
-                found[f"mask/{layer.name}"] = share_codes(grid, MOST_SIDE)
-        for (a, b), (shared, either) in sums.items():
-            whole[[a - 1, b - 1], [b - 1, a - 1]] = jaccard(shared, either)
-        found |= {"density": density, "jaccard": whole, "jaccard_layers": by_layer}
-        return found | (self._score_histogram() or self._last_scores)
-
-    def _score_histogram(self) -> dict[str, Any]:
-        """How many scores lie where, from well below the threshold to above their start; the ends hold the rest."""
-        if not isinstance(self.method, Piggyback) or not self.method.scores:
-            return {}
-        begin, threshold = self.method.config.initial_score, self.method.config.threshold
-        reach = begin - threshold
-        edges = torch.linspace(threshold - 2 * reach, begin + 2 * reach, SCORE_BINS + 1)
-        counts = np.zeros((len(self.layers), SCORE_BINS), np.int32)
-        for place, layer in enumerate(self.layers):
-            scores = self.method.scores.get(f"{layer.name}.weight")
-            if scores is not None:
-                kept = scores.detach().float().clamp(float(edges[0]), float(edges[-1]))
-                low, high = float(edges[0]), float(edges[-1])
-                counts[place] = torch.histc(kept.cpu(), SCORE_BINS, low, high).int().numpy()
-        return {"scores": counts, "score_edges": edges.numpy(), "threshold": threshold}
+    def _news(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
+        """Without those that are as they were when they were saved last."""
+        found = {}
+        for name, value in arrays.items():
+            if not isinstance(value, IfNew):
+                found[name] = value
+            elif self._said.get(name) != value.state:
+                self._said[name] = value.state
+                found[name] = value.make()
+        return found
 
     # ---- representation ---------------------------------------------------------------------------------------------
 
@@ -489,12 +367,6 @@ class MapMaker:
         return found
 
     # ---- saving -----------------------------------------------------------------------------------------------------
-
-    def _is_news(self, name: str, content: bytes) -> bool:
-        """Whether this is not what was saved last under the name."""
-        news = self._said.get(name) != content
-        self._said[name] = content
-        return news
 
     def _save(self, stage: int, step: int, kind: Any, arrays: dict[str, Any]) -> str:
         path = map_files.path_of(stage, step, kind)

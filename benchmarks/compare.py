@@ -15,7 +15,7 @@ from pathlib import Path
 from streamlit.testing.v1 import AppTest
 
 from labcore.configs import presets
-from labcore.configs.run import METHODS
+from labcore.configs.registry import METHODS
 from labcore.runs.store import Store
 from labcore.studies import advancing, explorations, questions
 from labcore.studies.experiments import Findings

@@ -14,7 +14,7 @@ import sys
 import tempfile
 
 from labcore.configs import presets
-from labcore.configs.run import METHODS
+from labcore.configs.registry import METHODS
 from labcore.studies.estimates import estimate
 from labcore.training.hardware import prepare
 from labcore.training.speed import measure

@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.pages import OPENINGS, SETTLING, WATCHED, computing, fresh_store, server_at, shown
 from labcore.configs import presets
-from labcore.configs.run import parse
+from labcore.configs.reading import parse
 from labcore.runs.events import StageEnded
 from labcore.training import hardware, map_maker, trainer, worker
 from tests import stories

@@ -11,8 +11,9 @@ import time
 import torch
 
 from labcore.configs import run as configs
-from labcore.methods import METHODS, Method
-from labcore.methods.ewc import EWC
+from labcore.methods.base import Method
+from labcore.methods.ewc.learn import EWC
+from labcore.methods.load import learner
 from labcore.networks.batches import Batch, load_task
 from labcore.networks.network import Network
 from labcore.training import hardware
@@ -33,7 +34,7 @@ def begin(backbone: str, name: str, old_tasks: int) -> Method:
     device = torch.device("cpu")
     network = Network(config.backbone, 0, device)
     loaded = [load_task(position, config.tasks[0], 28, None, device) for position in (1, 2)]
-    method = METHODS[name](network, config, loaded)
+    method = learner(name)(network, config, loaded)
     for position in (1, 2):
         network.add_task(position, 10)
     if isinstance(method, EWC):

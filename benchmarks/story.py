@@ -12,8 +12,8 @@ import subprocess
 import sys
 
 from labcore.configs import presets
-from labcore.configs.run import METHOD_TITLES, METHODS
-from labcore.configs.verdicts import CRITERIA, VERDICTS
+from labcore.configs.registry import of_group
+from labcore.configs.verdicts import CRITERIA
 from labcore.runs.results import RunResult
 
 
@@ -37,17 +37,18 @@ def main(preset: str, seeds: int) -> None:
     heads = ["method", *(f"{task} (%)" for task in tasks), "ACC (%)", "forgetting (points)"]
     heads += ["training (s)", "ms/image", "kept (MB)", *CRITERIA]
     print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}", flush=True)
-    for method in METHODS:
+    for about in of_group("article"):
+        method = about.name
         results = [run(preset, method, seed) for seed in range(seeds)]
         last = [result.accuracy_matrix[-1] for result in results]
-        cells = [METHOD_TITLES[method]]
+        cells = [about.title]
         cells += [spread([row[k] or 0.0 for row in last], 100) for k in range(len(tasks))]
         cells.append(spread([result.average_accuracy or 0.0 for result in results], 100))
         cells.append(spread([result.mean_forgetting or 0.0 for result in results], 100))
         cells.append(spread([result.train_seconds for result in results], digits=0))
         cells.append(spread([result.test_ms_per_image or 0.0 for result in results]))
         cells.append(spread([result.footprint_bytes["total"] for result in results][:1], 1e-6))
-        print(f"| {' | '.join([*cells, *VERDICTS[method].words])} |", flush=True)
+        print(f"| {' | '.join([*cells, *about.verdict.words])} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ import math
 
 import streamlit as st
 
-from labcore.configs.run import ConfigError, RunConfig
+from labcore.configs.base import ConfigError
+from labcore.configs.run import RunConfig
 from labcore.configs.units import count_of, plain, seconds_between
 from labcore.runs.errors import StoreError
 from labcore.studies import estimates, explorations

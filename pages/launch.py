@@ -5,9 +5,11 @@ from typing import Any
 import streamlit as st
 
 from labcore.configs import units
+from labcore.configs.base import ConfigError
 from labcore.configs.catalogue import BACKBONES
 from labcore.configs.presets import PRESETS
-from labcore.configs.run import ConfigError, RunConfig, parse
+from labcore.configs.reading import parse
+from labcore.configs.run import RunConfig
 from labcore.runs.errors import StoreError
 from labcore.studies import estimates
 from labcore.studies.estimates import Speed

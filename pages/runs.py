@@ -8,8 +8,8 @@ import pandas as pd
 import streamlit as st
 
 from labcore.configs import units
+from labcore.configs.base import ConfigError
 from labcore.configs.catalogue import BACKBONES
-from labcore.configs.run import METHOD_TITLES, ConfigError
 from labcore.runs import archive
 from labcore.runs.energy import Country
 from labcore.runs.errors import Busy, UnknownRun
@@ -52,7 +52,7 @@ def row(store: Store, record: RunRecord, place: int | None, country: Country) ->
         "progress": 100 * progress if progress is not None else 100.0 if state == "complete" else None,
         "queue": place,
         "jobs": runs.jobs(config),
-        "method": METHOD_TITLES[config.method.name],
+        "method": config.method.title,
         "network": BACKBONES[config.backbone.name].title,
         "accuracy": percent(record.average_accuracy),
         "forgotten": percent(record.forgetting),

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from labcore.configs.run import RunConfig, parse
+from labcore.configs.reading import parse
+from labcore.configs.run import RunConfig
 from labcore.runs.store import Store
 from labcore.tasks import pictures
 from labcore.tasks.source import Source

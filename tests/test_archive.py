@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from labcore.configs.run import ConfigError
+from labcore.configs.base import ConfigError
 from labcore.runs import archive
 from labcore.runs.events import PhaseStarted, to_line
 from labcore.runs.store import Store

@@ -12,7 +12,7 @@ import pytest
 from labcore.cli import configuring
 from labcore.cli import main as cli
 from labcore.configs.presets import PRESETS, preset
-from labcore.configs.run import METHODS
+from labcore.configs.registry import METHODS
 from labcore.runs.claims import Claim
 from labcore.runs.events import RunEnded
 from labcore.runs.store import Store

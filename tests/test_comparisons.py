@@ -4,7 +4,8 @@ from itertools import combinations
 
 import pytest
 
-from labcore.configs.run import METHOD_TITLES, RunConfig
+from labcore.configs.registry import ABOUT
+from labcore.configs.run import RunConfig
 from labcore.drawings import answers, comparisons, panels, trade_off
 from labcore.drawings.trade_off import PlanePoint
 from labcore.runs.store import Store
@@ -45,7 +46,7 @@ def all_groups(store: Store) -> list[Group]:
 
 def test_runs_that_differ_by_seed_alone_are_one_group(store: Store) -> None:
     groups = all_groups(store)
-    assert [group.name for group in groups] == [METHOD_TITLES[method] for method in ROWS]
+    assert [group.name for group in groups] == [ABOUT[method].title for method in ROWS]
     assert [len(group.runs) for group in groups] == [2] * 4
     assert groups[0].spread("old").mean == pytest.approx(0.41)
 

@@ -4,8 +4,10 @@ import pytest
 
 from labcore.configs import presets
 from labcore.configs import run as configs
+from labcore.configs.base import ConfigError
 from labcore.configs.fields import fields
-from labcore.configs.run import ConfigError, apply_setting, parse, parse_json
+from labcore.configs.reading import apply_setting, parse, parse_json
+from labcore.configs.registry import METHODS
 from tests.conftest import tiny
 
 
@@ -118,13 +120,13 @@ def test_every_field_has_help_and_its_bounds() -> None:
     assert spec["training.learning_rate"].bounds == "above 0 and up to 10"
     assert spec["training.epochs"].low == 1
     assert spec["training.optimizer"].choices == ("sgd", "adam", "adamw")
-    models = [configs.BackboneConfig, configs.TaskConfig, configs.TrainingConfig, *configs.METHODS.values()]
+    models = [configs.BackboneConfig, configs.TaskConfig, configs.TrainingConfig, *METHODS.values()]
     assert all(found.help for model in models for found in fields("", model))
 
 
 @pytest.mark.parametrize("preset", presets.PRESETS)
 def test_presets_are_fair(preset: str) -> None:
-    found = {method: presets.preset(preset, method) for method in configs.METHODS}
+    found = {method: presets.preset(preset, method) for method in METHODS}
     plain = found["fine_tuning"]
     for method, config in found.items():
         if method in ("fine_tuning", "separate_copies", "joint", "lwf", "ewc"):

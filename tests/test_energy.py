@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from labcore.configs.run import ConfigError
+from labcore.configs.base import ConfigError
 from labcore.runs import energy
 from labcore.runs.errors import StoreError
 from labcore.runs.events import Event, RunEnded, RunStarted, StageEnded, StepLogged

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from labcore.configs import presets, verdicts
-from labcore.configs.run import METHODS
+from labcore.configs import presets
+from labcore.configs.registry import ABOUT, METHODS
 from labcore.networks import fisher
 from labcore.runs.settings import DETAILS
 from labcore.runs.store import Store
@@ -142,7 +142,7 @@ def test_measuring_gives_way_to_a_run() -> None:
 
 def test_every_method_has_its_marks_and_every_preset_an_estimate() -> None:
     for method in METHODS:
-        assert method in verdicts.VERDICTS
+        assert ABOUT[method].verdict.words
         for name in presets.PRESETS:
             assert estimate(presets.preset(name, method), ROUND).seconds > 0
 

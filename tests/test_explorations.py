@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from labcore.configs.run import METHODS, ConfigError, parse
+from labcore.configs.base import ConfigError
+from labcore.configs.reading import parse
+from labcore.configs.registry import METHODS
 from labcore.drawings import explored as charts
 from labcore.runs.errors import StoreError
 from labcore.runs.records import Process

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from labcore.configs.run import ConfigError
+from labcore.configs.base import ConfigError
 from labcore.runs.events import Downloading, RunEnded
 from labcore.tasks import catalogue, fashion, full_sets, pictures
 from labcore.tasks.downloads import File, fetch

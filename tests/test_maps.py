@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from labcore.configs.run import METHODS, ConfigError, RunConfig
+from labcore.configs.base import ConfigError
+from labcore.configs.registry import METHODS
+from labcore.configs.run import RunConfig
 from labcore.networks.streams import stream
 from labcore.runs import archive, map_files, reductions
 from labcore.runs.events import Event, MapSaved, RunEnded

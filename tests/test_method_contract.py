@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from labcore.configs.run import METHODS, RunConfig
+from labcore.configs.registry import METHODS
+from labcore.configs.run import RunConfig
 from labcore.runs.events import Evaluated, Event, FootprintMeasured, RunEnded, RunStarted, StepLogged
 from labcore.runs.results import fold
 from labcore.training import trainer

@@ -12,11 +12,16 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from labcore.configs import capacity
-from labcore.configs.run import ConfigError, RunConfig
-from labcore.methods import EWC, METHODS, Method, PackNet, Piggyback
-from labcore.methods.ewc import Spring
-from labcore.methods.lwf import distillation
-from labcore.methods.packnet import smallest
+from labcore.configs.base import ConfigError
+from labcore.configs.registry import METHODS
+from labcore.configs.run import RunConfig
+from labcore.methods.base import Method
+from labcore.methods.ewc.learn import EWC
+from labcore.methods.load import learner
+from labcore.methods.lwf.learn import distillation
+from labcore.methods.packnet.learn import PackNet, smallest
+from labcore.methods.piggyback.learn import Piggyback
+from labcore.methods.shared.springs import Spring
 from labcore.networks import masks
 from labcore.networks.batches import load_task
 from labcore.networks.network import Network
@@ -32,7 +37,7 @@ def begin(config: RunConfig) -> Any:
     """A method on a network that has seen its first task, nothing trained."""
     network = Network(config.backbone, config.seed, torch.device("cpu"))
     tasks = [load_task(1, config.tasks[0], config.backbone.image_size, None, torch.device("cpu"))]
-    method: Method = METHODS[config.method.name](network, config, tasks)
+    method: Method = learner(config.method.name)(network, config, tasks)
     network.add_task(1, len(tasks[0].info.classes))
     return method
 
@@ -65,7 +70,7 @@ def test_distillation_on_two_logits_by_hand() -> None:
 def test_recorded_outputs_follow_their_image(norm: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before the first step of a stage nothing has moved: each image's answers are those recorded for it."""
     terms = []
-    original = METHODS["lwf"].loss
+    original = learner("lwf").loss
 
     def watched(self: Any, batch: Any) -> dict[str, Tensor]:
         found = original(self, batch)
@@ -73,7 +78,7 @@ def test_recorded_outputs_follow_their_image(norm: str, monkeypatch: pytest.Monk
             terms.append(found["old tasks"].item())
         return found
 
-    monkeypatch.setattr(METHODS["lwf"], "loss", watched)
+    monkeypatch.setattr(learner("lwf"), "loss", watched)
     train(tiny("lwf", backbone__norm=norm, training__head_warmup_epochs=1))
     assert terms[0] == pytest.approx(0, abs=1e-6)
     assert max(terms) > 1e-4
@@ -379,7 +384,7 @@ def test_depthwise_layers_are_left_alone_unless_asked(method: type[Method]) -> N
     names = {}
     for depthwise in (False, True):
         config = tiny(
-            next(name for name, known in METHODS.items() if known is method),
+            next(name for name in METHODS if learner(name) is method),
             backbone={"name": "efficientnet_lite0", "start": "pretrained", "image_size": 32},
             method={"name": method.__name__.lower(), "depthwise": depthwise},
         )

@@ -15,9 +15,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from labcore.configs.run import METHODS, ConfigError, FineTuningConfig, RunConfig
+from labcore.configs.base import ConfigError
+from labcore.configs.registry import METHODS
+from labcore.configs.run import RunConfig
 from labcore.methods.base import BASE
-from labcore.methods.fine_tuning import FineTuning
+from labcore.methods.fine_tuning.about import FineTuningConfig
+from labcore.methods.fine_tuning.learn import FineTuning
 from labcore.networks.batches import Batch
 from labcore.runs import stage_cache
 from labcore.runs.events import Event, MapSaved, RunStarted, StageEnded, StepLogged, Warned
@@ -199,13 +202,13 @@ class Anchored(FineTuning):
 def anchored(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def use(**settings: Any) -> None:
         made = type("Anchored", (Anchored,), {"ended": [], **settings})
-        monkeypatch.setitem(trainer.METHODS, "fine_tuning", made)
+        monkeypatch.setattr(trainer, "learner", lambda _: made)
 
     return use
 
 
 def stages_ended() -> list[int]:
-    return trainer.METHODS["fine_tuning"].ended  # type: ignore[attr-defined, no-any-return]
+    return trainer.learner("fine_tuning").ended  # type: ignore[attr-defined, no-any-return]
 
 
 def test_what_the_end_adds_is_computed_for_a_stage_that_another_method_trained(
@@ -237,7 +240,7 @@ def test_the_plain_method_takes_a_stage_without_what_the_end_added(
 ) -> None:
     anchored()
     store.delete(run(store, first(tiny(), 1)))
-    monkeypatch.setitem(trainer.METHODS, "fine_tuning", FineTuning)
+    monkeypatch.setattr(trainer, "learner", lambda _: FineTuning)
     plain = run(store, tiny())
     assert reused(store, plain) == [True, False]
     assert not any(isinstance(event, Warned) for event in store.tail(plain)[0])

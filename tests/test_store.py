@@ -8,7 +8,7 @@ from pathlib import Path
 import diskcache
 import pytest
 
-from labcore.configs.run import ConfigError
+from labcore.configs.base import ConfigError
 from labcore.runs.errors import Busy, StoreError, UnknownRun
 from labcore.runs.events import RunEnded, StageStarted
 from labcore.runs.records import Process

@@ -16,7 +16,8 @@ import torch
 from safetensors.torch import load_file
 
 from labcore.cli.main import main
-from labcore.configs.run import RunConfig, parse
+from labcore.configs.reading import parse
+from labcore.configs.run import RunConfig
 from labcore.runs import archive, map_files
 from labcore.runs.events import RunStarted, Warned
 from labcore.runs.map_files import MapFile

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from labcore.configs import presets
-from labcore.configs.run import ConfigError, parse
+from labcore.configs.base import ConfigError
+from labcore.configs.reading import parse
 from labcore.networks import batches
 from labcore.networks.network import Network
 from labcore.networks.streams import stream

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from labcore.configs.base import ConfigError
 from labcore.configs.catalogue import BACKBONES
-from labcore.configs.run import ConfigError
 from labcore.networks import backbones, masks
 from labcore.networks.network import Network
 from labcore.networks.trunk import Trunk

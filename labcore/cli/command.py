@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from labcore.configs.run import ConfigError
+from labcore.configs.base import ConfigError
 from labcore.runs.settings import DETAILS, Detail
 
 # The exit statuses. Bad input is told in one line on stderr, and stdout is then empty.

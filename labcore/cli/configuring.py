@@ -13,9 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from labcore.configs.base import ConfigError
 from labcore.configs.catalogue import BACKBONES
 from labcore.configs.presets import DEFAULT_METHOD, PRESETS, preset_data, with_backbone, with_tasks
-from labcore.configs.run import METHODS, ConfigError, RunConfig, apply_setting, parse, with_settings
+from labcore.configs.reading import apply_setting, parse, with_settings
+from labcore.configs.registry import METHODS
+from labcore.configs.run import RunConfig
 
 MOST_COMBINATIONS = 1000
 

@@ -22,8 +22,8 @@ from labcore.cli.command import (
 )
 from labcore.cli.configuring import task_names
 from labcore.cli.here import interrupts, ready, train_or_follow
+from labcore.configs.base import ConfigError
 from labcore.configs.presets import PRESETS
-from labcore.configs.run import ConfigError
 from labcore.configs.units import whole
 from labcore.runs.errors import UnknownRun
 from labcore.runs.store import Store

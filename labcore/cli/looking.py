@@ -6,7 +6,8 @@ import json
 from collections.abc import Sequence
 
 from labcore.cli.command import GOOD, Command, add_run, show
-from labcore.configs.run import ConfigError, RunConfig
+from labcore.configs.base import ConfigError
+from labcore.configs.run import RunConfig
 from labcore.runs import energy
 from labcore.runs.events import to_line
 from labcore.runs.records import RunRecord

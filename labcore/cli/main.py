@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from labcore.cli import experimenting, looking, moving, queueing, running, telling, working
 from labcore.cli.command import BAD_INPUT, GOOD
-from labcore.configs.run import ConfigError
+from labcore.configs.base import ConfigError
 from labcore.runs.errors import StoreError
 from labcore.tasks.source import TaskError
 

@@ -5,7 +5,7 @@ import argparse
 from labcore.cli.command import GOOD, Command, show
 from labcore.configs.catalogue import BACKBONES
 from labcore.configs.presets import PRESETS, preset_data
-from labcore.configs.run import METHOD_TITLES, METHODS
+from labcore.configs.registry import ABOUT, METHODS
 from labcore.tasks import catalogue
 
 
@@ -50,9 +50,7 @@ def _task_line(task: catalogue.TaskInfo) -> str:
 
 
 def _methods(options: argparse.Namespace) -> int:
-    document = [
-        {"name": name, "title": METHOD_TITLES[name], "description": model.__doc__} for name, model in METHODS.items()
-    ]
+    document = [{"name": about.name, "title": about.title, "description": about.idea} for about in ABOUT.values()]
     show(options, document, lambda: "\n".join(f"{row['name']:20} {row['description']}" for row in document))
     return GOOD
 

@@ -6,23 +6,33 @@ batch size and norm. What is a method's own was searched for validation accuracy
 (docs/performance.md tells them all, and where something else had a say).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from labcore.configs.base import ConfigError
 from labcore.configs.catalogue import BACKBONES
-from labcore.configs.run import METHODS, ConfigError, RunConfig, parse, with_settings
+from labcore.configs.reading import parse, with_settings
+from labcore.configs.registry import ABOUT, METHODS
+from labcore.configs.run import RunConfig
 
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """`base` is a whole configuration; `by_method` holds what differs for one method, as dotted settings."""
+    """`base` is a whole configuration but for the method. Each method's `about` says what differs for it.
+
+    It says so by the name of this preset, or of the preset whose settings this one takes: `settled_as`.
+    """
 
     name: str
     title: str
     description: str
     base: dict[str, Any]
-    by_method: dict[str, dict[str, Any]]
+    settled_as: str
+
+    def differs(self, method: str) -> Mapping[str, Any]:
+        """What differs for a method, as dotted settings; nothing where it has not said."""
+        return ABOUT[method].presets.get(self.settled_as, {})
 
 
 _TRAINING = {
@@ -34,28 +44,6 @@ _TRAINING = {
     "head_warmup_epochs": 10,
 }
 _LITE0 = {"name": "efficientnet_lite0", "start": "pretrained", "image_size": 64, "norm": "frozen"}
-# Heads alone cost next to nothing on cached features, so feature extraction gets the passes it needs to converge.
-# PackNet retrains in many small steps; Piggyback's scores travel by steps, not by large ones.
-_STORY: dict[str, dict[str, Any]] = {
-    "feature_extraction": {"training.epochs": 100},
-    "lwf": {"method.strength": 0.5, "method.temperature": 4.0},
-    "ewc": {"method.strength": 1e4},
-    "packnet": {"training.batch_size": 16, "backbone.norm": "affine_per_task"},
-    "piggyback": {"training.epochs": 8, "training.batch_size": 16, "backbone.norm": "affine_per_task"},
-}
-# From random weights, a new head needs many passes on what the network makes of pictures that it never learnt from.
-_QUICK: dict[str, dict[str, Any]] = {
-    "feature_extraction": {"training.epochs": 40},
-    "lwf": {"method.temperature": 8.0},
-    "ewc": {"method.strength": 300.0},
-    "packnet": {"method.prune_ratio": 0.7, "method.retrain_epochs": 6, "backbone.norm": "per_task"},
-    "piggyback": {
-        "method.score_learning_rate": 1e-3,
-        "training.epochs": 14,
-        "training.batch_size": 16,
-        "backbone.norm": "per_task",
-    },
-}
 
 PRESETS: dict[str, Preset] = {
     "story": Preset(
@@ -67,7 +55,7 @@ PRESETS: dict[str, Preset] = {
             "tasks": [{"name": "digits"}, {"name": "fashion", "images_per_class": 100}, {"name": "fans"}],
             "training": _TRAINING,
         },
-        _STORY,
+        settled_as="story",
     ),
     "quick": Preset(
         "quick",
@@ -88,7 +76,7 @@ PRESETS: dict[str, Preset] = {
                 "head_warmup_epochs": 40,
             },
         },
-        _QUICK,
+        settled_as="quick",
     ),
     "long": Preset(
         "long",
@@ -105,7 +93,7 @@ PRESETS: dict[str, Preset] = {
             ],
             "training": _TRAINING,
         },
-        _STORY,
+        settled_as="story",
     ),
 }
 DEFAULT_METHOD = "fine_tuning"
@@ -118,7 +106,7 @@ def preset_data(name: str, method: str = DEFAULT_METHOD) -> dict[str, Any]:
     if method not in METHODS:
         raise ConfigError(f"method is {method!r}; allowed: {', '.join(METHODS)}.")
     data = {**PRESETS[name].base, "method": {"name": method}, "seed": 0}
-    return with_settings(data, PRESETS[name].by_method.get(method, {}))
+    return with_settings(data, PRESETS[name].differs(method))
 
 
 def preset(name: str, method: str = DEFAULT_METHOD) -> RunConfig:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from labcore.configs.run import BASE as BASE
+from labcore.configs.method import BASE as BASE
 from labcore.configs.run import RunConfig
 from labcore.networks.batches import Batch, LoadedTask
 from labcore.networks.network import Network, Overlay, count_bytes
@@ -168,12 +168,12 @@ class Method:
         return {}
 
     def stage_config(self, stage: int) -> dict[str, Any]:
-        """The part of the method's configuration that this stage's training depends on: see configs.MethodConfig."""
-        return self.run.method.stage_config(stage, len(self.run.tasks))
+        """The part of the method's configuration that this stage's training depends on: see RunConfig.stage_config."""
+        return self.run.stage_config(stage)
 
     def addition_config(self, stage: int) -> dict[str, Any] | None:
         """What `end_stage` depends on beside training, where the trained network is all it needs: see there too."""
-        return self.run.method.addition_config(stage, len(self.run.tasks))
+        return self.run.addition_config(stage)
 
     def state_dict(self) -> dict[str, Tensor]:
         """What the method keeps beside the network, by export name: after a stage, all that the next one needs."""

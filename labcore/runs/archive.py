@@ -22,7 +22,9 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from labcore.configs.run import ConfigError, RunConfig, parse_json
+from labcore.configs.base import ConfigError
+from labcore.configs.reading import parse_json
+from labcore.configs.run import RunConfig
 from labcore.runs import map_files
 from labcore.runs.events import Event, RunEnded, from_line, to_line
 from labcore.runs.files import atomic_path

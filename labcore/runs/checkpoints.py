@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from labcore.configs.run import Frozen
+from labcore.configs.base import Frozen
 from labcore.networks.network import like
 from labcore.runs.events import Event
 from labcore.runs.files import atomic_path

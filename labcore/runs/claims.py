@@ -9,7 +9,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Literal
 
-from labcore.configs.run import ConfigError
+from labcore.configs.base import ConfigError
 from labcore.runs.events import Event, RunEnded, to_line
 from labcore.runs.records import RunRecord, summary
 

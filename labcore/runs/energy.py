@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 import psutil
 
-from labcore.configs.run import Frozen
+from labcore.configs.base import Frozen
 
 log = logging.getLogger("labcore.runs.energy")
 

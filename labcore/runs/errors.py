@@ -7,7 +7,7 @@ run that another person deleted meanwhile.
 import os
 from pathlib import Path
 
-from labcore.configs.run import ConfigError
+from labcore.configs.base import ConfigError
 
 
 class StoreError(RuntimeError):

@@ -13,7 +13,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from labcore.configs.run import Frozen, RunConfig
+from labcore.configs.base import Frozen
+from labcore.configs.run import RunConfig
 
 
 class EventBase(Frozen):

@@ -25,7 +25,9 @@ import diskcache
 import psutil
 from diskcache.core import MODE_PICKLE
 
-from labcore.configs.run import Frozen, RunConfig, parse_json
+from labcore.configs.base import Frozen
+from labcore.configs.reading import parse_json
+from labcore.configs.run import RunConfig
 from labcore.runs.errors import Busy, StoreError, UnknownRun, no_such_run, unusable
 from labcore.runs.files import home, take_lock
 from labcore.runs.results import RunResult, State

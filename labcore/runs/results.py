@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
-from labcore.configs.run import Frozen
+from labcore.configs.base import Frozen
 from labcore.runs.energy import WORLD, Country
 from labcore.runs.events import (
     Downloading,

@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
-from labcore.configs.run import ConfigError, Frozen, Number, explain
+from labcore.configs.base import ConfigError, Frozen, Number
+from labcore.configs.reading import explain
 from labcore.runs import energy
 from labcore.runs.errors import unusable
 from labcore.runs.files import write_atomically

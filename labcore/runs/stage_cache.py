@@ -36,7 +36,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from labcore.configs.run import Frozen
+from labcore.configs.base import Frozen
 from labcore.runs.events import Evaluated, Event, FootprintMeasured, StageEnded, StageStarted, from_line, to_line
 from labcore.runs.files import atomic_path, write_atomically
 from labcore.runs.stage_keys import StageKey

@@ -59,10 +59,9 @@ def shared_stages(one: RunConfig, other: RunConfig) -> int:
 
 def _plain_keys(config: RunConfig) -> list[str]:
     """The training keys of a run on a machine that is left open."""
-    count, method = len(config.tasks), config.method
-    stages = range(1, count + 1)
-    trained = [method.stage_config(stage, count) for stage in stages]
-    added = [method.addition_config(stage, count) for stage in stages]
+    stages = range(1, len(config.tasks) + 1)
+    trained = [config.stage_config(stage) for stage in stages]
+    added = [config.addition_config(stage) for stage in stages]
     return [key.training for key in stage_keys(config, {}, trained, added)]
 
 

@@ -35,7 +35,7 @@ import os
 import time
 from pathlib import Path
 
-from labcore.configs.run import ConfigError
+from labcore.configs.base import ConfigError
 from labcore.runs.claims import Claim
 from labcore.runs.errors import Busy, UnknownRun
 from labcore.runs.files import Reserve, take_lock

@@ -6,7 +6,7 @@ A worker that is idle calls `advance`, so that closing a page stops nothing. Wha
 import contextlib
 import logging
 
-from labcore.configs.run import ConfigError
+from labcore.configs.base import ConfigError
 from labcore.configs.units import count_of
 from labcore.runs.errors import StoreError
 from labcore.runs.store import Store

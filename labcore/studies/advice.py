@@ -7,9 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from labcore.configs import capacity
-from labcore.configs.catalogue import BACKBONES
-from labcore.configs.run import PackNetConfig
 from labcore.studies.groups import Group
 from labcore.studies.measures import amount, percents
 
@@ -85,12 +82,9 @@ def _against(group: Group, wish: Wish, network: float | None) -> list[str]:
     ahead = bytes_ahead(group, wish.more_jobs)
     if wish.networks is not None and ahead is not None and network and ahead > wish.networks * network:
         found.append(f"it would keep {amount('bytes', ahead)}, {ahead / network:.1f} times the network")
-    method = group.config.method
-    if isinstance(method, PackNetConfig):
-        info = BACKBONES[group.config.backbone.name]
-        room = capacity.tasks_that_fit(info.smallest_prunable(method.depthwise), method.prune_ratio)
-        if len(group.config.tasks) + wish.more_jobs > room:
-            found.append(f"it has room for {room} jobs in all")
+    room = group.config.method.room(group.config.backbone)
+    if room is not None and len(group.config.tasks) + wish.more_jobs > room:
+        found.append(f"it has room for {room} jobs in all")
     return found
 
 

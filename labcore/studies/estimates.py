@@ -11,8 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from labcore.configs.base import Frozen
 from labcore.configs.catalogue import BACKBONES
-from labcore.configs.run import EWCConfig, Frozen, PackNetConfig, RunConfig
+from labcore.configs.method import Cost
+from labcore.configs.registry import ABOUT
+from labcore.configs.run import RunConfig
 from labcore.runs.files import write_atomically
 from labcore.runs.settings import Detail
 from labcore.runs.store import Store
@@ -147,22 +150,16 @@ def estimate(config: RunConfig, speed: Speed, maps: Detail = "all") -> Estimate:
 
 def _stage_ms(config: RunConfig, speed: Speed, counts: list[tuple[int, int, int]], stage: int, maps: Detail) -> float:
     """What a stage takes: its phases, what the method does around them, and measuring."""
-    training, method = config.training, config.method
-    images, old = counts[stage - 1][0], stage - 1
+    training, cost = config.training, _cost(config)
+    images = counts[stage - 1][0]
     held = _still_share(config, stage)
-    read = sum(count[0] for count in counts[:stage]) if method.name == "joint" else images
-    epochs = [training.epochs]
-    if isinstance(method, PackNetConfig) and method.prunes(stage, len(counts)) and method.retrain_epochs:
-        epochs.append(method.retrain_epochs)
-    # By-task normalisation takes the pictures through the trunk once for every old head, too.
-    passes = stage if method.name == "lwf" and config.backbone.norm_by_task else 1
+    read = sum(counts[task - 1][0] for task in cost.tasks_read(stage))
+    epochs, passes = cost.epochs(config, stage), cost.passes(config, stage)
     whole = sum(_training_ms(speed, read, passed, training.batch_size, held) for passed in epochs) * passes
-    if training.head_warmup_epochs and not _starts_fresh(config, stage):
+    if training.head_warmup_epochs and not cost.is_fresh(config, stage):
         whole += _training_ms(speed, images, training.head_warmup_epochs, training.batch_size, 1.0)
-    if method.name == "lwf":
-        whole += images * min(old, passes) * speed.forward_ms
-    if isinstance(method, EWCConfig):
-        whole += min(images, method.fisher_images) * speed.image_ms
+    whole += images * cost.looked_at(config, stage) * speed.forward_ms
+    whole += min(images, cost.measured_images(config, stage)) * speed.image_ms
     live = len(epochs) * _LIVE_POINTS * _LIVE_IMAGES * stage * (1 - held) + _LIVE_IMAGES * stage * held
     measured = sum(validation + test for _, validation, test in counts[:stage])
     return whole + (live + measured) * speed.forward_ms + _maps_ms(config, speed, stage, maps)
@@ -172,12 +169,12 @@ def _maps_ms(config: RunConfig, speed: Speed, stage: int, maps: Detail) -> float
     """What the maps of a stage take: importance, nearly all of it."""
     if maps == "none":
         return 0.0
-    warms = config.training.head_warmup_epochs > 0 and not _starts_fresh(config, stage)
+    warms = config.training.head_warmup_epochs > 0 and not _cost(config).is_fresh(config, stage)
     points = _MAP_STILL_POINTS if _still_share(config, stage) == 1 else _LIVE_POINTS
     points += _MAP_STILL_POINTS if warms else 0
     if maps == "stages":
         points = 0
-    ends = 0 if config.method.name == "ewc" else _MAP_END_IMAGES  # EWC measures importance itself
+    ends = 0 if _cost(config).measures_importance else _MAP_END_IMAGES
     return (points * _MAP_LIVE_IMAGES + ends) * _MAP_IMAGE * speed.image_ms
 
 
@@ -186,28 +183,23 @@ def _memory(config: RunConfig, speed: Speed, counts: list[tuple[int, int, int]],
 
     Maps keep each task's weights and what mattered to it, where they move.
     """
-    training, info, stages = config.training, BACKBONES[config.backbone.name], range(1, len(counts) + 1)
+    training, info, cost = config.training, BACKBONES[config.backbone.name], _cost(config)
+    stages = range(1, len(counts) + 1)
     pictures = sum(map(sum, counts)) * config.backbone.image_size**2 * 3
     held = [_still_share(config, stage) for stage in stages]
     trained = speed.weights * (1 - min(held))
-    read = [sum(c[0] for c in counts[:k]) if config.method.name == "joint" else counts[k - 1][0] for k in stages]
+    read = [sum(counts[task - 1][0] for task in cost.tasks_read(stage)) for stage in stages]
     warms = training.head_warmup_epochs > 0
     features = max(count if share or warms else 0 for count, share in zip(read, held, strict=True))
     learning = training.batch_size * speed.activation_bytes if trained else 0
     looking = 2 * _CHUNK * speed.activation_bytes / len(info.blocks)  # forward only: a block's input and output
     measuring = 0.0
-    if maps != "none" or config.method.name == "ewc":
+    if maps != "none" or cost.measures_importance:
         at_once = min(_FISHER_CHUNK, max(1, _FISHER_NUMBERS // (3 * config.backbone.image_size**2)))
         measuring = _MAP_IMAGE * at_once * speed.activation_bytes
-    own = {
-        "ewc": 8 * (len(counts) + 1) + 16,  # each task's importance and anchor, their sum, float64 while it is made
-        "packnet": 10,  # owners, what is seen, the masked weights
-        "piggyback": 8,
-        "separate_copies": 4 * len(counts),
-    }
     return (
         _LIBRARIES
-        + (4 + own.get(config.method.name, 0)) * speed.weights
+        + (4 + cost.bytes_a_weight(config)) * speed.weights
         + (_BYTES_A_TRAINED_WEIGHT - 4) * trained
         + pictures
         + 4 * speed.features * features
@@ -216,30 +208,14 @@ def _memory(config: RunConfig, speed: Speed, counts: list[tuple[int, int, int]],
     )
 
 
-def _starts_fresh(config: RunConfig, stage: int) -> bool:
-    """Whether a stage begins on a trunk that knows nothing, so that no head warms up."""
-    if config.backbone.start == "pretrained":
-        return False
-    match config.method.name:
-        case "separate_copies":
-            return True
-        case "feature_extraction" | "piggyback":
-            return stage == 1 and config.kept_trunk == "first_task"
-        case _:
-            return stage == 1
+def _cost(config: RunConfig) -> Cost:
+    """How the run's method says what it takes."""
+    return ABOUT[config.method.name].cost
 
 
 def _still_share(config: RunConfig, stage: int) -> float:
-    """Which part of the trunk cannot change in a stage, and so is run once: 0 to 1."""
-    method = config.method
-    if config.backbone.norm_by_task:
-        return 0.0
-    if method.name == "feature_extraction":
-        return 0.0 if stage == 1 and config.kept_trunk == "first_task" else 1.0
-    if method.name in ("fine_tuning", "separate_copies"):
-        blocks = len(BACKBONES[config.backbone.name].blocks)
-        return method.frozen_blocks / blocks if method.trunk_lr_scale else 1.0
-    return 0.0
+    """Which part of the trunk is run once over the pictures: none where normalisation is by task, as that learns."""
+    return 0.0 if config.backbone.norm_by_task else _cost(config).still_share(config, stage)
 
 
 def _training_ms(speed: Speed, images: int, epochs: int, batch_size: int, held: float) -> float:

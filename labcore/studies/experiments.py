@@ -15,7 +15,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from labcore.configs.run import ConfigError, RunConfig, parse, with_settings
+from labcore.configs.base import ConfigError
+from labcore.configs.reading import parse, with_settings
+from labcore.configs.run import RunConfig
 from labcore.configs.units import plain, setting_name
 from labcore.runs.errors import UnknownRun
 from labcore.runs.records import RunRecord

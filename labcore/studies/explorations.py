@@ -22,8 +22,10 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from labcore.configs.base import ConfigError, Frozen, Number, Whole
 from labcore.configs.fields import FieldSpec
-from labcore.configs.run import METHOD_TITLES, ConfigError, Frozen, Number, RunConfig, Whole, explain
+from labcore.configs.reading import explain
+from labcore.configs.run import RunConfig
 from labcore.configs.units import count_of, plain, seconds
 from labcore.runs.errors import StoreError
 from labcore.runs.files import write_atomically
@@ -176,7 +178,7 @@ class ExplorationRecord(Frozen):
     def title(self) -> str:
         """`Elastic weights (EWC): strength × epochs`."""
         names = " × ".join(varied.name for varied in self.exploration.varied)
-        return f"{METHOD_TITLES[self.exploration.base.method.name]}: {names}"
+        return f"{self.exploration.base.method.title}: {names}"
 
     def experiment(self) -> Experiment:
         """What was asked for so far, as an experiment."""

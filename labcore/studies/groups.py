@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from labcore.configs.catalogue import BACKBONES
-from labcore.configs.run import METHOD_TITLES, RunConfig
+from labcore.configs.registry import ABOUT
+from labcore.configs.run import RunConfig
 from labcore.configs.units import plain, setting_name
 from labcore.runs.results import RunResult
 from labcore.studies.experiments import Findings
@@ -51,7 +52,7 @@ def fold_seeds(runs: Sequence[tuple[RunConfig, Finished, str]], *, unfold: bool 
         found.setdefault((key, note), []).append((config, finished))
     configs = [members[0][0] for members in found.values()]
     names = names_of(configs, seeds=unfold)
-    method = f"{METHOD_TITLES[configs[0].method.name]}, " if configs else ""
+    method = f"{configs[0].method.title}, " if configs else ""
     if len(names) > 1 and all(name.startswith(method) for name in names):  # only the rest tells them apart
         rest = [name.removeprefix(method) for name in names]
         names = [name[:1].upper() + name[1:] for name in rest]
@@ -85,7 +86,7 @@ def differences_line(configs: Sequence[RunConfig]) -> str:
     if not found:
         return "They have the same settings."
     methods = {config.method.name for config in configs}
-    all_are = f"All are {METHOD_TITLES[methods.pop()]}. " if len(methods) == 1 else ""
+    all_are = f"All are {ABOUT[methods.pop()].title}. " if len(methods) == 1 else ""
     parts = []
     for path, values in found.items():
         name = setting_name(path)
@@ -107,7 +108,7 @@ def names_of(configs: Sequence[RunConfig], *, seeds: bool = False) -> list[str]:
         same = [other for other in configs if other.method.name == config.method.name]
         mine = _flat(config)
         more = [_told_apart(config, path, mine[path]) for path in differences(same)]
-        parts = [METHOD_TITLES[config.method.name], *(part.replace("_", " ") for part in more[:3])]
+        parts = [config.method.title, *(part.replace("_", " ") for part in more[:3])]
         names.append(", ".join([*parts, f"seed {config.seed}"] if seeds else parts))
     return names
 

@@ -6,7 +6,7 @@ Each is a function that makes the experiment's arms, and one that says in senten
 from dataclasses import dataclass
 from typing import Any
 
-from labcore.configs.run import parse
+from labcore.configs.reading import parse
 from labcore.studies.experiments import Arm, Experiment, Findings, take_seeds
 from labcore.studies.measures import MEASURES, Difference, Spread, percents, with_sd
 

@@ -8,9 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from labcore.configs.base import ConfigError
 from labcore.configs.catalogue import BACKBONES
 from labcore.configs.presets import PRESETS, preset_data
-from labcore.configs.run import METHOD_TITLES, ConfigError, parse
+from labcore.configs.reading import parse
+from labcore.configs.registry import ABOUT
 from labcore.studies.experiments import Arm, Experiment, Findings, arm_of, take_seeds
 from labcore.studies.measures import Difference, percents
 from labcore.studies.opening import recycle, starts
@@ -57,7 +59,7 @@ def q3(preset_name: str, seeds: int) -> Experiment:
                 data = {**preset_data("story", method), "tasks": data["tasks"]}
             values = {"backbone.start": start, "method.name": method}
             data["backbone"]["start"] = start
-            arms.append(Arm(f"{METHOD_TITLES[method]}, {words}", parse(data), tuple(values.items())))
+            arms.append(Arm(f"{ABOUT[method].title}, {words}", parse(data), tuple(values.items())))
     return Experiment("q3", "Can a mask beat training all weights?", tuple(arms), take_seeds(seeds), _tell_q3)
 
 

@@ -10,7 +10,8 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from labcore.configs.run import ConfigError, RunConfig
+from labcore.configs.base import ConfigError
+from labcore.configs.run import RunConfig
 from labcore.runs.energy import Country
 from labcore.runs.errors import UnknownRun
 from labcore.runs.files import write_atomically

@@ -6,20 +6,24 @@ The words ("good", "slow", …) come from the figures by rules that stand here o
 from dataclasses import dataclass
 
 from labcore.configs.presets import preset_data, with_tasks
-from labcore.configs.run import METHOD_TITLES, METHODS, parse
-from labcore.configs.verdicts import CRITERIA, VERDICTS, Mark
+from labcore.configs.reading import parse
+from labcore.configs.registry import ABOUT, of_group
+from labcore.configs.verdicts import CRITERIA, Mark
 from labcore.studies.experiments import Arm, Experiment, Findings, take_seeds
 from labcore.studies.measures import MEASURES, percents, with_sd
 
 
 def table(preset_name: str, seeds: int, jobs: tuple[str, ...] | None = None) -> Experiment:
-    """Every method on a preset's sequence, or on other jobs as the preset teaches its own. Raises ConfigError."""
+    """The article's methods on a preset's sequence, or on other jobs as the preset teaches its own.
+
+    Raises ConfigError.
+    """
     arms = []
-    for name in METHODS:
-        data = preset_data(preset_name, name)
+    for about in of_group("article"):
+        data = preset_data(preset_name, about.name)
         if jobs is not None:
             with_tasks(data, jobs)
-        arms.append(Arm(METHOD_TITLES[name], parse(data), (("method.name", name),)))
+        arms.append(Arm(about.title, parse(data), (("method.name", about.name),)))
     return Experiment("table", "The article's table, measured", tuple(arms), take_seeds(seeds), _tell_table)
 
 
@@ -88,12 +92,12 @@ class TableCell:
 def table_row(findings: Findings, arm: Arm) -> list[TableCell]:
     """A method's cells, in the order of `CRITERIA`."""
     method = arm.config.method.name
-    verdict = VERDICTS[method]
+    verdict = ABOUT[method].verdict
     cells = []
     for column, rule in enumerate(RULES):
         word, mark = word_of(findings, arm.label, rule)
         told = verdict.marks[column]
-        agrees = None if mark is None else mark == told
+        agrees = None if mark is None or told is None else mark == told
         source = "the article" if verdict.compared else "its paper"
         figure = _figure(findings, arm.label, rule)
         cells.append(TableCell(CRITERIA[column], figure, word, mark, rule.text, verdict.words[column], source, agrees))
@@ -112,7 +116,7 @@ def word_of(findings: Findings, label: str, rule: Rule) -> tuple[str | None, Mar
             return None, None
         value = max(known) - mean
     elif rule.against == "fine_tuning":
-        base = findings.spread(METHOD_TITLES["fine_tuning"], rule.measure).mean
+        base = findings.spread(ABOUT["fine_tuning"].title, rule.measure).mean
         if not base:
             return None, None
         value = mean / base
@@ -141,7 +145,7 @@ def _tell_table(findings: Findings) -> list[str]:
         cell
         for arm, cells in rows
         for cell in cells
-        if cell.agrees is not None and VERDICTS[arm.config.method.name].compared
+        if cell.agrees is not None and ABOUT[arm.config.method.name].verdict.compared
     ]
     said = []
     if compared:

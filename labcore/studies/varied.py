@@ -9,18 +9,11 @@ from typing import Any
 
 from pydantic import Field
 
+from labcore.configs.base import ConfigError, Frozen, Number, Whole
 from labcore.configs.catalogue import BACKBONES
 from labcore.configs.fields import FieldSpec, fields
-from labcore.configs.run import (
-    METHODS,
-    BackboneConfig,
-    ConfigError,
-    Frozen,
-    Number,
-    RunConfig,
-    TrainingConfig,
-    Whole,
-)
+from labcore.configs.registry import METHODS
+from labcore.configs.run import BackboneConfig, RunConfig, TrainingConfig
 from labcore.configs.units import setting_name
 
 MOST_STEPS = 50

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from labcore.configs.run import ConfigError
+from labcore.configs.base import ConfigError
 
 # glibc's numbers for mallopt (malloc.h).
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from labcore import ENGINE_VERSION
 from labcore.configs.run import RunConfig
-from labcore.methods import METHODS
 from labcore.methods.base import Mask, Phase
+from labcore.methods.load import learner
 from labcore.networks import backbones
 from labcore.networks.batches import (
     LARGEST_FEATURE_CACHE,
@@ -178,7 +178,7 @@ class _Run:
         weights = backbones.weights_file(config.backbone.name, config.backbone.start)
         path = weights.path(downloads) if weights and downloads else None
         self.network = Network(config.backbone, config.seed, device, path)
-        self.method = METHODS[config.method.name](self.network, config, self.tasks)
+        self.method = learner(config.method.name)(self.network, config, self.tasks)
         self.method.should_stop = should_stop
         self.measurer = Measurer(self.network, self.method, should_stop)
         self.clock = Clock()

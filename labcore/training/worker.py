@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
-from labcore.configs.run import ConfigError
+from labcore.configs.base import ConfigError
 from labcore.runs import energy
 from labcore.runs.claims import Claim
 from labcore.runs.events import Event, RunEnded, StageEnded

@@ -5,7 +5,9 @@ from collections.abc import Hashable, Sequence
 
 import streamlit as st
 
-from labcore.configs.run import METHOD_TITLES, ConfigError, RunConfig
+from labcore.configs.base import ConfigError
+from labcore.configs.registry import ABOUT
+from labcore.configs.run import RunConfig
 from labcore.drawings import comparisons, figures, panels, trade_off
 from labcore.runs.errors import UnknownRun
 from labcore.runs.records import RunRecord
@@ -98,7 +100,7 @@ def _lines(groups: Sequence[Group], key: str, version: Hashable) -> None:
     for column, against in zip(by_task.columns[1:], REFERENCES, strict=True):
         if not any(value is not None for row in column.values for value in row):
             title = f"{column.title[0].upper()}{column.title[1:]}"
-            st.caption(f"{title} needs {METHOD_TITLES[against.method].lower()} on the same jobs and seeds among these.")
+            st.caption(f"{title} needs {ABOUT[against.method].title.lower()} on the same jobs and seeds among these.")
     costs = comparisons.costs_info(groups)
     live_plot.draw(
         lambda: comparisons.costs(costs),
@@ -187,7 +189,7 @@ def _label(run: str, here: dict[str, tuple[RunRecord, RunConfig]], names: dict[s
     with contextlib.suppress(UnknownRun):  # deleted just now
         note = lab.reader().note(record)
     parts = [
-        names.get(run) or METHOD_TITLES[config.method.name],
+        names.get(run) or config.method.title,
         "→".join(config.task_names),
         f"seed {config.seed}",
         f"{100 * record.average_accuracy:.0f} %" if record.average_accuracy is not None else "",

@@ -7,9 +7,12 @@ from typing import Any
 
 import streamlit as st
 
+from labcore.configs.base import ConfigError
 from labcore.configs.fields import FieldSpec, fields
 from labcore.configs.presets import DEFAULT_METHOD, PRESETS, preset, preset_data, with_backbone
-from labcore.configs.run import METHODS, BackboneConfig, ConfigError, RunConfig, TrainingConfig, apply_setting
+from labcore.configs.reading import apply_setting
+from labcore.configs.registry import METHODS
+from labcore.configs.run import BackboneConfig, RunConfig, TrainingConfig
 from labcore.runs.store import Store
 from pages.parts import lab, stages
 

@@ -6,9 +6,11 @@ from typing import Any
 
 import streamlit as st
 
+from labcore.configs.base import ConfigError
 from labcore.configs.fields import FieldSpec
 from labcore.configs.presets import PRESETS, preset
-from labcore.configs.run import METHOD_TITLES, METHODS, ConfigError, RunConfig
+from labcore.configs.registry import ABOUT, METHODS
+from labcore.configs.run import RunConfig
 from labcore.configs.units import plain, setting_name
 from labcore.studies import explorations
 from labcore.studies.experiments import MOST_SEEDS
@@ -95,7 +97,7 @@ def base_config() -> RunConfig:
         "Method",
         list(METHODS),
         list(METHODS).index(method if method in METHODS else "ewc"),
-        format_func=METHOD_TITLES.__getitem__,
+        format_func=lambda name: ABOUT[name].title,
         key=f"explore-method/{generation}",
         on_change=drop_ranges,
     )

@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from labcore.configs import units
-from labcore.configs.run import METHOD_TITLES, ConfigError
+from labcore.configs.base import ConfigError
 from labcore.configs.units import count_of, plain
 from labcore.drawings import explored
 from labcore.drawings.charts import Chart
@@ -158,7 +158,7 @@ def what(record: ExplorationRecord) -> None:
     """What varies over what, and the way to others."""
     exploration = record.exploration
     base = exploration.base
-    st.markdown(f"**{METHOD_TITLES[base.method.name]}** on {runs.jobs(base)}")
+    st.markdown(f"**{base.method.title}** on {runs.jobs(base)}")
     for varied in exploration.varied:
         if varied.numeric:
             how_many = f", {len(varied.grid(exploration.spec(varied)))} values" if exploration.sampler == "grid" else ""

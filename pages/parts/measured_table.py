@@ -4,8 +4,8 @@ import html
 
 import streamlit as st
 
+from labcore.configs.base import ConfigError
 from labcore.configs.presets import PRESETS
-from labcore.configs.run import METHOD_TITLES, ConfigError
 from labcore.configs.units import whole
 from labcore.studies import questions
 from labcore.studies.experiments import MOST_SEEDS, Arm, Experiment, Findings
@@ -144,7 +144,7 @@ def table_html(findings: Findings, progress: dict[str, float]) -> str:
 
 
 def _name(findings: Findings, arm: Arm, progress: dict[str, float]) -> str:
-    title = html.escape(METHOD_TITLES[arm.config.method.name])
+    title = html.escape(arm.config.method.title)
     states = [cell.state for cell in findings.of(arm.label)]
     running = [cell for cell in findings.of(arm.label) if cell.state == "running" and cell.record]
     if running and running[0].record:

@@ -5,10 +5,11 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from labcore.configs.run import METHOD_TITLES, METHODS
-from labcore.configs.verdicts import CRITERIA, VERDICTS
+from labcore.configs.registry import ABOUT
+from labcore.configs.verdicts import CRITERIA
 
 CARDS_A_ROW = 4
+UNRATED_MARK = "unrated"
 
 
 def choose(chosen: str, take: Callable[[str], None]) -> None:
@@ -18,14 +19,14 @@ def choose(chosen: str, take: Callable[[str], None]) -> None:
         .st-key-card-{chosen} {{ border-color: #5B78BF !important; box-shadow: 0 0 0 1px #5B78BF; }}
         </style>"""
     )
-    names = list(METHODS)
+    names = list(ABOUT)
     for first in range(0, len(names), CARDS_A_ROW):
         with st.container(horizontal=True):
             for name in names[first : first + CARDS_A_ROW]:
                 with st.container(border=True, key=f"card-{name}", height="stretch", gap="xsmall"):
                     # The button's area is the whole card (see assets/lab.css).
-                    st.button(METHOD_TITLES[name], type="tertiary", key=f"method/{name}", on_click=take, args=(name,))
-                    line = html.escape(METHODS[name].__doc__ or "")
+                    st.button(ABOUT[name].title, type="tertiary", key=f"method/{name}", on_click=take, args=(name,))
+                    line = html.escape(ABOUT[name].idea)
                     st.html(f"<div class='lab-card-line'>{line}</div>{_marks(name)}")
     st.html(
         "<div class='lab-term lab-marks-key'><i class='lab-good'></i>good <i class='lab-medium'></i>medium "
@@ -36,9 +37,10 @@ def choose(chosen: str, take: Callable[[str], None]) -> None:
 
 
 def _marks(method: str) -> str:
-    verdict = VERDICTS[method]
+    verdict = ABOUT[method].verdict
     cells = (
-        f'<span title="{criterion}: {html.escape(word)}, {verdict.source}"><i class="lab-{mark}"></i>{criterion}</span>'
+        f'<span title="{criterion}: {html.escape(word)}, {verdict.source}">'
+        f'<i class="lab-{mark or UNRATED_MARK}"></i>{criterion}</span>'
         for criterion, word, mark in zip(CRITERIA, verdict.words, verdict.marks, strict=True)
     )
     return f'<div class="lab-marks">{"".join(cells)}</div>'

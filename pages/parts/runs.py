@@ -9,7 +9,8 @@ from typing import ParamSpec
 
 import streamlit as st
 
-from labcore.configs.run import METHOD_TITLES, ConfigError, RunConfig
+from labcore.configs.base import ConfigError
+from labcore.configs.run import RunConfig
 from labcore.runs.errors import UnknownRun
 from labcore.runs.records import RunRecord
 from labcore.runs.results import Fold
@@ -36,7 +37,7 @@ MOST_OFFERED = 20
 
 def title(config: RunConfig) -> str:
     """`Fine-tuning on Digits → Fashion`."""
-    return f"{METHOD_TITLES[config.method.name]} on {jobs(config)}"
+    return f"{config.method.title} on {jobs(config)}"
 
 
 def jobs(config: RunConfig) -> str:
@@ -123,7 +124,7 @@ def laid_over(store: Store, record: RunRecord) -> list[str]:
         with contextlib.suppress(ConfigError):
             config = store.config(other.run)
             if config.task_names == names:
-                options[other.run] = f"{METHOD_TITLES[config.method.name]} · {differences(record.run, other, store)}"
+                options[other.run] = f"{config.method.title} · {differences(record.run, other, store)}"
     if not options:
         return []
     chosen = st.multiselect(
@@ -165,7 +166,7 @@ def _begun(store: Store, asked: Collection[str]) -> list[RunRecord]:
 
 def short(store: Store, run: str) -> str:
     """`Joint training, 1a2b3c`: a name that no other run has."""
-    return f"{METHOD_TITLES[store.config(run).method.name]}, {run.rsplit('-', 1)[-1]}"
+    return f"{store.config(run).method.title}, {run.rsplit('-', 1)[-1]}"
 
 
 def differences(run: str, other: RunRecord, store: Store) -> str:

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from labcore.configs.run import ConfigError
+from labcore.configs.base import ConfigError
 from labcore.runs import energy
 from labcore.runs.errors import StoreError
 from labcore.runs.settings import DETAILS, MOST_GB

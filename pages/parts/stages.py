@@ -5,7 +5,8 @@ import contextlib
 import streamlit as st
 
 from labcore.configs import units
-from labcore.configs.run import ConfigError, RunConfig
+from labcore.configs.base import ConfigError
+from labcore.configs.run import RunConfig
 from labcore.configs.units import whole
 from labcore.runs.errors import UnknownRun
 from labcore.runs.records import RunRecord

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from labcore.configs.base import ConfigError
 from labcore.configs.presets import PRESETS
-from labcore.configs.run import ConfigError
 from labcore.configs.units import whole
 from labcore.studies import advice, questions
 from labcore.studies.advice import Wish

@@ -3,7 +3,7 @@
 import pytest
 
 from labcore.configs import presets
-from labcore.configs.run import METHODS
+from labcore.configs.registry import METHODS
 from labcore.runs.store import Store
 from labcore.studies import questions
 from tests import stories

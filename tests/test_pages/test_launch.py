@@ -10,7 +10,8 @@ from streamlit.testing.v1 import AppTest
 from labcore.cli import configuring
 from labcore.cli import main as cli
 from labcore.configs import presets
-from labcore.configs.run import METHODS, parse
+from labcore.configs.reading import parse
+from labcore.configs.registry import METHODS
 from labcore.runs.stage_cache import StageCache
 from labcore.runs.store import Store
 from labcore.tasks import catalogue, pictures

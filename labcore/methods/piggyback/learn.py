@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from labcore.configs.run import PiggybackConfig, RunConfig
+from labcore.configs.run import RunConfig
 from labcore.methods import piggyback_arrays as arrays
 from labcore.methods.base import Mask, Phase, by_task, named
-from labcore.methods.fixed_trunk import FixedTrunk
-from labcore.methods.scored import Scored
+from labcore.methods.piggyback.about import PiggybackConfig
+from labcore.methods.shared.fixed_trunk import FixedTrunk
+from labcore.methods.shared.scored import Scored
 from labcore.networks import masks
 from labcore.networks.batches import LoadedTask
 from labcore.networks.network import Network, Overlay, count_bytes

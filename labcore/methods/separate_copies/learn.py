@@ -13,7 +13,7 @@ from torch import Tensor
 
 from labcore.configs.run import RunConfig
 from labcore.methods.base import by_task, named
-from labcore.methods.fine_tuning import FineTuning
+from labcore.methods.fine_tuning.learn import FineTuning
 from labcore.networks.batches import LoadedTask
 from labcore.networks.network import Network, Overlay, count_bytes, like
 

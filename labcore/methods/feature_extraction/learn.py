@@ -6,7 +6,7 @@ Formula  L = cross-entropy(head_k(trunk(x))), trunk fixed (from the start, or on
 Source   Donahue et al. 2014 (DeCAF), arXiv 1310.1531; Razavian et al. 2014, arXiv 1403.6382
 """
 
-from labcore.methods.fixed_trunk import FixedTrunk
+from labcore.methods.shared.fixed_trunk import FixedTrunk
 
 
 class FeatureExtraction(FixedTrunk):

@@ -3,6 +3,7 @@
 import torch
 
 from labcore.methods.base import Method
+from labcore.methods.shared.settings import kept_trunk, learns_trunk
 
 # Part of what the statistics are: each batch's own count alike.
 _STATISTICS_BATCH = 100
@@ -13,7 +14,7 @@ class FixedTrunk(Method):
 
     def trunk_learns(self, stage: int) -> bool:
         """Whether the stage is learnt as by fine-tuning."""
-        return stage == 1 and self.run.kept_trunk == "first_task"
+        return learns_trunk(self.run, stage)
 
     def is_fresh(self, stage: int) -> bool:
         """With `start`, even a random trunk is as good as it will get."""
@@ -27,7 +28,7 @@ class FixedTrunk(Method):
     def start_stage(self, stage: int) -> None:
         """Measure a random trunk's statistics in one pass over task 1, as nothing will learn them later."""
         network = self.network
-        if stage > 1 or self.pretrained or self.run.kept_trunk == "first_task" or not network.norm_layers:
+        if stage > 1 or self.pretrained or kept_trunk(self.run) == "first_task" or not network.norm_layers:
             return
         for layer in network.norm_layers.values():
             layer.reset_running_stats()

@@ -6,17 +6,17 @@ Formula  L = cross-entropy(new task); θ_trunk moves at learning_rate · trunk_l
 Source   Girshick et al. 2014, arXiv 1311.2524; how far first layers carry over: Yosinski et al. 2014, arXiv 1411.1792
 """
 
-from labcore.configs.run import FineTuningConfig, SeparateCopiesConfig
 from labcore.methods.base import Method
+from labcore.methods.shared.settings import TrainsTrunkConfig
 
 
 class FineTuning(Method):
     """The base class with two settings: how fast the trunk moves, and how many first blocks do not."""
 
     @property
-    def config(self) -> FineTuningConfig | SeparateCopiesConfig:
+    def config(self) -> TrainsTrunkConfig:
         """The method's own settings."""
-        assert isinstance(self.run.method, FineTuningConfig | SeparateCopiesConfig)
+        assert isinstance(self.run.method, TrainsTrunkConfig)
         return self.run.method
 
     def frozen_blocks(self, stage: int) -> int:

@@ -20,9 +20,10 @@ import torch
 from torch import Tensor
 
 from labcore.configs.capacity import freed_of
-from labcore.configs.run import PackNetConfig, RunConfig
+from labcore.configs.run import RunConfig
 from labcore.methods.base import Mask, Phase, by_task, named
-from labcore.methods.scored import Scored
+from labcore.methods.packnet.about import PackNetConfig
+from labcore.methods.shared.scored import Scored
 from labcore.networks import masks
 from labcore.networks.backbones import kaiming
 from labcore.networks.batches import LoadedTask

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from labcore.configs.run import LwFConfig, RunConfig
+from labcore.configs.run import RunConfig
 from labcore.methods.base import Method, Phase
+from labcore.methods.lwf.about import LwFConfig
 from labcore.networks.batches import CHUNK, Batch, LoadedTask, run_first_blocks
 from labcore.networks.network import Network, count_bytes
 

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from labcore.configs.run import PackNetConfig, PiggybackConfig, RunConfig
+from labcore.configs.run import RunConfig
 from labcore.methods.base import Method
+from labcore.methods.shared.settings import MasksLayers
 from labcore.networks import masks
 from labcore.networks.batches import LoadedTask
 from labcore.networks.network import Network, count_bytes, like
@@ -17,7 +18,7 @@ class Scored(Method):
 
     def __init__(self, network: Network, config: RunConfig, tasks: Sequence[LoadedTask]) -> None:
         super().__init__(network, config, tasks)
-        assert isinstance(config.method, PackNetConfig | PiggybackConfig)
+        assert isinstance(config.method, MasksLayers)
         self.weights = masks.layers(network.trunk, config.method.depthwise)
         self.scores: dict[str, Tensor] = {}
 

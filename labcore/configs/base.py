@@ -1,0 +1,26 @@
+"""What every part of a configuration is built of: frozen models, strict numbers, and the error for bad input."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class ConfigError(ValueError):
+    """Bad input, told in one plain sentence that names the field, the value and what is allowed."""
+
+
+# Strict, so that "3" is text and true is no number; NaN and infinity are refused everywhere.
+Whole = Annotated[int, Field(strict=True)]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Switch = Annotated[bool, Field(strict=True)]
+
+
+def unit(name: str) -> dict[str, Any]:
+    """What a field carries so that forms and sentences can say what its number counts."""
+    return {"unit": name}
+
+
+class Frozen(BaseModel):
+    """Immutable, hashable, and closed: a field that is not declared is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

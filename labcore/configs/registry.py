@@ -1,0 +1,57 @@
+"""Which methods there are: those in the folders of labcore/methods, and those that other packages announce.
+
+Nothing here names a method. A folder `labcore/methods/NAME/` with an `about.py` is a method, and so is an object of
+type `About` that an installed package announces by an entry point in the group `reuse_lab.methods`. One of the lab's
+own that lacks a part is an error at import; one of another package is told in a sentence (`labcore.plugins.problems`),
+and the lab goes on without it. No torch here: pages read this module.
+"""
+
+import importlib
+import importlib.util
+import pkgutil
+from collections.abc import Iterator
+from typing import Any
+
+from labcore import plugins
+from labcore.configs.method import About, MethodConfig, MethodError
+
+_GROUPS = ("article", "today")
+
+
+def _built_in() -> Iterator[About]:
+    """The methods that come with the lab. Raises MethodError where one lacks a part."""
+    home = importlib.import_module("labcore.methods")
+    for folder in pkgutil.iter_modules(home.__path__):
+        name = f"{home.__name__}.{folder.name}"
+        if folder.ispkg and importlib.util.find_spec(f"{name}.about"):
+            yield _of(folder.name, getattr(importlib.import_module(f"{name}.about"), "ABOUT", None))
+
+
+def _of(name: str, announced: Any) -> About:
+    """What was found under a name, where it is a method of this name. Raises MethodError."""
+    if not isinstance(announced, About):
+        raise MethodError(f"The method {name!r} has no ABOUT of type labcore.configs.method.About")
+    if announced.name != name:
+        raise MethodError(f"The method {name!r} has the name {announced.name!r} in its ABOUT; the two must be the same")
+    return announced
+
+
+def _discovered() -> dict[str, About]:
+    """All methods by name, in the order in which pages and tables show them."""
+    found = {about.name: about for about in _built_in()}
+    found |= plugins.load("reuse_lab.methods", accept=_of, taken=found)[0]
+    return dict(sorted(found.items(), key=lambda pair: (_GROUPS.index(pair[1].group), pair[1].place, pair[0])))
+
+
+ABOUT: dict[str, About] = _discovered()
+METHODS: dict[str, type[MethodConfig]] = {name: about.settings for name, about in ABOUT.items() if about.settings}
+
+
+def of_group(group: str) -> list[About]:
+    """The methods of a group, `article` or `today`, in order."""
+    return [about for about in ABOUT.values() if about.group == group]
+
+
+def version_of(name: str) -> int:
+    """The version of a method; 1 for one that is not installed."""
+    return ABOUT[name].version if name in ABOUT else 1

@@ -1,0 +1,83 @@
+"""Elastic weight consolidation, as far as it can be told without torch."""
+
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from labcore.configs.base import Number, Whole, unit
+from labcore.configs.method import BASE, About, Cost, MethodConfig
+from labcore.configs.verdicts import Verdict
+
+if TYPE_CHECKING:
+    from labcore.configs.run import RunConfig
+
+
+class EWCConfig(MethodConfig):
+    """How stiff the springs are, and how it is measured what they hold on to."""
+
+    name: Literal["ewc"] = "ewc"
+    strength: Number = Field(
+        1000.0,
+        ge=0,
+        le=1e12,
+        description="Stiffness of all springs together (λ). 0 is fine-tuning.",
+        json_schema_extra={"log": True},
+    )
+    variant: Literal["separate", "online"] = Field(
+        "separate", description="A spring a task, or one that is tied anew after each task."
+    )
+    decay: Number = Field(
+        0.95, gt=0, le=1, description="How much of the earlier importance stays after each task (γ); online only."
+    )
+    labels: Literal["sampled", "empirical", "exact"] = Field(
+        "sampled",
+        description="Whose answers importance is measured by: drawn from the network's own, the right ones (not the "
+        "true Fisher), or all of them by their probability.",
+    )
+    fisher_images: Whole = Field(
+        100,
+        ge=1,
+        le=100_000,
+        description="Images of each task on which importance is measured.",
+        json_schema_extra=unit("images"),
+    )
+
+    def stage_config(self, stage: int, stages: int) -> dict[str, Any]:
+        """There is no spring in stage 1."""
+        return BASE if stage == 1 else super().stage_config(stage, stages)
+
+    def addition_config(self, stage: int, stages: int) -> dict[str, Any] | None:
+        """Importance depends on how it is measured, not on how strongly it holds."""
+        return {"name": self.name, "labels": self.labels, "fisher_images": self.fisher_images}
+
+
+class EWCCost(Cost):
+    """Importance is measured picture by picture at the end of a stage, and kept for every task."""
+
+    measures_importance: ClassVar[bool] = True
+
+    def measured_images(self, run: "RunConfig", stage: int) -> int:
+        """As many as are set."""
+        assert isinstance(run.method, EWCConfig)
+        return run.method.fisher_images
+
+    def bytes_a_weight(self, run: "RunConfig") -> float:
+        """Each task's importance and anchor, their sum, and float64 while that is made."""
+        return 8 * (len(run.tasks) + 1) + 16
+
+
+ABOUT = About(
+    name="ewc",
+    title="Elastic weights (EWC)",
+    idea="Ties down the weights that old jobs depend on, each by a spring as stiff as it is important.",
+    settings=EWCConfig,
+    learner="EWC",
+    group="article",
+    place=6,
+    verdict=Verdict(
+        ("good", "medium", "fast", "fast", "three times", "not needed"),
+        ("good", "medium", "good", "good", "poor", "good"),
+    ),
+    presets={"story": {"method.strength": 1e4}, "quick": {"method.strength": 300.0}},
+    cost=EWCCost(),
+)

@@ -1,0 +1,1 @@
+"""Feature extraction: `about` says what it is, `learn` is how it learns."""

@@ -1,0 +1,1 @@
+"""Fine-tuning: `about` says what it is, `learn` is how it learns."""

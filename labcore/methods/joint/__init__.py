@@ -1,0 +1,1 @@
+"""Joint training: `about` says what it is, `learn` is how it learns."""

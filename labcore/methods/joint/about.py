@@ -1,0 +1,38 @@
+"""Joint training, as far as it can be told without torch."""
+
+from typing import Literal
+
+from labcore.configs.method import About, Cost, MethodConfig
+from labcore.configs.verdicts import Verdict
+
+
+class JointConfig(MethodConfig):
+    """There is nothing to set: all pictures count alike."""
+
+    name: Literal["joint"] = "joint"
+
+
+class JointCost(Cost):
+    """Every stage reads the pictures of all tasks so far."""
+
+    def tasks_read(self, stage: int) -> range:
+        """From the first task on."""
+        return range(1, stage + 1)
+
+
+ABOUT = About(
+    name="joint",
+    title="Joint training",
+    idea="Trains on all jobs' pictures together. The best there is, if every old picture may be kept.",
+    settings=JointConfig,
+    learner="Joint",
+    group="article",
+    place=4,
+    verdict=Verdict(
+        ("best", "good", "slow", "fast", "large", "needed"),
+        ("good", "good", "poor", "good", "poor", "poor"),
+        compared=True,
+    ),
+    cost=JointCost(),
+    explore_first="training.epochs",
+)

@@ -1,0 +1,68 @@
+"""Learning without forgetting, as far as it can be told without torch."""
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from labcore.configs.base import Number, Switch
+from labcore.configs.method import BASE, About, Cost, MethodConfig
+from labcore.configs.verdicts import Verdict
+
+if TYPE_CHECKING:
+    from labcore.configs.run import RunConfig
+
+
+class LwFConfig(MethodConfig):
+    """How loudly the old answers count, and how softly they are put."""
+
+    name: Literal["lwf"] = "lwf"
+    strength: Number = Field(
+        1.0,
+        ge=0,
+        le=1000,
+        description="How much the old answers count beside the new task (λ₀).",
+        json_schema_extra={"log": True},
+    )
+    temperature: Number = Field(
+        2.0, gt=0, le=100, description="Above 1, unlikely answers count more in what is repeated (T)."
+    )
+    train_old_heads: Switch = Field(
+        False, description="Whether the old jobs' last layers learn on, too, as in the paper."
+    )
+
+    def stage_config(self, stage: int, stages: int) -> dict[str, Any]:
+        """There is nothing to remember in stage 1."""
+        return BASE if stage == 1 else super().stage_config(stage, stages)
+
+
+class LwFCost(Cost):
+    """The old heads' answers are recorded before a stage; with normalisation by task each old head is a pass more."""
+
+    def passes(self, run: "RunConfig", stage: int) -> int:
+        """Once for all heads that share normalisation, else once a head."""
+        return stage if run.backbone.norm_by_task else 1
+
+    def looked_at(self, run: "RunConfig", stage: int) -> int:
+        """To record what the old heads say."""
+        return min(stage - 1, self.passes(run, stage))
+
+
+ABOUT = About(
+    name="lwf",
+    title="Distillation (LwF)",
+    idea="Learns the new job while repeating what it used to say about the new pictures.",
+    settings=LwFConfig,
+    learner="LwF",
+    group="article",
+    place=5,
+    verdict=Verdict(
+        ("best", "good", "fast", "fast", "medium", "not needed"),
+        ("good", "good", "good", "good", "medium", "good"),
+        compared=True,
+    ),
+    presets={
+        "story": {"method.strength": 0.5, "method.temperature": 4.0},
+        "quick": {"method.temperature": 8.0},
+    },
+    cost=LwFCost(),
+)

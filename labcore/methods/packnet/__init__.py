@@ -1,0 +1,1 @@
+"""PackNet: `about` says what it is, `learn` is how it learns."""

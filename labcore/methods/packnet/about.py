@@ -1,0 +1,102 @@
+"""PackNet, as far as it can be told without torch."""
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from labcore.configs import capacity
+from labcore.configs.base import Number, Switch, Whole, unit
+from labcore.configs.catalogue import BACKBONES
+from labcore.configs.method import About, Cost, MethodConfig
+from labcore.configs.verdicts import Verdict
+
+if TYPE_CHECKING:
+    from labcore.configs.run import BackboneConfig, RunConfig
+
+
+class PackNetConfig(MethodConfig):
+    """How much a task gives back, how it gets used to what is left, and what a later task finds and uses."""
+
+    name: Literal["packnet"] = "packnet"
+    prune_ratio: Number = Field(
+        0.5, gt=0, lt=1, description="Share of a task's weights in each layer that is set free for later tasks."
+    )
+    retrain_epochs: Whole = Field(
+        3,
+        ge=0,
+        le=1000,
+        description="Passes after pruning, with the weights that were kept.",
+        json_schema_extra=unit("passes"),
+    )
+    freed_weights: Literal["zero", "keep"] = Field(
+        "zero", description="What the next task finds in freed weights: zero, or what they had learnt."
+    )
+    reuse: Literal["all", "none", "learned"] = Field(
+        "all", description="Which earlier tasks' weights a task uses: all, none, or a choice that it learns."
+    )
+    prune_last: Switch = Field(True, description="Whether the last task leaves room for another one.")
+    depthwise: Switch = Field(
+        False, description="Whether layers with a handful of weights a channel are pruned too; many channels then die."
+    )
+
+    def prunes(self, stage: int, stages: int) -> bool:
+        """Whether the stage leaves something to later ones; the last need not."""
+        return self.prune_last or stage < stages
+
+    def room(self, backbone: "BackboneConfig") -> int:
+        """As many tasks as find a free weight in the smallest layer, which is full first."""
+        weights = BACKBONES[backbone.name].smallest_prunable(self.depthwise)
+        return capacity.tasks_that_fit(weights, self.prune_ratio)
+
+    def check(self, run: "RunConfig") -> None:
+        """Every task must find a free weight in every layer."""
+        fits, count = self.room(run.backbone), len(run.tasks)
+        if fits >= count:
+            return
+        weights = BACKBONES[run.backbone.name].smallest_prunable(self.depthwise)
+        ratio = capacity.smallest_ratio(weights, count)
+        raise ValueError(
+            f"method.prune_ratio is {self.prune_ratio:g}, at which the smallest layer of {run.backbone.name} "
+            f"({weights} weights) is full after {fits} task{'s' * (fits > 1)}, and there are {count}; "
+            + (f"choose {ratio:g} or more" if ratio else "no ratio has room for so many: take fewer tasks")
+        )
+
+    def stage_config(self, stage: int, stages: int) -> dict[str, Any]:
+        """Whether a stage prunes may hang on its being the last."""
+        return self.model_dump(mode="json", exclude={"prune_last"}) | {"prunes": self.prunes(stage, stages)}
+
+
+class PackNetCost(Cost):
+    """A stage that prunes learns twice; owners, what a task sees and the masked weights are in memory."""
+
+    def epochs(self, run: "RunConfig", stage: int) -> tuple[int, ...]:
+        """Training, and retraining where something is pruned."""
+        method = run.method
+        assert isinstance(method, PackNetConfig)
+        retrains = method.prunes(stage, len(run.tasks)) and method.retrain_epochs
+        return (run.training.epochs, method.retrain_epochs) if retrains else (run.training.epochs,)
+
+    def bytes_a_weight(self, run: "RunConfig") -> float:
+        """Owners, what is seen, the masked weights."""
+        return 10
+
+
+ABOUT = About(
+    name="packnet",
+    title="PackNet",
+    idea="Gives each job a share of the weights and freezes it; what it does not need is left to the next.",
+    settings=PackNetConfig,
+    learner="PackNet",
+    group="article",
+    place=7,
+    verdict=Verdict(
+        ("good until it is full", "unchanged", "twice as long", "fast", "a byte a weight", "not needed"),
+        ("medium", "good", "medium", "good", "medium", "good"),
+    ),
+    # It retrains in many small steps.
+    presets={
+        "story": {"training.batch_size": 16, "backbone.norm": "affine_per_task"},
+        "quick": {"method.prune_ratio": 0.7, "method.retrain_epochs": 6, "backbone.norm": "per_task"},
+    },
+    cost=PackNetCost(),
+)

@@ -1,0 +1,1 @@
+"""Piggyback: `about` says what it is, `learn` is how it learns."""

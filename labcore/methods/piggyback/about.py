@@ -1,0 +1,82 @@
+"""Piggyback, as far as it can be told without torch."""
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from labcore.configs.base import Number, Switch
+from labcore.configs.method import About, MethodConfig
+from labcore.configs.verdicts import Verdict
+from labcore.methods.shared.settings import KeptTrunk, KeptTrunkCost
+
+if TYPE_CHECKING:
+    from labcore.configs.run import RunConfig
+
+
+class PiggybackConfig(MethodConfig):
+    """Where scores begin, where a weight is switched off, how fast scores travel, and what they are put on."""
+
+    name: Literal["piggyback"] = "piggyback"
+    initial_score: Number = Field(
+        1e-2, gt=0, le=1, description="Score that every weight starts with.", json_schema_extra={"log": True}
+    )
+    threshold: Number = Field(
+        5e-3,
+        ge=0,
+        le=1,
+        description="A weight is used while its score is above this.",
+        json_schema_extra={"log": True},
+    )
+    score_learning_rate: Number = Field(
+        3e-4, gt=0, le=1, description="Step size of the scores, by Adam.", json_schema_extra={"log": True}
+    )
+    depthwise: Switch = Field(
+        False, description="Whether layers with a handful of weights a channel are masked too; many channels then die."
+    )
+    trunk: KeptTrunk | None = Field(
+        None,
+        description="Which trunk is masked: the one it starts with, or the one after task 1. Empty: start where the "
+        "weights are pretrained, else first_task.",
+    )
+
+    def check(self, run: "RunConfig") -> None:
+        """All weights must be on at first."""
+        if self.initial_score <= self.threshold:
+            raise ValueError(
+                f"method.initial_score is {self.initial_score:g}, which is not above method.threshold "
+                f"({self.threshold:g}): every weight would start switched off; choose a larger score"
+            )
+
+
+class PiggybackCost(KeptTrunkCost):
+    """A score for each weight, and the masked weights, are in memory."""
+
+    def bytes_a_weight(self, run: "RunConfig") -> float:
+        """Two float32."""
+        return 8
+
+
+ABOUT = About(
+    name="piggyback",
+    title="Piggyback",
+    idea="Leaves the network as it is and learns for each job which of its weights to switch off.",
+    settings=PiggybackConfig,
+    learner="Piggyback",
+    group="article",
+    place=8,
+    verdict=Verdict(
+        ("good", "unchanged", "many steps", "fast", "a bit a weight a job", "not needed"),
+        ("good", "good", "medium", "good", "medium", "good"),
+    ),
+    # Scores travel by steps, not by large ones.
+    presets={
+        "story": {"training.epochs": 8, "training.batch_size": 16, "backbone.norm": "affine_per_task"},
+        "quick": {
+            "method.score_learning_rate": 1e-3,
+            "training.epochs": 14,
+            "training.batch_size": 16,
+            "backbone.norm": "per_task",
+        },
+    },
+    cost=PiggybackCost(),
+)

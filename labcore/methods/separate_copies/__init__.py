@@ -1,0 +1,1 @@
+"""Separate copies: `about` says what it is, `learn` is how it learns."""

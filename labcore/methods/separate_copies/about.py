@@ -1,0 +1,45 @@
+"""Separate copies, as far as they can be told without torch."""
+
+from typing import TYPE_CHECKING, Literal
+
+from labcore.configs.method import About
+from labcore.configs.verdicts import Verdict
+from labcore.methods.shared.settings import TrainsTrunkConfig, TrainsTrunkCost
+
+if TYPE_CHECKING:
+    from labcore.configs.run import RunConfig
+
+
+class SeparateCopiesConfig(TrainsTrunkConfig):
+    """The trunk of a copy may move more slowly than its head, and its first blocks may stay as they are."""
+
+    name: Literal["separate_copies"] = "separate_copies"
+
+
+class SeparateCopiesCost(TrainsTrunkCost):
+    """Every stage begins where the run began, and a whole trunk is put aside for every task."""
+
+    def is_fresh(self, run: "RunConfig", stage: int) -> bool:
+        """Every stage is a first stage."""
+        return run.backbone.start != "pretrained"
+
+    def bytes_a_weight(self, run: "RunConfig") -> float:
+        """A float32 for each task."""
+        return 4 * len(run.tasks)
+
+
+ABOUT = About(
+    name="separate_copies",
+    title="Separate copies",
+    idea="Copies the starting network for every job. Forgets nothing; memory grows with every job.",
+    settings=SeparateCopiesConfig,
+    learner="SeparateCopies",
+    group="article",
+    place=3,
+    verdict=Verdict(
+        ("good", "good", "fast", "slow", "large", "not needed"),
+        ("good", "good", "good", "poor", "poor", "good"),
+        compared=True,
+    ),
+    cost=SeparateCopiesCost(),
+)

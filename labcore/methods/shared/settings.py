@@ -1,0 +1,80 @@
+"""Settings and costs that several methods share. No torch here."""
+
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+
+from pydantic import Field
+
+from labcore.configs.base import Number, Whole, unit
+from labcore.configs.catalogue import BACKBONES
+from labcore.configs.method import Cost, MethodConfig
+
+if TYPE_CHECKING:
+    from labcore.configs.run import RunConfig
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Methods that train the trunk as it is
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class TrainsTrunkConfig(MethodConfig):
+    """How fast the trunk moves, and how many of its first blocks do not move at all."""
+
+    trunk_lr_scale: Number = Field(1.0, ge=0, le=10, description="Trunk's step size, times this. 0 trains heads alone.")
+    frozen_blocks: Whole = Field(
+        0, ge=0, le=64, description="First blocks that stay as they are.", json_schema_extra=unit("blocks")
+    )
+
+    def check(self, run: "RunConfig") -> None:
+        """No more blocks can be frozen than the backbone has."""
+        blocks = len(BACKBONES[run.backbone.name].blocks)
+        if self.frozen_blocks > blocks:
+            raise ValueError(
+                f"method.frozen_blocks is {self.frozen_blocks}, but {run.backbone.name} has {blocks} blocks; "
+                f"choose 0 to {blocks}"
+            )
+
+
+class TrainsTrunkCost(Cost):
+    """Frozen blocks are run once over the pictures; where the trunk's step size is 0, so is all of it."""
+
+    def still_share(self, run: "RunConfig", stage: int) -> float:
+        """The frozen blocks among all blocks."""
+        method = run.method
+        assert isinstance(method, TrainsTrunkConfig)
+        blocks = len(BACKBONES[run.backbone.name].blocks)
+        return method.frozen_blocks / blocks if method.trunk_lr_scale else 1.0
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Methods that keep one trunk for all tasks
+# ---------------------------------------------------------------------------------------------------------------------
+
+KeptTrunk = Literal["start", "first_task"]
+
+
+def kept_trunk(run: "RunConfig") -> KeptTrunk:
+    """Which trunk the run's method keeps; where it is not said, the start if that is pretrained, else task 1's."""
+    chosen: KeptTrunk | None = getattr(run.method, "trunk", None)
+    return chosen or ("start" if run.backbone.start == "pretrained" else "first_task")
+
+
+def learns_trunk(run: "RunConfig", stage: int) -> bool:
+    """Whether the stage is the one in which a kept trunk learns: the first, where the trunk after task 1 is kept."""
+    return stage == 1 and kept_trunk(run) == "first_task"
+
+
+@runtime_checkable
+class MasksLayers(Protocol):
+    """Settings of a method that masks layers: whether those with a handful of weights a channel are masked, too."""
+
+    @property
+    def depthwise(self) -> bool:
+        """As set."""
+
+
+class KeptTrunkCost(Cost):
+    """The trunk learns in the first stage alone, and only where it is the trunk after task 1 that is kept."""
+
+    def is_fresh(self, run: "RunConfig", stage: int) -> bool:
+        """Even a random trunk is as good as it will get, where it never learns."""
+        return super().is_fresh(run, stage) and learns_trunk(run, stage)

@@ -10,7 +10,8 @@ import contextlib
 import statistics
 import time
 
-from labcore.configs import run as configs
+from labcore.configs.reading import parse
+from labcore.configs.run import RunConfig
 from labcore.runs import energy
 from labcore.training import trainer
 
@@ -18,8 +19,8 @@ ROUNDS = 12
 AIM = 1.01
 
 
-def config() -> configs.RunConfig:
-    return configs.parse(
+def config() -> RunConfig:
+    return parse(
         {
             "backbone": {"name": "small_cnn", "start": "kaiming", "image_size": 28, "norm": "shared"},
             "tasks": [{"name": "fashion"}],

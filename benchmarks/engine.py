@@ -17,7 +17,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from labcore.configs import run as configs
+from labcore.configs.reading import parse
+from labcore.configs.run import RunConfig
 from labcore.networks import backbones
 from labcore.networks.batches import CHUNK
 from labcore.networks.streams import stream
@@ -49,8 +50,8 @@ CASES = [
 ]
 
 
-def config(case: Case, precision: str) -> configs.RunConfig:
-    return configs.parse(
+def config(case: Case, precision: str) -> RunConfig:
+    return parse(
         {
             "backbone": {"name": case.backbone, "start": "kaiming", "image_size": case.size, "norm": "shared"},
             "tasks": [{"name": case.task}],
@@ -130,7 +131,7 @@ def accuracy(model: nn.Module, trunk: Trunk, images: torch.Tensor, labels: torch
 
 def cached_against_not(device: str, epochs: int = 5) -> tuple[float, float]:
     """Training seconds of feature extraction with and without the feature cache, measuring apart."""
-    run = configs.parse(
+    run = parse(
         {
             "backbone": {"name": "efficientnet_lite0", "start": "pretrained", "image_size": 64, "norm": "frozen"},
             "tasks": [{"name": "fans"}],

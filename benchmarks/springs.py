@@ -10,7 +10,7 @@ import time
 
 import torch
 
-from labcore.configs import run as configs
+from labcore.configs.reading import parse
 from labcore.methods.base import Method
 from labcore.methods.ewc.learn import EWC
 from labcore.methods.load import learner
@@ -24,7 +24,7 @@ AIM = 1.15
 
 def begin(backbone: str, name: str, old_tasks: int) -> Method:
     """A method in its stage 2 with that many old tasks' springs."""
-    config = configs.parse(
+    config = parse(
         {
             "backbone": {"name": backbone, "start": "kaiming", "image_size": 28},
             "tasks": [{"name": "fashion"}, {"name": "fashion"}],

@@ -178,10 +178,10 @@ def test_the_first_point_waits_for_no_compiler(tmp_path: Path) -> None:
     code = (
         "import json, sys\n"
         "from pathlib import Path\n"
-        "from labcore.configs import run\n"
+        "from labcore.configs.reading import parse\n"
         "from labcore.runs import events\n"
         "from labcore.training import trainer\n"
-        "config = run.parse(json.loads(sys.argv[1]))\n"
+        "config = parse(json.loads(sys.argv[1]))\n"
         "told = trainer.train(config, device='cpu', cache=Path(sys.argv[2]))\n"
         "assert any(isinstance(event, events.Evaluated) for event in told)\n"
         "assert 'torch._dynamo' not in sys.modules, 'imported before the first point'\n"

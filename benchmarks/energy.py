@@ -13,7 +13,7 @@ import time
 from labcore.configs.reading import parse
 from labcore.configs.run import RunConfig
 from labcore.runs import energy
-from labcore.training import trainer
+from labcore.training import loop
 
 ROUNDS = 12
 AIM = 1.01
@@ -34,7 +34,7 @@ def seconds(measured: bool) -> float:
     """Of the processor, in all threads: training and measuring, from the first stage's begin to its end."""
     begun = ended = 0.0
     with energy.metering("cpu") if measured else contextlib.nullcontext() as meter:
-        for event in trainer.train(config(), meter=meter):
+        for event in loop.train(config(), meter=meter):
             if event.event == "stage_started":
                 begun = time.process_time()
             if event.event == "stage_ended":

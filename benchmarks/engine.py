@@ -25,7 +25,7 @@ from labcore.networks.streams import stream
 from labcore.networks.trunk import Trunk
 from labcore.runs.events import RunEnded
 from labcore.tasks import pictures
-from labcore.training import hardware, trainer
+from labcore.training import hardware, lessons, loop, phase_plan
 
 CHUNKS_OF_LIVE = 50
 CACHE = Path(tempfile.gettempdir()) / "reuse-lab-benchmark"  # drawing the pictures is not what is measured
@@ -64,7 +64,7 @@ def config(case: Case, precision: str) -> RunConfig:
 def engine(case: Case, device: str, precision: str) -> float:
     """Seconds from the first to the last event, without the timing of single answers that only the engine does."""
     begun = finished = 0.0
-    for event in trainer.train(config(case, precision), device=device, cache=CACHE):
+    for event in loop.train(config(case, precision), device=device, cache=CACHE):
         if event.event == "stage_started":
             begun = time.perf_counter()
         if event.event == "stage_ended":
@@ -97,7 +97,7 @@ def by_hand(case: Case, device: str, precision: str) -> float:
             (s + 1) / warmup if s < warmup else 0.5 * (1 + math.cos(math.pi * (s - warmup) / max(1, steps - warmup)))
         ),
     )
-    measure_at = {round(i * steps / trainer.LIVE_INTERVALS) for i in range(trainer.LIVE_INTERVALS)}
+    measure_at = {round(i * steps / phase_plan.LIVE_INTERVALS) for i in range(phase_plan.LIVE_INTERVALS)}
     begun = time.perf_counter()
     step = 0
     for epoch in range(case.epochs):
@@ -142,20 +142,18 @@ def cached_against_not(device: str, epochs: int = 5) -> tuple[float, float]:
 
     def seconds() -> float:
         return next(
-            event.train_seconds
-            for event in trainer.train(run, device=device, cache=CACHE)
-            if event.event == "stage_ended"
+            event.train_seconds for event in loop.train(run, device=device, cache=CACHE) if event.event == "stage_ended"
         )
 
-    limit = trainer.LARGEST_FEATURE_CACHE
+    limit = lessons.LARGEST_FEATURE_CACHE
     rounds = []
     for _ in range(5):
         cached = seconds()
-        trainer.LARGEST_FEATURE_CACHE = 0
+        lessons.LARGEST_FEATURE_CACHE = 0
         try:
             rounds.append((cached, seconds()))
         finally:
-            trainer.LARGEST_FEATURE_CACHE = limit
+            lessons.LARGEST_FEATURE_CACHE = limit
     cached, plain = (statistics.median(column) for column in zip(*rounds, strict=True))
     return cached, plain
 

@@ -22,7 +22,7 @@ from labcore.training.speed import measure
 _RUN = """
 import json, sys, tempfile, time
 from pathlib import Path
-from labcore.training import hardware, trainer
+from labcore.training import hardware, loop
 from labcore.configs import presets
 
 def peak():  # kB of this process alone: what a parent used before it is not in it
@@ -39,7 +39,7 @@ hardware.prepare()  # as a worker does, and as the speed was measured
 before = peak()
 begun = time.perf_counter()
 with tempfile.TemporaryDirectory() as maps:
-    for event in trainer.train(config, device=device, cache=Path(cache), maps=Path(maps)):
+    for event in loop.train(config, device=device, cache=Path(cache), maps=Path(maps)):
         pass
 seconds = time.perf_counter() - begun
 needed = torch.cuda.max_memory_allocated() if device.startswith("cuda") else peak() - before

@@ -19,7 +19,7 @@ from benchmarks.pages import OPENINGS, SETTLING, WATCHED, computing, fresh_store
 from labcore.configs import presets
 from labcore.configs.reading import parse
 from labcore.runs.events import StageEnded
-from labcore.training import hardware, map_maker, trainer, worker
+from labcore.training import hardware, loop, map_maker, worker
 from tests import stories
 from tests.test_journey import CHROMIUM, browsing, serving
 
@@ -71,13 +71,13 @@ def stage_costs(method: str, tasks: int) -> list[tuple[float, Spent]]:
     """By stage: seconds of training, and of maps."""
     data = presets.preset_data("story", method)
     data["tasks"] = data["tasks"][:tasks]
-    trainer.MapMaker, _Timed.spent = _Timed, {}  # type: ignore[misc]
+    loop.MapMaker, _Timed.spent = _Timed, {}  # type: ignore[misc]
     try:
         with tempfile.TemporaryDirectory() as folder:
-            events = trainer.train(parse(data), maps=Path(folder))
+            events = loop.train(parse(data), maps=Path(folder))
             trained = [event.train_seconds for event in events if isinstance(event, StageEnded)]
     finally:
-        trainer.MapMaker = map_maker.MapMaker  # type: ignore[misc]
+        loop.MapMaker = map_maker.MapMaker  # type: ignore[misc]
     return [(seconds, _Timed.spent[stage]) for stage, seconds in enumerate(trained, 1)]
 
 

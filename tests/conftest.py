@@ -15,7 +15,7 @@ from labcore.configs.run import RunConfig
 from labcore.runs.store import Store
 from labcore.tasks import pictures
 from labcore.tasks.source import Source
-from labcore.training import trainer
+from labcore.training import loop
 
 os.environ.setdefault("REUSE_LAB_THREADS", "1")
 
@@ -49,7 +49,7 @@ def short_runs() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pictures, "_loaded", kept)
         patch.setattr(pictures, "_resize", remembered)
-        patch.setattr(trainer, "TIMED_IMAGES", 5)
+        patch.setattr(loop, "TIMED_IMAGES", 5)
         yield
 
 
@@ -69,7 +69,7 @@ def store(home: Path) -> Store:
 def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Where this process trains, whatever it is told: on the CPU, and where there is a GPU once more on that."""
     name: str = request.param
-    monkeypatch.setattr(trainer, "pick_device", lambda _: name)
+    monkeypatch.setattr(loop, "pick_device", lambda _: name)
     return name
 
 

@@ -315,7 +315,7 @@ def test_a_sweep_in_which_one_fails_is_status_one(
     def train(config: Any, **options: Any) -> Any:
         yield RunEnded(state="failed" if config.seed == 1 else "complete", error="It broke." if config.seed else None)
 
-    monkeypatch.setattr("labcore.training.trainer.train", train)
+    monkeypatch.setattr("labcore.training.loop.train", train)
     status, out, _ = call(capsys, "sweep", config, "--vary", "seed=1,0", "--json")
     assert status == 1
     assert [row["state"] for row in json.loads(out)] == ["failed", "complete"]
@@ -413,7 +413,7 @@ def test_a_failed_run_is_status_one(
     config: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "labcore.training.trainer.train", lambda config, **options: iter([RunEnded(state="failed", error="It broke.")])
+        "labcore.training.loop.train", lambda config, **options: iter([RunEnded(state="failed", error="It broke.")])
     )
     status, out, _ = call(capsys, "run", config, "--json")
     assert status == 1

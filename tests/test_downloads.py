@@ -15,7 +15,7 @@ from labcore.runs.events import Downloading, Event, RunEnded
 from labcore.runs.results import fold
 from labcore.runs.store import Store
 from labcore.tasks.downloads import DownloadError, File, fetch
-from labcore.training import trainer, worker
+from labcore.training import loop, worker
 from tests.conftest import tiny
 from tests.served import Site, site
 
@@ -157,7 +157,7 @@ def test_a_run_downloads_its_weights_once(pretrained: RunConfig, server: Site, s
     assert folded.downloading is None
     assert (store.root / "weights" / "mobile.pth").is_file()
     assert store.result(claim.run).average_accuracy is not None
-    again = list(trainer.train(pretrained))
+    again = list(loop.train(pretrained))
     assert server.asked == ["mobile.pth"]
     assert not any(isinstance(event, Downloading) for event in again)
 

@@ -16,7 +16,7 @@ from labcore.runs.errors import StoreError
 from labcore.runs.events import Event, RunEnded, RunStarted, StageEnded, StepLogged
 from labcore.runs.results import fold
 from labcore.runs.store import Store
-from labcore.training import trainer, worker
+from labcore.training import loop, telling, worker
 from tests import stories
 from tests.conftest import tiny
 
@@ -38,7 +38,7 @@ class Hand:
 
 @pytest.fixture(autouse=True)
 def every_reading_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer, "METER_SECONDS", 0.0)
+    monkeypatch.setattr(telling, "METER_SECONDS", 0.0)
 
 
 # ---- the real one ---------------------------------------------------------------------------------------------------
@@ -123,12 +123,12 @@ def test_the_card_is_the_one_that_the_driver_counts(
     assert energy._gpu(device) == card
 
 
-# ---- through the trainer --------------------------------------------------------------------------------------------
+# ---- through the loop -----------------------------------------------------------------------------------------------
 
 
 def test_run_and_stages_count_what_the_meter_tells() -> None:
     meter = Hand()
-    events = list(trainer.train(tiny(), meter=meter))
+    events = list(loop.train(tiny(), meter=meter))
     told, result = fold(events), fold(events).result("r", "complete", tiny().model_dump(mode="json"))
     assert told.energy_wh == result.energy_wh == meter.value
     assert [e.energy_method for e in events if isinstance(e, RunStarted)] == ["by hand"]
@@ -138,13 +138,13 @@ def test_run_and_stages_count_what_the_meter_tells() -> None:
 
 
 def test_without_a_meter_nothing_is_told() -> None:
-    events = list(trainer.train(tiny()))
+    events = list(loop.train(tiny()))
     assert fold(events).energy_wh is None
     assert {e.energy_wh for e in events if isinstance(e, RunStarted | StepLogged | StageEnded | RunEnded)} == {None}
 
 
 def test_a_meter_that_breaks_leaves_no_partial_sum() -> None:
-    events = list(trainer.train(tiny(), meter=Hand(broken_at=4)))
+    events = list(loop.train(tiny(), meter=Hand(broken_at=4)))
     assert fold(events).energy_wh is None
     assert [e.energy_wh for e in events if isinstance(e, StageEnded)] == [None, None]
 
@@ -152,9 +152,9 @@ def test_a_meter_that_breaks_leaves_no_partial_sum() -> None:
 def test_stopped_and_resumed_counts_both_attempts(tmp_path: Path) -> None:
     checkpoint, first, second = tmp_path / "checkpoint", Hand(), Hand()
     asked = iter(range(10**9))
-    events = list(trainer.train(tiny(), checkpoint=checkpoint, meter=first, should_stop=lambda: next(asked) > 25))
+    events = list(loop.train(tiny(), checkpoint=checkpoint, meter=first, should_stop=lambda: next(asked) > 25))
     assert isinstance(events[-1], RunEnded) and events[-1].state == "stopped"
-    events += trainer.train(tiny(), checkpoint=checkpoint, meter=second)
+    events += loop.train(tiny(), checkpoint=checkpoint, meter=second)
     assert [event.resumed_from_step is None for event in events if isinstance(event, RunStarted)] == [True, False]
     assert fold(events).energy_wh == first.value + second.value
 
@@ -162,7 +162,7 @@ def test_stopped_and_resumed_counts_both_attempts(tmp_path: Path) -> None:
 def test_killed_and_resumed_counts_the_work_that_was_lost(tmp_path: Path) -> None:
     checkpoint, kept, first, second = tmp_path / "checkpoint", tmp_path / "kept", Hand(), Hand()
     events: list[Event] = []
-    with contextlib.closing(trainer.train(tiny(), checkpoint=checkpoint, checkpoint_seconds=0, meter=first)) as run:
+    with contextlib.closing(loop.train(tiny(), checkpoint=checkpoint, checkpoint_seconds=0, meter=first)) as run:
         for event in run:
             events.append(event)
             if event.step == 4 and not kept.exists():
@@ -170,7 +170,7 @@ def test_killed_and_resumed_counts_the_work_that_was_lost(tmp_path: Path) -> Non
             if isinstance(event, StepLogged) and event.step == 8:
                 break
     told = first.value
-    events += trainer.train(tiny(), checkpoint=kept, meter=second)
+    events += loop.train(tiny(), checkpoint=kept, meter=second)
     assert fold(events).energy_wh == told + second.value
     ended = next(event for event in events if isinstance(event, StageEnded))
     assert ended.energy_wh is not None and ended.energy_wh < told + second.value

@@ -17,7 +17,7 @@ from labcore.runs.events import Downloading, RunEnded
 from labcore.tasks import catalogue, fashion, full_sets, pictures
 from labcore.tasks.downloads import File, fetch
 from labcore.tasks.source import TaskError
-from labcore.training import trainer
+from labcore.training import loop
 from tests.conftest import tiny
 from tests.served import Site, site
 
@@ -224,7 +224,7 @@ def test_a_run_fetches_its_sets_and_afterwards_pictures_can_be_shown(
 ) -> None:
     publish(monkeypatch, server, "mnist", small_mnist()[0])
     run = tiny(tasks=[{"name": "mnist:0-1"}, {"name": "mnist:2-4"}])
-    events = list(trainer.train(run, cache=tmp_path / "cache", downloads=tmp_path))
+    events = list(loop.train(run, cache=tmp_path / "cache", downloads=tmp_path))
     assert isinstance(events[-1], RunEnded) and events[-1].state == "complete"
     assert {event.file for event in events if isinstance(event, Downloading)} == {
         f.name for f in catalogue.files("mnist")

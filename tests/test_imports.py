@@ -45,7 +45,7 @@ def test_pages_read_countries_without_loading_what_measures() -> None:
 
 
 def test_engine_loads_no_streamlit() -> None:
-    assert "streamlit" not in loaded("labcore.training.trainer, labcore.training.worker, labcore.cli.main")
+    assert "streamlit" not in loaded("labcore.training.loop, labcore.training.worker, labcore.cli.main")
 
 
 def test_torchvision_can_be_imported_after_backbones() -> None:

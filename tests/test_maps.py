@@ -21,7 +21,7 @@ from labcore.runs.events import Event, MapSaved, RunEnded
 from labcore.runs.map_files import MapError, MapFile
 from labcore.runs.results import fold
 from labcore.runs.store import Store
-from labcore.training import map_maker, trainer, worker
+from labcore.training import loop, map_maker, worker
 from tests.conftest import tiny
 from tests.test_method_contract import VARIANTS, arrays, config, equal, spoken
 
@@ -94,12 +94,12 @@ def naive_fisher(maker: Watched, stage: int) -> dict[str, Tensor]:
 
 @pytest.fixture
 def watch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer, "MapMaker", Watched)
+    monkeypatch.setattr(loop, "MapMaker", Watched)
     runs.clear()
 
 
 def trained(run: RunConfig, folder: Path) -> tuple[Watched, list[MapSaved]]:
-    events = list(trainer.train(run, maps=folder, stages=lambda k: folder / "stages" / str(k)))
+    events = list(loop.train(run, maps=folder, stages=lambda k: folder / "stages" / str(k)))
     assert isinstance(events[-1], RunEnded)
     assert events[-1].state == "complete", events[-1].error
     return runs[-1], [event for event in events if isinstance(event, MapSaved)]
@@ -223,8 +223,8 @@ def test_representation_is_linear_cka_of_features(method: str, tmp_path: Path, m
             look(self, stage, "after")
             return super().end(stage, step)
 
-    monkeypatch.setattr(trainer, "MapMaker", Looking)
-    events = list(trainer.train(config(method), maps=tmp_path))
+    monkeypatch.setattr(loop, "MapMaker", Looking)
+    events = list(loop.train(config(method), maps=tmp_path))
     ends = [event for event in events if isinstance(event, MapSaved) and event.kind == "stage"]
     for event in ends:
         found = MapFile(tmp_path / event.path).read("cka")
@@ -247,21 +247,21 @@ def test_representation_is_linear_cka_of_features(method: str, tmp_path: Path, m
 def test_maps_change_no_result(method: str, tmp_path: Path) -> None:
     run = config(method, backbone__norm="per_task")
     torch.manual_seed(3)
-    plain = list(trainer.train(run, stages=lambda k: tmp_path / "plain" / str(k)))
+    plain = list(loop.train(run, stages=lambda k: tmp_path / "plain" / str(k)))
     after = torch.get_rng_state()
     torch.manual_seed(3)
-    mapped = list(trainer.train(run, stages=lambda k: tmp_path / "mapped" / str(k), maps=tmp_path))
+    mapped = list(loop.train(run, stages=lambda k: tmp_path / "mapped" / str(k), maps=tmp_path))
     assert torch.equal(torch.get_rng_state(), after)
     assert spoken(plain) == spoken([event for event in mapped if not isinstance(event, MapSaved)])
     assert equal(arrays(tmp_path / "plain"), arrays(tmp_path / "mapped"))
-    only = list(trainer.train(run, maps=tmp_path / "ends", live_maps=False))
+    only = list(loop.train(run, maps=tmp_path / "ends", live_maps=False))
     assert [event.kind for event in only if isinstance(event, MapSaved)] == ["stage", "stage"]
 
 
 @pytest.mark.parametrize("method", ["fine_tuning", "separate_copies", "ewc", "packnet", "piggyback, start"])
 def test_a_run_that_goes_on_draws_the_same_maps(method: str, tmp_path: Path) -> None:
     run = config(method)
-    whole = list(trainer.train(run, maps=tmp_path / "whole", stages=lambda k: tmp_path / "w" / str(k)))
+    whole = list(loop.train(run, maps=tmp_path / "whole", stages=lambda k: tmp_path / "w" / str(k)))
     asked = attempts = 0
     told: list[Event] = []
 
@@ -273,7 +273,7 @@ def test_a_run_that_goes_on_draws_the_same_maps(method: str, tmp_path: Path) -> 
     options: dict[str, Any] = {"maps": tmp_path / "parts", "stages": lambda k: tmp_path / "p" / str(k)}
     while not told or told[-1].state != "complete":  # type: ignore[union-attr]
         asked = 0
-        told += trainer.train(
+        told += loop.train(
             run, checkpoint=tmp_path / "checkpoint", checkpoint_seconds=0, should_stop=stop_later_each_time, **options
         )
         attempts += 1
@@ -300,7 +300,7 @@ def test_weights_that_do_not_fit_in_memory_are_told(
     monkeypatch.setattr(map_maker, "LARGEST_KEPT", 1_200_000)  # bytes: weights and importance of one small network
     ends = [
         MapFile(tmp_path / event.path)
-        for event in trainer.train(run, maps=tmp_path, live_maps=False)
+        for event in loop.train(run, maps=tmp_path, live_maps=False)
         if isinstance(event, MapSaved)
     ]
     assert ["drift_unkept" in opened for opened in ends] == [False, False, True]
@@ -313,7 +313,7 @@ def test_the_importance_that_ewc_measures_is_not_measured_again(
 ) -> None:
     measured = []
     monkeypatch.setattr(map_maker, "fisher_diagonal", lambda *parts, **options: measured.append(parts))
-    events = list(trainer.train(config("ewc"), maps=tmp_path, live_maps=False))
+    events = list(loop.train(config("ewc"), maps=tmp_path, live_maps=False))
     assert [event.kind for event in events if isinstance(event, MapSaved)] == ["stage", "stage"]
     assert measured == []
 

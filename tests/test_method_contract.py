@@ -13,7 +13,7 @@ from labcore.configs.registry import METHODS
 from labcore.configs.run import RunConfig
 from labcore.runs.events import Evaluated, Event, FootprintMeasured, RunEnded, RunStarted, StepLogged
 from labcore.runs.results import fold
-from labcore.training import trainer
+from labcore.training import loop
 from tests.conftest import tiny
 
 pytestmark = pytest.mark.usefixtures("device")
@@ -51,7 +51,7 @@ def spoken(events: list[Event]) -> list[dict[str, Any]]:
 
 
 def train(config: RunConfig, **options: Any) -> list[Event]:
-    events = list(trainer.train(config, **options))
+    events = list(loop.train(config, **options))
     assert isinstance(events[-1], RunEnded)
     return events
 
@@ -122,7 +122,7 @@ def test_a_network_whose_layers_are_not_in_order_of_the_alphabet_goes_on_too(met
     places = {"checkpoint": tmp_path / "checkpoint", "stages": lambda k: tmp_path / "parts" / str(k)}
     last = max(event.step for event in whole if isinstance(event, StepLogged))
     for stop_at in (last // 4, last - 2):  # in the middle of each stage; the second reads what the first stage left
-        for event in trainer.train(run, checkpoint_seconds=0, **places):
+        for event in loop.train(run, checkpoint_seconds=0, **places):
             if isinstance(event, StepLogged) and event.step >= stop_at:
                 break
     train(run, **places)
@@ -137,26 +137,22 @@ def test_only_what_is_trainable_changes(
     if method == "feature_extraction" and norm == "shared":
         pytest.skip("bad input, tested with the configurations")
     seen: list[str] = []
-    original = trainer._Run._phase
+    original = loop.Loop._phase
 
     def watched(self: Any, stage: int, number: int, phase: Any, *rest: Any) -> Iterator[Event]:
+        network, method = self.learner.network, self.learner.method
+
         def now() -> dict[str, Tensor]:
-            tensors = self.network.tensors() | self.method.own_tensors()
+            tensors = network.tensors() | method.own_tensors()
             return {name: value.detach().clone() for name, value in tensors.items()}
 
-        before, masks = now(), self.method.trainable(stage, phase)
+        before, masks = now(), method.trainable(stage, phase)
         allowed = set(masks)
-        if statistics := set(self.method.moving_statistics(stage, phase)):
+        if statistics := set(method.moving_statistics(stage, phase)):
             own = f"norm/{stage}/" if norm == "per_task" else "trunk/"
-            names = {
-                f"{own}{name}"
-                for name in self.network.norm_statistics
-                if self.network.trunk.block_of(name) in statistics
-            }
+            names = {f"{own}{name}" for name in network.norm_statistics if network.trunk.block_of(name) in statistics}
             allowed |= names | {
-                f"norm/{task}/{name}"
-                for task in self.method.data(stage, phase)
-                for name in self.network.norm_statistics
+                f"norm/{task}/{name}" for task in method.data(stage, phase) for name in network.norm_statistics
             }
         yield from original(self, stage, number, phase, *rest)
         after = now()
@@ -168,7 +164,7 @@ def test_only_what_is_trainable_changes(
                 assert torch.equal(before[name][~mask], after[name][~mask]), f"frozen elements of {name}"
         seen.append(f"{stage}/{phase.name}")
 
-    monkeypatch.setattr(trainer._Run, "_phase", watched)
+    monkeypatch.setattr(loop.Loop, "_phase", watched)
     momentum = {**config(method).training.model_dump(), **optimizer}
     run = config(method, backbone__norm=norm, training={**momentum, "weight_decay": 0.1})
     train(run)
@@ -181,19 +177,20 @@ def test_isolating_methods_answer_old_tasks_bit_for_bit_as_before(
     method: str, norm: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     logits: dict[int, list[Tensor]] = {}
-    original = trainer._Run._measure
+    original = loop.Loop._measure
 
     @torch.no_grad()
     def measured(self: Any, stage: int) -> Iterator[Event]:
-        self.network.let_statistics_move([])
-        for task in self.tasks:
-            images = self.network.trunk.normalise(task.test.images[:20])
+        network, method = self.learner.network, self.learner.method
+        network.let_statistics_move([])
+        for task in self.learner.tasks:
+            images = network.trunk.normalise(task.test.images[:20])
             logits.setdefault(task.position, []).append(
-                self.network.logits(images, task.position, self.method.fixed_overlay(task.position)).clone()
+                network.logits(images, task.position, method.fixed_overlay(task.position)).clone()
             )
         yield from original(self, stage)
 
-    monkeypatch.setattr(trainer._Run, "_measure", measured)
+    monkeypatch.setattr(loop.Loop, "_measure", measured)
     three = [{"name": name, "images_per_class": 40} for name in ("digits:0-2", "fashion:0-2", "digits:5-7")]
     events = train(config(method, backbone__norm=norm, tasks=three, training__epochs=5))
     for task, answers in logits.items():
@@ -214,16 +211,16 @@ def test_fine_tuning_is_not_isolated() -> None:
 
 @pytest.mark.parametrize("method", VARIANTS)
 def test_measuring_changes_nothing(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = trainer._Run._measure
+    original = loop.Loop._measure
 
     def measured(self: Any, stage: int) -> Iterator[Event]:
-        before = {name: value.detach().clone() for name, value in self.network.tensors().items()}
+        before = {name: value.detach().clone() for name, value in self.learner.network.tensors().items()}
         state = torch.get_rng_state()
         yield from original(self, stage)
         assert torch.equal(torch.get_rng_state(), state)
-        assert equal(before, {name: value.detach() for name, value in self.network.tensors().items()})
+        assert equal(before, {name: value.detach() for name, value in self.learner.network.tensors().items()})
 
-    monkeypatch.setattr(trainer._Run, "_measure", measured)
+    monkeypatch.setattr(loop.Loop, "_measure", measured)
     train(config(method, backbone__norm="per_task"))
 
 

@@ -27,7 +27,7 @@ from labcore.networks.batches import load_task
 from labcore.networks.network import Network
 from labcore.runs.events import Event, RunEnded, StepLogged, Warned
 from labcore.runs.results import fold
-from labcore.training import trainer
+from labcore.training import loop
 from tests.conftest import tiny
 
 THREE = [{"name": name, "images_per_class": 40} for name in ("digits:0-2", "fashion:0-2", "digits:5-7")]
@@ -43,7 +43,7 @@ def begin(config: RunConfig) -> Any:
 
 
 def train(config: RunConfig, folder: Path | None = None) -> list[Event]:
-    events = list(trainer.train(config, stages=(lambda k: folder / str(k)) if folder else None))
+    events = list(loop.train(config, stages=(lambda k: folder / str(k)) if folder else None))
     assert isinstance(events[-1], RunEnded)
     assert events[-1].state == "complete"
     return events
@@ -194,7 +194,7 @@ def test_sgd_against_stiff_springs_is_warned_of() -> None:
     sgd = {**tiny().training.model_dump(), "optimizer": "sgd", "learning_rate": 0.02}
 
     def said(strength: float) -> list[str]:
-        events = trainer.train(tiny("ewc", training=sgd, method={"name": "ewc", "strength": strength}))
+        events = loop.train(tiny("ewc", training=sgd, method={"name": "ewc", "strength": strength}))
         return [event.text for event in events if isinstance(event, Warned)]
 
     assert said(1e-3) == []
@@ -266,16 +266,16 @@ def test_the_last_task_may_take_the_rest(tmp_path: Path) -> None:
 @pytest.mark.parametrize("reuse", ["all", "none", "learned"])
 def test_a_task_sees_what_reuse_says(reuse: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[int, Tensor] = {}
-    original = trainer._Run._measure
+    original = loop.Loop._measure
 
     def measured(self: Any, stage: int) -> Iterator[Event]:
         name = "block2.conv.weight"
-        for task in self.tasks:
-            seen[task.position] = self.method.fixed_overlay(task.position)[name] != 0
-        seen[0] = self.method.owners[name].clone()
+        for task in self.learner.tasks:
+            seen[task.position] = self.learner.method.fixed_overlay(task.position)[name] != 0
+        seen[0] = self.learner.method.owners[name].clone()
         yield from original(self, stage)
 
-    monkeypatch.setattr(trainer._Run, "_measure", measured)
+    monkeypatch.setattr(loop.Loop, "_measure", measured)
     train(tiny("packnet", tasks=THREE, method={"name": "packnet", "reuse": reuse}, training__epochs=8))
     owner = seen[0]
     assert torch.equal(seen[1], owner == 1)

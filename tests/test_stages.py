@@ -18,6 +18,7 @@ from torch import Tensor
 from labcore.configs.base import ConfigError
 from labcore.configs.registry import METHODS
 from labcore.configs.run import RunConfig
+from labcore.methods import load
 from labcore.methods.base import BASE
 from labcore.methods.fine_tuning.about import FineTuningConfig
 from labcore.methods.fine_tuning.learn import FineTuning
@@ -28,7 +29,8 @@ from labcore.runs.results import fold
 from labcore.runs.stage_cache import StageCache
 from labcore.runs.stage_keys import shared_stages
 from labcore.runs.store import Store
-from labcore.training import trainer, worker
+from labcore.training import loop, stored_stages, worker
+from labcore.training.learner import Learner
 from tests.conftest import tiny
 from tests.test_method_contract import TIMES
 from tests.test_worker import longer, start_worker
@@ -130,7 +132,7 @@ def test_so_it_does_with_other_settings_and_with_momentum(settings: dict[str, An
 @pytest.mark.parametrize("method", METHODS)
 def test_what_the_configuration_says_of_stages_the_method_says_too(method: str) -> None:
     config = tiny(method, tasks=THREE)
-    built = trainer._Run(config, torch.device("cpu"), None, None, lambda: False).method
+    built = Learner(config, torch.device("cpu")).method
     for stage in (1, 2, 3):
         assert built.stage_config(stage) == config.method.stage_config(stage, 3)
         assert built.addition_config(stage) == config.method.addition_config(stage, 3)
@@ -202,13 +204,13 @@ class Anchored(FineTuning):
 def anchored(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def use(**settings: Any) -> None:
         made = type("Anchored", (Anchored,), {"ended": [], **settings})
-        monkeypatch.setattr(trainer, "learner", lambda _: made)
+        monkeypatch.setattr(load, "learner", lambda _: made)
 
     return use
 
 
 def stages_ended() -> list[int]:
-    return trainer.learner("fine_tuning").ended  # type: ignore[attr-defined, no-any-return]
+    return load.learner("fine_tuning").ended  # type: ignore[attr-defined, no-any-return]
 
 
 def test_what_the_end_adds_is_computed_for_a_stage_that_another_method_trained(
@@ -240,7 +242,7 @@ def test_the_plain_method_takes_a_stage_without_what_the_end_added(
 ) -> None:
     anchored()
     store.delete(run(store, first(tiny(), 1)))
-    monkeypatch.setattr(trainer, "learner", lambda _: FineTuning)
+    monkeypatch.setattr(load, "learner", lambda _: FineTuning)
     plain = run(store, tiny())
     assert reused(store, plain) == [True, False]
     assert not any(isinstance(event, Warned) for event in store.tail(plain)[0])
@@ -296,7 +298,7 @@ def test_another_machine_shares_nothing(store: Store, monkeypatch: pytest.Monkey
     monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "another")
     assert reused(store, run(store, tiny())) == [False, False]
     monkeypatch.undo()
-    monkeypatch.setattr(trainer, "ENGINE_VERSION", "next")
+    monkeypatch.setattr(stored_stages, "ENGINE_VERSION", "next")
     assert reused(store, run(store, tiny(), use_cache=False)) == [False, False]
 
 
@@ -304,10 +306,8 @@ def test_another_machine_shares_nothing(store: Store, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("other", METHODS)
 def test_how_many_stages_come_out_the_same_is_known_without_torch(one: str, other: str) -> None:
     a, b = tiny(one, tasks=THREE), first(tiny(other, tasks=THREE), 2)
-    runs = [trainer._Run(config, torch.device("cpu"), None, lambda k: Path(), lambda: False) for config in (a, b)]
-    for built in runs:
-        built.use_stages(None, 1, read=True)  # type: ignore[arg-type]
-    same = [x.training == y.training for x, y in zip(*(built.stage_keys for built in runs), strict=False)]
+    keys = [stored_stages.keys_of(Learner(config, torch.device("cpu")), 1) for config in (a, b)]
+    same = [x.training == y.training for x, y in zip(*keys, strict=False)]
     assert shared_stages(a, b) == shared_stages(b, a) == sum(same)
     assert same == sorted(same, reverse=True), "a prefix"
 
@@ -369,7 +369,7 @@ def test_stopped_anywhere_after_a_stored_prefix_it_ends_the_same(method: str, st
     name = store.submit(whole).run
     claim = store.claim_run(name)
     while not told or told[-1].state != "complete":  # type: ignore[union-attr]
-        told += trainer.train(
+        told += loop.train(
             whole,
             checkpoint=checkpoint,
             stages=lambda k: store.stage_folder(name, k),
@@ -613,7 +613,7 @@ def test_a_full_cache_makes_room_while_it_takes(store: Store) -> None:
     name = store.submit(first(tiny(seed=1), 1)).run
     claim = store.claim_run(name)
     options = {"stages": lambda k: store.stage_folder(name, k), "stage_cache": cache}
-    for event in trainer.train(store.config(name), **options):
+    for event in loop.train(store.config(name), **options):
         claim.append(event)
     assert weights(store, first_run) == [False]
     assert weights(store, name) == [True]
@@ -627,7 +627,7 @@ def test_what_a_running_or_pinned_run_holds_stays(store: Store) -> None:
     running = store.submit(tiny(seed=2)).run
     store.claim_run(running)
     list(
-        trainer.train(
+        loop.train(
             store.config(running), stages=lambda k: store.stage_folder(running, k), stage_cache=StageCache(store)
         )
     )

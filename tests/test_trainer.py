@@ -1,4 +1,5 @@
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,14 +14,20 @@ from labcore.networks.streams import stream
 from labcore.runs import checkpoints
 from labcore.runs.events import Evaluated, Event, PhaseStarted, RunEnded, RunStarted, Warned
 from labcore.runs.results import fold
-from labcore.training import hardware, optimizers, trainer
+from labcore.training import hardware, lessons, loop, optimizers
+from labcore.training.learner import Learner
+from labcore.training.spending import Progress
 from tests.conftest import in_fresh_process, tiny
 
 
 def ended(config: object, **options: object) -> RunEnded:
-    last = list(trainer.train(config, **options))[-1]  # type: ignore[arg-type]
+    last = list(loop.train(config, **options))[-1]  # type: ignore[arg-type]
     assert isinstance(last, RunEnded)
     return last
+
+
+def events_of(learner: Learner) -> Iterator[Event]:
+    return loop.Loop(learner, Progress.begin(learner.device)).events()
 
 
 def test_a_loss_that_is_no_number_ends_the_run_with_step_term_and_advice() -> None:
@@ -52,8 +59,8 @@ def test_frozen_blocks_are_run_once_and_stay_bit_for_bit() -> None:
     )
     start = Network(run.backbone, run.seed, torch.device("cpu")).tensors()
     seen = {}
-    state = trainer._Run(run, torch.device("cpu"), None, None, lambda: False)
-    phases = [event for event in state.events(1, None, None, 20) if isinstance(event, PhaseStarted)]
+    state = Learner(run, torch.device("cpu"))
+    phases = [event for event in events_of(state) if isinstance(event, PhaseStarted)]
     seen = state.network.tensors()
     assert [phase.cached_blocks for phase in phases] == [2, 2]
     for name, value in start.items():
@@ -71,15 +78,15 @@ def test_cached_features_are_what_the_trunk_gives() -> None:
 
 
 def test_a_cache_too_large_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer, "LARGEST_FEATURE_CACHE", 1000)
+    monkeypatch.setattr(lessons, "LARGEST_FEATURE_CACHE", 1000)
     phases = [
-        e for e in trainer.train(tiny("feature_extraction", backbone__start="xavier")) if isinstance(e, PhaseStarted)
+        e for e in loop.train(tiny("feature_extraction", backbone__start="xavier")) if isinstance(e, PhaseStarted)
     ]
     assert [phase.cached_blocks for phase in phases] == [0, 0]
 
 
 def test_evaluation_is_full_at_the_end_of_a_stage() -> None:
-    events = [event for event in trainer.train(tiny()) if isinstance(event, Evaluated)]
+    events = [event for event in loop.train(tiny()) if isinstance(event, Evaluated)]
     last = {event.kind: event for event in events}
     assert last["test"].images == (4 * 50, 3 * 100)
     assert last["validation"].images == (4 * 19, 3 * 45)
@@ -107,7 +114,7 @@ def test_streams_are_their_names() -> None:
 def test_bfloat16_trains_too() -> None:
     run = tiny(training__precision="bfloat16")
     assert ended(run).state == "complete"
-    assert fold(trainer.train(run)).losses != fold(trainer.train(tiny())).losses
+    assert fold(loop.train(run)).losses != fold(loop.train(tiny())).losses
 
 
 @pytest.mark.parametrize("content", [b"", b"torn", b"\x00" * 64])
@@ -115,7 +122,7 @@ def test_a_checkpoint_that_cannot_be_read_is_none(tmp_path: Path, content: bytes
     path = tmp_path / "checkpoint"
     path.write_bytes(content)
     assert checkpoints.load(path, "key") is None
-    events = list(trainer.train(tiny(), checkpoint=path))
+    events = list(loop.train(tiny(), checkpoint=path))
     assert isinstance(events[0], RunStarted) and events[0].resumed_from_step is None
     (warned,) = [event.text for event in events if isinstance(event, Warned)]
     assert warned.startswith("The checkpoint could not be read")
@@ -124,16 +131,16 @@ def test_a_checkpoint_that_cannot_be_read_is_none(tmp_path: Path, content: bytes
 
 def test_where_the_newest_checkpoint_is_cut_short_the_run_goes_on_from_the_one_before(tmp_path: Path) -> None:
     path, told = tmp_path / "checkpoint", list[Event]()
-    for event in trainer.train(tiny(), checkpoint=path, checkpoint_seconds=0):
+    for event in loop.train(tiny(), checkpoint=path, checkpoint_seconds=0):
         told.append(event)
         if event.step >= 13:
             break
     path.write_bytes(path.read_bytes()[:-100])
-    told += trainer.train(tiny(), checkpoint=path)
+    told += loop.train(tiny(), checkpoint=path)
     (opened,) = [event for event in told if isinstance(event, RunStarted) and event.resumed_from_step is not None]
     assert opened.resumed_from_step is not None and 0 < opened.resumed_from_step < 13
     assert any("the one before" in event.text for event in told if isinstance(event, Warned))
-    assert fold(told).losses == fold(trainer.train(tiny())).losses
+    assert fold(told).losses == fold(loop.train(tiny())).losses
 
 
 def test_a_checkpoint_of_another_run_is_none(tmp_path: Path) -> None:
@@ -156,8 +163,8 @@ def test_devices_and_threads_are_checked(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_random_trunk_that_is_kept_gets_statistics_from_one_pass() -> None:
     run = tiny("feature_extraction", method={"name": "feature_extraction", "trunk": "start"})
-    state = trainer._Run(run, torch.device("cpu"), None, None, lambda: False)
-    list(state.events(1, None, None, 20))
+    state = Learner(run, torch.device("cpu"))
+    list(events_of(state))
     norm = state.network.norm_layers["block1.norm"]
     images = state.network.trunk.normalise(state.tasks[0].train.images)
     with torch.no_grad():
@@ -180,9 +187,9 @@ def test_the_first_point_waits_for_no_compiler(tmp_path: Path) -> None:
         "from pathlib import Path\n"
         "from labcore.configs.reading import parse\n"
         "from labcore.runs import events\n"
-        "from labcore.training import trainer\n"
+        "from labcore.training import loop\n"
         "config = parse(json.loads(sys.argv[1]))\n"
-        "told = trainer.train(config, device='cpu', cache=Path(sys.argv[2]))\n"
+        "told = loop.train(config, device='cpu', cache=Path(sys.argv[2]))\n"
         "assert any(isinstance(event, events.Evaluated) for event in told)\n"
         "assert 'torch._dynamo' not in sys.modules, 'imported before the first point'\n"
         "assert any(isinstance(event, events.StepLogged) for event in told)\n"

@@ -37,7 +37,7 @@ class Method:
     def __init__(self, network: Network, config: RunConfig, tasks: Sequence[LoadedTask]) -> None:
         self.network, self.run, self.tasks = network, config, tasks
         self.pretrained = config.backbone.start == "pretrained"
-        self.warnings: list[str] = []  # sentences for the person who watches; the trainer passes them on
+        self.warnings: list[str] = []  # sentences for the person who watches; the loop passes them on
         self.should_stop: Callable[[], bool] = lambda: False  # long work outside of steps asks, and raises Stopped
 
     # ---- what a stage is --------------------------------------------------------------------------------------------
@@ -132,6 +132,36 @@ class Method:
         logits = self.network.logits(batch.inputs, batch.task, self.overlay(batch.task), batch.first)
         return {"new task": functional.cross_entropy(logits, batch.labels)}
 
+    def before_step(self, batch: Batch) -> None:
+        """Called in every step between the backward pass and the optimizers, where gradients are known and may change.
+
+        What learns in the phase (`trainable`) has the gradient of the loss, all its terms summed, in `.grad`, or None
+        there where the loss does not depend on it. A method may read these gradients, change them in place or put
+        others in their stead; the optimizers see what it leaves. The weights it only reads: they are those of which the
+        gradients were taken. Elements that a mask freezes may have gradients too; they are put back after the step.
+
+        A method that wants the gradient of the task's loss alone subtracts its own penalty's, which it knows in closed
+        form: of λ/2 · Σ F (θ − θ*)² that is λ · F · (θ − θ*). Nothing has to be computed twice for it.
+
+        Autograd is switched off here; a method that needs further gradients switches it on (`torch.enable_grad()`) and
+        asks for them by `torch.autograd.grad`, which adds to no `.grad`. Random draws come from a stream of the
+        method's own (`networks.streams`). What is summed up over steps belongs in `checkpoint_tensors`: otherwise a run
+        that goes on after a break would not end the same.
+
+        In a stage whose `stage_config` is BASE a method does nothing here. Such a stage is shared with fine-tuning, and
+        comes from the cache where another run has trained it: no step would be seen. A method that sums something up
+        over a stage's steps answers with settings of its own for that stage.
+        """
+
+    def after_step(self, batch: Batch) -> None:
+        """Called in every step once it is done: weights have moved, and what is frozen was put back bit for bit.
+
+        The gradients are still there as the optimizers saw them. With what it remembered in `before_step` a method can
+        tell how far each weight moved in this step, or put weights where it wants them. The rules are those of
+        `before_step`: autograd is off, what is summed up belongs in `checkpoint_tensors`, and in a stage whose
+        `stage_config` is BASE a method does nothing here.
+        """
+
     # ---- what it shows inside ---------------------------------------------------------------------------------------
 
     def maps(self, stage: int, layers: Sequence[Layer]) -> dict[str, Any]:
@@ -175,9 +205,20 @@ class Method:
         """What `end_stage` depends on beside training, where the trained network is all it needs: see there too."""
         return self.run.addition_config(stage)
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """What the method keeps beside the network, by export name: after a stage, all that the next one needs."""
+    def network_tensors(self) -> dict[str, Tensor]:
+        """Whole trunks that the method keeps beside the network's own, as `copies/T/NAME` for task T.
+
+        After a stage they are saved in the network's file: without them its answers could not be given again. They are
+        part of `state_dict`.
+        """
         return {}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What the method keeps beside the network, by export name: after a stage, all that the next one needs.
+
+        A method that overrides this, and has `network_tensors`, returns those too.
+        """
+        return self.network_tensors()
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Tensor]) -> None:

@@ -21,7 +21,7 @@ from labcore.runs.settings import Detail
 from labcore.runs.store import Store
 from labcore.tasks import catalogue
 
-# As in the trainer, which this module must not import: live images of a task, live points of a phase, images at once.
+# As in the loop, which this module must not import: live images of a task, live points of a phase, images at once.
 _LIVE_IMAGES, _LIVE_POINTS, _CHUNK, _TIMED = 50, 8, 50, 100
 # As in the maps: images for importance at a live point and at a stage's end, and how often it is drawn where the trunk
 # stands still. An image of it takes about a quarter more than one of training, in time and in memory.

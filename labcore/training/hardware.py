@@ -1,4 +1,4 @@
-"""What a process that trains has of this machine: its devices, its threads, the memory it holds."""
+"""What a process that trains has of this machine: its devices, its threads and the memory that it holds."""
 
 import ctypes
 import os
@@ -16,7 +16,10 @@ _LARGEST_KEPT = 1 << 30
 
 
 def pick_device(name: str) -> str:
-    """`auto` is the first GPU, else the CPU. Raises ConfigError for a device that is not here."""
+    """The device of this name; `auto` is the first GPU, or the CPU where there is none.
+
+    Raises ConfigError for a device that is not here.
+    """
     if name == "auto":
         return "cuda:0" if torch.cuda.is_available() else "cpu"
     here = ["cpu", *_gpus()]
@@ -26,12 +29,12 @@ def pick_device(name: str) -> str:
 
 
 def devices() -> dict[str, str]:
-    """The devices that are here, GPUs first, and what each is: `cuda:0` → `NVIDIA H100 80GB HBM3`."""
+    """The devices that are here, GPUs first, with what each is called: `cuda:0` → `NVIDIA H100 80GB HBM3`."""
     return {name: device_name(torch.device(name)) for name in [*_gpus(), "cpu"]}
 
 
 def device_name(device: torch.device) -> str:
-    """What the device is, in words."""
+    """The name by which people know the device: that of the graphics card, or of the processor."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     with suppress(OSError), Path("/proc/cpuinfo").open() as file:
@@ -42,17 +45,18 @@ def device_name(device: torch.device) -> str:
 
 
 def prepare() -> int:
-    """Make this process ready to train; returns torch's threads, on which results depend.
+    """Make this process ready to train, and return the number of torch's threads, on which results depend.
 
-    They are `REUSE_LAB_THREADS`, else the physical cores. Raises ConfigError where that is no number.
+    It is what the environment's `REUSE_LAB_THREADS` says, or else the number of physical cores. Raises ConfigError
+    where the variable holds anything but a whole number from 1 to 1024.
     """
     text = os.environ.get("REUSE_LAB_THREADS")
     if text is not None and not (text.isascii() and text.isdigit() and 1 <= int(text) <= 1024):
         raise ConfigError(f"REUSE_LAB_THREADS is {text!r}; it must be a whole number from 1 to 1024.")
     threads = int(text) if text else psutil.cpu_count(logical=False) or os.cpu_count() or 1
     torch.set_num_threads(threads)
-    # On a GPU, too, the same run gives the same bits, and float32 is what it says: cuDNN would cut a convolution's
-    # inputs to 10 bits (TF32), and a Fisher diagonal was then off by some per cent.
+    # On a GPU, too, the same run must give the same bits, and float32 must be what its name says: by itself cuDNN cuts
+    # a convolution's inputs to 10 bits (TF32), and a Fisher diagonal was then off by some per cent.
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.allow_tf32 = False
     _keep_freed_memory()
@@ -60,27 +64,29 @@ def prepare() -> int:
 
 
 def _keep_freed_memory() -> None:
-    """Let the process keep what it frees, to use again.
+    """Let the process keep the memory that it frees, so that it can use it again.
 
     A batch's activations are some megabytes each. The C library fetches such pieces from the system and hands them back
-    each time, and the system zeroes every page on its way: a third of the time of a pass through EfficientNet-Lite0.
+    each time, and the system zeroes every page on its way. That was a third of the time of a pass through
+    EfficientNet-Lite0.
     """
-    with suppress(OSError, AttributeError):  # a C library without it
+    with suppress(OSError, AttributeError):  # not every C library has mallopt
         library = ctypes.CDLL(None)
         library.mallopt(_M_MMAP_THRESHOLD, _LARGEST_KEPT)
         library.mallopt(_M_TRIM_THRESHOLD, _LARGEST_KEPT)
 
 
 class PeakMemory:
-    """The most bytes that a run needed over what this process held before it began.
+    """The most bytes that a run needed, over what this process held before the run began.
 
-    On a GPU, tensors there, by torch's own count; on the CPU resident memory, as of each `sample`. A run that goes on
-    tells in `known` what it had needed before.
+    On a GPU these are the tensors there, by torch's own count; on the CPU it is resident memory, as each `sample` finds
+    it. A run that goes on after a break tells in `known` what it had needed before. `reused` is what the stages needed
+    that the run took over from the cache, when they were trained.
     """
 
     def __init__(self, device: torch.device) -> None:
         _give_back_memory()
-        self.known = 0
+        self.known = self.reused = 0
         self._process = psutil.Process()
         self._before = self._process.memory_info().rss
         self._gpu = device if device.type == "cuda" else None
@@ -89,19 +95,24 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats(self._gpu)
 
     def sample(self) -> None:
-        """Look how much is resident now. Of a GPU's peak torch keeps count by itself, and asking takes 0.1 ms."""
+        """Look how much is resident now. On a GPU nothing is to be done: torch keeps count of its peak by itself."""
         if not self._gpu:
             self.known = max(self.known, self._process.memory_info().rss - self._before)
 
     @property
     def peak(self) -> int:
-        """As far as it was seen."""
+        """What was needed by the work that this run did itself, as far as it was seen."""
         return max(self.known, torch.cuda.max_memory_allocated(self._gpu) if self._gpu else 0)
+
+    @property
+    def peak_of_all_stages(self) -> int:
+        """The same, with the stages that the run took over."""
+        return max(self.peak, self.reused)
 
 
 def _give_back_memory() -> None:
-    """Hand what is freed back to the system, or the next run in a warm worker would seem to need nothing."""
-    torch.cuda.empty_cache()  # nothing where no GPU is in use
+    """Hand freed memory back to the system. Otherwise the next run in a warm worker would seem to need none."""
+    torch.cuda.empty_cache()  # does nothing where no GPU is in use
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 

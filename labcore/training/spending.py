@@ -1,15 +1,21 @@
-"""What a run spends while it trains: seconds of training and of measuring, and watt-hours."""
+"""How far a run is, and what it spends on the way: steps and pictures, seconds, watt-hours, memory."""
 
 import math
 import time
 from dataclasses import dataclass
 
+import torch
+
 from labcore.runs.energy import Meter
+from labcore.training.hardware import PeakMemory
 
 
 @dataclass(slots=True)
 class Clock:
-    """Seconds of training and of evaluation, apart. What happens while an event is being taken counts for neither."""
+    """Counts seconds of training and seconds of evaluation, apart from each other.
+
+    What happens while an event is being taken by whoever reads the events counts for neither.
+    """
 
     train: float = 0.0
     evaluation: float = 0.0
@@ -22,13 +28,13 @@ class Clock:
         self._since = time.perf_counter()
 
     def trained(self) -> None:
-        """What passed since was training."""
+        """Count the time since the last call as training."""
         passed = self._lap()
         self.train += passed
         self.stage_train += passed
 
     def evaluated(self) -> None:
-        """What passed since was measuring."""
+        """Count the time since the last call as evaluation."""
         passed = self._lap()
         self.evaluation += passed
         self.stage_evaluation += passed
@@ -40,7 +46,10 @@ class Clock:
 
 
 class EnergyMeasured:
-    """Watt-hours of the run and of the stage, as a meter tells them; None where a part of them was not measured."""
+    """The watt-hours that the run and the stage have spent, as a meter tells them.
+
+    Each is None where some part of it was not measured.
+    """
 
     def __init__(self, meter: Meter | None) -> None:
         self.meter = meter
@@ -50,7 +59,7 @@ class EnergyMeasured:
         self._read_at = -math.inf
 
     def read(self, seconds: float = 0.0) -> float | None:
-        """The run's so far, as of at most so many seconds ago."""
+        """What the run has spent so far. The meter is not read again where that was done in the last `seconds`."""
         now = time.monotonic()
         if now - self._read_at < seconds:
             return self.run
@@ -63,6 +72,41 @@ class EnergyMeasured:
         return self.run
 
     def go_on(self, stage: float | None) -> None:
-        """From here on the stage spends; it has spent so much. What came before counts for the run alone."""
+        """Let the stage count from here on, on top of what it has spent already; the time before is the run's alone."""
         self.read()
         self.stage = stage
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a run is and what it has spent by then: the one place where the parts of the loop count together.
+
+    `step` counts optimizer steps and `images_seen` the training images in them over the whole run; `stage_step` and
+    `stage_images` count the same for the stage that is being learnt.
+    """
+
+    clock: Clock
+    energy: EnergyMeasured
+    memory: PeakMemory
+    step: int = 0
+    images_seen: int = 0
+    stage_step: int = 0
+    stage_images: int = 0
+
+    @classmethod
+    def begin(cls, device: torch.device, meter: Meter | None = None) -> "Progress":
+        """Nothing is done and nothing spent. Memory counts from here, so this comes before anything is loaded."""
+        return cls(Clock(), EnergyMeasured(meter), PeakMemory(device))
+
+    def begin_stage(self) -> None:
+        """Count the stage anew."""
+        self.clock.stage_train = self.clock.stage_evaluation = 0.0
+        self.energy.go_on(0.0)
+        self.stage_step = self.stage_images = 0
+
+    def stepped(self, images: int) -> None:
+        """Count one step on so many images."""
+        self.step += 1
+        self.stage_step += 1
+        self.images_seen += images
+        self.stage_images += images

@@ -1,6 +1,6 @@
 """The worker: takes queued runs, one at a time, and trains them; one a device, warm, outliving page and server.
 
-The claim loop is here, training is elsewhere (`trainer.train`), and between them stands `run_claim`, the one place
+The claim loop is here, training is elsewhere (`loop.train`), and between them stands `run_claim`, the one place
 where a run's events become lines in the store. No torch until a worker starts: pages read this module to start one.
 """
 
@@ -55,9 +55,9 @@ def run_claim(
     settings have it.
     """
     if train is None:
-        from labcore.training import trainer
+        from labcore.training import loop
 
-        train = trainer.train
+        train = loop.train
     maps = maps or claim.store.settings().maps
     folder = None if maps == "none" else claim.folder
     with energy.metering(device) as meter:

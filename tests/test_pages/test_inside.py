@@ -220,9 +220,9 @@ def test_inside_draws_every_map_from_the_first_moment_on(method: str, store: Sto
 def test_inside_of_a_running_run_follows_and_of_an_address_stays(store: Store, home: Path) -> None:
     run = store.submit(tiny("packnet")).run
     claim = store.claim_run(run)
-    from labcore.training import trainer
+    from labcore.training import loop
 
-    events = trainer.train(tiny("packnet"), maps=claim.folder)
+    events = loop.train(tiny("packnet"), maps=claim.folder)
     saved = 0
     while saved < 3:
         event = next(events)

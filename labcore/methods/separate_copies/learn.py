@@ -53,7 +53,7 @@ class SeparateCopies(FineTuning):
         del kept["trunk"]
         return {**kept, "copies": sum(count_bytes(copy.values()) for copy in self.copies.values())}
 
-    def state_dict(self) -> dict[str, Tensor]:
+    def network_tensors(self) -> dict[str, Tensor]:
         """`copies/T/NAME` for every task that is learnt."""
         return named("copies", self.copies)
 

@@ -1,0 +1,355 @@
+"""`train(config, …)` yields the events of a run: one loop to read, whatever the method.
+
+A run is a row of stages, a stage a row of phases, a phase a row of steps. Every step of the loop asks whether to stop,
+and at any step the whole state can be written down and taken up again, bit for bit.
+
+What the loop uses lies beside it: `learner` (network, method, tasks), `lessons` (what a phase trains on), `phase_plan`
+(when to look), `optimizers`, `measuring`, `telling` (events), `saving` (arrays and checkpoints), `stored_stages`.
+"""
+
+import functools
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from labcore.configs.run import RunConfig
+from labcore.methods.base import Phase
+from labcore.networks.batches import LoadedTask, Pictures, Stopped
+from labcore.runs import checkpoints
+from labcore.runs.checkpoints import Checkpoint, Position
+from labcore.runs.energy import Meter
+from labcore.runs.events import Event, FootprintMeasured, MapSaved, RunEnded
+from labcore.runs.files import home
+from labcore.runs.stage_cache import StageCache
+from labcore.tasks.downloads import DownloadError
+from labcore.training import saving
+from labcore.training.fetching import fetch_files
+from labcore.training.hardware import pick_device, prepare
+from labcore.training.learner import Learner
+from labcore.training.lessons import FeatureCache, PhaseBatches
+from labcore.training.map_maker import MapMaker
+from labcore.training.measuring import Measurer, Probe
+from labcore.training.optimizers import Updates, rate_at
+from labcore.training.phase_plan import PhasePlan
+from labcore.training.saving import Checkpoints, Entry
+from labcore.training.spending import Progress
+from labcore.training.stored_stages import StoredStages
+from labcore.training.telling import NotFinite, Telling
+
+# Live accuracy is measured on this many validation images of each task.
+LIVE_IMAGES = 50
+# At the end of a run this many answers are timed, one at a time.
+TIMED_IMAGES = 100
+
+
+def train(
+    config: RunConfig,
+    *,
+    device: str = "cpu",
+    cache: Path | None = None,
+    downloads: Path | None = None,
+    checkpoint: Path | None = None,
+    checkpoint_seconds: float = 20.0,
+    stages: Callable[[int], Path] | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+    maps: Path | None = None,
+    live_maps: bool = True,
+    stage_cache: StageCache | None = None,
+    fresh: bool = False,
+    meter: Meter | None = None,
+) -> Iterator[Event]:
+    """Train a configuration and tell what happens.
+
+    Decoded pictures are kept in `cache`. Weights and data sets that do not come with the lab are looked for below
+    `downloads` (the store's folder, if it is not said), and fetched into it. Where `checkpoint` is a file, the run goes
+    on from it; it is written at the end of every stage, every `checkpoint_seconds`, and when the run is stopped.
+    `stages(k)` is the folder that takes the arrays of stage k before its `StageEnded`. `should_stop` is asked before
+    every step, every chunk of measuring and every piece of a download. `meter` tells the energy that was spent since
+    this attempt began; without one it is not told.
+
+    Maps of the network's inside are saved below the folder `maps`, at the ends of stages and, with `live_maps`, at live
+    points between them. No result depends on them, and the time that they take counts as evaluation.
+
+    With a `stage_cache` (and `stages`) every stage is kept there. A run without a checkpoint takes its first stages
+    from there for as long as the next one is found, unless it is to be `fresh`.
+
+    The last event is a `RunEnded`: complete, stopped, or failed where the loss is not finite or a file that must be
+    downloaded cannot be. Raises ConfigError, TaskError, and OSError where something cannot be written.
+    """
+    where, threads = torch.device(pick_device(device)), prepare()
+    saved, unread = checkpoints.find(checkpoint, config.key()) if checkpoint else (None, None)
+    downloads = downloads or home()
+    step = saved[0].step if saved else 0
+    try:
+        yield from fetch_files(config, downloads, step, should_stop)
+    except (Stopped, DownloadError) as error:
+        yield _broken_off(error, step)
+        return
+    progress = Progress.begin(where, meter)
+    learner = Learner(config, where, cache, downloads, should_stop)
+    looks, stored = None, None
+    if maps is not None:
+        looks = MapMaker(learner.network, learner.method, config, learner.tasks, maps, stages, should_stop)
+    if stage_cache is not None and stages is not None:
+        stored = StoredStages(learner, progress, stage_cache, threads, stages, takes=not fresh)
+    loop = Loop(learner, progress, stages, checkpoint, checkpoint_seconds, looks, live_maps, stored)
+    try:
+        yield from loop.events(threads, saved, unread)
+    except (Stopped, NotFinite) as error:
+        yield _broken_off(error, progress.step, progress.energy.read())
+
+
+def _broken_off(error: Stopped | DownloadError | NotFinite, step: int, energy_wh: float | None = None) -> RunEnded:
+    """The last event of a run that did not come to its end."""
+    if isinstance(error, Stopped):
+        return RunEnded(state="stopped", step=step, energy_wh=energy_wh)
+    diverged = isinstance(error, NotFinite)
+    return RunEnded(state="failed", step=step, error=str(error), diverged=diverged, energy_wh=energy_wh)
+
+
+@dataclass(frozen=True, slots=True)
+class _Course:
+    """A phase that is set up, as its steps need it. `told_rate` is the trunk's step size before the schedule."""
+
+    stage: int
+    number: int
+    phase: Phase
+    plan: PhasePlan
+    batches: PhaseBatches
+    statistics: Sequence[int]
+    probes: Sequence[Probe]
+    updates: Updates
+    told_rate: float
+
+
+class Loop:
+    """The stages, phases and steps of one run.
+
+    `stages(k)` is the folder that takes the arrays of stage k. Maps are made by `maps`, between the ends of stages only
+    with `live_maps`. Stages that were trained before come from `stored`, and those that are trained go there.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        progress: Progress,
+        stages: Callable[[int], Path] | None = None,
+        checkpoint: Path | None = None,
+        checkpoint_seconds: float = 20.0,
+        maps: MapMaker | None = None,
+        live_maps: bool = True,
+        stored: StoredStages | None = None,
+    ) -> None:
+        self.learner, self.progress, self.stages = learner, progress, stages
+        self.maps, self.live_maps, self.stored = maps, live_maps, stored
+        self.measurer = Measurer(learner.network, learner.method, learner.should_stop)
+        self.features = FeatureCache(learner)
+        self.telling = Telling(learner, progress)
+        self.checkpoints = Checkpoints(learner, progress, self.telling, checkpoint, checkpoint_seconds)
+
+    # ---- the run ----------------------------------------------------------------------------------------------------
+
+    def events(self, threads: int = 1, saved: Checkpoint | None = None, unread: str | None = None) -> Iterator[Event]:
+        """All stages, from the beginning or from where the checkpoint `saved` stands.
+
+        `unread` is a sentence for the person where a newer checkpoint could not be read.
+        """
+        learner, progress = self.learner, self.progress
+        position = saved[0] if saved else Position(key=learner.config.key())
+        entry = self.checkpoints.restore(*saved) if saved else Entry()
+        yield self.telling.run_started(threads, resumed=saved is not None)
+        if unread:
+            yield self.telling.warned(position.stage, unread)
+        progress.energy.go_on(position.stage_energy_wh)
+        first = position.stage
+        if self.stored is not None and self.stored.takes and not saved:
+            yield from self._stored_stages(self.stored)
+            first = len(learner.tasks) + 1
+        for stage in range(first, len(learner.all_tasks) + 1):
+            for event in self._stage(stage, entry if stage == first else Entry()):
+                self.telling.note(event)
+                yield event
+        yield RunEnded(
+            state="complete",
+            step=progress.step,
+            test_ms_per_image=self.measurer.ms_per_image(learner.tasks[0], TIMED_IMAGES),
+            peak_memory_bytes=progress.memory.peak_of_all_stages,
+            energy_wh=progress.energy.read(),
+        )
+
+    def _stored_stages(self, stored: StoredStages) -> Iterator[Event]:
+        """Take over the first stages for as long as the next one is stored, and tell again what was said in each."""
+        for task in self.learner.all_tasks:
+            if self.learner.should_stop():
+                raise Stopped
+            told = stored.take(task.position)
+            if told is None:
+                return
+            yield from told
+            if self.maps:  # what was drawn before a stage's end is gone, but its end can be looked at again
+                yield self._map_saved("stage", task.position, self.maps.end).model_copy(update={"reused": True})
+
+    # ---- a stage ----------------------------------------------------------------------------------------------------
+
+    def _stage(self, stage: int, entry: Entry) -> Iterator[Event]:
+        """Learn the task of a stage, from its beginning or from where a checkpoint enters it."""
+        phases = self.learner.method.phases(stage)
+        if not entry.is_within:
+            yield from self._begin_stage(stage)
+        for number, phase in enumerate(phases):
+            if number >= entry.phase:
+                yield from self._phase(stage, number, phase, entry if number == entry.phase else Entry())
+        yield from self.telling.warnings(stage)
+        yield from self._end_stage(stage)
+
+    def _begin_stage(self, stage: int) -> Iterator[Event]:
+        """Give the network a head for the new task, and let the method prepare itself."""
+        progress, method = self.progress, self.learner.method
+        progress.begin_stage()
+        progress.clock.start()
+        self.learner.see(stage)
+        method.start_stage(stage)
+        progress.clock.trained()
+        if self.maps:
+            self.maps.begin(stage)
+            progress.clock.evaluated()
+        yield self.telling.stage_started(stage)
+        yield from self.telling.warnings(stage)
+
+    def _end_stage(self, stage: int) -> Iterator[Event]:
+        """Let the method add what it adds at the end, measure everything, and write it down."""
+        method, progress = self.learner.method, self.progress
+        working = method.working_footprint()
+        if self.maps:
+            self.maps.before_end(stage)
+        added = self.learner.end_stage(stage, progress)
+        if self.maps:
+            yield self._map_saved("stage", stage, self.maps.end)
+        for text in added.warnings:
+            yield self.telling.warned(stage, text)
+        yield from self._measure(stage)
+        yield FootprintMeasured(stage=stage, kept=method.footprint(), working=working, step=progress.step)
+        ended = self.telling.stage_ended(stage)
+        if self.stages is not None:
+            saving.save_stage(self.learner, self.stages(stage))
+        if self.stored is not None:
+            self.stored.keep(self.telling.told, ended, added)
+        yield ended
+        self.checkpoints.save(stage + 1)
+
+    # ---- a phase ----------------------------------------------------------------------------------------------------
+
+    def _phase(self, stage: int, number: int, phase: Phase, entry: Entry) -> Iterator[Event]:
+        """Learn for some epochs what the method lets learn, with optimizers of the phase's own."""
+        learner, method, clock = self.learner, self.learner.method, self.progress.clock
+        masks, statistics = method.trainable(stage, phase), method.moving_statistics(stage, phase)
+        learns = learner.let_learn(masks)
+        clock.start()
+        cached = self.features.blocks(masks, statistics, learner.phase_images(stage, phase))
+        clock.trained()
+        probes = [self.measurer.probe(task, LIVE_IMAGES, cached) for task in learner.tasks]
+        clock.evaluated()
+        batches = PhaseBatches(learner, stage, phase, cached)
+        trunk_moves = cached < len(learner.network.trunk.block_names)
+        plan = PhasePlan.of(phase, method.phases(stage), batches.steps_in_epoch, trunk_moves=trunk_moves)
+        yield self.telling.phase_started(stage, phase, plan, learns, masks, cached)
+        if entry.step == 0:  # before any step, and before an optimizer: a process's first takes torch two seconds
+            yield from self._look(stage, probes, draws=0 in plan.map_at)
+        updates = Updates(learner.config.training, learns, masks, method)
+        updates.restore(entry.tensors)
+        trunk = next((name for name in learns if not name.startswith("heads/")), "heads/")
+        rate = method.learning_rate(trunk)
+        course = _Course(stage, number, phase, plan, batches, statistics, probes, updates, rate)
+        yield from self._steps(course, entry.step)
+        clock.start()
+        method.end_phase(stage, phase)
+        clock.trained()
+
+    def _steps(self, course: _Course, first: int) -> Iterator[Event]:
+        """The steps of a phase from step `first` on, counted from 0; between them it looks, tells and writes down."""
+        training, plan = self.learner.config.training, course.plan
+        for step in range(first, plan.steps):
+            if self.learner.should_stop():
+                self.checkpoints.save(course.stage, course.number, step, course.updates)
+                raise Stopped
+            if step in plan.measure_at and step > 0:
+                yield from self._look(course.stage, course.probes, draws=step in plan.map_at)
+            scale = rate_at(step, plan.steps, training.warmup_fraction, training.schedule)
+            self._step(course, step, scale)
+            self.telling.check_finite(course.phase)
+            if plan.tells_after(step):
+                yield self.telling.step_logged(course.stage, course.phase, plan.epoch(step), course.told_rate * scale)
+            if self.checkpoints.is_due() and step + 1 < plan.steps:
+                self.checkpoints.save(course.stage, course.number, step + 1, course.updates)
+
+    def _step(self, course: _Course, step: int, scale: float) -> None:
+        """One step: read a batch, ask for its loss, go back through it, and move what learns."""
+        network, method, updates = self.learner.network, self.learner.method, course.updates
+        self.progress.clock.start()
+        batch = course.batches.at(step)
+        network.let_statistics_move(course.statistics)
+        updates.prepare(scale)
+        with self._precision():
+            terms = method.loss(batch)
+        functools.reduce(operator.add, terms.values()).backward()  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            method.before_step(batch)
+            updates.step()
+            method.after_step(batch)
+        self.progress.stepped(len(batch.labels))
+        self.telling.add_terms(terms)
+        self.progress.clock.trained()
+
+    def _precision(self) -> AbstractContextManager[object]:
+        """In which numbers the loss is computed."""
+        if self.learner.config.training.precision == "bfloat16":
+            return torch.autocast(self.learner.device.type, torch.bfloat16)
+        return nullcontext()
+
+    # ---- measuring --------------------------------------------------------------------------------------------------
+
+    def _look(self, stage: int, probes: Sequence[Probe], *, draws: bool) -> Iterator[Event]:
+        """Measure accuracy on each task's probe as it is now, and where a map is due, draw the network's inside."""
+        self.progress.clock.start()
+        evaluated = self.telling.evaluated("live", stage, [self.measurer.right_now(probe) for probe in probes])
+        self.progress.clock.evaluated()
+        yield evaluated
+        if self.maps and self.live_maps and draws:
+            yield self._map_saved("live", stage, self.maps.live)
+
+    def _map_saved(self, kind: Literal["live", "stage"], stage: int, make: Callable[[int, int], str]) -> MapSaved:
+        """Make and save maps; training finds everything as it was."""
+        self.progress.clock.start()
+        path = make(stage, self.progress.step)
+        self.progress.clock.evaluated()
+        return MapSaved(stage=stage, kind=kind, path=path, step=self.progress.step)
+
+    def _measure(self, stage: int) -> Iterator[Event]:
+        """Measure all tasks seen on all their validation and test images.
+
+        The live curve ends with the answers to the first validation images, on which it was measured before.
+        """
+        tasks, clock, evaluated = self.learner.tasks, self.progress.clock, self.telling.evaluated
+        clock.start()
+        right = [self._right(task, task.validation) for task in tasks]
+        live = evaluated("live", stage, [answers[:LIVE_IMAGES] for answers in right])
+        validation = evaluated("validation", stage, right)
+        clock.evaluated()
+        yield live
+        yield validation
+        clock.start()
+        test = evaluated("test", stage, [self._right(task, task.test) for task in tasks])
+        clock.evaluated()
+        yield test
+
+    def _right(self, task: LoadedTask, pictures: Pictures) -> Tensor:
+        """Which of the pictures are answered rightly; memory is looked at on this occasion."""
+        right = self.measurer.right(task, pictures)
+        self.progress.memory.sample()
+        return right

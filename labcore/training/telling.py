@@ -1,0 +1,201 @@
+"""What a run says while it trains: its events, made from where it stands."""
+
+import math
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from labcore import ENGINE_VERSION
+from labcore.methods.base import Mask, Phase
+from labcore.networks.batches import LoadedTask
+from labcore.runs.events import (
+    Evaluated,
+    Event,
+    MapSaved,
+    PhaseStarted,
+    RunStarted,
+    StageEnded,
+    StageStarted,
+    StepLogged,
+    TaskFacts,
+    Warned,
+)
+from labcore.training.hardware import device_name
+from labcore.training.learner import Learner
+from labcore.training.phase_plan import PhasePlan
+from labcore.training.spending import Progress
+
+# Between two ends of stages the meter is read at most this often, in seconds: a reading takes some milliseconds.
+METER_SECONDS = 1.0
+
+
+class NotFinite(Exception):
+    """The loss is no longer a number; the message says where that happened and what to try."""
+
+
+class Telling:
+    """Makes the events of a run, and remembers what a later event or a checkpoint needs of them.
+
+    `pending` are the loss terms of the steps since the last `StepLogged`; `told` are the events of the stage so far.
+    """
+
+    def __init__(self, learner: Learner, progress: Progress) -> None:
+        self.learner, self.progress = learner, progress
+        self.pending: list[dict[str, float]] = []
+        self.told: list[Event] = []
+
+    # ---- the run ----------------------------------------------------------------------------------------------------
+
+    def run_started(self, threads: int, *, resumed: bool) -> RunStarted:
+        """An attempt begins, from the first step or from where a checkpoint stands."""
+        learner, progress = self.learner, self.progress
+        meter = progress.energy.meter
+        return RunStarted(
+            config=learner.config,
+            device=str(learner.device),
+            device_name=device_name(learner.device),
+            threads=threads,
+            tasks=tuple(_facts(task) for task in learner.all_tasks),
+            total_images=sum(learner.stage_images(task.position) for task in learner.all_tasks),
+            resumed_from_step=progress.step if resumed else None,
+            step=progress.step,
+            images_seen=progress.images_seen,
+            train_seconds=progress.clock.train,
+            evaluation_seconds=progress.clock.evaluation,
+            energy_wh=progress.energy.run,
+            energy_method=meter.method if meter else None,
+            versions={"engine": ENGINE_VERSION, "torch": torch.__version__},
+        )
+
+    def warned(self, stage: int, text: str) -> Warned:
+        """A sentence for the person who watches."""
+        return Warned(stage=stage, text=text, step=self.progress.step)
+
+    def warnings(self, stage: int) -> Iterator[Warned]:
+        """What the method has to say; each sentence is told once."""
+        while self.learner.method.warnings:
+            yield self.warned(stage, self.learner.method.warnings.pop(0))
+
+    # ---- a stage ----------------------------------------------------------------------------------------------------
+
+    def note(self, event: Event) -> None:
+        """Remember what the stage has said. A phase that goes on from a checkpoint opens again, but is noted once."""
+        if isinstance(event, StageStarted):
+            self.told = []
+        if isinstance(event, MapSaved):
+            return  # a stage that is kept for other runs keeps no maps: they are the run's own
+        if not (isinstance(event, PhaseStarted) and any(_same_phase(event, known) for known in self.told)):
+            self.told.append(event)
+
+    def stage_started(self, stage: int) -> StageStarted:
+        """A stage begins, and reads so many images."""
+        return StageStarted(
+            stage=stage,
+            task=self.learner.all_tasks[stage - 1].info.name,
+            images=self.learner.stage_images(stage),
+            images_seen=self.progress.images_seen,
+            old_images=self.learner.old_images(stage),
+            step=self.progress.step,
+        )
+
+    def stage_ended(self, stage: int) -> StageEnded:
+        """A stage is over, with what it took."""
+        progress = self.progress
+        progress.energy.read()
+        return StageEnded(
+            stage=stage,
+            task=self.learner.all_tasks[stage - 1].info.name,
+            step=progress.step,
+            train_seconds=progress.clock.stage_train,
+            evaluation_seconds=progress.clock.stage_evaluation,
+            images_seen=progress.stage_images,
+            steps=progress.stage_step,
+            energy_wh=progress.energy.stage,
+        )
+
+    def evaluated(self, kind: Literal["live", "validation", "test"], stage: int, right: Sequence[Tensor]) -> Evaluated:
+        """How often the network is right; `right` says of each task seen which pictures it answers rightly."""
+        return Evaluated(
+            stage=stage,
+            kind=kind,
+            images_seen=self.progress.images_seen,
+            accuracy=tuple(float(answers.double().mean()) for answers in right),
+            images=tuple(len(answers) for answers in right),
+            step=self.progress.step,
+        )
+
+    # ---- phases and steps -------------------------------------------------------------------------------------------
+
+    def phase_started(
+        self,
+        stage: int,
+        phase: Phase,
+        plan: PhasePlan,
+        learns: Mapping[str, Tensor],
+        masks: Mapping[str, Mask],
+        cached: int,
+    ) -> PhaseStarted:
+        """A phase begins, in which so many weights learn while the first `cached` blocks stand still."""
+        weights = sum(p.numel() if (mask := masks[name]) is None else int(mask.sum()) for name, p in learns.items())
+        return PhaseStarted(
+            stage=stage,
+            phase=phase.name,
+            epochs=phase.epochs,
+            steps=plan.steps,
+            trained_weights=weights,
+            cached_blocks=cached,
+            step=self.progress.step,
+        )
+
+    def add_terms(self, terms: Mapping[str, Tensor]) -> None:
+        """Take note of a step's loss terms, to be told with those of the steps around it."""
+        self.pending.append({name: float(term.detach()) for name, term in terms.items()})
+
+    def check_finite(self, phase: Phase) -> None:
+        """Raise NotFinite where the last step's loss was not, naming step and term."""
+        for name, value in self.pending[-1].items():
+            if not math.isfinite(value):
+                training = self.learner.config.training
+                raise NotFinite(
+                    f"At step {self.progress.step} (phase {phase.name}) the loss term '{name}' became {value}. "
+                    f"Try a smaller training.learning_rate (it is {training.learning_rate:g}) or "
+                    f"training.head_learning_rate (it is {training.head_learning_rate:g}), or a longer warm-up."
+                )
+
+    def step_logged(self, stage: int, phase: Phase, epoch: int, rate: float) -> StepLogged:
+        """The mean of each loss term over the steps since the last time; `rate` is the trunk's step size now."""
+        progress = self.progress
+        progress.memory.sample()
+        names = self.pending[0]
+        loss = {name: statistics.fmean(terms[name] for terms in self.pending) for name in names}
+        self.pending.clear()
+        return StepLogged(
+            stage=stage,
+            phase=phase.name,
+            epoch=epoch,
+            images_seen=progress.images_seen,
+            loss=loss,
+            learning_rate=rate,
+            train_seconds=progress.clock.train,
+            evaluation_seconds=progress.clock.evaluation,
+            energy_wh=progress.energy.read(METER_SECONDS),
+            step=progress.step,
+        )
+
+
+def _same_phase(event: PhaseStarted, other: Event) -> bool:
+    return isinstance(other, PhaseStarted) and other.phase == event.phase
+
+
+def _facts(task: LoadedTask) -> TaskFacts:
+    return TaskFacts(
+        name=task.info.name,
+        title=task.info.title,
+        classes=task.info.classes,
+        train_images=len(task.train),
+        validation_images=len(task.validation),
+        test_images=len(task.test),
+    )

@@ -15,7 +15,7 @@ from labcore.networks.network import Network
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """The first validation pictures of a task as block `first` sees them, [N, …], and their labels."""
+    """The first validation pictures of a task, as block `first` receives them ([N, …]), and their labels."""
 
     task: int
     inputs: Tensor
@@ -24,13 +24,16 @@ class Probe:
 
 
 class Measurer:
-    """Asks the network, as the method lets each task see it; statistics stand still. Everything may raise Stopped."""
+    """Asks the network for answers, as the method lets each task see it, and changes nothing in it.
+
+    Statistics of normalisation stand still. Every method raises Stopped where the run was told to stop.
+    """
 
     def __init__(self, network: Network, method: Method, should_stop: Callable[[], bool]) -> None:
         self.network, self.method, self.should_stop = network, method, should_stop
 
     def probe(self, task: LoadedTask, count: int, first: int) -> Probe:
-        """A task's first validation pictures, run through the blocks before `first` once."""
+        """A task's first `count` validation pictures, run once through the blocks before `first`."""
         self.network.let_statistics_move([])
         pictures = task.validation.first(count)
         inputs = run_first_blocks(
@@ -49,7 +52,10 @@ class Measurer:
 
     @torch.no_grad()
     def right(self, task: LoadedTask, pictures: Pictures) -> Tensor:
-        """Which pictures the network gets right, bool [N]: no autocast, CHUNK at a time, the overlay made once."""
+        """Which of the pictures the network gets right, bool [N].
+
+        It is asked without autocast, with CHUNK pictures at a time, and the overlay is made once for all of them.
+        """
         self.network.let_statistics_move([])
         overlay = self.method.fixed_overlay(task.position)
         answers = []
@@ -60,7 +66,10 @@ class Measurer:
 
     @torch.no_grad()
     def ms_per_image(self, task: LoadedTask, most: int) -> float:
-        """Median of five warm passes over up to `most` test images, one at a time, the overlay made beforehand."""
+        """How many milliseconds an answer takes: the median of five warm passes over up to `most` test images.
+
+        Images are given one at a time, and the overlay is made beforehand.
+        """
         overlay, images = self.method.fixed_overlay(task.position), task.test.images[:most]
         self.network.let_statistics_move([])
 

@@ -1,4 +1,4 @@
-"""Measure how fast this machine is with a backbone: a second or two, once; what pages estimate from."""
+"""Measure how fast this machine is with a backbone. It is done once, takes some seconds, and pages estimate from it."""
 
 import statistics
 import time
@@ -15,15 +15,16 @@ from labcore.networks.trunk import Trunk
 from labcore.studies.estimates import Speed
 
 _CLASSES = 10
-_SMALL, _LARGE, _LOOK = 8, 32, 100  # images in a batch
-_SECONDS = 3.0  # for all timings together, once they are warm
+_SMALL, _LARGE, _LOOK = 8, 32, 100  # images in a small, a large and a merely looked at batch
+_SECONDS = 3.0  # all timings together go on for so long, once they are warm
 
 
 def measure(backbone: str, image_size: int, device: str, should_stop: Callable[[], bool]) -> Speed | None:
-    """Time steps of training and of looking on random pictures and weights. None where it was told to stop.
+    """Time steps of training and answers, on random pictures and weights. Returns None where it was told to stop.
 
-    Before each, `should_stop` is asked, so that a run that was started waits for less than a second. They take turns,
-    and the median of each counts: what disturbs the machine for a moment disturbs all of them and falls out of all.
+    `should_stop` is asked before each of them, so that a run that is started meanwhile waits for less than a second.
+    The acts take turns, and the median of each counts: what disturbs the machine for a moment disturbs all of them
+    alike, and falls out of every median.
     """
     generator = stream(0, "speed")
     trunk = backbones.build(backbone, "kaiming", image_size, generator)
@@ -80,13 +81,13 @@ def measure(backbone: str, image_size: int, device: str, should_stop: Callable[[
 
 
 class _Others:
-    """How much of the machine's processors other programs use from now on."""
+    """Tells how much of the machine's processors other programs have used since it was made."""
 
     def __init__(self) -> None:
         self._begun = self._spent()
 
     def share(self) -> float:
-        """0 to 1, of all processors together; what a hypervisor takes away counts too."""
+        """From 0 to 1, of all processors together; what a hypervisor takes away for other machines counts, too."""
         passed, busy, own = (now - then for now, then in zip(self._spent(), self._begun, strict=True))
         return min(1.0, max(0.0, (busy - own) / passed)) if passed else 0.0
 
@@ -100,7 +101,10 @@ class _Others:
 def _take_turns(
     acts: Sequence[tuple[Callable[[int], None], int]], should_stop: Callable[[], bool]
 ) -> list[float] | None:
-    """The median milliseconds of each act with its count, after a round to get warm. None where it was told to stop."""
+    """The median milliseconds of each act with its count of images, or None where it was told to stop.
+
+    The first round, in which all get warm, is left out.
+    """
     rounds: list[list[float]] = []
     begun = time.perf_counter()
     while len(rounds) < 2 or time.perf_counter() - begun < _SECONDS:
@@ -117,7 +121,7 @@ def _take_turns(
 
 
 def _activation_bytes(trunk: Trunk, images: Tensor) -> int:
-    """What autograd keeps of these images for the backward pass, each tensor once, weights not counted."""
+    """Bytes that autograd keeps of these images for the backward pass: each tensor counts once, and weights do not."""
     sizes: dict[int, int] = {}
     weights = {weight.data_ptr() for weight in trunk.parameters()}
 

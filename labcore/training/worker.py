@@ -1,7 +1,8 @@
-"""The worker: takes queued runs, one at a time, and trains them; one a device, warm, outliving page and server.
+"""The worker takes queued runs, one at a time, and trains them: a process for each device, outliving page and server.
 
-The claim loop is here, training is elsewhere (`loop.train`), and between them stands `run_claim`, the one place
-where a run's events become lines in the store. No torch until a worker starts: pages read this module to start one.
+It stays warm: torch is loaded once, for all its runs. The loop that claims runs is here, training is elsewhere
+(`loop.train`), and between them stands `run_claim`, the one place where a run's events become lines in the store. Torch
+is not loaded before a worker starts: pages read this module in order to start one.
 """
 
 import errno
@@ -32,7 +33,7 @@ from labcore.tasks.source import TaskError
 log = logging.getLogger("labcore.training.worker")
 
 POLL_SECONDS = 0.15
-# A worker that was started is given this long to come up before another is.
+# A worker that was started is given this long to come up before another one is started in its stead.
 START_SECONDS = 30.0
 
 Train = Callable[..., Iterator[Event]]
@@ -48,11 +49,11 @@ def run_claim(
     train: Train | None = None,
     maps: Detail | None = None,
 ) -> RunRecord:
-    """Train a claimed run to its end and write down what happens; whatever goes wrong is the run's, not the worker's.
+    """Train a claimed run to its end and write down what happens. Whatever goes wrong ends the run, not the worker.
 
-    When `shut_down` turns true the run is put back in the queue, to go on elsewhere from its checkpoint. `tell` sees
-    every event once it is written. `maps` says how much is recorded of the network's inside; None: as the lab's
-    settings have it.
+    When `shut_down` turns true the run is put back in the queue, and goes on from its checkpoint when it is claimed
+    again. `tell` is given every event once it is written. `maps` says how much is recorded of the network's inside; if
+    it is not said, the lab's settings say it.
     """
     if train is None:
         from labcore.training import loop
@@ -121,9 +122,10 @@ def _train(
 
 
 def _what_to_try(error: Exception, store: Store) -> str:
-    """What broke off training, and what a person can do."""
+    """A text for the person: what broke off the training, and what they can do."""
     reason = " ".join(str(error).split())[:300]
-    # As torch says it of a GPU, and of a processor: torch itself is not loaded here.
+    # These are torch's own words for it, of a GPU and of a processor. Its exceptions are not at hand: this module does
+    # not load torch.
     short = any(words in reason for words in ("out of memory", "can't allocate memory", "not enough memory"))
     if short or isinstance(error, MemoryError):
         return (
@@ -139,11 +141,11 @@ def _what_to_try(error: Exception, store: Store) -> str:
 def work(
     store: Store, device: str, *, until_idle: bool = False, checkpoint_seconds: float = 20.0, maps: Detail | None = None
 ) -> None:
-    """Claim and train until told to end (SIGTERM, SIGINT), or with `until_idle` until nothing waits.
+    """Claim runs and train them until told to end (SIGTERM, SIGINT), or with `until_idle` until none waits any more.
 
-    Where nothing waits, explorations queue what they want next, and the machine's speed is measured where it is wished.
+    When no run waits, explorations queue what they want next, and the machine's speed is measured if a page wished it.
 
-    Raises Busy where the device has a worker already, ConfigError for a device that is not here.
+    Raises Busy where the device has a worker already, and ConfigError for a device that is not here.
     """
     from labcore.training import hardware  # torch is loaded here, before anyone waits for it
 
@@ -187,7 +189,10 @@ def work(
 
 
 def _measure_speed(store: Store, device: str, wish: tuple[str, int], should_stop: Callable[[], bool]) -> None:
-    """Measure a backbone at a size as somebody wished; what breaks, as for want of memory, ends no worker."""
+    """Measure how fast a backbone is at a picture size, as somebody wished.
+
+    Whatever goes wrong, such as too little memory, is logged and does not end the worker.
+    """
     from labcore.training import speed
 
     try:
@@ -200,7 +205,10 @@ def _measure_speed(store: Store, device: str, wish: tuple[str, int], should_stop
 
 
 def ensure(store: Store, device: str = "auto") -> None:
-    """Start a worker for a device (`auto`: any), detached from this process, where none lives or was just started."""
+    """Start a worker for a device, detached from this process, unless one lives or was just started.
+
+    With `auto` the worker may be one for any device.
+    """
     if any(device in ("auto", worker.device) for worker in store.workers()):
         return
     if not store.may_start_worker(device, START_SECONDS):
@@ -224,9 +232,9 @@ def _package_path() -> list[str]:
 def wait_for(
     store: Store, run: str, tell: Callable[[Event], None], until: Callable[[], bool] = lambda: False
 ) -> RunRecord:
-    """Follow a run that another process writes until it is over, or waits again, or `until` turns true.
+    """Follow a run that another process trains, until it is over, is back in the queue, or `until` turns true.
 
-    Raises UnknownRun where it is deleted meanwhile.
+    `tell` is given every event. Raises UnknownRun where the run is deleted meanwhile.
     """
     offset = 0
     while True:

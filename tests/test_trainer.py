@@ -68,6 +68,51 @@ def test_frozen_blocks_are_run_once_and_stay_bit_for_bit() -> None:
         assert torch.equal(value, seen[name]) == frozen or "running" in name or "num_batches" in name, name
 
 
+def test_a_method_may_change_gradients_before_a_step() -> None:
+    """Without gradients plain steps leave the trunk where it is."""
+    state = Learner(
+        tiny(training__optimizer="sgd", training__momentum=0, backbone__start="xavier"), torch.device("cpu")
+    )
+    start = {name: value.detach().clone() for name, value in state.network.tensors().items()}
+    seen: list[bool] = []
+
+    def before_step(batch: batches.Batch) -> None:
+        seen.append(torch.is_grad_enabled())
+        for weight in state.network.trunk.parameters():
+            assert (weight.grad is not None) == weight.requires_grad
+            weight.grad = None
+
+    state.method.before_step = before_step  # type: ignore[method-assign]
+    *_, last = events_of(state)
+    assert seen == [False] * last.step
+    for name, value in state.network.trunk.named_parameters():
+        assert torch.equal(value, start[f"trunk/{name}"]), name
+    assert bool(state.network.tensors()["heads/1/bias"].any()), "heads learn as ever, from zero"
+
+
+def test_after_a_step_what_is_frozen_is_back_and_gradients_are_still_there() -> None:
+    run = tiny("packnet", training__weight_decay=0.1)
+    state, moved = Learner(run, torch.device("cpu")), 0
+    before: dict[str, torch.Tensor] = {}
+    method = state.method
+
+    def before_step(batch: batches.Batch) -> None:
+        before.update({name: weight.clone() for name, weight in method.weights.items()})  # type: ignore[attr-defined]
+
+    def after_step(batch: batches.Batch) -> None:
+        nonlocal moved
+        for name, weight in method.weights.items():  # type: ignore[attr-defined]
+            own = method.owners[name] == batch.task  # type: ignore[attr-defined]
+            assert weight.grad is not None
+            assert torch.equal(weight[~own], before[name][~own])
+            moved += int((weight != before[name]).sum())
+
+    method.before_step, method.after_step = before_step, after_step  # type: ignore[method-assign]
+    *_, last = events_of(state)
+    assert isinstance(last, RunEnded)
+    assert moved > 0
+
+
 def test_cached_features_are_what_the_trunk_gives() -> None:
     run = tiny(backbone__norm="frozen")
     network = Network(run.backbone, 0, torch.device("cpu"))

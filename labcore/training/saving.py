@@ -54,7 +54,8 @@ def load_network(learner: Learner, folder: Path) -> dict[str, Tensor]:
     """Put the network where a stage left it, and return what else its file holds: that is the method's."""
     saved = load_file(folder / "network.safetensors")
     learner.network.load_tensors(saved)
-    return {name: value for name, value in saved.items() if name not in learner.network.tensors()}
+    of_network = learner.network.tensors().keys()
+    return {name: value for name, value in saved.items() if name not in of_network}
 
 
 def load_method(learner: Learner, folder: Path, from_network: Mapping[str, Tensor], *, has_file: bool) -> None:

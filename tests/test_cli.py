@@ -11,6 +11,7 @@ import pytest
 
 from labcore.cli import configuring
 from labcore.cli import main as cli
+from labcore.configs.base import ConfigError
 from labcore.configs.presets import PRESETS, preset
 from labcore.configs.registry import METHODS
 from labcore.runs.claims import Claim
@@ -464,3 +465,30 @@ def test_show_tells_energy_and_carbon_as_estimates(store: Store, capsys: pytest.
     store.change_settings(country="FRA")
     assert cli.main(["show", run]) == 0
     assert "≈ 0.25 Wh, 0.014 g CO₂e (France, 56 g CO₂e/kWh (2023)), estimated by codecarbon" in capsys.readouterr().out
+
+
+def test_a_run_of_a_method_that_is_not_installed_is_seen_and_moved_but_not_trained(
+    store: Store, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    claim = stories.written(store, stories.COMPLETE)
+    claim.finish("complete")
+    run, file = claim.run, str(tmp_path / "out.zip")
+    for name in ("config.json", "events.jsonl"):
+        path = claim.folder / name
+        path.write_text(path.read_text().replace('"fine_tuning"', '"elsewhere"'))
+    assert store.config(run).method.title == "elsewhere (not installed)"
+    assert [row["method"] for row in good(capsys, "list")] == ["elsewhere"]
+    result = good(capsys, "show", run)
+    assert result["config"]["method"]["name"] == "elsewhere"
+    assert good(capsys, "events", run)[0]["config"]["method"] == result["config"]["method"]
+    assert good(capsys, "export", run, file)["run"] == run
+    good(capsys, "delete", run)
+    assert good(capsys, "import", file)["run"] == run
+    assert good(capsys, "show", run)["accuracy_matrix"] == result["accuracy_matrix"]
+    assert store.check() == []
+    with pytest.raises(ConfigError, match="'elsewhere' is not installed here"):
+        store.submit(store.config(run))
+    store.change(run, state="stopped")
+    good(capsys, "resume", run)
+    record = worker.run_claim(store.claim_run(run), "cpu")
+    assert record.state == "failed" and "'elsewhere' is not installed here" in (record.error or "")

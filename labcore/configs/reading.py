@@ -32,9 +32,26 @@ def parse_json(text: str | bytes, *, stored: bool = False) -> RunConfig:
         raise ConfigError(f"The configuration is not valid JSON ({str(error).splitlines()[0]}).") from None
     if not isinstance(data, dict):
         raise ConfigError("The configuration must be a JSON object with backbone, tasks, training, method and seed.")
+    return parse_stored(data) if stored else parse(data)
+
+
+def parse_stored(data: Mapping[str, Any]) -> RunConfig:
+    """Validate the plain data of a run that exists, so that its method may not be installed here (any more).
+
+    Raises ConfigError with one sentence.
+    """
     method = data.get("method")
     unknown = isinstance(method, dict) and isinstance(method.get("name"), str) and method["name"] not in METHODS
-    return parse(data, RunOfUninstalled if stored and unknown else RunConfig)
+    return parse(data, RunOfUninstalled if unknown else RunConfig)
+
+
+def require_installed(config: RunConfig) -> None:
+    """Refuse a run that can be read but not trained. Raises ConfigError, which names its method."""
+    if isinstance(config, RunOfUninstalled):
+        raise ConfigError(
+            f"The method {config.method.name!r} is not installed here, so this run can be looked at and exported but "
+            f"not trained; install it, or choose {', '.join(METHODS)}."
+        )
 
 
 def with_settings(data: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:

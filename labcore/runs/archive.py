@@ -136,7 +136,7 @@ def _unpack(path: Path, target: Path, largest: int) -> None:
 
 def _take_in(store: Store, here: Path) -> str:
     """Check an unpacked export, and move it among the runs in one step."""
-    config = parse_json((here / "config.json").read_bytes())
+    config = parse_json((here / "config.json").read_bytes(), stored=True)
     lines = (here / "events.jsonl").read_bytes().splitlines()
     try:
         events = [from_line(line) for line in lines]

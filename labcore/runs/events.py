@@ -9,12 +9,19 @@ attempt said past that step did not happen.
 """
 
 import time
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, SerializeAsAny, TypeAdapter, ValidationError
 
 from labcore.configs.base import Frozen
+from labcore.configs.reading import parse_stored
 from labcore.configs.run import RunConfig
+
+
+def _stored(config: Any) -> Any:
+    """Read a configuration as that of a run that exists, whose method may not be installed here (any more)."""
+    return parse_stored(config) if isinstance(config, Mapping) else config
 
 
 class EventBase(Frozen):
@@ -75,7 +82,7 @@ class RunStarted(EventBase):
     """
 
     event: Literal["run_started"] = "run_started"
-    config: RunConfig
+    config: Annotated[SerializeAsAny[RunConfig], BeforeValidator(_stored)]
     device: str
     device_name: str
     threads: int

@@ -5,6 +5,7 @@ import os
 import time
 from dataclasses import dataclass
 
+from labcore.configs.reading import require_installed
 from labcore.configs.run import RunConfig
 from labcore.runs.errors import UnknownRun, unusable
 from labcore.runs.files import write_atomically
@@ -46,8 +47,10 @@ class Queue(Records):
             The run and its state.
 
         Raises:
+            ConfigError: The method of the configuration is not installed here.
             StoreError: Nothing can be written.
         """
+        require_installed(config)
         key = config.key()
         try:
             with self._transaction():

@@ -215,13 +215,13 @@ class Records:
             return None
 
     def config(self, run: str) -> RunConfig:
-        """The configuration of a run.
+        """The configuration of a run, also where its method is not installed here (any more).
 
         Raises:
             UnknownRun: There is no such run.
             ConfigError: This version of the lab cannot read the configuration.
         """
-        return parse_json((self.folder(run) / "config.json").read_bytes())
+        return parse_json((self.folder(run) / "config.json").read_bytes(), stored=True)
 
     # ---- changing ---------------------------------------------------------------------------------------------------
 

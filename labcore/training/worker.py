@@ -19,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 
 from labcore.configs.base import ConfigError
+from labcore.configs.reading import require_installed
 from labcore.runs import energy
 from labcore.runs.claims import Claim
 from labcore.runs.events import Event, RunEnded, StageEnded
@@ -78,8 +79,10 @@ def _train(
     stage_cache = StageCache(store)
     ended: RunEnded | None = None
     try:
+        config = store.config(claim.run)
+        require_installed(config)
         events = train(
-            store.config(claim.run),
+            config,
             device=device,
             cache=store.cache,
             downloads=store.root,

@@ -24,7 +24,7 @@ class SeedDots:
 
 
 def seed_dots_info(findings: Findings) -> SeedDots:
-    """Every arm from the start, so that nothing moves as it fills."""
+    """The dots of every arm, which all have their place from the start, so that nothing moves as it fills."""
     labels = [arm.label for arm in findings.experiment.arms]
     return SeedDots(
         labels,
@@ -73,7 +73,7 @@ class LearningCurve:
 
 
 def learning_curves_info(findings: Findings, against: str, panel_of: dict[str, str]) -> list[LearningCurve]:
-    """`against` is `steps` or `seconds`; `panel_of` says by label in which panel an arm is drawn."""
+    """The arms' curves `against` either `steps` or `seconds`; `panel_of` gives an arm's panel by its label."""
     found = []
     for arm in findings.experiment.arms:
         curves = [cell.finished.curve for cell in findings.of(arm.label) if cell.finished and cell.finished.curve]

@@ -36,7 +36,7 @@ class MeanMatrix:
 
 
 def matrices_info(groups: Sequence[Group]) -> list[MeanMatrix]:
-    """One a group, cell by cell over its seeds."""
+    """A matrix for each group, cell by cell over its seeds."""
     found = []
     for group in groups:
         count = len(group.config.tasks)
@@ -156,7 +156,7 @@ COST_UNITS = {"train_seconds": ("training, s", 1.0), "energy_wh": ("energy, Wh (
 
 
 def costs_info(groups: Sequence[Group]) -> Lines:
-    """Time, energy, bytes; what no run measured is left out."""
+    """What each group cost in time, energy and bytes; a cost that no run measured is left out."""
     columns = []
     for measure, (title, scale) in COST_UNITS.items():
         spreads = [group.spread(measure) for group in groups]

@@ -154,8 +154,8 @@ def _axis_of(chart: Chart, axis: str, setting: Varied) -> None:
 class Plane:
     """Two settings' values and the accuracy in per cent of each combination, the best last, so that it lies on top.
 
-    `which` of `Tried` each is; `told` are those whose figure has room: of two tiles that cover each other, the better
-    one's. `best`: whether the last is the best of all.
+    `which` says which of `Tried` each one is. `told` says whether its figure has room: of two tiles that cover each
+    other only the better one's has. `best` says whether the last is the best of all.
     """
 
     settings: tuple[Varied, Varied]

@@ -58,7 +58,7 @@ class AccuracyLine:
 class StageSpan:
     """Where a stage lies on the axis of images seen; the last one to begin ends where it is planned to.
 
-    `reused`: another run had trained it.
+    `reused` says that another run had trained it.
     """
 
     position: int
@@ -456,7 +456,7 @@ class Footprint:
 
 
 def footprint_info(fold: Fold) -> Footprint:
-    """What the latest stage told, parts of no bytes left out; a purpose without plain words keeps its name."""
+    """What the latest stage told, without parts of no bytes. A purpose that has no plain words keeps its name."""
     told = next((stage.footprint for stage in reversed(fold.stages) if stage.footprint), None)
     if told is None:
         return Footprint([], [])

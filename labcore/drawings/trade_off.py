@@ -91,7 +91,7 @@ _AREA, _LETTER, _LINE = (900, 320), 7, 17
 def labels_apart(
     points: Sequence[PlanePoint], across: tuple[float, float], up: tuple[float, float]
 ) -> list[tuple[PlanePoint, int, int, Literal["left", "right"]]]:
-    """Where names go, px right of their points and below, so that none covers another or a point.
+    """Where names go, in px to the right of their points and below them, so that none covers another or a point.
 
     The front's are placed first; a name for which there is no room is left out.
     """

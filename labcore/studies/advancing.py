@@ -23,9 +23,10 @@ _MOST_FAILED = 20
 
 
 def advance(store: Store, reader: Reader) -> bool:
-    """Queue what is next of every exploration that goes on; whether anything was. Called by a worker that is idle.
+    """Queue what is next of every exploration that goes on. Returns whether anything was queued.
 
-    Costs a look into a folder where none goes on. One that cannot be written now is passed over.
+    Called by a worker that is idle. Where none goes on it costs a look into a folder; an exploration that cannot be
+    written now is passed over.
     """
     queued = False
     for name in explorations.marked(store):
@@ -35,9 +36,9 @@ def advance(store: Store, reader: Reader) -> bool:
 
 
 def advance_one(store: Store, reader: Reader, name: str) -> bool:
-    """Queue what is next of one that goes on; whether anything was. One that breaks is ended, with the reason.
+    """Queue what is next of one that goes on. Returns whether anything was queued.
 
-    Raises StoreError.
+    An exploration that breaks is ended, and the reason is written down. Raises StoreError.
     """
     with explorations.locked(store):
         try:
@@ -52,7 +53,7 @@ def advance_one(store: Store, reader: Reader, name: str) -> bool:
 def _next(store: Store, reader: Reader, record: ExplorationRecord) -> bool:
     """Queue combinations until as many are open as there are workers for them, or the exploration is over.
 
-    Whether any was asked for.
+    Returns whether any was asked for.
     """
     exploration = record.exploration
     workers = sum(exploration.device in ("auto", worker.device) for worker in store.workers())

@@ -20,8 +20,10 @@ _PER_JOB = ("heads", "norm", "copies", "old images", "masks", "choices")
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """May old pictures be kept; may old skills change; at most so many networks' worth of memory (None: any); jobs to
-    come beyond those measured.
+    """What a person answered.
+
+    `old_pictures`: whether old pictures may be kept. `change`: how far old skills may change. `networks`: how much
+    memory there is, in networks; None allows any. `more_jobs`: how many jobs will come beyond those that were measured.
     """
 
     old_pictures: bool
@@ -32,7 +34,7 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """A group with the reason why it stands where it stands; `fits`: it does what was asked."""
+    """A group, whether it does what was asked (`fits`), and the reason why it stands where it does."""
 
     name: str
     fits: bool

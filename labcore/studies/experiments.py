@@ -139,8 +139,10 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Seconds of training and measuring that runs `spent`; `reused` of so many `stages` came from earlier runs, and
-    once took so many seconds (`saved`).
+    """What some runs cost and shared.
+
+    They `spent` so many seconds on training and measuring. Of their `stages`, `reused` came from earlier runs, which
+    had spent the seconds that were `saved`.
     """
 
     spent: float
@@ -215,7 +217,7 @@ class Findings:
         return {seed: value for seed, value in found.items() if value is not None}
 
     def spread(self, label: str, measure: str) -> Spread:
-        """Its mean and spread over the seeds that are finished."""
+        """The mean and spread of a measure over an arm's finished seeds."""
         return Spread(tuple(self.by_seed(label, measure).values()))
 
     def difference(self, a: str, b: str, measure: str) -> Difference:
@@ -228,8 +230,9 @@ class Findings:
         return [crossing(cell.finished.curve, level) for cell in self.of(label) if cell.finished]
 
     def best(self, measure: str = "validation_accuracy") -> Arm | None:
-        """The arm with the best mean, by default on validation images, as test ones never choose; of those of which as
-        many seeds are finished as of any.
+        """The arm with the best mean. By default validation images decide, as test images never choose.
+
+        Only the arms that have the most finished seeds are compared.
         """
         sign = 1 if MEASURES[measure].more else -1
         spreads = [(arm, self.spread(arm.label, measure)) for arm in self.experiment.arms]

@@ -112,7 +112,7 @@ REFERENCES = (
 
 
 def crossing(curve: Sequence[CurvePoint], level: float) -> tuple[float, float] | None:
-    """Steps and seconds at which the curve first reaches a level, between its points by a line; None: it never did."""
+    """Steps and seconds at which the curve, straight between its points, first reaches a level; None: it never did."""
     for before, point in zip([None, *curve], curve, strict=False):
         if point.accuracy >= level:
             if before is None or point.accuracy == before.accuracy:

@@ -102,7 +102,7 @@ class Spent:
 
 
 def spent(findings: Findings, label: str, level: float) -> dict[int, Spent]:
-    """For each finished seed that reached the level."""
+    """What it took to reach a level, for each finished seed that did."""
     found = {}
     for cell, point in zip(
         [cell for cell in findings.of(label) if cell.finished], findings.crossings(label, level), strict=True

@@ -124,7 +124,7 @@ def _tell_q3(findings: Findings) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """An experiment to be made: `preset` is its default, None where it brings its own jobs; so is `seeds`."""
+    """An experiment with a name. `preset` and `seeds` are its defaults; `preset` is None where it brings its jobs."""
 
     name: str
     title: str

@@ -102,7 +102,7 @@ class Reader:
     # ---- an experiment
 
     def look(self, experiment: Experiment) -> Findings:
-        """How it stands. The same object as before where nothing changed."""
+        """How an experiment stands; the same object as before where nothing changed."""
         with self._lock:
             return self._look(experiment)
 
@@ -194,14 +194,15 @@ class Reader:
         return self._seconds[place]
 
     def speeds(self, configs: Iterable[RunConfig], device: str) -> set[estimates.Speed | None]:
-        """What the time of these runs is estimated from; None among them: not measured yet, but wished for."""
+        """The speeds by which these runs are estimated. A None among them is wished for, and not measured yet."""
         apart = {(config.backbone.name, config.backbone.image_size): config for config in configs}
         return {estimates.known(self.store, device, config) for config in apart.values()}
 
     def seconds_left(self, findings: Findings, device: str, progress: Mapping[str, float]) -> float | None:
-        """To the end of what is not complete; `progress` by run, 0 to 1. None while a speed is not known.
+        """Seconds until everything is complete; None while a speed is not known. `progress` is by run, from 0 to 1.
 
-        An arm that has a finished run is told by it, any other by its estimate at the pace of the finished runs.
+        An arm that has a finished run will take as long as that one did. Any other will take what is estimated for it,
+        at the pace of the finished runs.
         """
         total = 0.0
         for cell in findings.cells:
@@ -218,7 +219,7 @@ class Reader:
         return total
 
     def _pace(self, findings: Findings, device: str, network: tuple[str, int]) -> float:
-        """What this device's finished runs of a network (backbone, picture size) took by their estimates; else 1."""
+        """How many times their estimate this device's finished runs of a network took; 1 where there are none."""
         place = (findings.version, device, network)
         if place in self._paces:
             return self._paces[place]
@@ -240,7 +241,7 @@ Value = TypeVar("Value")
 
 
 def _remember(kept: OrderedDict[Key, Value], key: Key, value: Value, most: int = 8) -> None:
-    """Keep the newest few."""
+    """Keep a value, and of all that are kept only the newest few."""
     kept[key] = value
     kept.move_to_end(key)
     while len(kept) > most:

@@ -75,8 +75,10 @@ RULES: tuple[Rule, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class TableCell:
-    """One cell: the figure, the word by its rule (None: not to be told yet), the literature's word, and whether they
-    agree (None: one is missing). They agree where both are good, medium or poor, whatever the words.
+    """One cell: the figure, the word that its rule gives, the literature's word, and whether the two agree.
+
+    `word` is None while it cannot be told yet, and so is `agrees`. They agree where both are good, medium or poor,
+    whatever the words.
     """
 
     criterion: str

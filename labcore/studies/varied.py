@@ -39,7 +39,7 @@ def spec_of(path: str, method: str) -> FieldSpec:
 
 
 class Varied(Frozen):
-    """A setting and what it takes: a number from `low` to `high`, by `steps` on a grid; else some of its `values`."""
+    """A setting and what it takes: a number from `low` to `high`, in so many `steps` on a grid, or some `values`."""
 
     path: str = Field(description="The setting, as in method.strength.")
     low: Number | None = Field(None, description="The smallest value, for a number.")

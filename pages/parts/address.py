@@ -7,9 +7,9 @@ import streamlit as st
 
 
 def one_of(page: str, name: str, label: str, choices: Mapping[str, str], help: str | None = None) -> str:
-    """One of several by its key, the first where none is chosen, in a row of buttons; the address keeps it as `name`.
+    """Let the person choose one of several in a row of buttons. Returns its key, at first that of the first.
 
-    The label is shown where there is help, which hangs on it.
+    The address keeps the choice under `name`. The label is shown only where there is help, which hangs on it.
     """
     first = next(iter(choices))
     asked = st.query_params.get(name, first)

@@ -34,7 +34,7 @@ def queue(findings: Findings) -> None:
 
 
 def button(experiment: Experiment, label: str, live: bool) -> None:
-    """The one button, looked at each second while something runs; the page begins anew where `live` is so no more."""
+    """The one button, looked at each second while something runs. The page begins anew once `live` has changed."""
 
     @st.fragment(run_every=1 if live else None)
     def now() -> None:
@@ -102,7 +102,7 @@ def line(findings: Findings) -> None:
 
 
 def earlier_versions(findings: Findings) -> None:
-    """Runs of an earlier engine: shown, marked, in no mean."""
+    """Runs of an earlier engine are shown and marked, but count in no mean."""
     older = [(cell, run) for cell in findings.cells for run in cell.older]
     if not older:
         return

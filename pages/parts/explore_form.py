@@ -35,7 +35,7 @@ SUGGESTIONS = (
 
 
 def text_of(varied: Varied) -> str:
-    """As it stands in the address: `path~low~high~steps~log`, or `path~value~value`."""
+    """How a setting and its range are written in the address: `path~low~high~steps~log`, or `path~value~value`."""
     if varied.numeric:
         return f"{varied.path}~{varied.low:.12g}~{varied.high:.12g}~{varied.steps}{'~log' * varied.log}"
     values = (str(value).lower() if isinstance(value, bool) else value for value in varied.values)
@@ -43,7 +43,7 @@ def text_of(varied: Varied) -> str:
 
 
 def varied_of(text: str, method: str, base: RunConfig) -> Varied:
-    """What stands in the address; only a path is a range around what the base has. Raises ConfigError."""
+    """Read what `text_of` wrote. A path alone takes a range around what the base has. Raises ConfigError."""
     path, *parts = text.split("~")
     spec = spec_of(path, method)
     if not parts:
@@ -72,7 +72,7 @@ def drop_ranges() -> None:
 
 
 def base_config() -> RunConfig:
-    """All that does not vary: that of the run in the address, else a preset's for a method."""
+    """All that does not vary: the configuration of the run in the address, or else a preset's for a method."""
     again = st.query_params.get("run")
     if again is not None:
         try:

@@ -91,7 +91,7 @@ def follow(name: str) -> Seen:
 
 
 def still(name: str) -> Seen:
-    """The same on a page that shows it already: where it was forgotten meanwhile, the page begins anew, and says so."""
+    """As `follow`, on a page that shows it already. Where it was forgotten meanwhile, the page begins anew, saying so."""
     try:
         return follow(name)
     except ConfigError:
@@ -396,7 +396,7 @@ _PERCENT = {title: measure for measure, title, _ in explored.LINES}
 
 
 def table(record: ExplorationRecord, findings: Findings) -> pd.DataFrame:
-    """A line a combination, in the order in which they were asked for."""
+    """One line for each combination, in the order in which they were asked for."""
     rows = []
     for arm in findings.experiment.arms:
         cells = findings.of(arm.label)

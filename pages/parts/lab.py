@@ -66,9 +66,9 @@ def device_ahead(asked: str) -> str:
 
 
 def have_measured(device: str) -> None:
-    """See to it that this device has a worker: no other can measure its speed.
+    """See to it that this device has a worker, as only a worker of its own can measure its speed.
 
-    Which devices are here, the first worker tells; that one comes by itself.
+    Which devices there are is told by the first worker, which the lab starts by itself.
     """
     if device in store().devices():
         worker.ensure(store(), device)

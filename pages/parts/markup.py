@@ -28,15 +28,15 @@ def style() -> None:
 
 
 def row(kind: Literal["even", "wide", "words"], name: str) -> DeltaGenerator:
-    """Places side by side: equally wide, the first half as wide again, or the last, of words, narrower.
+    """Places side by side: all equal (`even`), the first half as wide again (`wide`), or the last narrower (`words`).
 
-    As columns are, but sent as one piece: each costs the server a third of a millisecond a tick.
+    It looks as columns do, but is sent as one piece, as each piece costs the server a third of a millisecond a tick.
     """
     return st.container(horizontal=True, key=f"row-{kind}-{name}")
 
 
 def titled(title: str, body: str) -> None:
-    """HTML under a title that looks as a chart's does."""
+    """Draw HTML under a title that looks like a chart's."""
     st.html(f"<div class='lab-title'><b>{html.escape(title)}</b></div>{body}")
 
 

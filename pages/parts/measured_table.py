@@ -29,12 +29,12 @@ def asked() -> tuple[str, tuple[str, ...], int]:
 
 
 def jobs_of(preset: str) -> tuple[str, ...]:
-    """The preset's own."""
+    """The jobs of a preset's own sequence."""
     return tuple(task["name"] for task in PRESETS[preset].base["tasks"])
 
 
 def remember(preset: str, jobs: tuple[str, ...], seeds: int) -> None:
-    """Write them into the address; jobs only where they are others than the preset's."""
+    """Write the choice into the address; the jobs are written only where they differ from the preset's."""
     st.query_params.update(preset=preset, seeds=str(seeds))
     if jobs != jobs_of(preset):
         st.query_params["tasks"] = ",".join(jobs)
@@ -106,7 +106,7 @@ def show() -> None:
 
 
 def moving(experiment: Experiment) -> None:
-    """All that moves."""
+    """The part of the view that changes while runs are at work: how far they are, the table, the charts."""
     every = experiment_bar.rhythm(lab.reader().look(experiment))
 
     @st.fragment(run_every=every)

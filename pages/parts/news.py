@@ -26,7 +26,7 @@ _counting = threading.Lock()
 
 
 def of(store: Store, names: Sequence[str], what: What) -> str:
-    """Another text as soon as one of these runs has another event, or map, stands otherwise, or is gone."""
+    """A text that changes as soon as one of these runs has a new event (or map), changes its state, or is gone."""
     return " ".join(_of(store, run, what) for run in names[:MOST_RUNS])
 
 
@@ -55,15 +55,15 @@ def possible() -> bool:
 
 
 def enough(store: Store, names: Sequence[str]) -> bool:
-    """Whether news tell all that these runs do: each that is active is at work, none waits for a worker."""
+    """Whether the news tell all that these runs do: no run waits for a worker, each that is active is at work."""
     active = [store.record(run) for run, busy in zip(names, runs.active(store, names), strict=True) if busy]
     return possible() and all(runs.standing(store, record) in ("running", "stopping") for record in active)
 
 
 def follow(names: Sequence[str], what: What, seen: str) -> None:
-    """At the end of a fragment: it runs again as soon as the runs' news are others than what was `seen` at its start.
+    """Let a fragment run again as soon as the runs' news differ from what was `seen` at its start.
 
-    At its end, as what comes and goes at its start would move all the rest.
+    To be called at the fragment's end, as what comes and goes at its start would move all the rest.
     """
     asked = f"{served.NEWS}?{urlencode([('what', what), *(('run', run) for run in names)])}"
     data = {"address": asked, "seen": seen}

@@ -20,8 +20,8 @@ from pages.parts import lab
 def job(position: int, task: str, columns: int = 5) -> None:
     """The job at a position from 1: its name under a bar of its colour, its question, and some of its pictures.
 
-    It says why where there are none; what is no task has but its name. In one piece, as each takes the browser some
-    milliseconds.
+    Where there are no pictures it says why, and a name that is no task stands by itself. All is sent in one piece, as
+    each piece takes the browser some milliseconds.
     """
     try:
         info = catalogue.describe(task)
@@ -55,13 +55,13 @@ def _pictures(task: str, count: int, cache: str) -> str:
 
 
 def make_ready() -> None:
-    """Make what the first page shows and takes a while: the pictures of the story's jobs."""
+    """Make the pictures of the story's jobs: the first page shows them, and they take a while."""
     for task in preset("story").task_names:
         _examples(task, 5)
 
 
 def _picture(image: np.ndarray) -> str:
-    """A picture as a page holds it: grey ones to the pixel, coloured ones as photographs, a quarter of the bytes."""
+    """A picture as a page holds it: a grey one to the pixel, a coloured one packed to a quarter of its bytes."""
     colours = image.shape[2] == 3
     picture = Image.fromarray(image if colours else image[..., 0])
     if picture.width < 56:

@@ -18,7 +18,7 @@ _KEEP = {"Cache-Control": "public, max-age=31536000, immutable", "X-Content-Type
 
 
 def routes() -> list[Route]:
-    """Those of an `st.App` whose pages have charts and follow runs."""
+    """The routes of an `st.App` whose pages have charts and follow runs."""
 
     def route(address: str, answer: Callable[[Request], Response]) -> Route:
         base = st.get_option("server.baseUrlPath").strip("/")
@@ -35,7 +35,7 @@ def routes() -> list[Route]:
 
 
 def _news(request: Request) -> Response:
-    """Of the runs that the address names; asked by a page that is open, so the lab is there."""
+    """The news of the runs that the address names. A page that is open asks for them, so the lab is loaded by then."""
     from pages.parts import lab, news
 
     asked = request.query_params
@@ -45,7 +45,7 @@ def _news(request: Request) -> Response:
 
 @contextlib.asynccontextmanager
 async def lifespan(app: st.App) -> AsyncIterator[None]:
-    """From when the server is up: a browser is busy with Streamlit for half a second before it asks for a page."""
+    """Take the lab in once the server is up: a browser is busy with Streamlit for half a second before it asks."""
     threading.Thread(target=_take_in_the_lab, daemon=True).start()
     yield
 

@@ -18,7 +18,6 @@ from labcore.studies.explorations import Exploration
 from labcore.studies.varied import MOST_STEPS, Varied, settings_of, spec_of, suggested
 from pages.parts import address, exploring, lab, runs
 
-FIRST = {"fine_tuning": "training.learning_rate", "feature_extraction": "training.epochs", "joint": "training.epochs"}
 BUDGETS = {"runs": "runs", "minutes": "minutes", "both": "both"}
 RUNS, MINUTES, LEAST_MINUTES = 20, 10.0, 0.5
 SAMPLER_HELP = (
@@ -121,7 +120,7 @@ def settings_to_vary(base: RunConfig) -> list[Varied]:
     chosen = st.multiselect(
         "Settings to vary (one to three)",
         list(known),
-        list(asked)[: explorations.MOST_SETTINGS] or [FIRST.get(method, own)],
+        list(asked)[: explorations.MOST_SETTINGS] or [ABOUT[method].explore_first or own],
         format_func=setting_name,
         max_selections=explorations.MOST_SETTINGS,
         key=f"explore-vary/{place}",

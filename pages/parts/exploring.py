@@ -91,7 +91,7 @@ def follow(name: str) -> Seen:
 
 
 def still(name: str) -> Seen:
-    """As `follow`, on a page that shows it already. Where it was forgotten meanwhile, the page begins anew, saying so."""
+    """As `follow`, on a page that shows it already; where it was forgotten meanwhile, the page begins anew."""
     try:
         return follow(name)
     except ConfigError:

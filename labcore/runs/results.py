@@ -395,20 +395,7 @@ class Fold:
             validation_average_accuracy=average_accuracy(validation, tasks),
             backward_transfer=backward_transfer(test, tasks),
             forgetting=forgetting(test, tasks),
-            stages=tuple(
-                StageResult(
-                    task=stage.task,
-                    train_seconds=stage.ended.train_seconds,
-                    evaluation_seconds=stage.ended.evaluation_seconds,
-                    reused=stage.ended.reused,
-                    images_seen=stage.ended.images_seen,
-                    steps=stage.ended.steps,
-                    weights=number in weights,
-                    energy_wh=stage.ended.energy_wh,
-                )
-                for number, stage in enumerate(self.stages, 1)
-                if stage.ended
-            ),
+            stages=self._stage_results(weights),
             footprint_bytes={
                 **kept,
                 "total": sum(kept.values()),
@@ -420,6 +407,23 @@ class Fold:
             energy_wh=self.energy_wh,
             carbon_g=country.grams(self.energy_wh),
             carbon_country=country.code,
+        )
+
+    def _stage_results(self, weights: Sequence[int]) -> tuple[StageResult, ...]:
+        """The stages that have ended. `weights` are those, counted from 1, whose arrays are still stored."""
+        return tuple(
+            StageResult(
+                task=stage.task,
+                train_seconds=stage.ended.train_seconds,
+                evaluation_seconds=stage.ended.evaluation_seconds,
+                reused=stage.ended.reused,
+                images_seen=stage.ended.images_seen,
+                steps=stage.ended.steps,
+                weights=number in weights,
+                energy_wh=stage.ended.energy_wh,
+            )
+            for number, stage in enumerate(self.stages, 1)
+            if stage.ended
         )
 
 

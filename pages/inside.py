@@ -13,7 +13,7 @@ from labcore.drawings.inside.overview import Overview, Scale
 from labcore.runs import moments
 from labcore.runs.moments import Book, View
 from labcore.runs.results import Fold
-from pages.parts import inside_layer, lab, live_plot, news, pictures, runs
+from pages.parts import inside_layer, lab, live_plot, markup, news, pictures, runs
 
 lab.through_the_shell()
 store = lab.store()
@@ -30,7 +30,7 @@ if record is None:
 head, switch = st.columns([4, 1.2], vertical_alignment="center")
 head.title(TITLE, anchor=False)
 explain = switch.toggle("What am I looking at?", key="inside-explain")
-inside_layer.style()
+markup.style("inside")
 query = st.query_params
 offered = runs.offered(store, (record.run, query.get("beside", "")))  # whatever the address names, however old
 

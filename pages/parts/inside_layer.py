@@ -9,35 +9,9 @@ import streamlit as st
 
 from labcore.drawings.charts import Chart
 from labcore.drawings.inside.kind import MapKind
-from labcore.drawings.inside.layer import HEIGHT, ChartPiece, Figures, Panel, Pictures, Piece, Shown
+from labcore.drawings.inside.layer import ChartPiece, Figures, Panel, Pictures, Piece, Shown
 from labcore.drawings.inside.pictures import Picture
 from pages.parts import live_plot, markup
-
-
-def style() -> None:
-    """The marks of this page."""
-    st.html(
-        f"""<style>
-        .st-key-inside-map button {{ flex: none !important; width: auto !important; }}
-        .lab-maps {{ display: flex; gap: 1rem; }}
-        .lab-map {{ height: {HEIGHT - 20}px; flex: 1 1 0; min-width: 0; display: flex; flex-direction: column; }}
-        .lab-map img {{ width: 100%; flex: 1; min-height: 0; border: 1px solid #8A8F9C55; border-radius: 3px; }}
-        .lab-map-axes {{ display: flex; flex-wrap: wrap; justify-content: space-between; font-size: .8rem;
-                         opacity: .75; }}
-        .lab-map-axes b {{ flex: 1 0 100%; }}
-        .lab-map-key {{ display: flex; gap: 0 1em; font-size: .875rem; flex-wrap: wrap; align-items: center; }}
-        .lab-map-key i {{ display: inline-block; width: .85em; height: .85em; border-radius: 2px; margin-right: .35em;
-                          vertical-align: -.08em; }}
-        .lab-ramp {{ display: inline-block; width: 130px; height: .8em; border-radius: 2px; margin: 0 .4em;
-            vertical-align: -.08em;
-            background: linear-gradient(90deg, #440154, #3B528B, #21918C, #5EC962, #FDE725); }}
-        .lab-gauge {{ display: flex; height: 26px; border-radius: 4px; overflow: hidden; font-size: .875rem; }}
-        .lab-gauge div {{ white-space: nowrap; overflow: hidden; padding: 3px 7px; box-sizing: border-box; }}
-        .lab-none {{ height: {HEIGHT - 66}px; border: 1px dashed #8A8F9C88; border-radius: 6px; display: flex;
-                     padding: 1em; align-items: center; justify-content: center; text-align: center; opacity: .8;
-                     font-size: .95rem; }}
-        </style>"""
-    )
 
 
 def show(kind: MapKind, shown: Shown, explain: bool) -> None:

@@ -1,4 +1,4 @@
-"""How pages look: their style sheet, and the pieces of HTML that they share."""
+"""How pages look: their style sheets, and the pieces of HTML that they share."""
 
 import functools
 import html
@@ -13,18 +13,18 @@ from labcore.drawings import figures
 
 
 @functools.cache
-def _sheet() -> str:
-    """The style sheet as HTML; read once."""
-    return f"<style>\n{(Path(__file__).parent / 'assets' / 'lab.css').read_text(encoding='utf-8')}</style>"
+def _sheet(name: str) -> str:
+    """A style sheet as HTML; read once."""
+    return f"<style>\n{(Path(__file__).parent / 'assets' / f'{name}.css').read_text(encoding='utf-8')}</style>"
 
 
-def style() -> None:
-    """The width of a page, and the marks that pages share.
+def style(name: str = "lab") -> None:
+    """A style sheet of the folder assets: `lab` has the width of a page and the marks that pages share.
 
     The side bar's width is set there too, as Streamlit ignores the page's own setting on the first page of a fresh
     server.
     """
-    st.html(_sheet())
+    st.html(_sheet(name))
 
 
 def row(kind: Literal["even", "wide", "words"], name: str) -> DeltaGenerator:

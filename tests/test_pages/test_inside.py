@@ -4,11 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from labcore.drawings.charts import Chart
-from labcore.drawings.inside import magnitudes, masks, movement, owners, registry, representation
+from labcore.drawings.inside import importance, magnitudes, masks, movement, owners, registry, representation
+from labcore.drawings.inside.layer import ChartPiece, Pictures, RunSeen, Shown
 from labcore.drawings.inside.overview import Overview
-from labcore.runs import archive, map_files, moments
+from labcore.drawings.inside.pictures import Picture
+from labcore.runs import archive, map_files, moments, reductions
 from labcore.runs.events import MapSaved
 from labcore.runs.moments import Book, View
 from labcore.runs.results import fold
@@ -17,6 +20,7 @@ from labcore.training import map_maker
 from pages.parts import live_plot
 from tests import stories
 from tests.conftest import tiny
+from tests.drawn import drawn
 from tests.test_pages.conftest import app, text, trained
 
 KINDS = registry.kinds()
@@ -65,10 +69,10 @@ def told(folder: Path) -> View:
 
 def test_overview_is_what_the_files_hold(tmp_path: Path) -> None:
     seen = told(tmp_path)
-    importance = KINDS["importance"].read(seen)
-    assert importance.values[:, 0].tolist() == pytest.approx([np.log10(0.2), np.log10(0.4)], abs=1e-6)
-    assert np.isnan(importance.values[:, 1]).all(), "no importance is nothing, not very little"
-    assert importance.estimated == 32
+    mattered = KINDS["importance"].read(seen)
+    assert mattered.values[:, 0].tolist() == pytest.approx([np.log10(0.2), np.log10(0.4)], abs=1e-6)
+    assert np.isnan(mattered.values[:, 1]).all(), "no importance is nothing, not very little"
+    assert mattered.estimated == 32
     drift = KINDS["drift"].read(seen)
     assert drift.values[0].tolist() == [25, 0]
     assert np.isnan(drift.values[1]).all()
@@ -125,9 +129,9 @@ def test_pictures_say_what_a_pixel_is_and_look_back(tmp_path: Path) -> None:
     assert owner.pixel.startswith("a pixel is the owner of most of up to")
     assert owner.png.startswith(b"\x89PNG")
     assert owners.owner_picture(seen, seen.layers[1]) is None
-    importance = magnitudes.picture(seen, seen.layers[0], (-3, 0), 1)
-    assert importance is not None
-    assert (importance.rows, importance.columns, importance.pixel) == (4, 27, "a pixel is one weight")
+    mattered = magnitudes.picture(seen, seen.layers[0], (-3, 0), 1)
+    assert mattered is not None
+    assert (mattered.rows, mattered.columns, mattered.pixel) == (4, 27, "a pixel is one weight")
     filters = movement.filters_info(seen, seen.layers[0], 1)
     assert filters is not None
     assert filters[0] == pytest.approx([0.02] * 4, rel=0.05)
@@ -163,6 +167,29 @@ def test_a_last_job_that_is_not_pruned_leaves_no_room(tmp_path: Path, monkeypatc
         seen.fold.started = seen.fold.started.model_copy(update={"config": config})
         info = owners.capacity_info(seen, 0.5)
         assert info is not None and (info.pruned, info.more) == expected
+
+
+def test_a_methods_own_importance_is_a_kind_in_a_few_lines(tmp_path: Path) -> None:
+    seen = told(tmp_path)
+    kind = importance.magnitude_kind("path", 15, KINDS["importance"].words, array="path_importance")
+    assert np.isnan(kind.read(seen).values).all()
+    weights = {"a.conv.weight": torch.full((4, 3, 3, 3), 0.1), "head.bias": torch.ones(3)}
+    arrays = reductions.magnitudes("path_importance", seen.layers, weights)
+    map_files.save(tmp_path / seen.moment.path, map_files.facts(LAYERS | arrays))
+    seen = moments.view(Book(tmp_path), seen.fold, seen.moment)
+    assert seen is not None
+    assert [found for found in kind.needs if found in arrays] == ["path_importance"]
+    info = kind.read(seen)
+    assert info.values[1, 0] == pytest.approx(-1, abs=1e-6), "of the stage's task"
+    assert np.isnan(np.delete(info.values.ravel(), 2)).all()
+    drawn(kind.overview(info, kind.drawing.scale([info]), explain=True))
+    shown = Shown([RunSeen("run", "", seen)], 0, task=2)
+    (pictures,), (against_the_move,) = kind.layer(shown)
+    assert isinstance(pictures, Pictures) and isinstance(against_the_move, ChartPiece)
+    assert isinstance(pictures.make(seen), Picture)
+    (missing,), _ = kind.layer(Shown([RunSeen("run", "", seen)], 1, task=2))
+    assert isinstance(missing, Pictures)
+    assert missing.make(seen) == "No importance was measured here."
 
 
 # ---- the page -------------------------------------------------------------------------------------------------------
@@ -301,13 +328,13 @@ def test_inside_does_not_follow_a_path_that_is_none_of_ours(store: Store, tmp_pa
 
 
 def test_explanations_are_drawn_on_the_map(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: dict[str, Chart] = {}
-    monkeypatch.setattr(live_plot, "draw", lambda make, key, *_, **__: drawn.update({key: make()}))
+    charts: dict[str, Chart] = {}
+    monkeypatch.setattr(live_plot, "draw", lambda make, key, *_, **__: charts.update({key: make()}))
     run = trained(store, tiny("ewc"))
     test = app("inside", run=run, map="drift")
 
     def said() -> set[str]:
-        return {note["text"] for note in drawn[f"inside-{run}-drift"].layout.get("annotations", [])}
+        return {note["text"] for note in charts[f"inside-{run}-drift"].layout.get("annotations", [])}
 
     explanations = set(KINDS["drift"].words.explained)
     assert not said() & explanations

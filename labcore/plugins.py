@@ -44,8 +44,14 @@ def load(
     return found, sentences
 
 
+def leave_out(what: str, name: str, package: str, error: BaseException) -> None:
+    """Tell in a sentence that what a package has for an announced object, such as its `maps`, is left out."""
+    sentence = f"The {what} of {name!r} in {package} cannot be used and are left out: {_first_line(error)}."
+    _problems[what, name, package] = sentence
+
+
 def problems() -> list[str]:
-    """The sentences of every group that was loaded so far in this process."""
+    """The sentences of all that was loaded so far in this process and could not be used."""
     return list(_problems.values())
 
 

@@ -44,6 +44,11 @@ def test_pages_read_countries_without_loading_what_measures() -> None:
     assert not {"torch", "codecarbon", "pandas"} & loaded(used)
 
 
+def test_the_kinds_of_map_that_methods_bring_along_load_no_torch() -> None:
+    used = "labcore.drawings.inside.registry as kinds; assert 'owners' in kinds.kinds(); import labcore.runs.store"
+    assert not {"torch", "streamlit"} & loaded(used)
+
+
 def test_engine_loads_no_streamlit() -> None:
     assert "streamlit" not in loaded("labcore.training.loop, labcore.training.worker, labcore.cli.main")
 

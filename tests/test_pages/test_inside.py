@@ -1,16 +1,22 @@
 """The page Inside in every state, and what its figures are made of."""
 
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from labcore import plugins
 from labcore.drawings.charts import Chart
-from labcore.drawings.inside import importance, magnitudes, masks, movement, owners, registry, representation
+from labcore.drawings.inside import importance, magnitudes, movement, registry, representation
+from labcore.drawings.inside.kind import MapKind
 from labcore.drawings.inside.layer import ChartPiece, Pictures, RunSeen, Shown
 from labcore.drawings.inside.overview import Overview
 from labcore.drawings.inside.pictures import Picture
+from labcore.methods.packnet import maps as owners
+from labcore.methods.piggyback import maps as masks
 from labcore.runs import archive, map_files, moments, reductions
 from labcore.runs.events import MapSaved
 from labcore.runs.moments import Book, View
@@ -190,6 +196,43 @@ def test_a_methods_own_importance_is_a_kind_in_a_few_lines(tmp_path: Path) -> No
     (missing,), _ = kind.layer(Shown([RunSeen("run", "", seen)], 1, task=2))
     assert isinstance(missing, Pictures)
     assert missing.make(seen) == "No importance was measured here."
+
+
+def brought(folder: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> dict[str, MapKind]:
+    """All kinds, where another package has a method whose maps.py is this."""
+    (folder / "another").mkdir()
+    (folder / "another" / "__init__.py").touch()
+    (folder / "another" / "maps.py").write_text(code)
+    monkeypatch.syspath_prepend(folder)
+    for module in ("another", "another.maps"):  # of the test before
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    about = SimpleNamespace(name="another", package="another")
+    monkeypatch.setattr(registry, "ABOUT", registry.ABOUT | {"another": about})
+    monkeypatch.setattr(plugins, "_problems", {})
+    return registry.kinds.__wrapped__()
+
+
+def test_a_kind_of_another_package_stands_on_the_switch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = """from labcore.drawings.inside.importance import IMPORTANCE, magnitude_kind
+KINDS = (magnitude_kind("path", 15, IMPORTANCE.words, array="path_importance"),)"""
+    found = brought(tmp_path, monkeypatch, code)
+    assert list(found) == ["importance", "path", "drift", "broke", "owners", "masks", "representation"]
+
+
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [
+        ("import nothing_of_the_kind", "No module named"),
+        ("KINDS = ('path',)", "must be of type"),
+        ("from labcore.drawings.inside.importance import IMPORTANCE as it\nKINDS = (it,)", "taken already"),
+    ],
+)
+def test_kinds_of_another_package_that_cannot_be_used_are_told(
+    code: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert list(brought(tmp_path, monkeypatch, code)) == list(KINDS)
+    (sentence,) = plugins.problems()
+    assert why in sentence and "'another'" in sentence
 
 
 # ---- the page -------------------------------------------------------------------------------------------------------

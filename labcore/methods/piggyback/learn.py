@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from labcore.configs.run import RunConfig
-from labcore.methods import piggyback_arrays as arrays
 from labcore.methods.base import Mask, Phase, by_task, named
+from labcore.methods.piggyback import arrays
 from labcore.methods.piggyback.about import PiggybackConfig
 from labcore.methods.shared.fixed_trunk import FixedTrunk
 from labcore.methods.shared.scored import Scored

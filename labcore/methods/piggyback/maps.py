@@ -149,3 +149,5 @@ hold all beyond.""",
         explained=("each point is a layer, each line a job", "100 %: the job uses all weights of the layer"),
     ),
 )
+
+KINDS = (MASKS,)

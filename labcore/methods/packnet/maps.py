@@ -153,3 +153,5 @@ layer has one that is free, and each job gives `prune_ratio` of what it took bac
         explained=("each bar is a layer", "its colours are the jobs that own its weights; grey is still free"),
     ),
 )
+
+KINDS = (OWNERS,)

@@ -7,6 +7,7 @@ import math
 import streamlit as st
 
 from labcore.configs.base import ConfigError
+from labcore.configs.registry import ABOUT
 from labcore.configs.run import RunConfig
 from labcore.configs.units import count_of, plain, seconds_between
 from labcore.runs.errors import StoreError
@@ -131,7 +132,8 @@ with right:
     if exploration is not None:
         exploring.draw(exploration, [], exploration.model_dump_json(), height=260)
     st.markdown("**Or begin with one of these**")
-    for words, method, vary in explore_form.SUGGESTIONS:
-        act = {"on_click": explore_form.suggest, "args": (method, vary), "key": f"suggest-{method}"}
-        st.button(words, type="tertiary", icon=":material/arrow_forward:", **act)
+    offered = [(about.name, about.suggestion) for about in ABOUT.values() if about.suggestion]
+    for method, suggestion in sorted(offered, key=lambda pair: pair[1].place):
+        act = {"on_click": explore_form.suggest, "args": (method, suggestion.vary), "key": f"suggest-{method}"}
+        st.button(suggestion.question, type="tertiary", icon=":material/arrow_forward:", **act)
     earlier()

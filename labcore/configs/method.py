@@ -117,6 +117,19 @@ class Cost:
         return 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """An exploration that the page Explore offers to begin with.
+
+    `question` is the words of its button. `vary` are settings and their ranges as they stand in the page's address:
+    `method.strength~1~1000000~7~log`. Suggestions stand by `place`.
+    """
+
+    question: str
+    vary: tuple[str, ...]
+    place: int = 100
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class About:
     """All that is said of a method where it does not learn. Name, title, idea, settings and learner are required.
@@ -128,6 +141,8 @@ class About:
     `presets` holds, for each preset by name, what differs for this method, as dotted settings; without it the preset's
     training is fine-tuning's. `verdict` is what the literature expects, `cost` how to estimate what it takes.
     `explore_first` is the setting that the page Explore offers to vary first; None: the first of its own.
+    `suggestion` is a whole exploration that is offered where there is none yet.
+    `kept_a_job` names the purposes in its footprint that grow with every job, beside heads and normalisation.
 
     Raises MethodError where a required part is missing.
     """
@@ -144,6 +159,8 @@ class About:
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     cost: Cost = field(default_factory=Cost)
     explore_first: str | None = None
+    suggestion: Suggestion | None = None
+    kept_a_job: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for part in ("name", "title", "idea", "settings", "learner"):

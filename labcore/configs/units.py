@@ -35,6 +35,14 @@ def whole(text: str | None, low: int, high: int) -> int | None:
     return {str(number): number for number in range(low, high + 1)}.get(text or "")
 
 
+_NUMBERS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
+
+
+def in_words(count: int) -> str:
+    """A small count as a sentence has it: `eight`; digits from 13 on."""
+    return _NUMBERS[count] if count < len(_NUMBERS) else str(count)
+
+
 def setting_name(path: str) -> str:
     """A setting's dotted path in words: `head learning rate` of `training.head_learning_rate`."""
     return path.split(".")[-1].replace("_", " ")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from labcore.configs.registry import ABOUT
 from labcore.studies.groups import Group
 from labcore.studies.measures import amount, percents
 
@@ -14,8 +15,8 @@ Change = Literal["not at all", "a little", "freely"]
 
 # Most that earlier jobs may have lost on average, as fractions of 1.
 MAY_LOSE: dict[Change, float] = {"not at all": 0.0005, "a little": 0.05, "freely": 1.0}
-# What is kept for each job rather than once for all of them.
-_PER_JOB = ("heads", "norm", "copies", "old images", "masks", "choices")
+# What every method keeps for each job rather than once for all of them; a method's own is said by itself.
+_KEPT_A_JOB = ("heads", "norm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,8 @@ def bytes_ahead(group: Group, more_jobs: int) -> float | None:
     if total is None:
         return None
     kept = group.runs[-1].result.footprint_bytes
-    growing = sum(count for purpose, count in kept.items() if purpose in _PER_JOB)
+    own = ABOUT[group.config.method.name].kept_a_job
+    growing = sum(count for purpose, count in kept.items() if purpose in (*_KEPT_A_JOB, *own))
     return total + growing / len(group.config.tasks) * more_jobs
 
 

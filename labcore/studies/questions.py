@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from labcore.configs import units
 from labcore.configs.base import ConfigError
 from labcore.configs.catalogue import BACKBONES
 from labcore.configs.presets import PRESETS, preset_data
 from labcore.configs.reading import parse
-from labcore.configs.registry import ABOUT
+from labcore.configs.registry import ABOUT, of_group
 from labcore.studies.experiments import Arm, Experiment, Findings, arm_of, take_seeds
 from labcore.studies.measures import Difference, percents
 from labcore.studies.opening import recycle, starts
@@ -139,7 +140,8 @@ NAMED: dict[str, Named] = {
     for named in (
         Named(
             "table", "The article's table, measured",
-            "The article rates four ways of teaching a network a new job. All eight of the lab's, measured.",
+            "The article rates four ways of teaching a network a new job. "
+            f"All {units.in_words(len(of_group('article')))} of the lab's, measured.",
             1, "story", table,
         ),
         Named(

@@ -24,13 +24,6 @@ SAMPLER_HELP = (
     "Every combination suits one or two settings; by chance three; learning as it goes (TPE) a longer search."
 )
 MINUTES_HELP = "Of training and measuring; what is being trained when they are over is trained to its end."
-# What one might ask first: words, method, and what varies, as it stands in the address.
-SUGGESTIONS = (
-    ("How stiff should the springs be?", "ewc", ("method.strength~1~1000000~7~log",)),
-    ("How much should a job give back?", "packnet", ("method.prune_ratio~0.3~0.9~4",)),
-    ("Repeat the old answers: how loudly, how softly?", "lwf",
-     ("method.strength~0.1~10~3~log", "method.temperature~1~4~3")),
-)  # fmt: skip
 
 
 def text_of(varied: Varied) -> str:

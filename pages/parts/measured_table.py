@@ -4,8 +4,10 @@ import html
 
 import streamlit as st
 
+from labcore.configs import units
 from labcore.configs.base import ConfigError
 from labcore.configs.presets import PRESETS
+from labcore.configs.registry import of_group
 from labcore.configs.units import whole
 from labcore.studies import questions
 from labcore.studies.experiments import MOST_SEEDS, Arm, Experiment, Findings
@@ -90,7 +92,7 @@ def show() -> None:
         return
     live = lab.reader().look(experiment).live
     with action:
-        experiment_bar.button(experiment, "Measure all eight", live)
+        experiment_bar.button(experiment, f"Measure all {units.in_words(len(of_group('article')))}", live)
     moving(experiment)
     with st.expander("How it is computed"):
         st.markdown(

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from labcore.configs.base import Number, Whole, unit
-from labcore.configs.method import BASE, About, Cost, MethodConfig
+from labcore.configs.method import BASE, About, Cost, MethodConfig, Suggestion
 from labcore.configs.verdicts import Verdict
 
 if TYPE_CHECKING:
@@ -80,4 +80,5 @@ ABOUT = About(
     ),
     presets={"story": {"method.strength": 1e4}, "quick": {"method.strength": 300.0}},
     cost=EWCCost(),
+    suggestion=Suggestion("How stiff should the springs be?", ("method.strength~1~1000000~7~log",), place=1),
 )

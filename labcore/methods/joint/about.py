@@ -34,5 +34,6 @@ ABOUT = About(
         compared=True,
     ),
     cost=JointCost(),
+    kept_a_job=("old images",),
     explore_first="training.epochs",
 )

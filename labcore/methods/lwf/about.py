@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from labcore.configs.base import Number, Switch
-from labcore.configs.method import BASE, About, Cost, MethodConfig
+from labcore.configs.method import BASE, About, Cost, MethodConfig, Suggestion
 from labcore.configs.verdicts import Verdict
 
 if TYPE_CHECKING:
@@ -65,4 +65,9 @@ ABOUT = About(
         "quick": {"method.temperature": 8.0},
     },
     cost=LwFCost(),
+    suggestion=Suggestion(
+        "Repeat the old answers: how loudly, how softly?",
+        ("method.strength~0.1~10~3~log", "method.temperature~1~4~3"),
+        place=3,
+    ),
 )

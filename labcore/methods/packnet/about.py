@@ -7,7 +7,7 @@ from pydantic import Field
 from labcore.configs import capacity
 from labcore.configs.base import Number, Switch, Whole, unit
 from labcore.configs.catalogue import BACKBONES
-from labcore.configs.method import About, Cost, MethodConfig
+from labcore.configs.method import About, Cost, MethodConfig, Suggestion
 from labcore.configs.verdicts import Verdict
 
 if TYPE_CHECKING:
@@ -99,4 +99,6 @@ ABOUT = About(
         "quick": {"method.prune_ratio": 0.7, "method.retrain_epochs": 6, "backbone.norm": "per_task"},
     },
     cost=PackNetCost(),
+    suggestion=Suggestion("How much should a job give back?", ("method.prune_ratio~0.3~0.9~4",), place=2),
+    kept_a_job=("choices",),
 )

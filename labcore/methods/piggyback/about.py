@@ -79,4 +79,5 @@ ABOUT = About(
         },
     },
     cost=PiggybackCost(),
+    kept_a_job=("masks",),
 )

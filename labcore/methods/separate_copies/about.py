@@ -42,4 +42,5 @@ ABOUT = About(
         compared=True,
     ),
     cost=SeparateCopiesCost(),
+    kept_a_job=("copies",),
 )

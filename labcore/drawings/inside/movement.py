@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
@@ -131,14 +132,28 @@ def spring_chart(shown: Shown, array: str = "importance") -> ChartPiece:
 # ---- filter by filter -----------------------------------------------------------------------------------------------
 
 
+class _Strips(NamedTuple):
+    """How the numbers of a layer's filters are drawn."""
+
+    factor: int
+    unit: str
+    title: str
+
+
+_STRIPS = {"drift": _Strips(100, "%", "moved, %"), "broke": _Strips(1, "nats", "estimated extra loss, nats")}
+
+
 def strips_info(seen: View, layer: Layer, kind: str) -> dict[int, np.ndarray] | None:
     """Drift (%) or nats broken of each filter, by the position of the task."""
     about, rows = seen.read("drift_tasks"), seen.read(f"{kind}/{layer.name}")
     if about is None or rows is None or rows.ndim != 2 or len(rows) != len(about):
         return None
-    unit = 100 if kind == "drift" else 1
     there = range(1, len(seen.titles) + 1)
-    return {position: unit * row for position, row in zip(about.tolist(), rows, strict=True) if position in there}
+    return {
+        position: _STRIPS[kind].factor * row
+        for position, row in zip(about.tolist(), rows, strict=True)
+        if position in there
+    }
 
 
 def strips_top(found: Iterable[dict[int, np.ndarray] | None]) -> float:
@@ -153,18 +168,17 @@ def strips(seen: View, layer: Layer, kind: str, top: float) -> Chart | None:
     if rows is None:
         return None
     chart = Chart()
-    unit = "%" if kind == "drift" else "nats"
+    how = _STRIPS[kind]
     for position, row in rows.items():
         chart.trace(
             "scatter", x=list(range(1, len(row) + 1)), y=row, mode="lines", name=f"since {seen.titles[position - 1]}",
             line={"color": task_colour(position), "width": 1.5, "dash": task_dash(position), "shape": "hvh"},
-            hovertemplate=f"filter %{{x}}: %{{y:.2g}} {unit}<extra></extra>",
+            hovertemplate=f"filter %{{x}}: %{{y:.2g}} {how.unit}<extra></extra>",
         )  # fmt: skip
-    title = "moved, %" if kind == "drift" else "estimated extra loss, nats"
     chart.set(
         margin={"l": 62, "r": 8, "t": 26, "b": 44}, showlegend=True, legend=ABOVE,
         xaxis=titled("filters of this layer"),
-        yaxis={**titled(title), "range": [0, 1.05 * top or 1]},
+        yaxis={**titled(how.title), "range": [0, 1.05 * top or 1]},
     )  # fmt: skip
     return chart
 

@@ -18,6 +18,7 @@ check:
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports
 
 format:
 	@sh scripts/setup.sh check

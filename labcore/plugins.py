@@ -51,8 +51,8 @@ def leave_out(what: str, name: str, package: str, error: BaseException) -> None:
 
 
 def problems() -> list[str]:
-    """The sentences of all that was loaded so far in this process and could not be used."""
-    return list(_problems.values())
+    """The sentences of all that was loaded so far in this process and could not be used, group by group."""
+    return [_problems[key] for key in sorted(_problems)]
 
 
 @lru_cache(maxsize=1)

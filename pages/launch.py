@@ -4,6 +4,7 @@ from typing import Any
 
 import streamlit as st
 
+from labcore import plugins
 from labcore.configs import units
 from labcore.configs.base import ConfigError
 from labcore.configs.catalogue import BACKBONES
@@ -200,6 +201,8 @@ with place:
 about, where = st.columns([2.5, 2])
 about.caption(BACKBONES[name].description)
 where.caption(lab.device_ahead(asked))
+for sentence in plugins.problems():  # what other packages bring and cannot be used
+    st.warning(sentence)
 
 # ---- the jobs -------------------------------------------------------------------------------------------------------
 # What is folded away, here and below, is made when it is opened: the page is there sooner without.

@@ -179,8 +179,8 @@ def test_convolutions(name: str, size: int, layout: torch.memory_format) -> None
 
 
 def test_slices_of_a_layer_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("labcore.networks.fisher.SLICE_NUMBERS", 1500)
-    monkeypatch.setattr("labcore.networks.fisher.TAP_NUMBERS", 1500)
+    monkeypatch.setattr("labcore.networks.squared_gradients.SLICE_NUMBERS", 1500)
+    monkeypatch.setattr("labcore.networks.squared_gradients.TAP_NUMBERS", 1500)
     for name in ("plain", "depthwise", "grouped"):
         layer = CONVOLUTIONS[name]()
         check(behind(layer, layer.out_channels), pictures(5, 9), ("empirical",))  # type: ignore[arg-type]

@@ -1,5 +1,8 @@
 """What other packages bring: found by their entry points, and named in a sentence where they are broken."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from textwrap import dedent
@@ -7,6 +10,7 @@ from textwrap import dedent
 import pytest
 
 from labcore import plugins
+from tests.conftest import in_fresh_process
 
 Announce = Callable[..., Path]
 
@@ -77,3 +81,132 @@ def test_what_is_broken_is_named_and_the_rest_is_found(announce: Announce, monke
     ]
     assert plugins.load("reuse_lab.things", odd, taken=("taken",))[1] == problems
     assert plugins.problems() == problems  # each once, however often it is asked for
+
+
+# --- a task and a backbone of another package -------------------------------------------------------------------------
+
+RECORDS = """
+import numpy as np
+
+from labcore.configs.backbone import BackboneInfo
+from labcore.tasks.source import Source
+
+
+def draw(label, index):
+    picture = np.random.default_rng([label, index]).integers(0, 99, (16, 16, 1), dtype=np.uint8)
+    picture[:: 2 + label] += 100
+    return picture
+
+
+def load():
+    by_class = np.stack([[draw(label, index) for index in range(24)] for label in range(2)])
+    return by_class[:, :20], by_class[:, 20:]
+
+
+STRIPES = Source(
+    name="stripes",
+    title="Stripes",
+    description="How wide are the stripes?",
+    classes=("narrow", "wide"),
+    load=load,
+    picture=draw,
+    fingerprint=lambda: "5" * 64,
+    images=(20, 4),
+)
+ONE_LAYER = BackboneInfo(
+    title="One layer",
+    description="One fully connected layer over the raw pixels.",
+    builder="stripes_network:build",
+    start="kaiming",
+    image_size=16,
+    blocks=("layer",),
+    weights=12_304,
+    has_norm=False,
+    smallest_layer=12_288,
+)
+"""
+NETWORK = """
+import torch.nn.functional as F
+from torch import nn
+
+from labcore.networks.trunk import Trunk
+
+
+class OneLayer(Trunk):
+    block_names, width = ("layer",), 16
+
+    def __init__(self, image_size):
+        super().__init__()
+        self._owners = {"layer": 0}
+        self.layer = nn.Linear(3 * image_size**2, self.width)
+
+    def run_block(self, index, x):
+        return F.relu(self.layer(x.flatten(1)))
+
+
+def build(name, image_size):
+    return OneLayer(image_size)
+"""
+
+
+@pytest.fixture
+def installed(announce: Announce, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes find a package with a task and a backbone, and one that is broken."""
+    good = {"tasks": {"stripes": "stripes:STRIPES"}, "backbones": {"one_layer": "stripes:ONE_LAYER"}}
+    site = announce("stripes", RECORDS, **good)
+    (site / "stripes_network.py").write_text(NETWORK)
+    announce("broken", "X = 1", tasks={"odd": "broken:X"}, backbones={"mlp": "broken:X", "gone": "broken:Y"})
+    monkeypatch.setenv("PYTHONPATH", str(site))
+
+
+PROBLEMS = [
+    "broken 1.0 announces 'gone' in reuse_lab.backbones (broken:Y), which is left out: "
+    "AttributeError: module 'broken' has no attribute 'Y'.",
+    "broken 1.0 announces 'mlp' in reuse_lab.backbones (broken:X), which is left out: the name 'mlp' is taken already.",
+    "broken 1.0 announces 'odd' in reuse_lab.tasks (broken:X), which is left out: "
+    "it is no labcore.tasks.source.Source but of type int.",
+]
+
+
+def command(*words: str) -> subprocess.CompletedProcess[str]:
+    root = Path(__file__).parent.parent
+    return subprocess.run([sys.executable, "-m", "labcore", *words], capture_output=True, text=True, cwd=root)
+
+
+@pytest.mark.usefixtures("installed")
+def test_the_command_line_lists_and_trains_what_another_package_brings() -> None:
+    for what, name in (("tasks", "stripes"), ("backbones", "one_layer")):
+        told = command(what, "--json")
+        assert told.returncode == 0
+        assert name in [row["name"] for row in json.loads(told.stdout)]
+        assert told.stderr.splitlines() == [f"Warning: {problem}" for problem in PROBLEMS]
+    settings = ("--backbone", "one_layer", "--tasks", "stripes,digits:0-1", "--set", "training.epochs=1", "--json")
+    run = command("run", "--preset", "quick", "--method", "ewc", *settings)
+    result = json.loads(run.stdout)
+    assert result["state"] == "complete"
+    assert result["tasks"] == ["stripes", "digits:0-1"]
+    refused = command("run", "--preset", "quick", "--set", "backbone.name=x")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith("backbone.name is 'x'; allowed: efficientnet_lite0, small_cnn, ")
+    assert refused.stderr.endswith(" or one_layer.\n")
+
+
+@pytest.mark.usefixtures("installed")
+def test_launch_offers_what_another_package_brings() -> None:
+    code = """
+import json
+from streamlit.testing.v1 import AppTest
+
+test = AppTest.from_file("app.py", default_timeout=600)
+test.session_state["add-job"] = True
+test.run().run()  # a fresh server's first page is a face that waits
+(box,) = [box for box in test.selectbox if "backbone" in box.label]
+box.select("one_layer").run()
+test.button(key="add/stripes").click().run()
+assert not test.exception, test.exception
+print(json.dumps([test.session_state["draft"], [warning.value for warning in test.warning]]))
+"""
+    draft, warnings = json.loads(in_fresh_process(code).splitlines()[-1])
+    assert draft["backbone"]["name"] == "one_layer"
+    assert draft["tasks"][-1]["name"] == "stripes"
+    assert warnings == PROBLEMS

@@ -1,7 +1,12 @@
-"""Commands that tell what there is to choose from: `backbones`, `tasks`, `methods`, `presets`."""
+"""Commands that tell what there is to choose from: `backbones`, `tasks`, `methods`, `presets`.
+
+What other packages bring stands among it; what of it cannot be used is told on stderr.
+"""
 
 import argparse
+import sys
 
+from labcore import plugins
 from labcore.cli.command import GOOD, Command, show
 from labcore.configs.catalogue import BACKBONES
 from labcore.configs.presets import PRESETS, preset_data
@@ -9,7 +14,13 @@ from labcore.configs.registry import ABOUT, METHODS
 from labcore.tasks import catalogue
 
 
+def _warn() -> None:
+    for problem in plugins.problems():
+        print(f"Warning: {problem}", file=sys.stderr)
+
+
 def _backbones(options: argparse.Namespace) -> int:
+    _warn()
     document = [
         {
             "name": name,
@@ -28,6 +39,7 @@ def _backbones(options: argparse.Namespace) -> int:
 
 
 def _tasks(options: argparse.Namespace) -> int:
+    _warn()
     found = [catalogue.describe(name) for name in catalogue.ALL]
     document = [
         {
@@ -50,6 +62,7 @@ def _task_line(task: catalogue.TaskInfo) -> str:
 
 
 def _methods(options: argparse.Namespace) -> int:
+    _warn()
     document = [{"name": about.name, "title": about.title, "description": about.idea} for about in ABOUT.values()]
     show(options, document, lambda: "\n".join(f"{row['name']:20} {row['description']}" for row in document))
     return GOOD

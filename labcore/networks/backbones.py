@@ -38,6 +38,11 @@ def build(name: str, start: str, image_size: int, generator: torch.Generator, we
     builder: Callable[[str, int], Trunk] = getattr(importlib.import_module(module), function)
     with torch.random.fork_rng(devices=[]):  # constructors draw weights of their own, which nobody keeps
         trunk = builder(name, image_size)
+        if trunk.block_names != info.blocks:
+            raise ValueError(
+                f"{name} is announced with the blocks {', '.join(info.blocks)}, but {info.builder} builds "
+                f"{', '.join(trunk.block_names)}"
+            )
         if pretrained:
             trunk.load_pretrained(weights)
     if not pretrained:
@@ -88,7 +93,10 @@ _DRAWS: dict[str, Callable[[Tensor, int, torch.Generator], None]] = {
 
 
 def _draw_start(trunk: Trunk, start: str, generator: torch.Generator) -> None:
-    """Weights of convolutions and linear layers by the start; biases 0; normalisation as new: 1, 0, no statistics."""
+    """Draw the weights of convolutions and linear layers as the start says, and set their biases to 0.
+
+    Normalisation becomes new: its scales are 1, its shifts 0, and it has seen no statistics.
+    """
     for module in trunk.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             _DRAWS[start](module.weight, module.groups if isinstance(module, nn.Conv2d) else 1, generator)

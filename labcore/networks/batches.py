@@ -21,7 +21,7 @@ LARGEST_FEATURE_CACHE = 1 << 30
 
 
 class Stopped(Exception):
-    """The person asked the run to stop."""
+    """Raised where a run ends early because a person asked it to stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Pictures:
         return len(self.labels)
 
     def first(self, count: int) -> "Pictures":
-        """The first `count`: balanced, as classes alternate in a data set."""
+        """The first `count` pictures; they are balanced, because classes alternate in a data set."""
         return Pictures(self.images[:count], self.labels[:count])
 
 
@@ -122,7 +122,7 @@ class Lesson:
 
 
 def steps_in_epoch(images: int, batch_size: int) -> int:
-    """Batches in a pass. A last batch of one image joins the one before: one image has no batch statistics."""
+    """How many batches a pass has. A last batch of one image joins the one before, as it has no batch statistics."""
     steps = -(-images // batch_size)
     return steps - 1 if steps > 1 and images % batch_size == 1 and batch_size > 1 else steps
 

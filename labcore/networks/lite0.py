@@ -14,7 +14,7 @@ from labcore.networks.trunk import Trunk
 
 
 def build(name: str, image_size: int) -> Trunk:
-    """The one network of this file."""
+    """Build EfficientNet-Lite0, which takes pictures of any size."""
     return Lite0()
 
 
@@ -59,7 +59,7 @@ class Lite0(Trunk):
         return _bounded(self.bn2(self.conv_head(x))).mean((2, 3))
 
     def load_pretrained(self, weights: Path | None) -> None:
-        """Take the ImageNet weights, which a package brings."""
+        """Take the ImageNet weights, which come with a package and need no file."""
         *own, _, _ = imagenet_weights().items()  # the last two are of the layer that tells ImageNet's classes
         load_by_position(self, dict(own))
 

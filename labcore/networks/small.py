@@ -14,7 +14,7 @@ from labcore.networks.trunk import Trunk
 
 
 def build(name: str, image_size: int) -> Trunk:
-    """One of the networks above; only `mlp` is tied to the size of its pictures."""
+    """Build one of the networks above by its name; only `mlp` is tied to the size of its pictures."""
     return Mlp(image_size) if name == "mlp" else SmallCnn(norm=name == "small_cnn")
 
 
@@ -52,5 +52,5 @@ class Mlp(Trunk):
         self.layer2 = nn.Linear(128, self.width)
 
     def run_block(self, index: int, x: Tensor) -> Tensor:
-        """Each [N, 128]."""
+        """Both layers give [N, 128]."""
         return F.relu(self.layer1(x.flatten(1)) if index == 0 else self.layer2(x))

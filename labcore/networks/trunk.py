@@ -16,7 +16,7 @@ torchvision_beside.make_importable()
 
 
 class Trunk(nn.Module):
-    """A backbone without head: pictures → feature vectors, as a row of named blocks.
+    """A backbone without its head: a row of named blocks that turns pictures into feature vectors.
 
     `block_names` is in the order in which the data flows, `width` the number of features that come out. A
     subclass runs one block in `run_block`, which must leave its input as it was, and lists in `_owners` which block
@@ -26,18 +26,20 @@ class Trunk(nn.Module):
     block_names: tuple[str, ...]
     width: int
     _owners: dict[str, int]  # prefix of parameter and buffer names → index of the block
-    # Pixels are whole numbers 0…255; the trunk sees (pixel − shift) / scale. One of each for all channels, or one each.
+    # Pixels are whole numbers from 0 to 255, and the trunk sees (pixel − shift) / scale: one shift and one scale for
+    # all channels, or one of each for every channel.
     _shift: ClassVar[tuple[float, ...]] = (127.5,)
     _scale: ClassVar[tuple[float, ...]] = (64.0,)
 
     def run_block(self, index: int, x: Tensor) -> Tensor:
-        """One block: the first on normalised pictures [N, 3, H, W], each other on the output of the one before."""
+        """Run one block: the first on normalised pictures [N, 3, H, W], any other on what the block before gave."""
         raise NotImplementedError
 
     def forward(self, x: Tensor, first: int = 0, last: int | None = None) -> Tensor:
-        """Blocks first…last−1 on what comes out of block first−1; with `last` None, to the end: [N, features].
+        """Run the blocks first…last−1 on what comes out of block first−1; with `last` None, run all that follow.
 
-        No blocks (first = last) give x itself. Raises IndexError unless 0 ≤ first ≤ last ≤ number of blocks.
+        The last block of all gives [N, features]; where first = last, no block runs and x is returned. Raises
+        IndexError unless 0 ≤ first ≤ last ≤ number of blocks.
         """
         count = len(self.block_names)
         last = count if last is None else last
@@ -48,14 +50,14 @@ class Trunk(nn.Module):
         return x
 
     def block_of(self, name: str) -> int:
-        """The index of the block that a parameter or buffer belongs to, by its name. Raises KeyError if to none."""
+        """The index of the block that a parameter or buffer belongs to. Raises KeyError if it belongs to none."""
         for prefix, index in self._owners.items():
             if name.startswith(prefix + "."):
                 return index
         raise KeyError(f"{name} belongs to no block; blocks are {', '.join(self.block_names)}")
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Pictures as stored, uint8 [N, H, W, 3 or 1], → float32 [N, 3, H, W] channels_last, on the same device.
+        """Turn pictures as stored, uint8 [N, H, W, 3 or 1], into float32 [N, 3, H, W], channels_last, on their device.
 
         Grey pictures get three equal channels. Raises ValueError for another type or shape.
         """

@@ -56,7 +56,7 @@ def _mobilenet() -> _ZooEntry:
     return _ZooEntry({**blocks, "classifier": ("avgpool", "flatten", "classifier")}, "classifier.3")
 
 
-# The last layer that a network has in torchvision is not here: heads are the lab's own.
+# No block holds the last layer that a network has in torchvision, because heads are the lab's own.
 _ZOO: dict[str, _ZooEntry] = {
     "vgg16": _vgg((4, 9, 16, 23, 30)),
     "vgg16_bn": _vgg((6, 13, 23, 33, 43)),
@@ -68,7 +68,7 @@ _ZOO: dict[str, _ZooEntry] = {
 
 
 def build(name: str, image_size: int) -> Trunk:
-    """One of torchvision's networks by torchvision's name, with weights that are still to be filled."""
+    """Build one of torchvision's networks by torchvision's name; its weights are still to be drawn or loaded."""
     return Zoo(name)
 
 

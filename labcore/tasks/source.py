@@ -1,4 +1,4 @@
-"""What every source of pictures offers."""
+"""What every source of pictures offers: those of the lab, and those that other packages announce."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -11,7 +11,6 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from labcore.configs import capacity
 from labcore.configs.base import ConfigError
 from labcore.configs.registry import METHODS
 from labcore.configs.run import RunConfig
@@ -19,6 +18,7 @@ from labcore.methods.base import Method
 from labcore.methods.ewc.learn import EWC
 from labcore.methods.load import learner
 from labcore.methods.lwf.learn import distillation
+from labcore.methods.packnet import capacity
 from labcore.methods.packnet.learn import PackNet, smallest
 from labcore.methods.piggyback.learn import Piggyback
 from labcore.methods.shared.springs import Spring

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union
 from pydantic import Field, model_validator
 
 from labcore import ENGINE_VERSION
-from labcore.configs import capacity
 from labcore.configs.base import Frozen, Number, Whole, unit
 from labcore.configs.catalogue import BACKBONES, BackboneName, Start
 from labcore.configs.method import BASE, MethodConfig, NotInstalled
 from labcore.configs.registry import METHODS, version_of
 from labcore.tasks import catalogue
 from labcore.tasks.source import TaskError
+
+# A method may write down for every weight which task it belongs to: a byte, in which 0 is nobody and 255 is spare.
+MOST_TASKS = 254
 
 Norm = Literal["frozen", "affine_per_task", "per_task", "shared"]
 
@@ -104,7 +106,7 @@ class RunConfig(Frozen):
         default_factory=lambda: BackboneConfig(), description="The network that is reused."
     )
     tasks: tuple[TaskConfig, ...] = Field(
-        min_length=1, max_length=capacity.MOST_OWNERS, description="The jobs, in the order they are learnt."
+        min_length=1, max_length=MOST_TASKS, description="The jobs, in the order they are learnt."
     )
     training: TrainingConfig = Field(default_factory=lambda: TrainingConfig(), description="How each stage is trained.")
     method: AnyMethodConfig = Field(description="How old jobs are kept.")

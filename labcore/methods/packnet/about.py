@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from labcore.configs import capacity
 from labcore.configs.base import Number, Switch, Whole, unit
 from labcore.configs.catalogue import BACKBONES
 from labcore.configs.method import About, Cost, MethodConfig, Suggestion
 from labcore.configs.verdicts import Verdict
+from labcore.methods.packnet import capacity
 
 if TYPE_CHECKING:
     from labcore.configs.run import BackboneConfig, RunConfig

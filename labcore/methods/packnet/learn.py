@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from labcore.configs.capacity import freed_of
 from labcore.configs.run import RunConfig
 from labcore.methods.base import Mask, Phase, by_task, named
 from labcore.methods.packnet.about import PackNetConfig
+from labcore.methods.packnet.capacity import freed_of
 from labcore.methods.shared.scored import Scored
 from labcore.networks import masks
 from labcore.networks.backbones import kaiming

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from labcore.configs import capacity
 from labcore.drawings.figures import TASK_COLOURS, task_colour
 from labcore.drawings.inside.kind import MapKind, Words
 from labcore.drawings.inside.layer import Figures, Panel, Pictures, Shown
 from labcore.drawings.inside.overview import FREE, Bars, Overview, of_layers
 from labcore.drawings.inside.pictures import Picture, task_colours, weight_map
+from labcore.methods.packnet import capacity
 from labcore.methods.packnet.about import PackNetConfig
 from labcore.runs.map_files import Layer
 from labcore.runs.moments import View

@@ -1,6 +1,6 @@
 """How many tasks PackNet has room for: whole weights, counted before anything starts. No torch here."""
 
-MOST_OWNERS = 254  # an owner is a byte, and 0 is free
+MOST_OWNERS = 254  # an owner is a byte, and 0 is free: as many tasks as a configuration may have
 
 
 def freed_of(weights: int, ratio: float) -> int:

@@ -2,16 +2,23 @@
 PORT ?= 8501
 BIN := .venv/bin
 
-.PHONY: run test check format bench
+.PHONY: run test test-all check format bench
 
 run:
 	@sh scripts/setup.sh run
 	@echo "Reuse Lab: http://localhost:$(PORT)   (Ctrl-C ends the page; training goes on)"
 	@$(BIN)/python -m streamlit run app.py --server.port $(PORT)
 
+PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
+
 test:
 	@sh scripts/setup.sh test
-	@$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
+	@$(PYTEST) -m "not heavy"
+
+# With the heaviest crosses too, of laws that `test` tries on lighter cases.
+test-all:
+	@sh scripts/setup.sh test
+	@$(PYTEST)
 
 check:
 	@sh scripts/setup.sh check

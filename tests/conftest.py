@@ -16,8 +16,53 @@ from labcore.runs.store import Store
 from labcore.tasks import pictures
 from labcore.tasks.source import Source
 from labcore.training import loop
+from tests import kept
 
 os.environ.setdefault("REUSE_LAB_THREADS", "1")
+
+
+# Files whose tests take longest, in seconds a test, as `--durations` tells on two cores; all others take less.
+LONGEST = {
+    "test_journey": 20.0,
+    "test_worker": 2.5,
+    "test_stages": 1.3,
+    "test_zoo": 1.0,
+    "test_method_contract": 1.2,
+    "test_maps": 1.2,
+    "test_methods": 0.7,
+    "test_inside": 0.7,
+    "test_imports": 0.7,
+    "test_watch": 0.6,
+    "test_explore": 0.5,
+    "test_compare": 0.5,
+    "test_cli": 0.4,
+}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the longest tests first, file by file, so that no process is left with one of them at the end.
+
+    pytest-xdist gives each process an equal number of tests, one after the other from the first, and lets the one that
+    is done take from the end of another's. So each process's share begins with files of its own.
+    """
+    files = sorted({item.path.stem for item in items}, key=lambda stem: (-LONGEST.get(stem, 0.1), stem))
+    processes: int = getattr(config, "workerinput", {}).get("workercount", 1)
+    shares: list[list[pytest.Item]] = [[] for _ in range(processes)]
+    short: list[pytest.Item] = []
+    for stem in files:
+        found = [item for item in items if item.path.stem == stem]
+        (min(shares, key=_seconds) if stem in LONGEST else short).extend(found)
+    size = len(items) // processes
+    items.clear()
+    for share in shares:
+        fill = max(0, size - len(share))
+        items += [*share, *short[:fill]]
+        del short[:fill]
+    items += short
+
+
+def _seconds(share: list[pytest.Item]) -> float:
+    return sum(LONGEST.get(item.path.stem, 0.1) for item in share)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -51,6 +96,14 @@ def short_runs() -> Iterator[None]:
         patch.setattr(pictures, "_resize", remembered)
         patch.setattr(loop, "TIMED_IMAGES", 5)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kept_runs(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The folder that this session's processes share."""
+    own = tmp_path_factory.getbasetemp()
+    kept.root = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "kept"
+    kept.root.mkdir(exist_ok=True)
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from labcore.studies import explorations
 from labcore.training import worker
 from tests import stories
 from tests.conftest import tiny
+from tests.waiting import PATIENCE, growth, until, work
 
 sync_api = pytest.importorskip("playwright.sync_api")
 CHROMIUM = Path("/usr/bin/chromium")
@@ -45,14 +46,14 @@ def serving(script: str, home: Path) -> Iterator[str]:
         env={**os.environ, "REUSE_LAB_HOME": str(home), "REUSE_LAB_THREADS": "1", "PYTHONPATH": str(ROOT)},
         stdout=subprocess.DEVNULL,
     )
+
+    def answers() -> bool:
+        assert server.poll() is None, "the server ended"
+        with socket.socket() as knock:
+            return knock.connect_ex(("localhost", port)) == 0
+
     try:
-        deadline = time.monotonic() + 60
-        while True:
-            with socket.socket() as knock:
-                if knock.connect_ex(("localhost", port)) == 0:
-                    break
-            assert time.monotonic() < deadline, "the server did not come up"
-            time.sleep(0.02)
+        until(answers, work(server))
         yield f"http://localhost:{port}"
     finally:
         server.kill()
@@ -61,15 +62,21 @@ def serving(script: str, home: Path) -> Iterator[str]:
             os.kill(worker.process.pid, signal.SIGKILL)
 
 
-@contextlib.contextmanager
-def browsing() -> Iterator["sync_api.Page"]:
-    """A page of a fresh browser."""
+@pytest.fixture(scope="module")
+def browser() -> Iterator["sync_api.Browser"]:
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
-        page = browser.new_page(viewport={"width": 1280, "height": 720})
-        page.set_default_timeout(60_000)
-        yield page
-        browser.close()
+        found = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def page(browser: "sync_api.Browser") -> Iterator["sync_api.Page"]:
+    """A page of a browser that remembers nothing of other tests."""
+    with contextlib.closing(browser.new_context(viewport={"width": 1280, "height": 720})) as context:
+        found = context.new_page()
+        found.set_default_timeout(1000 * PATIENCE)
+        yield found
 
 
 @pytest.fixture
@@ -78,10 +85,28 @@ def address(home: Path) -> Iterator[str]:
         yield found
 
 
-@pytest.fixture
-def page(address: str) -> Iterator["sync_api.Page"]:
-    with browsing() as found:
-        yield found
+def press(page: "sync_api.Page", name: str, came: Callable[[], bool]) -> None:
+    """Press a button until what it brings has come: a page that is just being drawn anew loses a press."""
+
+    def pressed() -> bool:
+        with contextlib.suppress(sync_api.TimeoutError, AssertionError):
+            page.get_by_role("button", name=name, exact=True).click(timeout=30_000)
+            until(came, patience=30, pause=lambda: page.wait_for_timeout(50))
+        return came()
+
+    until(pressed, patience=4 * PATIENCE)
+
+
+def started(page: "sync_api.Page", *others: str) -> str:
+    """Press Start; the run that is begun, which is none of the others."""
+    press(page, "Start", lambda: "/watch?run=" in page.url and not any(other in page.url for other in others))
+    return page.url.split("run=")[1].split("&")[0]
+
+
+def over(page: "sync_api.Page", store: Store, run: str) -> None:
+    """Wait until the page says of a run that it is done: as long as the run has something new to tell."""
+    until(lambda: store.record(run).state == "complete", growth(store.root))
+    page.get_by_text("done", exact=True).wait_for()
 
 
 CURVE = ".js-plotly-plot"
@@ -104,17 +129,14 @@ def test_launch_watch_stop_resume_lay_over_delete(address: str, page: "sync_api.
     page.get_by_text("Details: all settings").click()
     page.get_by_label("epochs (passes)", exact=True).wait_for()
     page.get_by_text("estimated").wait_for()
-    page.get_by_role("button", name="Start", exact=True).click()
+    run = started(page)
 
-    page.wait_for_url("**/watch?run=*")
     page.locator(CURVE).first.wait_for()
     page.wait_for_function(f"({POINTS})() >= 2")
     before = page.evaluate(POINTS)
     page.wait_for_function(f"({POINTS})() > {before}")
 
-    page.get_by_role("button", name="Stop").click()
-    page.get_by_text("Nothing is lost").wait_for()
-    run = page.url.split("run=")[1]
+    press(page, "Stop", page.get_by_text("Nothing is lost").is_visible)
     store = Store(home)
     assert store.record(run).state == "stopped"
     assert store.config(run).task_names == ["digits", "fashion:0-4", "hotdogs"]
@@ -124,28 +146,29 @@ def test_launch_watch_stop_resume_lay_over_delete(address: str, page: "sync_api.
     page.wait_for_function(f"({POINTS})() >= {before}")
     assert page.url.endswith(run)
 
-    page.get_by_role("button", name="Resume").click()
-    page.get_by_role("button", name="Stop").wait_for()
+    press(page, "Resume", lambda: store.record(run).state != "stopped")
     page.wait_for_function(f"({POINTS})() > {before} + 1")
-    page.get_by_text("done", exact=True).wait_for()
-    assert store.record(run).state == "complete"
+    over(page, store, run)
 
     # Another method on the same jobs, and the first run laid over it.
     page.get_by_role("link", name="Run it again with changes").click()
     page.get_by_text("You have this already").wait_for()
     page.get_by_role("button", name="Feature extraction").click()
     page.get_by_text("estimated").wait_for()
-    page.get_by_role("button", name="Start", exact=True).click()
-    page.wait_for_url(lambda address: "run=" in address and run not in address)
-    other = page.url.split("run=")[1].split("&")[0]
-    page.get_by_text("done", exact=True).wait_for()
-    page.wait_for_timeout(1500)  # the page is drawn once more when a run is over
-    picker = page.get_by_test_id("stMultiSelect").locator("input")
+    other = started(page, run)
+    over(page, store, other)
+    picker, offered = page.get_by_test_id("stMultiSelect").locator("input"), page.get_by_text("Fine-tuning ·")
     picker.scroll_into_view_if_needed()
-    page.wait_for_timeout(500)  # scrolling would close the list again
-    picker.click()
-    page.get_by_text("Fine-tuning ·").click()
-    page.get_by_text("Click a line to open its run").wait_for()
+
+    def opened() -> bool:
+        """The list is open; the page, which is drawn once more when a run is over, and scrolling close it again."""
+        if not offered.is_visible():
+            picker.click()
+        with contextlib.suppress(sync_api.TimeoutError):
+            offered.click(timeout=1000)
+        return page.get_by_text("Click a line to open its run").is_visible()
+
+    until(opened, pause=lambda: page.wait_for_timeout(300))
     assert f"with={run}" in page.url
     page.wait_for_function("() => (document.querySelector('.js-plotly-plot')?.data?.length ?? 0) >= 4")
 
@@ -165,7 +188,7 @@ def test_the_view_stays_while_the_chart_is_updated(address: str, page: "sync_api
     page.goto(address)
     page.get_by_role("radio", name="Quick look").or_(page.get_by_role("button", name="Quick look")).first.click()
     page.get_by_text("Hot dogs").first.wait_for()
-    page.get_by_role("button", name="Start", exact=True).click()
+    started(page)
     page.wait_for_function(f"({POINTS})() >= 2")
     view = "() => document.querySelector('.js-plotly-plot')._fullLayout.xaxis.range.map(Math.round)"
     whole = page.evaluate(view)
@@ -184,13 +207,15 @@ def test_the_view_stays_while_the_chart_is_updated(address: str, page: "sync_api
     page.wait_for_function(hidden)
     seen = page.evaluate(POINTS)
     page.wait_for_function(f"({POINTS})() >= {seen} + 3")
+    colour = "document.querySelector('.js-plotly-plot')._fullLayout.font.color"
+    light = page.evaluate(colour)
     page.emulate_media(color_scheme="dark")
-    page.wait_for_timeout(1500)
+    page.wait_for_function(f"{colour} !== '{light}'")
     assert page.evaluate(view) == zoomed
     assert page.evaluate(hidden)
 
 
-def test_a_browser_fetches_what_draws_charts_once(home: Path) -> None:
+def test_a_browser_fetches_what_draws_charts_once(page: "sync_api.Page", home: Path) -> None:
     def received() -> int:
         """Bytes of Plotly that came from the server."""
         page.goto(address)
@@ -199,26 +224,24 @@ def test_a_browser_fetches_what_draws_charts_once(home: Path) -> None:
         size: int = page.evaluate(f"{entries}.find(it => it.name.endsWith('plotly.min.js')).transferSize")
         return size
 
-    with serving("tests/live_page.py", home) as address, browsing() as page:
+    with serving("tests/live_page.py", home) as address:
         assert [received() > 1_000_000, received()] == [True, 0]
 
 
-def test_inside_draws_what_is_new_of_a_run_at_work_and_else_nothing(home: Path) -> None:
+def test_inside_draws_what_is_new_of_a_run_at_work_and_else_nothing(page: "sync_api.Page", home: Path) -> None:
     store = Store(home)
     finished = store.submit(tiny()).run
     assert worker.run_claim(store.claim_run(finished), "cpu").state == "complete"
     claim = store.claim_run(store.submit(tiny(seed=1)).run)
     maps = stories.map_by_map(store, finished, claim)
     next(maps)
-    with serving("app.py", home) as address, browsing() as page:
-        asked: list[object] = []  # what the page asks the server for, but for its news
-        page.on("websocket", lambda socket: socket.on("framesent", lambda frame: asked.append(frame)))
+    with serving("app.py", home) as address:
+        asked: list[float] = []  # when the page asked the server for something, but for its news
+        page.on("websocket", lambda socket: socket.on("framesent", lambda frame: asked.append(time.monotonic())))
         page.goto(f"{address}/inside?run={claim.run}")
         page.get_by_text("learning Digits 0 to 3, 0 %").first.wait_for()
-        page.wait_for_timeout(3000)
-        asked.clear()
-        page.wait_for_timeout(3000)
-        assert not asked
+        # Sooner or later it asks for nothing for three seconds; by the clock, as it once did, it asked each second.
+        until(lambda: time.monotonic() - asked[-1] > 3, pause=lambda: page.wait_for_timeout(50))
         while next(maps).kind != "stage":
             pass
         page.get_by_text("after Digits 0 to 3").first.wait_for()
@@ -231,9 +254,9 @@ def test_inside_draws_what_is_new_of_a_run_at_work_and_else_nothing(home: Path) 
         page.get_by_text("stopped", exact=True).wait_for()
 
 
-def test_a_live_page_does_not_grow(home: Path) -> None:
+def test_a_live_page_does_not_grow(page: "sync_api.Page", home: Path) -> None:
     """Three hundred updates of a chart: the browser's memory and elements stay where they were after the first."""
-    with serving("tests/live_page.py", home) as address, browsing() as page:
+    with serving("tests/live_page.py", home) as address:
         page.goto(address)
         count = "() => Number(document.querySelector('.updates')?.textContent ?? 0)"
         devtools = page.context.new_cdp_session(page)
@@ -254,7 +277,8 @@ def test_a_live_page_does_not_grow(home: Path) -> None:
         assert plot is not None
         page.mouse.click(plot["x"] + plot["width"] / 2, plot["y"] + plot["height"] / 2)
         page.wait_for_function("() => document.querySelector('.clicks')?.textContent !== '0'")
-        page.wait_for_timeout(1000)
+        told = page.evaluate(count)
+        page.wait_for_function(f"({count})() >= {told} + 10")
         assert page.locator(".clicks").inner_text() in ("1", "2")
 
 
@@ -270,7 +294,7 @@ def test_an_exploration_fills_by_itself_and_its_points_open_their_runs(
     explorations.stop(store, name)
     page.goto(f"{address}/explore?exploration={name}")
     page.get_by_role("button", name="Go on").click()
-    page.get_by_text("3 of 3 runs").wait_for()
+    until(page.get_by_text("3 of 3 runs").is_visible, growth(store.root), pause=lambda: page.wait_for_timeout(50))
     page.get_by_role("button", name="All tried").wait_for()
     page.wait_for_function(f"({POINTS})() > 0")  # drawn a moment after it is told
     assert page.evaluate(POINTS) == 3
@@ -279,7 +303,7 @@ def test_an_exploration_fills_by_itself_and_its_points_open_their_runs(
     box = middle.bounding_box()
     assert box is not None
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    page.wait_for_timeout(300)
+    page.locator(".hoverlayer .hovertext").first.wait_for()  # Plotly takes a click only of what it hovers over
     page.mouse.down()
     page.mouse.up()
     page.wait_for_url("**/watch?run=*")

@@ -109,7 +109,10 @@ def test_stopped_anywhere_and_resumed_is_never_stopped(method: str, optimizer: d
     assert one.losses == many.losses
 
 
-@pytest.mark.parametrize("method", ["ewc", "packnet, learned", "piggyback, start"])
+@pytest.mark.parametrize(
+    "method",
+    ["ewc", *(pytest.param(name, marks=pytest.mark.heavy) for name in ("packnet, learned", "piggyback, start"))],
+)
 def test_a_network_whose_layers_are_not_in_order_of_the_alphabet_goes_on_too(method: str, tmp_path: Path) -> None:
     """A file lists tensors by name; EfficientNet's data flows otherwise: `conv_stem`, `blocks`, `conv_head`."""
     run = config(
@@ -171,8 +174,15 @@ def test_only_what_is_trainable_changes(
     assert {name.split("/")[0] for name in seen} == {"1", "2"}
 
 
-@pytest.mark.parametrize("norm", ["frozen", "affine_per_task", "per_task"])
-@pytest.mark.parametrize("method", ISOLATING)
+# Each isolating method with one of the norms, and under the mark with the others.
+ISOLATED = [
+    pytest.param(method, norm, marks=[] if (place + other) % 3 == 0 else [pytest.mark.heavy])
+    for place, method in enumerate(ISOLATING)
+    for other, norm in enumerate(("frozen", "affine_per_task", "per_task"))
+]
+
+
+@pytest.mark.parametrize(("method", "norm"), ISOLATED)
 def test_isolating_methods_answer_old_tasks_bit_for_bit_as_before(
     method: str, norm: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -343,7 +343,9 @@ def test_masks_are_packed_as_numpy_packs_them(shape: tuple[int, ...]) -> None:
         assert masks.unpack(bits, channels_last).is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize("start", ["kaiming", "xavier", "far"])
+@pytest.mark.parametrize(
+    "start", ["kaiming", *(pytest.param(start, marks=pytest.mark.heavy) for start in ("xavier", "far"))]
+)
 def test_masks_over_random_weights_learn(start: str, tmp_path: Path) -> None:
     """Not one weight of the trunk is trained, and the task is learnt."""
     method = {"name": "piggyback", "trunk": "start", "score_learning_rate": 1e-3}

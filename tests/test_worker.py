@@ -20,20 +20,49 @@ from labcore.runs.events import Event, RunStarted, StageStarted, StepLogged
 from labcore.runs.store import Store
 from labcore.studies import estimates
 from labcore.training import worker
+from tests import stories
 from tests.conftest import tiny
 from tests.waiting import ended, growth, until, work
 
 ROOT = Path(__file__).parent.parent
 
 
+# A worker that trains up to a step, and on once a file is there.
+HELD = """
+import os, sys, time
+from labcore.cli.main import main
+from labcore.runs.claims import Claim
+
+step, gate, *arguments = sys.argv[1:]
+append = Claim.append
+
+def held(self, event):
+    event = append(self, event)
+    while event.step >= int(step) and not os.path.exists(gate):
+        time.sleep(0.01)
+    return event
+
+Claim.append = held
+sys.exit(main(["worker", "--device", "cpu", *arguments]))
+"""
+
+
 def start_worker(*arguments: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-m", "labcore", "worker", "--device", "cpu", *arguments], cwd=ROOT)
 
 
+def held_worker(gate: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    """A worker that cannot be done before the test has looked at it, however fast it is: `gate` lets it go on."""
+    return subprocess.Popen([sys.executable, "-c", HELD, str(LAST_STEPS), str(gate), *arguments], cwd=ROOT)
+
+
+# Where a held worker waits: shortly before the end of a longer run.
+LAST_STEPS = 100
+
+
 def longer(method: str = "separate_copies") -> RunConfig:
-    """A run of some seconds, so that there is a middle to be killed in."""
-    tasks = [{"name": "digits", "images_per_class": 60}, {"name": "fashion", "images_per_class": 40}]
-    return tiny(method, tasks=tasks, training__epochs=8)
+    """A run of a good hundred steps, so that there is a middle to be killed in."""
+    return tiny(method, training__epochs=12)
 
 
 def stage_arrays(store: Store, run: str, stage: int) -> dict[str, torch.Tensor]:
@@ -44,10 +73,13 @@ def stage_arrays(store: Store, run: str, stage: int) -> dict[str, torch.Tensor]:
     }
 
 
-@pytest.mark.parametrize("method", ["separate_copies", "packnet", "ewc"])
+@pytest.mark.parametrize(
+    "method",
+    ["ewc", pytest.param("packnet", marks=pytest.mark.heavy), pytest.param("separate_copies", marks=pytest.mark.heavy)],
+)
 def test_killed_in_the_middle_it_goes_on_by_itself_and_ends_bit_for_bit_the_same(store: Store, method: str) -> None:
     run = store.submit(longer(method)).run
-    victim = start_worker("--checkpoint-seconds", "0.1")
+    victim = held_worker(store.root / "gate", "--checkpoint-seconds", "0.1")
     try:
         told = growth(store.root)
         until(lambda: (store.folder(run) / "checkpoint.safetensors").exists(), told)
@@ -67,7 +99,7 @@ def test_killed_in_the_middle_it_goes_on_by_itself_and_ends_bit_for_bit_the_same
     assert starts[1].resumed_from_step > 0
 
     whole = store.submit(longer(method), use_cache=False).run
-    worker.run_claim(store.claim_run(whole), "cpu")
+    worker.run_claim(store.claim_run(whole), "cpu", maps="none")
     for stage in (1, 2):
         killed, never = (stage_arrays(store, r, stage) for r in (run, whole))
         assert killed.keys() == never.keys()
@@ -122,16 +154,17 @@ runpy.run_module("labcore", run_name="__main__")
 
 def test_told_to_end_a_worker_puts_its_run_back(store: Store) -> None:
     run = store.submit(longer()).run
-    process = start_worker()
+    process = held_worker(store.root / "gate")
     until(lambda: any(isinstance(event, StepLogged) for event in store.tail(run)[0]), work(process))
     process.terminate()
+    (store.root / "gate").touch()
     assert ended(process) == 0
     assert store.record(run).state == "queued"
     assert (store.folder(run) / "checkpoint.safetensors").exists()
 
 
 def test_stop_is_read_at_once_and_resume_goes_on(store: Store) -> None:
-    run = store.submit(longer()).run
+    run = store.submit(tiny()).run
     told: list[Event] = []
 
     def stop_in_the_middle(event: Event) -> None:
@@ -139,11 +172,11 @@ def test_stop_is_read_at_once_and_resume_goes_on(store: Store) -> None:
         if isinstance(event, StepLogged) and len(told) == 12:
             store.request_stop(run)
 
-    record = worker.run_claim(store.claim_run(run), "cpu", tell=stop_in_the_middle)
+    record = worker.run_claim(store.claim_run(run), "cpu", tell=stop_in_the_middle, maps="none")
     assert record.state == "stopped"
     assert told[-1].step - told[11].step <= 1
     store.resume(run)
-    assert worker.run_claim(store.claim_run(run), "cpu").state == "complete"
+    assert worker.run_claim(store.claim_run(run), "cpu", maps="none").state == "complete"
     assert not (store.folder(run) / "checkpoint.safetensors").exists()
 
 
@@ -171,8 +204,7 @@ def breaking(error: Exception) -> worker.Train:
     ],
 )
 def test_whatever_goes_wrong_is_the_runs_and_not_the_workers(store: Store, error: Exception, said: str) -> None:
-    before = store.submit(tiny(seed=5)).run
-    worker.run_claim(store.claim_run(before), "cpu")
+    before = stories.told(store, tiny(seed=5), [[0.9], [0.4, 0.8]])
     run = store.submit(tiny()).run
     record = worker.run_claim(store.claim_run(run), "cpu", train=breaking(error))
     assert record.state == "failed"
@@ -192,8 +224,7 @@ def test_a_configuration_that_cannot_be_read_ends_no_worker(store: Store) -> Non
 def test_a_disk_that_is_full_while_appending_fails_the_run_cleanly(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = store.submit(tiny(seed=5)).run
-    worker.run_claim(store.claim_run(before), "cpu")
+    before = stories.told(store, tiny(seed=5), [[0.9], [0.4, 0.8]])
     run = store.submit(tiny()).run
     claim, real, written = store.claim_run(run), os.write, 0
 
@@ -220,8 +251,7 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
         pytest.skip("a small disk cannot be mounted here")
     try:
         store = Store(disk / "home")
-        before = store.submit(tiny(seed=5)).run
-        worker.run_claim(store.claim_run(before), "cpu")
+        before = stories.told(store, tiny(seed=5), [[0.9], [0.4, 0.8]])
         run = store.submit(tiny()).run
         claim = store.claim_run(run)
         rest = os.open(disk / "rest", os.O_WRONLY | os.O_CREAT)

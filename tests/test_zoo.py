@@ -24,7 +24,12 @@ def _built(name: str) -> Trunk:
     return backbones.build(name, "kaiming", 64, torch.Generator().manual_seed(0))
 
 
-@pytest.fixture(params=ZOO, scope="module")
+# Their blocks are cut by the same rules as the smaller ones', and each pass through them takes seconds.
+LARGE = {"vgg16", "vgg16_bn", "resnet50"}
+NAMES = [pytest.param(name, marks=[pytest.mark.heavy] if name in LARGE else []) for name in ZOO]
+
+
+@pytest.fixture(params=NAMES, scope="module")
 def name(request: pytest.FixtureRequest) -> Iterator[str]:
     yield request.param
     _built.cache_clear()  # VGG-16 is half a gigabyte
@@ -159,8 +164,13 @@ def weights(name: str, seed: int = 2) -> dict[str, Any]:
     """A whole network of torchvision's, as its file holds it."""
     from torchvision.models import get_model
 
-    torch.manual_seed(seed)
-    return dict(get_model(name).state_dict())
+    with torch.device("meta"):  # its own start takes seconds
+        shapes = get_model(name).state_dict()
+    draw = torch.Generator().manual_seed(seed)
+    return {
+        key: torch.randn(value.shape, generator=draw) if value.is_floating_point() else torch.zeros(value.shape).long()
+        for key, value in shapes.items()
+    }
 
 
 def pretrained(name: str, path: Path) -> Trunk:

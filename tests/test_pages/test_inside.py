@@ -24,7 +24,7 @@ from labcore.runs.results import fold
 from labcore.runs.store import Store
 from labcore.training import map_maker
 from pages.parts import live_plot
-from tests import stories
+from tests import kept, stories
 from tests.conftest import tiny
 from tests.drawn import drawn
 from tests.test_pages.conftest import app, text, trained
@@ -332,7 +332,7 @@ def test_inside_of_two_runs_and_of_an_imported_one(store: Store, tmp_path: Path)
 def test_inside_says_why_drift_is_missing(fits: bool, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     if not fits:
         monkeypatch.setattr(map_maker, "LARGEST_KEPT", 0)
-    test = app("inside", run=trained(store, tiny("fine_tuning")), map="drift")
+    test = app("inside", run=kept.train(store, tiny("fine_tuning")), map="drift")
     assert not test.exception
     assert "How far have weights moved since?" in text(test)
     assert ("no map since Digits" in text(test)) != fits

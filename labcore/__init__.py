@@ -15,11 +15,6 @@ if TYPE_CHECKING:
     from labcore.runs.store import Store as Store
     from labcore.training.loop import train as train
 
-# Part of every configuration's key: raise it when the same configuration would train to different numbers.
-# 2: a run that was resumed on EfficientNet goes on as if it had not been stopped.
-# 3: EWC multiplies its strength into the springs once, which rounds otherwise than in every step.
-ENGINE_VERSION = "3"
-
 _PUBLIC = {
     "RunConfig": "labcore.configs.run",
     "Store": "labcore.runs.store",

@@ -1,7 +1,6 @@
 """Which methods there are, what each must say of itself, and what their versions do to keys."""
 
 import json
-from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -130,5 +129,5 @@ def test_a_preset_that_a_method_does_not_know_is_fine_tunings(monkeypatch: pytes
 
 
 def test_a_folder_without_an_about_is_no_method() -> None:
-    folders = {path.name for path in Path(registry.__file__).parents[1].joinpath("methods").iterdir() if path.is_dir()}
+    folders = {path.name for path in registry.HOME.iterdir() if path.is_dir()}
     assert "shared" in folders and "shared" not in ABOUT

@@ -10,21 +10,23 @@ import importlib
 import importlib.util
 import pkgutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from labcore import plugins
 from labcore.configs.method import About, MethodConfig, MethodError
 
 _GROUPS = ("article", "today")
+# The folder of the lab's own methods, each in a folder of its own.
+HOME = Path(__file__).parents[1] / "methods"
 
 
 def _built_in() -> Iterator[About]:
     """The methods that come with the lab. Raises MethodError where one lacks a part."""
-    home = importlib.import_module("labcore.methods")
-    for folder in pkgutil.iter_modules(home.__path__):
-        name = f"{home.__name__}.{folder.name}"
-        if folder.ispkg and importlib.util.find_spec(f"{name}.about"):
-            yield _of(folder.name, getattr(importlib.import_module(f"{name}.about"), "ABOUT", None))
+    for folder in pkgutil.iter_modules([str(HOME)]):
+        about = f"labcore.{HOME.name}.{folder.name}.about"
+        if folder.ispkg and importlib.util.find_spec(about):
+            yield _of(folder.name, getattr(importlib.import_module(about), "ABOUT", None))
 
 
 def _of(name: str, announced: Any) -> About:

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union
 
 from pydantic import Field, model_validator
 
-from labcore import ENGINE_VERSION
 from labcore.configs.base import Frozen, Number, Whole, unit
 from labcore.configs.catalogue import BACKBONES, BackboneName, Start
 from labcore.configs.method import BASE, MethodConfig, NotInstalled
 from labcore.configs.registry import METHODS, version_of
 from labcore.tasks import catalogue
 from labcore.tasks.source import TaskError
+from labcore.version import ENGINE_VERSION
 
 # A method may write down for every weight which task it belongs to: a byte, in which 0 is nobody and 255 is spare.
 MOST_TASKS = 254

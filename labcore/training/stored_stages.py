@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 
-from labcore import ENGINE_VERSION
 from labcore.runs.events import Event, StageEnded, StageStarted, StepLogged, Warned
 from labcore.runs.results import difference
 from labcore.runs.stage_cache import Addition, StageCache, StoredStage
@@ -15,6 +14,7 @@ from labcore.training import saving
 from labcore.training.hardware import device_name
 from labcore.training.learner import Learner
 from labcore.training.spending import Progress
+from labcore.version import ENGINE_VERSION
 
 
 def keys_of(learner: Learner, threads: int) -> list[StageKey]:

@@ -8,7 +8,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from labcore import ENGINE_VERSION
 from labcore.methods.base import Mask, Phase
 from labcore.networks.batches import LoadedTask
 from labcore.runs.events import (
@@ -27,6 +26,7 @@ from labcore.training.hardware import device_name
 from labcore.training.learner import Learner
 from labcore.training.phase_plan import PhasePlan
 from labcore.training.spending import Progress
+from labcore.version import ENGINE_VERSION
 
 # Between two ends of stages the meter is read at most this often, in seconds: a reading takes some milliseconds.
 METER_SECONDS = 1.0

@@ -137,7 +137,7 @@ class OneLayer(Trunk):
 
     def __init__(self, image_size):
         super().__init__()
-        self._owners = {"layer": 0}
+        self.owners = {"layer": 0}
         self.layer = nn.Linear(3 * image_size**2, self.width)
 
     def run_block(self, index, x):

@@ -27,7 +27,7 @@ class Lite0(Trunk):
 
     block_names = ("stem", *(f"blocks.{number}" for number in range(7)), "head")
     width = 1280
-    _shift, _scale = (127.0,), (128.0,)  # what the ImageNet weights were trained on
+    shift, scale = (127.0,), (128.0,)  # what the ImageNet weights were trained on
     # Inverted residuals in blocks 1 to 6: kernel, stride of the first, channels that come out, how many.
     _rows = ((3, 2, 24, 2), (5, 2, 40, 2), (3, 2, 80, 3), (5, 1, 112, 3), (5, 2, 192, 4), (3, 1, 320, 1))
 
@@ -42,7 +42,7 @@ class Lite0(Trunk):
             self.blocks.append(nn.Sequential(*row))
             inputs = outputs
         self.conv_head, self.bn2 = nn.Conv2d(inputs, self.width, 1, bias=False), _norm(self.width)
-        self._owners = {
+        self.owners = {
             "conv_stem": 0,
             "bn1": 0,
             **{f"blocks.{number}": number + 1 for number in range(7)},

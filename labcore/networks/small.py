@@ -26,7 +26,7 @@ class SmallCnn(Trunk):
 
     def __init__(self, norm: bool) -> None:
         super().__init__()
-        self._owners = {name: index for index, name in enumerate(self.block_names)}
+        self.owners = {name: index for index, name in enumerate(self.block_names)}
         for name, inputs, outputs in zip(self.block_names, (3, 32, 64), (32, 64, self.width), strict=True):
             layers: dict[str, nn.Module] = {"conv": nn.Conv2d(inputs, outputs, 3, padding=1, bias=not norm)}
             if norm:
@@ -47,7 +47,7 @@ class Mlp(Trunk):
 
     def __init__(self, image_size: int) -> None:
         super().__init__()
-        self._owners = {name: index for index, name in enumerate(self.block_names)}
+        self.owners = {name: index for index, name in enumerate(self.block_names)}
         self.layer1 = nn.Linear(3 * image_size * image_size, 128)
         self.layer2 = nn.Linear(128, self.width)
 

@@ -18,18 +18,20 @@ torchvision_beside.make_importable()
 class Trunk(nn.Module):
     """A backbone without its head: a row of named blocks that turns pictures into feature vectors.
 
-    `block_names` is in the order in which the data flows, `width` the number of features that come out. A
-    subclass runs one block in `run_block`, which must leave its input as it was, and lists in `_owners` which block
-    each of its modules belongs to.
+    A subclass sets the attributes below, and runs one block in `run_block`, which must leave its input as it was.
     """
 
     block_names: tuple[str, ...]
+    """The blocks, in the order in which the data flows."""
     width: int
-    _owners: dict[str, int]  # prefix of parameter and buffer names → index of the block
-    # Pixels are whole numbers from 0 to 255, and the trunk sees (pixel − shift) / scale: one shift and one scale for
-    # all channels, or one of each for every channel.
-    _shift: ClassVar[tuple[float, ...]] = (127.5,)
-    _scale: ClassVar[tuple[float, ...]] = (64.0,)
+    """The number of features that come out."""
+    owners: dict[str, int]
+    """Which block each module belongs to: the prefix of its parameters' and buffers' names → the block's index."""
+    shift: ClassVar[tuple[float, ...]] = (127.5,)
+    """What is taken from a pixel, a whole number from 0 to 255, before it is divided by `scale`: one number for all
+    channels, or one for every channel."""
+    scale: ClassVar[tuple[float, ...]] = (64.0,)
+    """What a pixel is divided by once `shift` has been taken from it; as many numbers as `shift` has."""
 
     def run_block(self, index: int, x: Tensor) -> Tensor:
         """Run one block: the first on normalised pictures [N, 3, H, W], any other on what the block before gave."""
@@ -51,7 +53,7 @@ class Trunk(nn.Module):
 
     def block_of(self, name: str) -> int:
         """The index of the block that a parameter or buffer belongs to. Raises KeyError if it belongs to none."""
-        for prefix, index in self._owners.items():
+        for prefix, index in self.owners.items():
             if name.startswith(prefix + "."):
                 return index
         raise KeyError(f"{name} belongs to no block; blocks are {', '.join(self.block_names)}")
@@ -68,7 +70,7 @@ class Trunk(nn.Module):
             channels_first.shape, device=images.device, dtype=torch.float32, memory_format=torch.channels_last
         )
         x.copy_(channels_first)
-        for part, shift, scale in zip(x.chunk(len(self._shift), 1), self._shift, self._scale, strict=True):
+        for part, shift, scale in zip(x.chunk(len(self.shift), 1), self.shift, self.scale, strict=True):
             part.sub_(shift).div_(scale)
         return x
 

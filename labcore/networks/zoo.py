@@ -80,8 +80,8 @@ class Zoo(Trunk):
     same weights give the same loss.
     """
 
-    _shift = (0.485 * 255, 0.456 * 255, 0.406 * 255)  # ImageNet's mean and spread, by channel
-    _scale = (0.229 * 255, 0.224 * 255, 0.225 * 255)
+    shift = (0.485 * 255, 0.456 * 255, 0.406 * 255)  # ImageNet's mean and spread, by channel
+    scale = (0.229 * 255, 0.224 * 255, 0.225 * 255)
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ class Zoo(Trunk):
                 self.add_module(child, module)
         self.block_names = tuple(entry.blocks)
         self._parts = tuple(entry.blocks.values())
-        self._owners = {part: index for index, parts in enumerate(self._parts) for part in parts}
+        self.owners = {part: index for index, parts in enumerate(self._parts) for part in parts}
 
     def run_block(self, index: int, x: Tensor) -> Tensor:
         """The block's modules, one after the other; the last block gives [N, features]."""

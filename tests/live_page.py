@@ -1,4 +1,4 @@
-"""A page with a chart that is updated many times a second: what the browser test of its memory opens."""
+"""A page with a chart that is updated ten times a second: what the browser test of its memory opens."""
 
 import streamlit as st
 
@@ -6,7 +6,7 @@ from labcore.drawings.charts import Chart
 from pages.parts import live_plot, server
 
 
-@st.fragment(run_every=0.04)
+@st.fragment(run_every=0.1)
 def chart() -> None:
     st.session_state["updates"] = updates = st.session_state.get("updates", 0) + 1
     heat = Chart()

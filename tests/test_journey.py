@@ -269,9 +269,13 @@ def test_a_live_page_does_not_grow(page: "sync_api.Page", home: Path) -> None:
         page.wait_for_function(f"({count})() >= 60")
         before = measured()
         page.wait_for_function(f"({count})() >= 360")
-        after = measured()
-        assert after["JSHeapUsedSize"] < 1.15 * before["JSHeapUsedSize"]
-        assert after["Nodes"] < 1.1 * before["Nodes"]
+
+        def as_before() -> bool:
+            after = measured()
+            return after["JSHeapUsedSize"] < 1.15 * before["JSHeapUsedSize"] and after["Nodes"] < 1.1 * before["Nodes"]
+
+        # What a busy machine has received and not yet drawn is drawn at last; what leaks stays.
+        until(as_before, pause=lambda: page.wait_for_timeout(500))
         # And a click comes back, to one script run; to two where Streamlit breaks the first off for the next update.
         plot = page.locator(".js-plotly-plot .nsewdrag").first.bounding_box()
         assert plot is not None

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -10,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from labcore.runs.store import Store
@@ -32,6 +32,14 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+
+
+def end_workers(home: Path) -> None:
+    """End the workers of a store, those too that were started a moment ago and have not told it yet."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if "worker" in process.cmdline() and process.environ().get("REUSE_LAB_HOME") == str(home):
+                process.kill()
 
 
 @contextlib.contextmanager
@@ -58,8 +66,7 @@ def serving(script: str, home: Path) -> Iterator[str]:
     finally:
         server.kill()
         server.wait()
-        for worker in Store(home).workers():
-            os.kill(worker.process.pid, signal.SIGKILL)
+        end_workers(home)
 
 
 @pytest.fixture(scope="module")

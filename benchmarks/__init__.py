@@ -3,6 +3,6 @@
 import os
 import sys
 
-# A person's processes keep their compiled modules; without, each one that starts compiles the lab first.
+# A person's processes keep their compiled modules. Without them, each process that starts would compile the lab first.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False

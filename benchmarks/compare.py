@@ -29,7 +29,7 @@ APP = str(Path(__file__).parent.parent / "app.py")
 
 
 def filled(store: Store) -> None:
-    """So many finished runs, all seeds of the quick table among them but for one run, which is running."""
+    """Fill a store with finished runs, among them the quick table's but for one run, which is at work."""
     made = 0
     for seed in range(FINISHED):
         for method in METHODS:
@@ -40,7 +40,10 @@ def filled(store: Store) -> None:
 
 
 def explored(store: Store) -> str:
-    """An exploration of three settings that has tried all but the last of its combinations, which trains; its name."""
+    """Make an exploration of three settings that has tried all its combinations but the last, which trains.
+
+    Returns its name.
+    """
     rates = {"path": "training.learning_rate", "low": 1e-4, "high": 1e-2, "steps": 20, "log": True}
     strengths = {"path": "method.strength", "low": 1.0, "high": 1e6, "steps": 13, "log": True}
     labels = {"path": "method.labels", "values": ["sampled", "exact"]}
@@ -55,7 +58,7 @@ def explored(store: Store) -> str:
 
 
 def open_page(page_name: str, **address: str) -> float:
-    """Seconds for a script run of a page from nothing: what a person waits for, less the browser."""
+    """The seconds that a page's script takes from nothing: what a person waits for, without the browser."""
     page = AppTest.from_file(APP, default_timeout=120)
     page.query_params.update(address)
     page.run()
@@ -69,7 +72,7 @@ def open_page(page_name: str, **address: str) -> float:
 def tick(reader: Reader, findings: Findings) -> float:
     """Milliseconds of a tick without news."""
     begun = time.perf_counter()
-    for _ in range(2):  # the button and the table look, each by itself
+    for _ in range(2):  # the button and the table each look by themselves
         findings = reader.look(findings.experiment)
     progress = {cell.record.run: 0.5 for cell in findings.having("running") if cell.record}
     reader.seconds_left(findings, "cpu", progress)
@@ -81,7 +84,7 @@ def tick(reader: Reader, findings: Findings) -> float:
 def explore_tick(name: str) -> float:
     """Milliseconds of a tick of Explore without news."""
     begun = time.perf_counter()
-    for _ in range(3):  # the two buttons and the rest look, each by itself
+    for _ in range(3):  # the two buttons and the rest each look by themselves
         seen = exploring.follow(name)
     progress = experiment_bar.progress_of(seen.findings)
     exploring.time_left(seen, progress)

@@ -31,7 +31,7 @@ def config() -> RunConfig:
 
 
 def seconds(measured: bool) -> float:
-    """Of the processor, in all threads: training and measuring, from the first stage's begin to its end."""
+    """The processor's seconds, in all threads, for training and measuring from the first stage's begin to its end."""
     begun = ended = 0.0
     with energy.metering("cpu") if measured else contextlib.nullcontext() as meter:
         for event in loop.train(config(), meter=meter):
@@ -58,7 +58,7 @@ def main() -> None:
                 readings.append(time.perf_counter() - begun)
             print(f"a reading: {1000 * statistics.median(readings):.1f} ms ({meter.method})")
     print(f"opening the meter: {openings[0]:.2f} s the first time, {1000 * min(openings[1:]):.0f} ms later")
-    seconds(measured=False)  # warm
+    seconds(measured=False)  # this round only warms up
     plain, metered = [], []
     for _ in range(ROUNDS):
         plain.append(seconds(measured=False))

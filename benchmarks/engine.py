@@ -28,7 +28,7 @@ from labcore.tasks import pictures
 from labcore.training import hardware, lessons, loop, phase_plan
 
 CHUNKS_OF_LIVE = 50
-CACHE = Path(tempfile.gettempdir()) / "reuse-lab-benchmark"  # drawing the pictures is not what is measured
+CACHE = Path(tempfile.gettempdir()) / "reuse-lab-benchmark"  # pictures are kept, as drawing them is not measured
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def accuracy(model: nn.Module, trunk: Trunk, images: torch.Tensor, labels: torch
 
 
 def cached_against_not(device: str, epochs: int = 5) -> tuple[float, float]:
-    """Training seconds of feature extraction with and without the feature cache, measuring apart."""
+    """The seconds that feature extraction trains, with and without the feature cache, measuring not counted."""
     run = parse(
         {
             "backbone": {"name": "efficientnet_lite0", "start": "pretrained", "image_size": 64, "norm": "frozen"},

@@ -48,9 +48,9 @@ print(json.dumps([seconds, needed, peak()]))
 
 
 def main(names: list[str], device: str) -> None:
-    """Print a table: estimated, measured, ratio; within 1/1.5 to 1.5 is the aim for seconds.
+    """Print a table: estimated, measured, and their ratio, for which the aim in seconds is 1/1.5 to 1.5.
 
-    A name is that of a preset, for all methods, or `preset/method`.
+    A name is that of a preset, which stands for all methods, or `preset/method`.
     """
     prepare()
     print("| preset, method | estimated | took | ratio | memory, estimated | at its peak | process |")

@@ -50,7 +50,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def measure(case: Case) -> tuple[float, float, float]:
-    """Seconds of the Fisher diagonal, of the loop, and of one batched pass."""
+    """The seconds that the Fisher diagonal, the loop, and one batched pass take."""
     trunk = backbones.build(case.backbone, case.start, case.size, stream(0, "trunk"))
     model = nn.Sequential(trunk, nn.Linear(trunk.width, CLASSES)).eval()
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

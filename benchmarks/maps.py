@@ -24,13 +24,14 @@ from tests import stories
 from tests.test_journey import CHROMIUM, browsing, serving
 
 OVERVIEW = ".js-plotly-plot .xtick text"
-MAPS_BEFORE, MAPS_TOLD = 13, 5  # told before a live run is watched: into its second stage; and while it is
+# How many maps are told before a live run is watched, which leads into its second stage, and how many while it is.
+MAPS_BEFORE, MAPS_TOLD = 13, 5
 METHODS = ("fine_tuning", "ewc", "packnet", "piggyback")
 
 
 @dataclass
 class Spent:
-    """Seconds of a stage: all of its maps, and of that measuring importance at live points and at its end."""
+    """The seconds that a stage's maps take in all, and those of them that importance takes, live and at its end."""
 
     maps: float = 0.0
     live: float = 0.0
@@ -38,7 +39,7 @@ class Spent:
 
 
 class _Timed(map_maker.MapMaker):
-    """Counts its own seconds."""
+    """A maker of maps that counts its own seconds."""
 
     spent: dict[int, Spent] = {}
 
@@ -68,7 +69,7 @@ class _Timed(map_maker.MapMaker):
 
 
 def stage_costs(method: str, tasks: int) -> list[tuple[float, Spent]]:
-    """By stage: seconds of training, and of maps."""
+    """The seconds of training and of maps, stage by stage."""
     data = presets.preset_data("story", method)
     data["tasks"] = data["tasks"][:tasks]
     loop.MapMaker, _Timed.spent = _Timed, {}  # type: ignore[misc]
@@ -82,7 +83,7 @@ def stage_costs(method: str, tasks: int) -> list[tuple[float, Spent]]:
 
 
 def opening() -> float:
-    """Seconds from asking for Inside to its overview being drawn, on a finished run of five tasks: a median."""
+    """The median of the seconds from asking for Inside to its overview being drawn, on a finished run of five tasks."""
     data = presets.preset_data("long", "packnet")
     data["training"] |= {"epochs": 1, "head_warmup_epochs": 0}
     data["method"]["retrain_epochs"] = 1
@@ -104,11 +105,11 @@ def opening() -> float:
 
 
 def live() -> tuple[float, float, float]:
-    """The longest of the seconds from a map being told to the overview showing it; the server's milliseconds a second.
+    """The most seconds from a map being told to the overview showing it, and twice the server's milliseconds a second.
 
-    A second is what a page's clock ticks in, and in which a browser asks for news. The latter while nothing is new, and
-    while there is a map every three seconds. A run of the story's network is trained shortly beforehand, then told
-    again bit by bit, so that training takes nothing from the server.
+    A page's clock ticks once a second, and as often a browser asks for news. The server is measured while nothing is
+    new, and while there is a map every three seconds. A run of the story's network is trained shortly beforehand, then
+    told again bit by bit, so that training takes nothing from the server.
     """
     data = presets.preset_data("story", "fine_tuning")
     data["training"] |= {"epochs": 1, "head_warmup_epochs": 0}

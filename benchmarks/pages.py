@@ -29,18 +29,18 @@ from pages.parts import live_plot
 from tests import stories
 from tests.test_journey import CHROMIUM, browsing, serving
 
-SHORT, LONG = 100, 100_000  # events
-OPENED = 10  # runs, one after the other
-SETTLING, WATCHED = 5, 20  # seconds
-OPENINGS = 3  # of the first page and of the least there can be, in turn
+SHORT, LONG = 100, 100_000  # how many events a short and a long run have
+OPENED = 10  # how many runs are opened, one after the other
+SETTLING, WATCHED = 5, 20  # for how many seconds a server is left alone, and then watched
+OPENINGS = 3  # how often the first page and the least there can be are opened, in turn
 START = "Start the story"
-# What no page of Streamlit's can be quicker than: a script of one button.
+# A script of one button: no page of Streamlit's can be quicker.
 LEAST = f"import streamlit as st; st.button({START!r})"
 
 
 @contextlib.contextmanager
 def fresh_store() -> Iterator[Store]:
-    """A store in a folder that is gone afterwards, workers and all."""
+    """For the block, a store in a folder of its own. Afterwards the folder and the store's workers are gone."""
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder))
         try:
@@ -52,7 +52,7 @@ def fresh_store() -> Iterator[Store]:
 
 
 def worker(store: Store) -> subprocess.Popen[bytes]:
-    """A worker of the store, detached as the app would start it."""
+    """Start a worker of the store as the app would."""
     return subprocess.Popen(
         [sys.executable, "-m", "labcore", "worker", "--device", "cpu"],
         env={**os.environ, "REUSE_LAB_HOME": str(store.root)},
@@ -71,7 +71,7 @@ def first_point(store: Store, run: str, since: float) -> float:
 
 
 def start_to_first_point() -> tuple[float, float]:
-    """Warm, cold: the story by fine-tuning, its pictures decoded before."""
+    """The seconds with a warm worker and with a cold one, for the story by fine-tuning with its pictures decoded."""
     with fresh_store() as store:
         process = worker(store)
         for seed in (0, 1):  # the first decodes the pictures and warms the worker
@@ -89,7 +89,7 @@ def start_to_first_point() -> tuple[float, float]:
 
 
 def tick(events: int) -> float:
-    """Milliseconds of what Watch itself does each second when nothing is new, without Streamlit: the median of many."""
+    """The median milliseconds of what Watch itself does each second when nothing is new, without Streamlit."""
     with fresh_store() as store:
         run = stories.long_run(store, events)
         fold, offset = store.fold(run), (store.folder(run) / "events.jsonl").stat().st_size
@@ -125,17 +125,17 @@ def server_at(address: str) -> psutil.Process:
 
 
 def computing(server: psutil.Process, meanwhile: Callable[[], object]) -> float:
-    """Milliseconds of computing a second, which is a tick, that the server takes meanwhile."""
+    """How many milliseconds the server computes in each second meanwhile; a tick comes once a second."""
     before, begun = sum(server.cpu_times()[:2]), time.perf_counter()
     meanwhile()
     return 1000 * (sum(server.cpu_times()[:2]) - before) / (time.perf_counter() - begun)
 
 
 def shown(page: Page, address: str, selector: str, words: str = "") -> float:
-    """Go there; the moment, in seconds since 1970, after the first frame in which such an element with such words is.
+    """Go to an address, and tell when such an element with such words was first shown, in seconds since 1970.
 
-    The browser looks by itself at each frame, and at the clock: Playwright asks it ever less often, in the end twice a
-    second.
+    The browser itself looks at each frame and at the clock, because Playwright would ask it ever less often, in the end
+    twice a second.
     """
     page.goto(address, wait_until="commit")
     moment: float = page.evaluate(
@@ -159,7 +159,7 @@ def first_page(script: str) -> float:
 
 
 def first_pages() -> tuple[float, float]:
-    """The app's first page and the least there can be, the medians of several in turn."""
+    """The seconds of the app's first page and of the least there can be: medians of several, opened in turn."""
     with tempfile.TemporaryDirectory() as folder:
         least = Path(folder) / "least.py"
         least.write_text(LEAST)
@@ -169,9 +169,10 @@ def first_pages() -> tuple[float, float]:
 
 
 def opened() -> tuple[float, float, float]:
-    """What a server takes: MB after ten runs were opened in turn, and then twice milliseconds of computing a second.
+    """What a server takes: MB after ten runs were opened in turn, and twice the milliseconds it computes in a second.
 
-    Those are Streamlit's own and ours while Watch is open on a run at work without news: a short one, a long one.
+    The milliseconds are Streamlit's and ours together, while Watch is open on a run at work without news: first a short
+    run, then a long one.
     """
     with fresh_store() as store, browsing() as page:
         runs = [stories.long_run(store, 2000) for _ in range(OPENED)]
@@ -194,7 +195,7 @@ def opened() -> tuple[float, float, float]:
 
 
 def worker_peak() -> float:
-    """Peak resident MB of a process that trains the story by fine-tuning, torch and all."""
+    """The peak of resident MB of a process that trains the story by fine-tuning, torch included."""
     with fresh_store() as store:
         process = subprocess.Popen(
             [sys.executable, "-m", "labcore", "run", "--preset", "story", "--json"],

@@ -23,7 +23,7 @@ AIM = 1.15
 
 
 def begin(backbone: str, name: str, old_tasks: int) -> Method:
-    """A method in its stage 2 with that many old tasks' springs."""
+    """A method in its stage 2, with the springs of that many old tasks."""
     config = parse(
         {
             "backbone": {"name": backbone, "start": "kaiming", "image_size": 28},
@@ -46,7 +46,7 @@ def begin(backbone: str, name: str, old_tasks: int) -> Method:
 
 
 def seconds(method: Method) -> float:
-    """Of STEPS steps."""
+    """The seconds that STEPS steps take."""
     network, config = method.network, method.run
     phase = method.phases(2)[-1]
     for tensor in network.tensors().values():

@@ -1,9 +1,10 @@
-"""All eight methods on a preset, three seeds each: the table of docs/performance.md, with the article's beside it.
+"""All methods on a preset, three seeds each: the table of docs/performance.md, with the article's beside it.
 
     python -m benchmarks.story [PRESET [SEEDS]]
 
-Each run is the command line's own, in the store that REUSE_LAB_HOME names (else the usual one): runs that are there are
-read, so it can be left and gone on with. Seconds are those of training, measured when a stage was trained.
+Each run is the command line's own, in the store that REUSE_LAB_HOME names (else the usual one). Runs that are there
+already are only read, so it can be stopped and started again. Seconds are those of training, measured when a stage was
+trained.
 """
 
 import json

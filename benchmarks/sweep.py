@@ -3,9 +3,9 @@
     python -m benchmarks.sweep [ROUNDS]
 
 Eight strengths of EWC on the quick preset's three tasks, without warming heads up, so that all stages take equally long
-(the first has nothing to warm up). Both sides are one process of the command line, so that
-neither pays for more starts than the other, in a store of its own whose pictures are decoded. Stage 1 is trained once
-instead of eight times: 17/24 = 0.71 of the time is the least there can be.
+(the first has nothing to warm up). Both sides are one process of the command line, so that neither pays for more starts
+than the other, in a store of its own whose pictures are decoded. Stage 1 is trained once instead of eight times, so the
+least there can be is 17/24 = 0.71 of the time.
 """
 
 import json
@@ -20,13 +20,13 @@ from typing import Any
 STRENGTHS = "0,1,10,100,1000,10000,100000,1000000"
 SWEEP = ["sweep", "--preset", "quick", "--method", "ewc", "--vary", f"method.strength={STRENGTHS}", "--json"]
 SWEEP += ["--set", "training.head_warmup_epochs=0"]
-# What a clock or the machine puts into a result, and what tells the two sides apart.
+# The parts of a result that a clock or the machine decides, and those that tell the two sides apart.
 APART = {"run", "cached", "stages", "test_ms_per_image", "peak_memory_bytes", "energy_wh", "carbon_g"}
 AIM = 0.78
 
 
 def lab(home: Path, *arguments: str) -> tuple[float, list[dict[str, Any]]]:
-    """Seconds that a command took, and what it printed."""
+    """The seconds that a command took, and what it printed."""
     begun = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-m", "labcore", *arguments],
@@ -39,9 +39,9 @@ def lab(home: Path, *arguments: str) -> tuple[float, list[dict[str, Any]]]:
 
 
 def once() -> tuple[float, float]:
-    """Seconds of the runs one by one, and of the sweep. The figures must be equal."""
+    """The seconds of the runs one by one, and of the sweep. Both must have the same figures."""
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
-        for home in (one, other):  # decodes the pictures
+        for home in (one, other):  # these runs decode the pictures
             lab(Path(home), "run", "--preset", "quick", "--json", "--no-cache", "--set", "training.epochs=1")
         alone, apart = lab(Path(one), *SWEEP, "--no-cache")
         shared, together = lab(Path(other), *SWEEP)

@@ -15,14 +15,16 @@ Start = Literal["pretrained", "kaiming", "xavier", "far"]
 class BackboneInfo:
     """What the lab knows about a backbone before it builds it.
 
-    `image_size` is the side of the pictures in px if nothing else is said, `weights` a count without the head.
-    `builder` names the function that builds it, as "package.module:function"; it takes the backbone's name and the
-    side of the square pictures in px, and gives a `labcore.networks.trunk.Trunk`. `start` is where its weights start if
-    nothing else is said; "pretrained" tells that there are trained weights. `weights_file` is the file that holds
-    them, `download` MB of it, where they do not come with the lab; the trunk's `load_pretrained` reads it.
+    `image_size` is the side of the pictures in px if nothing else is said, and `weights` the number of weights without
+    the head. `builder` names the function that builds it, as "package.module:function"; the function takes the
+    backbone's name and the side of the square pictures in px, and gives a `labcore.networks.trunk.Trunk`. `start` is
+    where its weights start if nothing else is said; "pretrained" tells that there are trained weights. Where these do
+    not come with the lab, `weights_file` is the file that holds them, of `download` MB, and the trunk's
+    `load_pretrained` reads it.
 
-    `blocks` are the trunk's, in order. `smallest_layer` is the number of weights of the smallest convolution or linear
-    layer that is not depthwise, `smallest_depthwise` of the smallest that is (0: there is none).
+    `blocks` are the names of the trunk's blocks, in order. `smallest_layer` is the number of weights of the smallest
+    convolution or linear layer that is not depthwise, and `smallest_depthwise` that of the smallest depthwise one, or 0
+    where there is none.
     """
 
     title: str
@@ -45,7 +47,7 @@ class BackboneInfo:
         return self.start == "pretrained"
 
     def smallest_prunable(self, depthwise: bool) -> int:
-        """Weights of the smallest layer that may be pruned or masked, `depthwise` ones included or not."""
+        """How many weights the smallest layer has that may be pruned or masked, with or without `depthwise` ones."""
         return (
             min(self.smallest_layer, self.smallest_depthwise or self.smallest_layer)
             if depthwise

@@ -9,7 +9,7 @@ class ConfigError(ValueError):
     """Bad input, told in one plain sentence that names the field, the value and what is allowed."""
 
 
-# Strict, so that "3" is text and true is no number; NaN and infinity are refused everywhere.
+# Numbers are strict, so that "3" is text and true is no number; NaN and infinity are refused everywhere.
 Whole = Annotated[int, Field(strict=True)]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Switch = Annotated[bool, Field(strict=True)]

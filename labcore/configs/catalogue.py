@@ -165,7 +165,7 @@ _OWN: dict[str, BackboneInfo] = {
 
 
 def _accepted(name: str, announced: Any) -> BackboneInfo:
-    """What another package announces as a backbone, where it is one. Raises TypeError or ValueError."""
+    """Take what another package announces as a backbone. Raises TypeError or ValueError where it is none."""
     if not isinstance(announced, BackboneInfo):
         raise TypeError(f"it is no labcore.configs.backbone.BackboneInfo but of type {type(announced).__name__}")
     if not re.fullmatch("[a-z0-9_]+", name):

@@ -1,6 +1,7 @@
 """The settings of a configuration one by one, as the form, the command line and sentences about bad input need them.
 
-What a field is, its bounds, its unit and its help are read from its declaration (labcore/configs/run.py).
+What kind of value a field takes, its bounds, its unit and its help are read from its declaration
+(labcore/configs/run.py).
 """
 
 import types
@@ -17,7 +18,10 @@ _KINDS: dict[type, FieldKind] = {bool: "switch", int: "whole", float: "number"}
 
 @dataclass(frozen=True, slots=True)
 class FieldSpec:
-    """One setting: dotted `path`, `kind` (choice, switch, whole, number, text), bounds (None: none), unit and help."""
+    """One setting: its dotted `path`, its `kind` (choice, switch, whole, number, text), its bounds, unit and help.
+
+    A bound that is None does not limit it.
+    """
 
     path: str
     kind: FieldKind
@@ -40,14 +44,17 @@ class FieldSpec:
 
     @property
     def bounds(self) -> str:
-        """`from 0 to 1`, `above 0 and up to 10`, in words."""
+        """The bounds in words, such as `from 0 and up to 1` or `above 0`."""
         low = "" if self.low is None else f"{'above' if self.low_open else 'from'} {self.low:g}"
         high = "" if self.high is None else f"{'below' if self.high_open else 'up to'} {self.high:g}"
         return " and ".join(part for part in (low, high) if part) or "a number"
 
 
 def fields(prefix: str, model: type[BaseModel]) -> Iterator[FieldSpec]:
-    """All settings of a part of the configuration, in order, without what has but one value: a method's own name."""
+    """All settings of a part of the configuration, in order.
+
+    A setting that has only one value, such as a method's own name, is left out.
+    """
     for name in model.model_fields:
         found = field(prefix, model, name)
         if len(found.choices) != 1:
@@ -55,7 +62,7 @@ def fields(prefix: str, model: type[BaseModel]) -> Iterator[FieldSpec]:
 
 
 def field(prefix: str, model: type[BaseModel], name: str) -> FieldSpec:
-    """One setting of a part of the configuration."""
+    """One setting of a part of the configuration. Raises KeyError where it has none of this name."""
     info = model.model_fields[name]
     annotation: Any = info.annotation
     metadata = list(info.metadata)

@@ -19,12 +19,12 @@ from labcore.configs.verdicts import UNRATED, Verdict
 if TYPE_CHECKING:
     from labcore.configs.run import BackboneConfig, RunConfig
 
-# What a stage's outcome depends on where its method does nothing there that plain sequential fine-tuning would not.
+# The answer of `stage_config` for a stage in which the method does only what plain sequential fine-tuning does.
 BASE: dict[str, Any] = {"name": "base"}
 
 
 class MethodError(ConfigError):
-    """A method lacks a part that the lab cannot do without; one sentence that names the method and the part."""
+    """A method lacks a part that the lab cannot do without. The message is a sentence that names both."""
 
 
 class MethodConfig(Frozen):
@@ -50,28 +50,30 @@ class MethodConfig(Frozen):
         return None
 
     def stage_config(self, stage: int, stages: int) -> dict[str, Any]:
-        """What of the method the training of this stage, of so many, depends on; stages count from 1.
+        """The settings of the method that the training of this stage depends on, of so many stages, counted from 1.
 
-        `BASE` only where phases, data, loss, trainable, overlay and the hooks around the step are the base class's.
+        It is `BASE` only where phases, data, loss, trainable, overlay and the hooks around the step are those of the
+        base class.
         """
         return self.model_dump(mode="json")
 
     def addition_config(self, stage: int, stages: int) -> dict[str, Any] | None:
-        """What the method's `end_stage` depends on beside training, where the trained network is all that it needs.
+        """The settings that `end_stage` depends on beside training, where it needs only the trained network.
 
-        Nothing that is measured may depend on it. None: what it adds comes with the training and only with it.
+        Nothing that is measured may depend on them. None says that what `end_stage` adds comes with the training and
+        only with it.
         """
         return {} if self.stage_config(stage, stages) == BASE else None
 
 
 class NotInstalled(MethodConfig):
-    """The settings of a stored run whose method is not installed here: kept as they are, and good for reading only."""
+    """The settings of a stored run whose method is not installed here. They are kept as they are, only to be read."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
     @property
     def title(self) -> str:
-        """Its name, and that it is not here."""
+        """The method's name, and that it is not here."""
         return f"{self.name} (not installed)"
 
 
@@ -89,7 +91,7 @@ class Cost:
         return stage == 1 and run.backbone.start != "pretrained"
 
     def still_share(self, run: "RunConfig", stage: int) -> float:
-        """Which part of the trunk cannot change in the stage, and so is run once over the pictures: 0 to 1."""
+        """The share of the trunk, 0 to 1, that cannot change in the stage and so is run only once over the pictures."""
         return 0.0
 
     def tasks_read(self, stage: int) -> range:
@@ -97,7 +99,7 @@ class Cost:
         return range(stage, stage + 1)
 
     def epochs(self, run: "RunConfig", stage: int) -> tuple[int, ...]:
-        """Passes over these pictures, phase by phase, of the phases in which the trunk may move."""
+        """The passes over these pictures, phase by phase, in the phases in which the trunk may move."""
         return (run.training.epochs,)
 
     def passes(self, run: "RunConfig", stage: int) -> int:
@@ -109,11 +111,11 @@ class Cost:
         return 0
 
     def measured_images(self, run: "RunConfig", stage: int) -> int:
-        """Pictures whose own gradient is taken when the stage ends, at most; the stage may have fewer."""
+        """The most pictures whose own gradients are taken when the stage ends; the stage may have fewer."""
         return 0
 
     def bytes_a_weight(self, run: "RunConfig") -> float:
-        """Bytes in memory at the run's peak that the method adds for each weight of the trunk."""
+        """How many bytes the method adds to the run's peak memory for each weight of the trunk."""
         return 0.0
 
 
@@ -121,8 +123,8 @@ class Cost:
 class Suggestion:
     """An exploration that the page Explore offers to begin with.
 
-    `question` is the words of its button. `vary` are settings and their ranges as they stand in the page's address:
-    `method.strength~1~1000000~7~log`. Suggestions stand by `place`.
+    `question` holds the words of its button. `vary` holds settings and their ranges as they stand in the page's
+    address: `method.strength~1~1000000~7~log`. Suggestions are shown in the order of `place`.
     """
 
     question: str
@@ -132,17 +134,19 @@ class Suggestion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class About:
-    """All that is said of a method where it does not learn. Name, title, idea, settings and learner are required.
+    """All that is said of a method without its learner. Name, title, idea, settings and learner are required.
 
-    `idea` is the line that a page shows for it. `settings` is its model, `learner` the name of the class in the file
-    `learn.py` beside this. `group` is the article's methods or those of today; in a group, methods stand by `place`.
-    `version` is part of every key: raise it when the same configuration would train to different numbers.
+    `idea` is the line that a page shows for it. `settings` is the model of its settings, and `learner` the name of the
+    class in the file `learn.py` beside this. `group` is either the article's methods or those of today; in a group,
+    methods are shown in the order of `place`. `version` is part of every key: raise it when the same configuration
+    would train to different numbers.
 
-    `presets` holds, for each preset by name, what differs for this method, as dotted settings; without it the preset's
-    training is fine-tuning's. `verdict` is what the literature expects, `cost` how to estimate what it takes.
+    `presets` holds, for each preset by name, what differs for this method, as dotted settings; for a preset that it
+    does not name, training is that of fine-tuning. `verdict` is what the literature expects, and `cost` estimates
+    what a stage takes.
     `explore_first` is the setting that the page Explore offers to vary first; None: the first of its own.
     `suggestion` is a whole exploration that is offered where there is none yet.
-    `kept_a_job` names the purposes in its footprint that grow with every job, beside heads and normalisation.
+    `kept_a_job` names the purposes in the method's footprint that grow with every job, beside heads and normalisation.
 
     Raises MethodError where a required part is missing.
     """

@@ -2,8 +2,8 @@
 
 `fine_tuning`, `separate_copies`, `joint`, `lwf` and `ewc` have identical backbone, tasks and training, with rates
 chosen by single-task validation accuracy. `feature_extraction`, `packnet` and `piggyback` may also differ in epochs,
-batch size and norm. What is a method's own was searched for validation accuracy over the sequence, in a few trials each
-(docs/performance.md tells them all, and where something else had a say).
+batch size and norm. The settings of a method's own were chosen by validation accuracy over the sequence, in a few
+trials each (docs/performance.md tells of them all, and of the cases in which something else had a say).
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,9 +19,10 @@ from labcore.configs.run import RunConfig
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """`base` is a whole configuration but for the method. Each method's `about` says what differs for it.
+    """A configuration with a name: `base` is all of it but the method.
 
-    It says so by the name of this preset, or of the preset whose settings this one takes: `settled_as`.
+    Each method's `about` says what differs for it, under the name `settled_as`: that of this preset, or of another
+    whose settings this one takes.
     """
 
     name: str
@@ -31,7 +32,7 @@ class Preset:
     settled_as: str
 
     def differs(self, method: str) -> Mapping[str, Any]:
-        """What differs for a method, as dotted settings; nothing where it has not said."""
+        """What differs for a method, as dotted settings; nothing where the method says nothing. Raises KeyError."""
         return ABOUT[method].presets.get(self.settled_as, {})
 
 
@@ -115,13 +116,16 @@ def preset(name: str, method: str = DEFAULT_METHOD) -> RunConfig:
 
 
 def with_tasks(data: dict[str, Any], names: Sequence[str]) -> None:
-    """Other tasks for plain data, in place; those that it had keep their number of images."""
+    """Change the tasks of plain data, in place; those that it had keep their number of images."""
     had = {task["name"]: task for task in data.get("tasks", []) if isinstance(task, dict) and "name" in task}
     data["tasks"] = [dict(had.get(name, {"name": name})) for name in names]
 
 
 def with_backbone(data: dict[str, Any], name: str) -> None:
-    """Change the backbone of plain data, in place; start and size become its defaults. Raises ConfigError."""
+    """Change the backbone of plain data, in place; start and size become its defaults.
+
+    Raises ConfigError for an unknown backbone.
+    """
     if name not in BACKBONES:
         raise ConfigError(f"backbone is {name!r}; allowed: {', '.join(BACKBONES)}.")
     info = BACKBONES[name]

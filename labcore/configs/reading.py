@@ -14,7 +14,7 @@ from labcore.configs.run import BackboneConfig, RunConfig, RunOfUninstalled, Tas
 
 
 def parse(data: Mapping[str, Any], kind: type[RunConfig] = RunConfig) -> RunConfig:
-    """Validate plain data (as read from JSON). Raises ConfigError with one sentence."""
+    """Validate plain data, as read from JSON. Raises ConfigError with one sentence."""
     try:
         return kind.model_validate(dict(data))
     except ValidationError as error:
@@ -24,7 +24,7 @@ def parse(data: Mapping[str, Any], kind: type[RunConfig] = RunConfig) -> RunConf
 def parse_json(text: str | bytes, *, stored: bool = False) -> RunConfig:
     """Validate a JSON document. Raises ConfigError where it is not JSON, not an object, or not a configuration.
 
-    `stored`: it is of a run that exists, so that it may be of a method that is not installed here (any more).
+    Where `stored` is true, it belongs to a run that exists, whose method need not be installed here (any more).
     """
     try:
         data = json.loads(text)
@@ -36,7 +36,7 @@ def parse_json(text: str | bytes, *, stored: bool = False) -> RunConfig:
 
 
 def parse_stored(data: Mapping[str, Any]) -> RunConfig:
-    """Validate the plain data of a run that exists, so that its method may not be installed here (any more).
+    """Validate the plain data of a run that exists, whose method need not be installed here (any more).
 
     Raises ConfigError with one sentence.
     """
@@ -92,7 +92,10 @@ def _position(node: list[Any], part: str, path: str) -> int:
 
 
 def explain(error: ValidationError, whole: type[BaseModel] | None = None) -> str:
-    """One plain sentence for the first thing that is wrong in `whole` (None: a run), and how many more there are."""
+    """One plain sentence for the first thing that is wrong, which also says how many more there are.
+
+    `whole` is the model of the data; None stands for a run.
+    """
     first, *rest = error.errors(include_url=False)
     location = [str(part) for part in first["loc"]]
     if location[:1] == ["method"] and len(location) > 1 and location[1] in METHODS:

@@ -30,7 +30,7 @@ def _built_in() -> Iterator[About]:
 
 
 def _of(name: str, announced: Any) -> About:
-    """What was found under a name, where it is a method of this name. Raises MethodError."""
+    """Take what was found under a name. Raises MethodError where it is not a method of this name."""
     if not isinstance(announced, About):
         raise MethodError(f"The method {name!r} has no ABOUT of type labcore.configs.method.About")
     if announced.name != name:

@@ -19,7 +19,7 @@ from labcore.tasks import catalogue
 from labcore.tasks.source import TaskError
 from labcore.version import ENGINE_VERSION
 
-# A method may write down for every weight which task it belongs to: a byte, in which 0 is nobody and 255 is spare.
+# A method may write down in a byte for every weight which task it belongs to; 0 is nobody, and 255 is spare.
 MOST_TASKS = 254
 
 Norm = Literal["frozen", "affine_per_task", "per_task", "shared"]
@@ -92,7 +92,7 @@ class TrainingConfig(Frozen):
     )
 
 
-# The settings of a run's method are those of the one that its name says; the members are found, not listed.
+# The name of a run's method decides which settings it has. The members of the union are found, not listed.
 if TYPE_CHECKING:
     AnyMethodConfig = MethodConfig
 else:
@@ -135,17 +135,17 @@ class RunConfig(Frozen):
 
     @property
     def task_names(self) -> list[str]:
-        """Names by position; a task that appears twice is there twice."""
+        """The names of the tasks, in order; a task that appears twice is there twice."""
         return [task.name for task in self.tasks]
 
     def canonical_json(self) -> str:
-        """The same text for equal configurations, whatever order or spelling they were written in."""
+        """The configuration as JSON text, the same for equal ones in whatever order and spelling they were written."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
 
     def key(self) -> str:
         """SHA-256 (64 hex digits) of the canonical JSON, the versions of engine and method, and each task's pictures.
 
-        A method's version 1 adds nothing.
+        A method of version 1 adds nothing to it.
         """
         parts = [self.canonical_json(), ENGINE_VERSION, *(catalogue.fingerprint(name) for name in self.task_names)]
         version = version_of(self.method.name)
@@ -154,17 +154,17 @@ class RunConfig(Frozen):
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def stage_config(self, stage: int) -> dict[str, Any]:
-        """What of the method the stage's training depends on: see `MethodConfig.stage_config`; and its version."""
+        """What the stage's training depends on: `MethodConfig.stage_config`, and the method's version."""
         how = self.method.stage_config(stage, len(self.tasks))
         return how if how == BASE else self._versioned(how)
 
     def addition_config(self, stage: int) -> dict[str, Any] | None:
-        """What the stage's end depends on: see `MethodConfig.addition_config`; and the method's version."""
+        """What the stage's end depends on: `MethodConfig.addition_config`, and the method's version."""
         more = self.method.addition_config(stage, len(self.tasks))
         return None if more is None else self._versioned(more)
 
     def _versioned(self, how: dict[str, Any]) -> dict[str, Any]:
-        """Version 1 adds nothing, so that what was trained before there were versions is still found."""
+        """Add the method's version, if it is above 1, so that stages from before there were versions are found."""
         version = version_of(self.method.name)
         return how if version == 1 else {**how, "version": version}
 

@@ -17,9 +17,9 @@ _SixMarks = tuple[Mark | None, Mark | None, Mark | None, Mark | None, Mark | Non
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A word and a mark for each of `CRITERIA`, in their order; `compared`: by Li & Hoiem's table.
+    """A word and a mark for each of `CRITERIA`, in their order; a mark is None where nobody has rated the method.
 
-    A mark is None where nobody has rated the method.
+    Where `compared` is true, the words are those of Li & Hoiem's table.
     """
 
     words: _Six

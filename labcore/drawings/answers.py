@@ -1,4 +1,4 @@
-"""What the article's questions show: a dot a seed, and learning curves. No torch, no Streamlit.
+"""What the article's questions show: a dot for each seed, and learning curves. No torch, no Streamlit.
 
 As in labcore/drawings/figures.py every chart is two functions.
 """
@@ -17,14 +17,14 @@ ASKED = {"accuracy": "all jobs at the end", "new": "new jobs, when learnt", "old
 
 @dataclass(frozen=True, slots=True)
 class SeedDots:
-    """For each arm and panel: every seed's accuracy in per cent."""
+    """Every seed's accuracy in per cent, for each arm in each panel."""
 
     names: list[str]
     panels: dict[str, list[list[float]]]
 
 
 def seed_dots_info(findings: Findings) -> SeedDots:
-    """The dots of every arm, which all have their place from the start, so that nothing moves as it fills."""
+    """The dots of every arm. All arms have their places from the start, so that nothing moves as the chart fills."""
     labels = [arm.label for arm in findings.experiment.arms]
     return SeedDots(
         labels,
@@ -36,7 +36,7 @@ def seed_dots_info(findings: Findings) -> SeedDots:
 
 
 def seed_dots(info: SeedDots) -> Chart:
-    """A small mark a seed, a bar at the mean; one scale for all panels."""
+    """Draw a small mark for each seed and a bar at the mean, all panels on one scale."""
     chart = Chart()
     lines = Lines(info.names, [Column(title, [], []) for title in info.panels])
     every = [value for panel in info.panels.values() for row in panel for value in row]
@@ -73,7 +73,7 @@ class LearningCurve:
 
 
 def learning_curves_info(findings: Findings, against: str, panel_of: dict[str, str]) -> list[LearningCurve]:
-    """The arms' curves `against` either `steps` or `seconds`; `panel_of` gives an arm's panel by its label."""
+    """The arms' curves `against` either `steps` or `seconds`; `panel_of` gives the panel of an arm by its label."""
     found = []
     for arm in findings.experiment.arms:
         curves = [cell.finished.curve for cell in findings.of(arm.label) if cell.finished and cell.finished.curve]
@@ -89,7 +89,10 @@ def learning_curves_info(findings: Findings, against: str, panel_of: dict[str, s
 
 
 def learning_curves(found: Sequence[LearningCurve], panels: Sequence[str], axis: str, level: float) -> Chart:
-    """Panels side by side on one scale, lines told apart by dash and by the name at their end; a level across."""
+    """Draw panels side by side on one scale, with a line across each at `level`.
+
+    Curves are told apart by their dashes and by the names at their ends.
+    """
     chart = Chart()
     count = len(panels)
     furthest = max((curve.x[-1] for curve in found), default=1.0)

@@ -25,12 +25,12 @@ class Chart:
         }
 
     def set(self, **layout: Any) -> None:
-        """Change the layout; what is said of an axis is added to what was said before."""
+        """Change the layout; what is said of an axis is added to what was said of it before."""
         for name, value in layout.items():
             self.layout[name] = {**self.layout.get(name, {}), **value} if "axis" in name else value
 
     def trace(self, kind: str, **what: Any) -> None:
-        """Add a `scatter`, `bar` or `heatmap`; where there is no number, a list has None and an array NaN."""
+        """Add a `scatter`, `bar` or `heatmap`. Where a number is missing, a list holds None and an array NaN."""
         self.traces.append({"type": kind, **what})
 
     def note(self, **what: Any) -> None:
@@ -43,5 +43,5 @@ class Chart:
 
     @property
     def as_json(self) -> dict[str, Any]:
-        """The whole as Plotly's JSON has it."""
+        """The whole chart, as Plotly's JSON has it."""
         return {"data": self.traces, "layout": self.layout}

@@ -28,7 +28,7 @@ from labcore.studies.measures import REFERENCES, ByTask, Reference, Spread
 
 @dataclass(frozen=True, slots=True)
 class MeanMatrix:
-    """A group's accuracy matrix in per cent, mean and sd over seeds; None where not learnt yet."""
+    """A group's accuracy matrix in per cent, as mean and sd over seeds; None for a task that is not learnt yet."""
 
     name: str
     percent: list[list[float | None]]
@@ -56,7 +56,10 @@ def _cell(result: RunResult, k: int, j: int) -> float | None:
 
 
 def matrices(found: Sequence[MeanMatrix]) -> Chart:
-    """Small multiples on one scale: rows after learning …, columns how well it does …, both by the task's colour."""
+    """Draw a matrix for each group on one scale: a row after learning each task, a column for each task it is asked.
+
+    Rows and columns carry the tasks' colours.
+    """
     chart = Chart()
     for number, matrix in enumerate(found):
         x, y = grid_panel(chart, number, [matrix.name for matrix in found])
@@ -91,7 +94,7 @@ def matrices(found: Sequence[MeanMatrix]) -> Chart:
 
 
 def sequences(found: Sequence[MeanMatrix]) -> Chart:
-    """Small multiples on one scale: each task's accuracy after every stage, from the one in which it was learnt."""
+    """Draw a panel for each group on one scale: each task's accuracy after every stage since it was learnt."""
     chart = Chart()
     for number, matrix in enumerate(found):
         x, y = grid_panel(chart, number, [matrix.name for matrix in found])
@@ -121,9 +124,9 @@ def sequences(found: Sequence[MeanMatrix]) -> Chart:
 
 
 def by_task_info(groups: Sequence[Group]) -> Lines:
-    """Forgetting, and how far each task stays below the methods that are a reference, in points, a task each.
+    """For each task the forgetting, and how far it stays below each method that is a reference, in points.
 
-    A reference is paired seed by seed; where it is not among the groups, its column holds nothing for a group.
+    Runs are paired with the reference's seed by seed. The column of a reference that is not among the groups is empty.
     """
     columns = [_column("forgetting", groups, [[run.result.forgetting for run in group.runs] for group in groups])]
     for against in REFERENCES:
@@ -132,14 +135,14 @@ def by_task_info(groups: Sequence[Group]) -> Lines:
 
 
 def _gaps(groups: Sequence[Group], group: Group, against: Reference) -> list[ByTask]:
-    """For each run of a group of which the reference has the seed: how far each task stays below the reference."""
+    """How far each task stays below the reference, for each run of a group whose seed the reference has, too."""
     by_seed = reference(groups, group, against.method)
     runs = [(run.result, by_seed.get(run.result.config["seed"])) for run in group.runs]
     return [against.gap(result, base) for result, base in runs if base is not None]
 
 
 def _column(title: str, groups: Sequence[Group], found: Sequence[Sequence[ByTask]]) -> Column:
-    """What was found for the runs of each group, as mean and sd of every task in points."""
+    """What was found for the runs of each group, as the mean and sd of every task in points."""
     spreads = [
         [
             Spread(tuple(100 * v for row in rows if k < len(row) and (v := row[k]) is not None))
@@ -168,7 +171,7 @@ def costs_info(groups: Sequence[Group]) -> Lines:
 
 
 def by_task(info: Lines) -> Chart:
-    """A mark a task in its colour and shape; right is worse."""
+    """Draw a mark for each task, in its colour and shape; the farther to the right, the worse."""
     chart = Chart()
     for number, column in enumerate(info.columns):
         suffix = axis_suffix(number)
@@ -192,7 +195,7 @@ def by_task(info: Lines) -> Chart:
 
 
 def costs(info: Lines) -> Chart:
-    """A bar a group; shorter is cheaper."""
+    """Draw a bar for each group; the shorter, the cheaper."""
     chart = Chart()
     for number, column in enumerate(info.columns):
         suffix = axis_suffix(number)

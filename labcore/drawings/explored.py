@@ -1,7 +1,7 @@
-"""How explorations look: what each combination reached first, the charts second. No torch, no Streamlit.
+"""How explorations look: first what each combination reached, then the charts. No torch, no Streamlit.
 
-Accuracy by which is chosen is on validation images; what test images say stands beside it, faint. A figure's points are
-in the order of `Tried`, so that a click on the nth one opens its run.
+Combinations are chosen by their accuracy on validation images; what test images say stands beside it, faint. A figure's
+points are in the order of `Tried`, so that a click on the nth one opens its run.
 """
 
 import math
@@ -16,7 +16,7 @@ from labcore.studies.experiments import Findings
 from labcore.studies.measures import Spread
 from labcore.studies.varied import Varied
 
-# What the curve of one setting shows: measure, words, dash. The first is what the choice goes by.
+# What the curve of one setting shows: the measure, its words and its dash. The choice goes by the first.
 LINES = (
     ("validation_accuracy", "all jobs", "solid"),
     ("validation_new", "new jobs", "dash"),
@@ -30,8 +30,10 @@ _BAR = {"ticksuffix": " %", "thickness": 12, "outlinewidth": 0, "tickvals": PERC
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """A combination with a finished run: its values by path, its figures over the seeds, accuracy on validation images
-    in per cent, its first run, and whether it is the best of all.
+    """A combination that has a finished run.
+
+    It has its values by path, its figures over the seeds, its accuracy on validation images in per cent, its first run,
+    and whether it is the best of all.
     """
 
     values: Mapping[str, Any]
@@ -54,12 +56,12 @@ def tried_info(findings: Findings, varied: Sequence[Varied]) -> list[Tried]:
 
 
 def best_of(tried: Sequence[Tried]) -> Tried | None:
-    """The best of them, where there is one yet."""
+    """The best of them; None while there is none."""
     return next((one for one in tried if one.best), None)
 
 
 def _place(value: Any, setting: Varied) -> float:
-    """Where a value lies: a number by itself, another by its position among those that are tried."""
+    """Where a value lies on its axis: a number at itself, a word at its position among those that are tried."""
     return float(value) if setting.numeric else float(setting.values.index(value))
 
 
@@ -68,7 +70,7 @@ def _place(value: Any, setting: Varied) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One figure in per cent against the setting; None where it is not known."""
+    """One figure in per cent for each value of the setting; None where it is not known."""
 
     title: str
     dash: str
@@ -78,7 +80,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """A setting's values, and what each reached. `names` are the words of values that are no numbers."""
+    """A setting's values, and what each of them reached. `names` holds the words for values that are no numbers."""
 
     setting: Varied
     values: list[float]
@@ -99,7 +101,10 @@ def curve_info(tried: Sequence[Tried], setting: Varied) -> Curve:
 
 
 def curve(info: Curve) -> Chart:
-    """A line a figure, named at its end; the setting's whole range from the start, so that nothing moves."""
+    """Draw a line for each figure, named at its end.
+
+    The axis holds the setting's whole range from the start, so that nothing moves.
+    """
     chart = Chart()
     _axis_of(chart, "xaxis", info.setting)
     ends = [end for line in info.lines if line.percent and (end := line.percent[-1]) is not None]
@@ -131,7 +136,7 @@ def _texts(info: Curve) -> list[str]:
 
 
 def _axis_of(chart: Chart, axis: str, setting: Varied) -> None:
-    """A setting's whole range, by equal factors where it varies so, or its words."""
+    """Let an axis show a setting's whole range, logarithmic where it varies by equal factors, or its words."""
     layout: dict[str, Any] = {"title": {"text": setting.name, "font": {"size": 13}}, "zeroline": False}
     if setting.low is None or setting.high is None:
         count = len(setting.values)
@@ -154,8 +159,8 @@ def _axis_of(chart: Chart, axis: str, setting: Varied) -> None:
 class Plane:
     """Two settings' values and the accuracy in per cent of each combination, the best last, so that it lies on top.
 
-    `which` says which of `Tried` each one is. `told` says whether its figure has room: of two tiles that cover each
-    other only the better one's has. `best` says whether the last is the best of all.
+    `which` holds the place of each in the sequence of `Tried`. `told` says whether there is room for its figure: of two
+    tiles that cover each other, only the better one shows it. `best` says whether the last is the best of all.
     """
 
     settings: tuple[Varied, Varied]
@@ -167,7 +172,7 @@ class Plane:
     best: bool
 
 
-# A tile's side by the chart's: on a wide screen they are farther apart than that.
+# A tile's sides as shares of the chart's. On a wide screen, tiles are farther apart than this says.
 _TILE = (30 / 500, 30 / 330)
 
 
@@ -197,7 +202,7 @@ def _best_place(tried: Sequence[Tried]) -> int | None:
 
 
 def plane(info: Plane) -> Chart:
-    """A tile a combination where its values lie, dark where accuracy is high; the best one is framed."""
+    """Draw a tile for each combination where its values lie, dark where accuracy is high; the best one is framed."""
     chart = Chart()
     for axis, setting in zip(("xaxis", "yaxis"), info.settings, strict=True):
         _axis_of(chart, axis, setting)
@@ -220,7 +225,7 @@ def plane(info: Plane) -> Chart:
 
 @dataclass(frozen=True, slots=True)
 class HeatMap:
-    """A grid's combinations: accuracy in per cent by row (`up`) and column (`across`), and which of `Tried` each is."""
+    """A grid's combinations by row (`up`) and column (`across`): accuracy in per cent, and the place in `Tried`."""
 
     names: tuple[str, str]
     across: list[str]
@@ -246,7 +251,7 @@ def heat_map_info(tried: Sequence[Tried], settings: tuple[Varied, Varied], grid:
 
 
 def heat_map(info: HeatMap) -> Chart:
-    """A tile a combination, dark where accuracy is high, with its figure in it; the best one is framed."""
+    """Draw a tile for each combination with its figure in it, dark where accuracy is high; the best one is framed."""
     chart = Chart()
     chart.trace(
         "heatmap", z=info.percent, zmin=0, zmax=100, colorscale=ACCURACY_SCALE, xgap=3, ygap=3, colorbar=_BAR,
@@ -274,7 +279,10 @@ def heat_map(info: HeatMap) -> Chart:
 
 @dataclass(frozen=True, slots=True)
 class Parallel:
-    """A line a combination across its settings and its accuracy: heights from 0 to 1 on each axis, ends in words."""
+    """A line for each combination across its settings and its accuracy.
+
+    Heights go from 0 to 1 on each axis, and the ends of each axis are named in words.
+    """
 
     axes: list[str]
     lows: list[str]
@@ -285,7 +293,7 @@ class Parallel:
 
 
 def parallel_info(tried: Sequence[Tried], settings: Sequence[Varied]) -> Parallel:
-    """Each value's place in its setting's range, by equal factors where it varies so; the last axis is 0 to 100 %."""
+    """Each value's place in its setting's range, logarithmic where it varies so; the last axis is 0 to 100 %."""
     percent = [one.percent for one in tried]
     heights = [
         [*(_share(one.values[setting.path], setting) for setting in settings), value / 100]
@@ -319,7 +327,10 @@ def _ends(setting: Varied) -> tuple[str, str]:
 
 
 def parallel(info: Parallel) -> Chart:
-    """Parallel coordinates: dark lines do well; the best is thick. Lines that meet at the right show what matters."""
+    """Draw parallel coordinates, in which dark lines do well and the best is thick.
+
+    Where lines meet at the right, the settings that they share are those that matter.
+    """
     chart = Chart()
     places = list(range(len(info.axes)))
     for number, (heights, percent) in enumerate(zip(info.heights, info.percent, strict=True)):
@@ -351,7 +362,7 @@ def _shade(percent: float) -> str:
 
 
 def importance_bars(importance: Mapping[str, float], settings: Sequence[Varied]) -> Chart:
-    """A bar a setting: its share of the differences in accuracy, in per cent."""
+    """Draw a bar for each setting: its share of the differences in accuracy, in per cent."""
     chart = Chart()
     names = [setting.name for setting in settings]
     shares = [100 * importance.get(setting.path, 0.0) for setting in settings]

@@ -1,7 +1,7 @@
-"""How results look: a fold's numbers first, the chart second. No torch, no Streamlit.
+"""How results look: first the numbers of a fold, then the chart. No torch, no Streamlit.
 
 Every chart is two functions: one decides what is shown, in plain lists that tests compare; the other only draws.
-One colour a task everywhere, by its position in the sequence, always with a second sign beside it.
+A task has one colour everywhere, by its position in the sequence, and always a second sign beside it.
 """
 
 from collections.abc import Mapping
@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from labcore.drawings.charts import Chart
 from labcore.runs.results import AccuracyPoint, Fold
 
-# Okabe & Ito's colours, told apart by colour-blind eyes too; a task's colour is that of its position.
+# Okabe & Ito's colours, which colour-blind eyes can tell apart, too. A task's colour is that of its position.
 TASK_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
 TASK_DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 TASK_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "hexagon")
 GREY = "#8A8F9C"
-# What belongs to no task.
+# The colour of what belongs to no task.
 INK = "#5B78BF"
 _PERCENTS = [0, 25, 50, 75, 100]
 # Accuracy is drawn from 0 to 100 % everywhere.
 PERCENT_AXIS = {"range": [0, 102], "tickvals": _PERCENTS, "ticktext": [f"{value} %" for value in _PERCENTS]}
-# Light to dark of a single hue: accuracy from 0 to 100 %.
+# Accuracy from 0 to 100 %, as a single hue from light to dark.
 ACCURACY_SCALE = [[0.0, "#F3F6FB"], [0.5, "#8FB0DA"], [1.0, "#17407F"]]
 # Loss terms are not tasks: greys and a violet, told apart by fill and order.
 TERM_COLOURS = ("#5B6C94", "#A9B4CC", "#7C5FA3", "#C3B1DC")
@@ -37,7 +37,7 @@ def ink_on(percent: float) -> str:
 
 
 def task_dash(position: int) -> str:
-    """The line of the task at a position from 1."""
+    """The dash of a line for the task at a position from 1."""
     return TASK_DASHES[(position - 1) % len(TASK_DASHES)]
 
 
@@ -46,7 +46,7 @@ def task_dash(position: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class AccuracyLine:
-    """One task's accuracy in per cent against training images seen in the run."""
+    """One task's accuracy in per cent against the training images seen in the run."""
 
     position: int
     title: str
@@ -56,9 +56,9 @@ class AccuracyLine:
 
 @dataclass(frozen=True, slots=True)
 class StageSpan:
-    """Where a stage lies on the axis of images seen; the last one to begin ends where it is planned to.
+    """Where a stage lies on the axis of images seen; one that has not ended yet ends where it is planned to.
 
-    `reused` says that another run had trained it.
+    `reused` says whether another run had trained it.
     """
 
     position: int
@@ -79,7 +79,7 @@ class AccuracyCurves:
 
 
 def accuracy_curves_info(fold: Fold) -> AccuracyCurves:
-    """Accuracy on validation images, from each task's own stage on."""
+    """Accuracy on validation images, for each task from its own stage on."""
     lines = []
     for position, task in enumerate(fold.tasks, 1):
         points = [point for point in fold.accuracy if len(point.accuracy) >= position]
@@ -105,7 +105,7 @@ def stage_spans(fold: Fold) -> list[StageSpan]:
 
 
 def accuracy_curves(info: AccuracyCurves) -> Chart:
-    """A line a task, labelled at its end; stages named above, every second one shaded."""
+    """Draw a line for each task, labelled at its end. Stages are named above, and every second one is shaded."""
     chart = Chart()
     _name_stages(chart, info.spans, info.total_images)
     ends = apart([line.percent[-1] for line in info.lines], gap=7)
@@ -125,12 +125,12 @@ def accuracy_curves(info: AccuracyCurves) -> Chart:
     return chart
 
 
-# A shape over the whole height of a chart.
+# The properties of a shape over the whole height of a chart.
 _UPRIGHT = {"y0": 0, "y1": 1, "yref": "paper", "layer": "below"}
 
 
 def _name_stages(chart: Chart, spans: list[StageSpan], total_images: int) -> None:
-    """Behind lines against images seen: each stage's border, its name above it, every second one shaded."""
+    """Mark the stages behind lines against images seen: their borders, their names above, every second one shaded."""
     for span in spans:
         if span.position % 2 == 0:
             chart.shape(**_UPRIGHT, x0=span.first, x1=span.last, fillcolor=GREY, opacity=0.10, line={"width": 0})
@@ -146,13 +146,13 @@ def _name_stages(chart: Chart, spans: list[StageSpan], total_images: int) -> Non
 
 
 def apart(heights: list[float], gap: float) -> list[float]:
-    """The same heights, moved as little as it takes (least squares) for labels not to overlap, from 0 to 100.
+    """Move heights from 0 to 100 as little as it takes (by least squares) for their labels not to overlap.
 
-    Less a gap for each label below it, no height may be lower than the one before: where one is, the two (and all that
-    lean on them) meet at their mean, as in isotonic regression.
+    Take one gap from each height for every label below it. Then no height may be lower than the one before. Where one
+    is lower, the two, and all that lean on them, meet at their mean, as in isotonic regression.
     """
     order = sorted(range(len(heights)), key=lambda i: heights[i])
-    leaning: list[tuple[float, int]] = []  # sum and count
+    leaning: list[tuple[float, int]] = []  # the sum and the count of heights that lean on each other
     for rank, index in enumerate(order):
         total, count = heights[index] - rank * gap, 1
         while leaning and leaning[-1][0] / leaning[-1][1] > total / count:
@@ -168,13 +168,13 @@ def apart(heights: list[float], gap: float) -> list[float]:
 
 # ---- several runs laid over each other -------------------------------------------------------------------------------
 
-# About how wide all panels and a letter are, px: on a projector, so that names have room there too.
+# About how wide all panels together and one letter are, in px on a projector, so that names have room there, too.
 _OVERLAY_WIDTH, _LETTER_WIDTH = 620, 6.5
 
 
 @dataclass(frozen=True, slots=True)
 class OverlayLine:
-    """One run's accuracy on one task in per cent; `stages` counts stages learnt: 1.5 is half-way through stage 2."""
+    """One run's accuracy on one task in per cent; `stages` counts stages learnt, so 1.5 is half-way through stage 2."""
 
     position: int
     run: int
@@ -184,7 +184,7 @@ class OverlayLine:
 
 @dataclass(frozen=True, slots=True)
 class AccuracyOverlay:
-    """Runs of one task sequence: a panel a task, a line a run."""
+    """Runs of one task sequence, with a panel for each task and in it a line for each run."""
 
     titles: list[str]
     runs: list[str]
@@ -192,7 +192,10 @@ class AccuracyOverlay:
 
 
 def accuracy_overlay_info(titles: list[str], folds: Mapping[str, Fold]) -> AccuracyOverlay:
-    """Runs by name, all on tasks of these `titles`; aligned by stage, as methods see different numbers of images."""
+    """The runs by name, all on tasks of these `titles`.
+
+    They are aligned by stage, because methods see different numbers of images.
+    """
     lines = []
     for position in range(1, len(titles) + 1):  # panel by panel, as they are drawn: a click names a line by its place
         for number, fold in enumerate(folds.values()):
@@ -205,13 +208,16 @@ def accuracy_overlay_info(titles: list[str], folds: Mapping[str, Fold]) -> Accur
 
 
 def _stages_learnt(fold: Fold, point: AccuracyPoint) -> float:
-    """A live point speaks of all tasks seen: as many as there are stages begun."""
+    """How many stages were learnt at a point. A live point tells of every task seen: one for each stage begun."""
     stage = fold.stages[len(point.accuracy) - 1]
     return len(point.accuracy) - 1 + (point.images_seen - stage.first_image) / max(1, stage.images)
 
 
 def accuracy_overlay(info: AccuracyOverlay) -> Chart:
-    """Panels side by side on one scale, stages named below; in each, runs by letter and by line: A is the first."""
+    """Draw panels side by side on one scale, with stages named below.
+
+    In each panel, runs are told apart by their letters, of which A is the first, and by their dashes.
+    """
     chart = Chart()
     count = len(info.titles)
     width = 1 / count
@@ -263,7 +269,7 @@ def accuracy_overlay(info: AccuracyOverlay) -> Chart:
 
 
 def _short_names(titles: list[str], room: float) -> list[str]:
-    """Tasks' names in their colours; only their numbers where some name is wider than there is room, px."""
+    """Tasks' names in their colours, or only their numbers where some name is wider than the room, in px."""
     fit = _LETTER_WIDTH * max(map(len, titles), default=0) <= room
     return [
         f"<span style='color:{task_colour(position)}'>{title if fit else position}</span>"
@@ -276,7 +282,7 @@ def _short_names(titles: list[str], room: float) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class LossTerms:
-    """Each term's values against training images seen; a term that a stage lacks is 0 there."""
+    """Each term's values against the training images seen; a term that a stage lacks is 0 there."""
 
     images_seen: list[int]
     terms: dict[str, list[float]]
@@ -296,7 +302,7 @@ def loss_terms_info(fold: Fold) -> LossTerms:
 
 
 def loss_terms(info: LossTerms) -> Chart:
-    """The terms stacked: their sum is what training makes small; stages named as above the accuracy."""
+    """Draw the terms stacked, because their sum is what training makes small. Stages are named above."""
     chart = Chart()
     _name_stages(chart, info.spans, info.total_images)
     for number, (name, values) in enumerate(info.terms.items()):
@@ -321,7 +327,7 @@ def loss_terms(info: LossTerms) -> Chart:
 
 @dataclass(frozen=True, slots=True)
 class AccuracyMatrix:
-    """`percent[k][j]`: task j after stage k, None where not learnt yet; `text` is what the cell says."""
+    """`percent[k][j]` is how well task j does after stage k, None where it is not learnt yet; `text` fills the cell."""
 
     titles: list[str]
     percent: list[list[float | None]]
@@ -329,7 +335,7 @@ class AccuracyMatrix:
 
 
 def accuracy_matrix_info(fold: Fold, titles: list[str]) -> AccuracyMatrix:
-    """The matrix at its full size from the start, so that nothing moves as it fills; `titles` of the task sequence."""
+    """The matrix, at its full size from the start so that nothing moves as it fills; `titles` are the tasks' titles."""
     rows = fold.matrix("test")
     percent: list[list[float | None]] = [[None] * len(titles) for _ in titles]
     text = [[""] * len(titles) for _ in titles]
@@ -346,7 +352,7 @@ def accuracy_matrix_info(fold: Fold, titles: list[str]) -> AccuracyMatrix:
 
 
 def accuracy_matrix(info: AccuracyMatrix) -> Chart:
-    """Rows: after learning …; columns: how well it does …; what is still to come is a grey place."""
+    """Draw a row after learning each task and a column for how well each task does; what is to come is a grey place."""
     chart = Chart()
     count = len(info.titles)
     places = list(range(count))
@@ -379,7 +385,10 @@ def accuracy_matrix(info: AccuracyMatrix) -> Chart:
 
 
 def _axis_of_images(chart: Chart, total: int) -> None:
-    """The whole run from the start, so that the axis never moves; without numbers while the total is not known."""
+    """Let the axis show the whole run from the start, so that it never moves.
+
+    It has no numbers while the total is not known.
+    """
     title = {"text": "training images seen", "font": {"size": 13}}
     chart.set(
         xaxis={"range": [0, max(1, total)], "title": title, "tickformat": ",d", "showticklabels": total > 0},
@@ -449,14 +458,14 @@ class FootprintPart:
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """What is kept to answer all jobs and learn another, by purpose, and `working`: what is gone after each stage."""
+    """What is kept to answer all jobs and to learn another, by purpose; `working` is what is gone after each stage."""
 
     kept: list[FootprintPart]
     working: list[FootprintPart]
 
 
 def footprint_info(fold: Fold) -> Footprint:
-    """What the latest stage told, without parts of no bytes. A purpose that has no plain words keeps its name."""
+    """What the latest stage told, without parts of no bytes. A purpose without plain words is shown by its name."""
     told = next((stage.footprint for stage in reversed(fold.stages) if stage.footprint), None)
     if told is None:
         return Footprint([], [])

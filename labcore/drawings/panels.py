@@ -19,7 +19,7 @@ def axis_suffix(number: int) -> str:
     return "" if number == 0 else str(number + 1)
 
 
-# Letters that fit above a panel, and beside the lines of groups, on a projector too.
+# How many letters fit above a panel, and beside the lines of groups, on a projector, too.
 _LETTERS_ABOVE, _LETTERS_BESIDE = 30, 26
 
 
@@ -58,7 +58,10 @@ def grid_panel(chart: Chart, number: int, names: Sequence[str]) -> tuple[str, st
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A panel: for each group, by name, a value a task (or one alone) with its sd; None where it cannot be told."""
+    """A panel that has, for each group by name, a value for each task (or one alone) and its sd.
+
+    A value is None where it cannot be told.
+    """
 
     title: str
     values: list[list[float | None]]
@@ -67,7 +70,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """Groups from top to bottom, and panels beside each other."""
+    """Groups from top to bottom, and panels beside each other from left to right."""
 
     names: list[str]
     columns: list[Column]
@@ -79,7 +82,7 @@ def lines_height(groups: int) -> int:
 
 
 def line_axes(chart: Chart, info: Lines) -> None:
-    """Lay out a column a panel, with the names of the groups beside the first."""
+    """Lay out a column for each panel, with the names of the groups beside the first."""
     count = max(1, len(info.columns))
     names = [folded(name, _LETTERS_BESIDE) for name in info.names]
     longest = max((len(line) for name in names for line in name.split("<br>")), default=0)

@@ -14,7 +14,10 @@ from labcore.studies.groups import Group
 
 @dataclass(frozen=True, slots=True)
 class PlanePoint:
-    """A group by what it reached on new tasks and keeps of old ones, in per cent; `front`: none is better in both."""
+    """A group by what it reached on new tasks and what it keeps of old ones, in per cent.
+
+    It is of the `front` where no other group is better in both.
+    """
 
     name: str
     new: float
@@ -25,7 +28,7 @@ class PlanePoint:
 
 
 def plane_info(groups: Sequence[Group]) -> list[PlanePoint]:
-    """Groups that have both figures; a single task has no old one."""
+    """The groups that have both figures; a sequence of a single task has no old one."""
     found = [(group.name, group.spread("new"), group.spread("old")) for group in groups]
     known = [(name, new, old) for name, new, old in found if new.mean is not None and old.mean is not None]
     points = []
@@ -42,7 +45,10 @@ def plane_info(groups: Sequence[Group]) -> list[PlanePoint]:
 
 
 def plane(points: Sequence[PlanePoint]) -> Chart:
-    """Right: learns the new job. Up: keeps the old ones. The line joins those that no other beats in both."""
+    """Draw the plane: those farther right learn new jobs better, those farther up keep old ones better.
+
+    The line joins the groups that no other beats in both.
+    """
     chart = Chart()
     front = sorted((point for point in points if point.front), key=lambda point: point.new)
     chart.trace(
@@ -79,12 +85,12 @@ def plane(points: Sequence[PlanePoint]) -> Chart:
 
 
 def _tens(percent: Sequence[float]) -> tuple[float, float]:
-    """From the ten below all of these to the ten above, and at 100 % a little beyond: an axis that seldom moves."""
+    """A range from the ten below all of these to the ten above, and at 100 % a little beyond, which seldom moves."""
     low, high = min(percent, default=64.0) - 4, max(percent, default=100.0) + 4
     return max(0.0, 10 * (low // 10)), min(102.0, -10 * (-high // 10))
 
 
-# About how large the chart's area and a letter are, px: names need not be placed exactly, only apart.
+# About how large the chart's area and a letter are, in px: names need not be placed exactly, only apart.
 _AREA, _LETTER, _LINE = (900, 320), 7, 17
 
 
@@ -93,7 +99,7 @@ def labels_apart(
 ) -> list[tuple[PlanePoint, int, int, Literal["left", "right"]]]:
     """Where names go, in px to the right of their points and below them, so that none covers another or a point.
 
-    The front's are placed first; a name for which there is no room is left out.
+    The names of the front are placed first. A name for which there is no room is left out.
     """
     per_x, per_y = _AREA[0] / (across[1] - across[0]), _AREA[1] / (up[1] - up[0])
     points = sorted(points, key=lambda point: not point.front)

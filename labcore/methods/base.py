@@ -14,13 +14,16 @@ from labcore.networks.batches import Batch, LoadedTask
 from labcore.networks.network import Network, Overlay, count_bytes
 from labcore.runs.map_files import Layer
 
-# Which elements of a tensor may change: all of them (None), or where a bool tensor of its shape is true.
+# Which elements of a tensor may change: all of them (None), or those where a bool tensor of its shape is true.
 Mask = Tensor | None
 
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """A part of a stage with its own optimizer: passes over its data. `head_only`: the trunk stands still."""
+    """A part of a stage: some passes over its data, with an optimizer of its own.
+
+    Where `head_only` is true, the trunk stands still.
+    """
 
     name: str
     epochs: int
@@ -38,12 +41,13 @@ class Method:
         self.network, self.run, self.tasks = network, config, tasks
         self.pretrained = config.backbone.start == "pretrained"
         self.warnings: list[str] = []  # sentences for the person who watches; the loop passes them on
-        self.should_stop: Callable[[], bool] = lambda: False  # long work outside of steps asks, and raises Stopped
+        # Long work outside of steps asks this now and then, and raises Stopped where it is true.
+        self.should_stop: Callable[[], bool] = lambda: False
 
     # ---- what a stage is --------------------------------------------------------------------------------------------
 
     def phases(self, stage: int) -> Sequence[Phase]:
-        """The parts of a stage in order: the new head may warm up, then everything trains."""
+        """The parts of a stage in order: first the new head may warm up, then everything trains."""
         warmup = self.run.training.head_warmup_epochs
         train = Phase("train", self.run.training.epochs)
         # A random trunk that has learnt nothing gives a head nothing to warm up on.
@@ -65,15 +69,15 @@ class Method:
     # ---- what may change --------------------------------------------------------------------------------------------
 
     def is_fresh(self, stage: int) -> bool:
-        """Whether the trunk has learnt nothing before this stage, so that its normalisation has to."""
+        """Whether the trunk has learnt nothing before this stage, so that its normalisation has to learn now."""
         return stage == 1 and not self.pretrained
 
     def frozen_blocks(self, stage: int) -> int:
-        """How many of the first blocks stand still in this stage, their shared normalisation included."""
+        """How many of the first blocks stand still in this stage, together with their shared normalisation."""
         return 0
 
     def trainable(self, stage: int, phase: Phase) -> dict[str, Mask]:
-        """The tensors that the phase may change, by export name; where a mask is given, only its true elements."""
+        """The tensors that the phase may change, by export name, each with a mask of the elements that may change."""
         network = self.network
         names = [f"heads/{task}/{part}" for task in self.trained_heads(stage, phase) for part in ("weight", "bias")]
         if not phase.head_only:
@@ -101,44 +105,45 @@ class Method:
         blocks = range(len(self.network.trunk.block_names))
         match self.network.config.norm:
             case "per_task":
-                return blocks  # a task's own, in frozen blocks too
+                return blocks  # statistics of a task's own move in frozen blocks, too
             case "shared":
                 return blocks[self.frozen_blocks(stage) :]
             case _:
                 return blocks[self.frozen_blocks(stage) :] if self.is_fresh(stage) else []
 
     def learning_rate(self, name: str) -> float:
-        """The step size of a tensor, by its export name, before the schedule."""
+        """The step size of a tensor, by its export name, before the schedule changes it."""
         training = self.run.training
         return training.head_learning_rate if name.startswith("heads/") else training.learning_rate
 
     # ---- the step ---------------------------------------------------------------------------------------------------
 
     def overlay(self, task: int) -> Overlay:
-        """What stands in for the trunk's tensors when this task is asked for."""
+        """The tensors that stand in for the trunk's own when this task is asked for, by trunk name."""
         return self.network.norm_overlay(task)
 
     @torch.no_grad()
     def fixed_overlay(self, task: int) -> Overlay:
-        """The same as plain values that no gradient goes through: for whoever only looks."""
+        """The overlay as plain values, through which no gradient goes, for those who only look."""
         return {name: value.detach() for name, value in self.overlay(task).items()}
 
     def seen(self, task: int) -> dict[str, Tensor]:
-        """Which elements of its weights the task sees, bool by trunk name, where that is not all of them."""
+        """Which elements of a weight the task sees, as bool tensors by trunk name; a weight seen whole is left out."""
         return {}
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Named terms, each a scalar; their sum is minimised."""
+        """The terms of the loss by name, each a scalar. Their sum is what training makes small."""
         logits = self.network.logits(batch.inputs, batch.task, self.overlay(batch.task), batch.first)
         return {"new task": functional.cross_entropy(logits, batch.labels)}
 
     def before_step(self, batch: Batch) -> None:
         """Called in every step between the backward pass and the optimizers, where gradients are known and may change.
 
-        What learns in the phase (`trainable`) has the gradient of the loss, all its terms summed, in `.grad`, or None
-        there where the loss does not depend on it. A method may read these gradients, change them in place or put
-        others in their stead; the optimizers see what it leaves. The weights it only reads: they are those of which the
-        gradients were taken. Elements that a mask freezes may have gradients too; they are put back after the step.
+        What learns in the phase (`trainable`) has in `.grad` the gradient of the loss, all its terms summed, or None
+        where the loss does not depend on it. A method may read these gradients, change them in place or put others in
+        their stead; the optimizers see what it leaves. It must not change the weights, which are still those of which
+        the gradients were taken. Elements that a mask freezes may have gradients, too; they are put back after the
+        step.
 
         A method that wants the gradient of the task's loss alone subtracts its own penalty's, which it knows in closed
         form: of λ/2 · Σ F (θ − θ*)² that is λ · F · (θ − θ*). Nothing has to be computed twice for it.
@@ -173,13 +178,16 @@ class Method:
         return {}
 
     def fisher_of(self, task: int) -> tuple[dict[str, Tensor], int] | None:
-        """The Fisher diagonal by the trunk's names and on how many images it rests, where the method measured it."""
+        """The Fisher diagonal of a task by the trunk's names, and the number of images on which it rests.
+
+        None where the method did not measure it.
+        """
         return None
 
     # ---- what is kept -----------------------------------------------------------------------------------------------
 
     def footprint(self) -> dict[str, int]:
-        """Bytes, by purpose, of what must be kept to answer all tasks so far and learn another."""
+        """How many bytes must be kept to answer all tasks so far and to learn another, by purpose."""
         network = self.network
         kept = {
             "trunk": count_bytes(network.trunk.state_dict().values()),
@@ -190,31 +198,31 @@ class Method:
         return kept
 
     def working_footprint(self) -> dict[str, int]:
-        """Bytes, by purpose, of what exists during a stage only."""
+        """How many bytes exist only during a stage, by purpose."""
         return {}
 
     def own_tensors(self) -> dict[str, Tensor]:
-        """Tensors of the method itself that may learn, by Adam: `…/NAME` belongs to the trunk tensor NAME."""
+        """Tensors of the method's own that may learn, by Adam; `…/NAME` belongs to the trunk's tensor NAME."""
         return {}
 
     def stage_config(self, stage: int) -> dict[str, Any]:
-        """The part of the method's configuration that this stage's training depends on: see RunConfig.stage_config."""
+        """The settings of the method that this stage's training depends on; see `RunConfig.stage_config`."""
         return self.run.stage_config(stage)
 
     def addition_config(self, stage: int) -> dict[str, Any] | None:
-        """What `end_stage` depends on beside training, where the trained network is all it needs: see there too."""
+        """The settings that `end_stage` depends on beside training; see `RunConfig.addition_config`."""
         return self.run.addition_config(stage)
 
     def network_tensors(self) -> dict[str, Tensor]:
         """Whole trunks that the method keeps beside the network's own, as `copies/T/NAME` for task T.
 
-        After a stage they are saved in the network's file: without them its answers could not be given again. They are
-        part of `state_dict`.
+        After a stage they are saved in the network's file, because without them its answers could not be given again.
+        They are part of `state_dict`.
         """
         return {}
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What the method keeps beside the network, by export name: after a stage, all that the next one needs.
+        """What the method keeps beside the network, by export name: after a stage, all that the next stage needs.
 
         A method that overrides this, and has `network_tensors`, returns those too.
         """
@@ -225,7 +233,7 @@ class Method:
         """Take back what `state_dict` gave."""
 
     def checkpoint_tensors(self) -> dict[str, Tensor]:
-        """All that going on in the middle of a stage needs: the state, and what exists during the stage only."""
+        """All that is needed to go on in the middle of a stage: the state, and what exists only during the stage."""
         return self.state_dict()
 
     def load_checkpoint_tensors(self, state: dict[str, Tensor]) -> None:
@@ -237,12 +245,12 @@ class Method:
 
 
 def named(kind: str, kept: Mapping[int, Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """What is kept for each task T by trunk name, as `KIND/T/NAME`."""
+    """Name what is kept for each task T by trunk name: `KIND/T/NAME`."""
     return {f"{kind}/{task}/{name}": value for task, row in kept.items() for name, value in row.items()}
 
 
 def by_task(kind: str, state: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
-    """What `named` made, out of a state that may hold more."""
+    """Take what `named` made out of a state that may hold more: by task, then by trunk name."""
     found: dict[int, dict[str, Tensor]] = {}
     for path, value in state.items():
         if path.startswith(f"{kind}/"):

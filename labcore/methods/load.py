@@ -1,4 +1,7 @@
-"""From a method's name to the class that learns, which loads torch. What needs no torch is in configs/registry.py."""
+"""Find the class by which a method learns, by the method's name. This loads torch.
+
+What can be told of a method without torch is in `labcore/configs/registry.py`.
+"""
 
 import importlib
 

@@ -19,11 +19,12 @@ from labcore.tasks.downloads import File
 
 
 def build(name: str, start: str, image_size: int, generator: torch.Generator, weights: Path | None = None) -> Trunk:
-    """A new trunk on the CPU, in evaluation mode, for square pictures of `image_size` px.
+    """Build a new trunk on the CPU, in evaluation mode, for square pictures of `image_size` px.
 
-    All draws come from the (CPU) generator, none for `pretrained`: its state decides the weights, and torch's global
-    generator is left as it was. `weights` is where the catalogue's file of weights lies, if the start needs one. Raises
-    ValueError, with a sentence, for an unknown name or start and for `pretrained` where there are no trained weights.
+    All draws come from the generator, which is the CPU's, so that its state alone decides the weights; `pretrained`
+    draws nothing. torch's global generator is left as it was. `weights` is where the catalogue's file of weights lies,
+    if the start needs one. Raises ValueError, with a sentence, for an unknown name or start, for `pretrained` where
+    there are no trained weights, and for a trunk whose blocks are not those that the catalogue announces.
     """
     if name not in BACKBONES:
         raise ValueError(f"no backbone is called {name}; choose one of {', '.join(BACKBONES)}")
@@ -51,7 +52,10 @@ def build(name: str, start: str, image_size: int, generator: torch.Generator, we
 
 
 def weights_file(name: str, start: str) -> File | None:
-    """The file that a backbone's start needs; None where the weights come with a package, or are drawn."""
+    """The file that a backbone's start needs; None where the weights come with a package, or are drawn.
+
+    Raises KeyError for an unknown name.
+    """
     return BACKBONES[name].weights_file if start == "pretrained" else None
 
 
@@ -61,7 +65,7 @@ def weights_file(name: str, start: str) -> File | None:
 
 
 def _kaiming(weight: Tensor, groups: int, generator: torch.Generator) -> None:
-    """N(0, 2 / fan in), which keeps the size of activations through ReLUs (He et al. 2015, arXiv 1502.01852)."""
+    """Draw from N(0, 2 / fan in), which keeps activations' size through ReLUs (He et al. 2015, arXiv 1502.01852)."""
     nn.init.kaiming_normal_(weight, nonlinearity="relu", generator=generator)
 
 
@@ -73,7 +77,10 @@ def kaiming(shape: Sequence[int], generator: torch.Generator) -> Tensor:
 
 
 def _xavier(weight: Tensor, groups: int, generator: torch.Generator) -> None:
-    """Uniform with variance 2 / (fan in + fan out), between activations and gradients (Glorot & Bengio 2010)."""
+    """Draw evenly, with variance 2 / (fan in + fan out): a compromise between activations and gradients.
+
+    Glorot & Bengio 2010, Understanding the difficulty of training deep feedforward neural networks.
+    """
     fan_in, fan_out = nn.init._calculate_fan_in_and_fan_out(weight)
     # torch counts every output channel, but in a grouped layer an input reaches only its own group's.
     bound = math.sqrt(6 / (fan_in + fan_out // groups))
@@ -81,7 +88,7 @@ def _xavier(weight: Tensor, groups: int, generator: torch.Generator) -> None:
 
 
 def _far(weight: Tensor, groups: int, generator: torch.Generator) -> None:
-    """N(0, 1) whatever the layer's size: far off, the place that training hardly comes back from."""
+    """Draw from N(0, 1) whatever the layer's size: a place so far off that training hardly comes back from it."""
     nn.init.normal_(weight, generator=generator)
 
 
@@ -103,4 +110,4 @@ def _draw_start(trunk: Trunk, start: str, generator: torch.Generator) -> None:
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, _BatchNorm):
-            module.reset_parameters()  # and its statistics
+            module.reset_parameters()  # this makes its statistics new, too

@@ -14,9 +14,10 @@ from labcore.networks.streams import stream
 from labcore.tasks import catalogue, pictures
 
 # Measuring and caching go through a data set in batches of this many images, in its order. Batches of 32 to 128 take
-# about as long; small ones need less memory. Results depend on it in their last bits.
+# about as long, and small ones need less memory. The last bits of a result depend on this number.
 CHUNK = 50
-# A phase whose cached activations would be larger than this does without: a rule of the configuration, not the machine.
+# A phase whose cached activations would be larger than this many bytes keeps none. The limit is the same on every
+# machine, so that the configuration alone decides.
 LARGEST_FEATURE_CACHE = 1 << 30
 
 
@@ -26,7 +27,7 @@ class Stopped(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """Images uint8 [N, H, W, C] and labels int64 [N], on the device."""
+    """Pictures on the device: images uint8 [N, H, W, C] and labels int64 [N]."""
 
     images: Tensor
     labels: Tensor
@@ -58,7 +59,7 @@ def load_task(
     device: torch.device,
     downloads: Path | None = None,
 ) -> LoadedTask:
-    """Read a task at the run's size. Raises TaskError."""
+    """Read a task at the run's size, and put it on the device. Raises TaskError where its pictures are not there."""
     data = pictures.load(config.name, image_size, config.images_per_class, cache, downloads)
 
     def on_device(split: pictures.Split) -> Pictures:
@@ -70,10 +71,11 @@ def load_task(
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Images of one step. `inputs` are normalised images, or activations before block `first`.
+    """The images of one step.
 
-    `task` is the stage's own; `tasks` tells each image's (int64 [N]); `index` its place among the stage's images.
-    `head_only`: the trunk stands still in this phase.
+    `inputs` are normalised images, or their activations before block `first`. `task` is the stage's own task, and
+    `tasks`, int64 [N], is that of each image; `index` is each image's place among the stage's images. Where
+    `head_only` is true, the trunk stands still in this phase.
     """
 
     inputs: Tensor
@@ -90,7 +92,7 @@ class Lesson:
     """What a phase trains on: pictures of one or more tasks, or their cached activations before block `first`."""
 
     task: int
-    pictures: Sequence[Tensor]  # uint8 [N, H, W, C], one a task: grey and colour do not stack
+    pictures: Sequence[Tensor]  # uint8 [N, H, W, C], one for each task, because grey and colour do not stack
     features: Tensor | None
     labels: Tensor
     tasks: Tensor
@@ -122,24 +124,27 @@ class Lesson:
 
 
 def steps_in_epoch(images: int, batch_size: int) -> int:
-    """How many batches a pass has. A last batch of one image joins the one before, as it has no batch statistics."""
+    """How many batches a pass has.
+
+    A last batch of a single image joins the batch before, because one image has no batch statistics.
+    """
     steps = -(-images // batch_size)
     return steps - 1 if steps > 1 and images % batch_size == 1 and batch_size > 1 else steps
 
 
 def epoch_order(seed: int, stage: int, phase: str, epoch: int, images: int) -> Tensor:
-    """The order of an epoch, int64 [images], from its own stream."""
+    """The order of an epoch's images, int64 [images], drawn from a stream of its own."""
     return torch.randperm(images, generator=stream(seed, "shuffle", stage, phase, epoch))
 
 
 def batch_slice(order: Tensor, step: int, batch_size: int) -> Tensor:
-    """The part of an epoch's order that is batch `step` (from 0)."""
+    """The part of an epoch's order that makes up batch `step`, counted from 0."""
     last = step == steps_in_epoch(len(order), batch_size) - 1
     return order[step * batch_size :] if last else order[step * batch_size : (step + 1) * batch_size]
 
 
 def chunks(pictures: Pictures, should_stop: Callable[[], bool]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Images and labels in data-set order, CHUNK at a time. Raises Stopped between chunks."""
+    """Give images and labels in data-set order, CHUNK at a time. Raises Stopped between chunks once it should stop."""
     for start in range(0, len(pictures), CHUNK):
         if should_stop():
             raise Stopped
@@ -150,7 +155,7 @@ def chunks(pictures: Pictures, should_stop: Callable[[], bool]) -> Iterator[tupl
 def run_first_blocks(
     network: Network, overlay: Overlay, pictures: Pictures, last: int, should_stop: Callable[[], bool]
 ) -> Tensor:
-    """What blocks 0…last−1 make of the pictures, [N, …], in data-set order."""
+    """What blocks 0…last−1 make of the pictures, [N, …], in data-set order. Raises Stopped once it should stop."""
     parts = [
         network.run_blocks(network.trunk.normalise(images), overlay, 0, last)
         for images, _ in chunks(pictures, should_stop)

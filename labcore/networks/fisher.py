@@ -3,13 +3,13 @@
 Formula  F_i = mean over images x of E_y (∂ log p(y|x) / ∂θ_i)²
 Sources  Kirkpatrick et al. 2017, arXiv 1612.00796; which y: Kunstner et al. 2019, arXiv 1905.12558
 
-The square is of one image's gradient, so a batch's summed gradient is of no use. But what makes up an image's gradient
-passes by in an ordinary batch: a layer's input and the gradient at its output, for all images at once. From both, the
-rules in `squared_gradients` compute a layer's squares, and its ordinary weight gradient need not be computed.
+The gradient of each single image is squared, so a batch's summed gradient is of no use. But what makes up an image's
+gradient passes by in an ordinary batch: a layer's input and the gradient at its output, for all images at once. From
+both, the rules in `squared_gradients` compute a layer's squares, and its ordinary weight gradient need not be computed.
 
 Every weight that is asked for still requires its ordinary gradient, except inside the call of a layer that a rule
-covers: whatever gradient remains tells of a use that the rules miss. Then, and for a layer used twice, the whole
-network is measured one image at a time.
+covers: whatever gradient remains tells of a use that the rules miss. In that case, and where a layer is used twice, the
+whole network is measured one image at a time.
 """
 
 import logging
@@ -31,7 +31,8 @@ log = logging.getLogger(__name__)
 
 Kind = Literal["sampled", "empirical", "exact"]
 
-# A chunk holds at most so many images, and so many numbers in them; the activations are some hundred times more.
+# A chunk holds at most this many images, and at most this many numbers in its images. Their activations hold some
+# hundred times as many numbers.
 MOST_IMAGES = 64
 CHUNK_NUMBERS = 64 * 3 * 64 * 64
 
@@ -108,7 +109,7 @@ def fisher_diagonal_by_image(
 
 
 class _Question:
-    """Images, and whose labels to ask about."""
+    """What is asked of a model: on which images, and about whose labels."""
 
     def __init__(self, images: Tensor, labels: Tensor | None, kind: str, generator: torch.Generator | None) -> None:
         if kind not in get_args(Kind):
@@ -126,7 +127,10 @@ class _Question:
         self.draws = torch.rand(len(images), generator=generator, dtype=torch.float64) if sampled else None
 
     def answers(self, logits: Tensor, part: slice) -> Iterator[Tensor]:
-        """∂ log p(y|x) / ∂logits [N, C], for each y that counts; times √weight, so that squares are weighted."""
+        """Give ∂ log p(y|x) / ∂logits, [N, C], for each y that counts, times the root of its weight.
+
+        Because of the root, the squares come out weighted.
+        """
         count = len(self.images[part])
         if logits.ndim != 2 or len(logits) != count:
             raise ValueError(f"logits are [N, classes] for {count} images, not {list(logits.shape)}")
@@ -158,7 +162,10 @@ def _wanted(model: nn.Module, names: Collection[str] | None) -> dict[str, nn.Par
 
 @contextmanager
 def _left_as_it_was(model: nn.Module, wanted: dict[str, nn.Parameter]) -> Iterator[None]:
-    """Evaluation mode, and gradients for the wanted parameters only; afterwards everything as before."""
+    """For the block, put the model in evaluation mode, with gradients for the wanted parameters only.
+
+    Afterwards everything is as it was before.
+    """
     modes = [(module, module.training) for module in model.modules()]
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     buffers = [
@@ -208,9 +215,9 @@ def _by_image(model: nn.Module, wanted: dict[str, nn.Parameter], question: _Ques
 
 
 def _gradients(logits: Tensor, of: list[Tensor], answer: Tensor, again: bool) -> tuple[Tensor | None, ...]:
-    """∂ Σ logits · answer, one for each tensor; None for one that the logits do not depend on.
+    """The gradient of Σ logits · answer by each tensor; None for a tensor that the logits do not depend on.
 
-    `again` keeps what another answer needs, which takes memory.
+    Where `again` is true, what another answer needs is kept, which takes memory.
     """
     if not logits.requires_grad or not of:
         return (None,) * len(of)
@@ -223,7 +230,7 @@ def _gradients(logits: Tensor, of: list[Tensor], answer: Tensor, again: bool) ->
 
 
 class _NotByLayerError(Exception):
-    """The network does something that no rule here covers; says where."""
+    """The network does something that no rule covers; the message says where."""
 
 
 def _by_layer(model: nn.Module, wanted: dict[str, nn.Parameter], question: _Question, chunk: int) -> dict[str, Tensor]:
@@ -239,16 +246,17 @@ def _by_layer(model: nn.Module, wanted: dict[str, nn.Parameter], question: _Ques
 
 
 class _Watch:
-    """The layers that own wanted parameters, hooked. They add up squares in `sums` while gradients pass.
+    """Hooks on the layers that own wanted parameters, which add up squares in `sums` while gradients pass.
 
-    A backward pass has to reach `entries`, which the first such layers' outputs hang on: nothing else needs one.
+    A backward pass has to reach as far as `entries`, on which the outputs of the first such layers depend. Nothing
+    before them needs a gradient.
     """
 
     def __init__(self, model: nn.Module, wanted: dict[str, nn.Parameter], hooks: ExitStack) -> None:
         self.model, self.wanted = model, wanted
         self.sums = {name: torch.zeros_like(parameter, requires_grad=False) for name, parameter in wanted.items()}
         self.entries: list[Tensor] = []
-        self.count = 0  # of images in this chunk
+        self.count = 0  # the number of images in this chunk
         self.layers: list[_Layer] = []
         names = {id(parameter): name for name, parameter in wanted.items()}
         for path, module in model.named_modules():
@@ -264,7 +272,7 @@ class _Watch:
             hooks.callback(self.layers[-1].unhook)
 
     def measure(self, question: _Question, part: slice) -> None:
-        """Add the squares of some images. Raises _NotByLayerError, with `sums` spoilt."""
+        """Add the squares of some images. Where it raises _NotByLayerError, `sums` is spoilt."""
         images = question.images[part]
         self.count, self.entries = len(images), []
         for layer in self.layers:
@@ -278,7 +286,7 @@ class _Watch:
 
 
 class _Entry(torch.autograd.Function):
-    """Makes a tensor require its gradient from here on, without a copy: unlike a leaf it may be written to."""
+    """Make a tensor require its gradient from here on, without a copy. Unlike a leaf, it may still be written to."""
 
     @staticmethod
     def forward(ctx: Any, entry: Tensor, z: Tensor) -> Tensor:
@@ -293,13 +301,13 @@ class _Entry(torch.autograd.Function):
 class _Layer:
     """A layer that a rule covers, and what it does around a call.
 
-    `own` says which of its weights are wanted: "weight", "bias" → name in the model.
+    `own` says which of its weights are wanted: it maps "weight" and "bias" to names in the model.
     """
 
     def __init__(self, watch: _Watch, path: str, module: nn.Module, own: dict[str, str], rule: Rule) -> None:
         self.watch, self.path, self.module, self.own, self.rule = watch, path, module, own, rule
         self.called = False
-        self.live: dict[str, str] = {}  # of `own`, what this call uses: an overlay may replace the rest
+        self.live: dict[str, str] = {}  # the part of `own` that this call uses: an overlay may replace the rest
         self.squares: Squares | None = None
         # What other people's hooks do belongs to the network: ours come last on the way in and first on the way out.
         self.handles: list[RemovableHandle] = [

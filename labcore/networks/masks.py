@@ -1,9 +1,9 @@
 """0/1 masks over weights: which layers have them, how they are learnt, how they are packed.
 
-A mask is learnt through a real-valued score a weight: it is on where the score exceeds the threshold. The threshold has
-no useful derivative, so the gradient reaches the score as if it were the identity (the straight-through estimator:
-Bengio et al. 2013, arXiv 1308.3432), ∂L/∂score = ∂L/∂(w·m) · w. Used by Piggyback (Mallya et al. 2018, arXiv
-1801.06519, §3) and by PackNet's learned reuse, which takes the constants below.
+A mask is learnt through a score for each weight, a real number: the weight is on where its score exceeds the threshold.
+The threshold has no useful derivative, so the gradient reaches the score as if it were the identity (the
+straight-through estimator: Bengio et al. 2013, arXiv 1308.3432), ∂L/∂score = ∂L/∂(w·m) · w. Piggyback learns its masks
+so (Mallya et al. 2018, arXiv 1801.06519, §3), and PackNet its reuse, which takes the constants below.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ INITIAL_SCORE, THRESHOLD, LEARNING_RATE = 1e-2, 5e-3, 3e-4
 
 
 def layers(trunk: nn.Module, depthwise: bool) -> dict[str, Tensor]:
-    """The weights of a trunk's convolutions and linear layers by name; `depthwise` ones only where asked."""
+    """The weights of a trunk's convolutions and linear layers by name; depthwise ones only where `depthwise` asks."""
     return {
         f"{name}.weight": module.weight
         for name, module in trunk.named_modules()
@@ -27,7 +27,10 @@ def layers(trunk: nn.Module, depthwise: bool) -> dict[str, Tensor]:
 
 
 def new_scores(weight: Tensor, initial: float = INITIAL_SCORE) -> Tensor:
-    """Scores in the weight's shape and memory format, all the same: with an `initial` above the threshold, all on."""
+    """New scores in the weight's shape and memory format, all equal to `initial`.
+
+    With an `initial` above the threshold every weight is on.
+    """
     return torch.full_like(weight, initial, requires_grad=False)
 
 
@@ -61,7 +64,7 @@ def pack(mask: Tensor) -> Tensor:
 
 
 def unpack(bits: Tensor, template: Tensor) -> Tensor:
-    """What was packed, bool in the template's shape and memory format."""
+    """The mask that was packed into these bits, as a bool tensor in the template's shape and memory format."""
     flat = np.unpackbits(bits.cpu().numpy(), count=template.numel()).astype(bool)
     mask = torch.empty_like(template, dtype=torch.bool, requires_grad=False)
     return mask.copy_(torch.from_numpy(flat).view(template.shape))

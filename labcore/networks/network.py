@@ -1,4 +1,4 @@
-"""One trunk, a head a task, and where asked a normalisation a task, behind one forward that takes an overlay.
+"""One trunk and a head for each task (where asked, a normalisation too), behind one forward that takes an overlay.
 
 Every tensor has the name that it has in an export: `trunk/NAME`, `heads/T/weight`, `norm/T/NAME` (T counts from 1).
 An overlay maps trunk names to tensors that stand in for the live ones in one forward: a task's own normalisation,
@@ -22,10 +22,11 @@ Overlay = dict[str, Tensor]
 
 
 class Network(nn.Module):
-    """The network of a run. `norms[T]` holds scale, shift and statistics of task T where normalisation is by task.
+    """The network of a run.
 
-    `weights` is the file that a pretrained start is read from, for backbones whose weights are a download. The network
-    is in evaluation mode, training included, but for what `let_statistics_move` says: dropout never drops.
+    `norms[T]` holds scales, shifts and statistics of task T where normalisation is by task. `weights` is the file that
+    a pretrained start is read from, for backbones whose weights are a download. The network is always in evaluation
+    mode, even while it is trained, so that dropout never drops; `let_statistics_move` makes the one exception.
     """
 
     def __init__(self, config: BackboneConfig, seed: int, device: torch.device, weights: Path | None = None) -> None:
@@ -55,7 +56,10 @@ class Network(nn.Module):
         self.trunk.load_state_dict(self._new_trunk().state_dict())
 
     def add_task(self, task: int, classes: int) -> None:
-        """A new head, and where it is by task a normalisation that starts from task 1's (task 1's from the trunk's)."""
+        """Add a new head, and where normalisation is by task, a new one for the task.
+
+        That of task 1 starts from the trunk's, that of any later task from task 1's.
+        """
         head = nn.Linear(self.trunk.width, classes, device=self.device)
         bound = 1 / math.sqrt(self.trunk.width)
         with torch.no_grad():
@@ -67,12 +71,12 @@ class Network(nn.Module):
             self.norms[task] = self.new_norm(self.norms[1] if task > 1 else self.trunk_norm())
 
     def trunk_norm(self) -> dict[str, Tensor]:
-        """The trunk's own normalisation: scales, shifts, statistics."""
+        """The trunk's own normalisation by name: its scales, shifts and statistics."""
         state = self.trunk.state_dict(keep_vars=True)
         return {name: state[name] for name in state if name in self.norm_weights or name in self.norm_statistics}
 
     def new_norm(self, source: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """A copy of a normalisation, its scales and shifts ready to learn."""
+        """A copy of a normalisation, whose scales and shifts are ready to learn."""
         return {
             name: nn.Parameter(value.detach().clone()) if name in self.norm_weights else value.detach().clone()
             for name, value in source.items()
@@ -81,20 +85,23 @@ class Network(nn.Module):
     # -----------------------------------------------------------------------------------------------------------------
 
     def norm_overlay(self, task: int) -> Overlay:
-        """A task's own normalisation, in place of the trunk's; with `affine_per_task`, without statistics."""
+        """A task's own normalisation, which takes the trunk's place; with `affine_per_task` it has no statistics."""
         own = self.norms.get(task, {})
         if self.config.norm == "affine_per_task":
             return {name: value for name, value in own.items() if name in self.norm_weights}
         return dict(own)
 
     def run_blocks(self, x: Tensor, overlay: Overlay, first: int = 0, last: int | None = None) -> Tensor:
-        """Blocks first…last−1 on normalised images [N, 3, H, W], or on what the block before made of them."""
+        """Run blocks first…last−1 on normalised images [N, 3, H, W], or on what the block before made of them.
+
+        Raises IndexError where there are no such blocks.
+        """
         if not overlay:
             return self.trunk(x, first, last)  # type: ignore[no-any-return]
         return torch.func.functional_call(self.trunk, overlay, (x, first, last))  # type: ignore[no-any-return]
 
     def logits(self, x: Tensor, task: int, overlay: Overlay, first: int = 0) -> Tensor:
-        """Class scores [N, classes of the task] by the task's own head."""
+        """Class scores [N, classes of the task] by the task's own head. Raises KeyError for a task that has none."""
         return self.heads[str(task)](self.run_blocks(x, overlay, first))  # type: ignore[no-any-return]
 
     def let_statistics_move(self, blocks: Iterable[int]) -> None:
@@ -119,17 +126,23 @@ class Network(nn.Module):
 
     @torch.no_grad()
     def load_tensors(self, saved: Mapping[str, Tensor]) -> None:
-        """Take over saved tensors, in place; the tasks must be the same. Raises KeyError, RuntimeError."""
+        """Take over saved tensors, in place; the tasks must be the same.
+
+        Raises KeyError where a tensor is missing, and RuntimeError where one has another shape.
+        """
         for name, value in self.tensors().items():
             value.copy_(saved[name])
 
     def block_of(self, name: str) -> int | None:
-        """The block that an export name (`trunk/…`, `norm/T/…`, a method's own) belongs to; None for heads."""
+        """The block that an export name (`trunk/…`, `norm/T/…`, a method's own) belongs to; None for heads.
+
+        Raises KeyError for a name that belongs to no block.
+        """
         return None if name.startswith("heads/") else self.trunk.block_of(name.rsplit("/", 1)[-1])
 
 
 def count_bytes(tensors: Iterable[Tensor]) -> int:
-    """Bytes of the tensors as they lie in memory."""
+    """How many bytes the tensors take in memory."""
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 

@@ -19,7 +19,7 @@ def build(name: str, image_size: int) -> Trunk:
 
 
 class SmallCnn(Trunk):
-    """Three convolutions, each halving the picture, the last averaged over it; features [N, 128]."""
+    """Three convolutions, each of which halves the picture; the last is averaged over it. Features are [N, 128]."""
 
     block_names = ("block1", "block2", "block3")
     width = 128
@@ -34,13 +34,13 @@ class SmallCnn(Trunk):
             self.add_module(name, nn.Sequential(OrderedDict(layers)))
 
     def run_block(self, index: int, x: Tensor) -> Tensor:
-        """Sizes at 28 px: [N, 32, 14, 14], [N, 64, 7, 7], [N, 128]."""
+        """Run one block. At 28 px the blocks give [N, 32, 14, 14], [N, 64, 7, 7] and [N, 128]."""
         x = F.relu(self.get_submodule(self.block_names[index])(x))
         return F.max_pool2d(x, 2) if index < 2 else x.mean((2, 3))
 
 
 class Mlp(Trunk):
-    """Two fully connected layers on pictures of one size; features [N, 128]."""
+    """Two fully connected layers on pictures of one size. Features are [N, 128]."""
 
     block_names = ("layer1", "layer2")
     width = 128
@@ -52,5 +52,5 @@ class Mlp(Trunk):
         self.layer2 = nn.Linear(128, self.width)
 
     def run_block(self, index: int, x: Tensor) -> Tensor:
-        """Both layers give [N, 128]."""
+        """Run one layer; either gives [N, 128]."""
         return F.relu(self.layer1(x.flatten(1)) if index == 0 else self.layer2(x))

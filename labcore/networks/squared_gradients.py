@@ -3,7 +3,7 @@
 With a layer's input x and the gradient g at its output, for all images at once, its squares are a few products:
 
     linear         z_nto = Σ_i w_oi x_nti + b_o           ∂/∂w_oi = Σ_t g_nto x_nti       ∂/∂b_o = Σ_t g_nto
-    convolution    the same with patches for x: t is a place, i a channel at one tap of the kernel
+    convolution    the same with patches in place of x: t is a place, i a channel at one tap of the kernel
     normalisation  z_ncp = w_c x̂_ncp + b_c                ∂/∂w_c  = Σ_p g_ncp x̂_ncp       ∂/∂b_c = Σ_p g_ncp
 
 (n an image, o and c channels, t and p places.)
@@ -19,12 +19,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-# From a weight's name in its layer and the gradient g at the layer's output to Σ_n (gradient of image n)².
+# Takes a weight's name in its layer and the gradient g at the layer's output, and gives Σ_n (gradient of image n)².
 Squares = Callable[[str, Tensor], Tensor]
-# From a layer and its input x [N, …] to its squares.
+# Takes a layer and its input x [N, …], and gives its squares.
 Rule = Callable[[Any, Tensor], Squares]
 
-# How many numbers a temporary of one layer holds, unless a single image needs more: about as many as a cache does.
+# How many numbers a temporary of one layer holds, unless a single image needs more: about as many as a processor's
+# cache holds.
 SLICE_NUMBERS = 1_000_000
 # The same for the temporary that is written and read once for each tap of a kernel.
 TAP_NUMBERS = 300_000
@@ -95,7 +96,7 @@ def _pad(layer: nn.Conv2d, x: Tensor) -> Tensor:
     """x with the zeros that the layer puts around it, [N, C, H + …, W + …]."""
     edges: list[int] = []  # left, right, top, bottom
     for axis in (1, 0):
-        if layer.padding == "same":  # of stride 1: torch takes no other
+        if layer.padding == "same":  # the stride is 1 then, because torch takes no other
             total = layer.dilation[axis] * (layer.kernel_size[axis] - 1)
             edges += [total // 2, total - total // 2]
         elif layer.padding != "valid":
@@ -108,7 +109,7 @@ def _squared_patches(layer: nn.Conv2d, g: Tensor, x: Tensor) -> Tensor:
     (height, width), channels, taps = g.shape[2:], x.shape[1], math.prod(layer.kernel_size)
 
     def squares(g: Tensor, x: Tensor) -> Tensor:
-        # [N, T, K·C] by strides alone, then one copy: for 1 × 1 not even that
+        # Patches [N, T, K·C] by strides alone, then one copy; a kernel of 1 × 1 needs not even that.
         x = x.permute(0, 2, 3, 1)
         image, down, right, channel = x.stride()
         steps = (down * layer.stride[0], right * layer.stride[1], down * layer.dilation[0], right * layer.dilation[1])
@@ -143,12 +144,13 @@ def _squared_by_channel(layer: nn.Conv2d, g: Tensor, x: Tensor) -> Tensor:
 
 def _squared_products(g: Tensor, x: Tensor) -> Tensor:
     """Σ_n (Σ_t g_nto x_nti)², [O, I], from g [N, T, O] and x [N, T, I]."""
-    if g.shape[1] <= FEW_PLACES:  # Σ_n Σ_ts (g_nto g_nso)(x_nti x_nsi), each t < s for both: one product for all images
+    if g.shape[1] <= FEW_PLACES:
+        # Σ_n Σ_ts (g_nto g_nso)(x_nti x_nsi) is one product for all images; a pair t < s counts for s < t as well.
         t, s = torch.triu_indices(g.shape[1], g.shape[1], device=g.device)
         pairs = (g[:, t] * g[:, s]).mul_((1 + (t < s).to(g.dtype))[:, None])
         return (pairs.flatten(0, 1).T @ (x[:, t] * x[:, s]).flatten(0, 1)).clamp_(min=0)  # rounding may fall below
     if g.shape[2] > x.shape[2]:
-        return _squared_products(x, g).T  # multiplied faster with the wider one last
+        return _squared_products(x, g).T  # the product is faster with the wider one last
     return torch.bmm(g.transpose(1, 2), x).square_().sum(0)
 
 

@@ -10,7 +10,7 @@ import sys
 
 import torch
 
-# Holds the declared operators: torch forgets them with the object that declared them.
+# The library that declared the operators. It is kept because torch forgets them once it is gone.
 _operators: torch.library.Library | None = None
 
 

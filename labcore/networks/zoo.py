@@ -24,7 +24,7 @@ class _ZooEntry:
 
 
 def _vgg(ends: tuple[int, ...]) -> _ZooEntry:
-    """Each block of convolutions ends with a pooling layer, at these places of `features`."""
+    """A VGG whose blocks of convolutions each end with a pooling layer, at these places of `features`."""
     begins = (0, *(end + 1 for end in ends))
     blocks = {
         f"conv{number}": tuple(f"features.{place}" for place in range(begin, end + 1))
@@ -97,7 +97,7 @@ class Zoo(Trunk):
         delattr(model.get_submodule(parent), leaf)
         for child, module in model.to_empty(device="cpu").named_children():
             self.add_module(child, module)
-        # What torchvision does between modules rather than in one.
+        # These steps torchvision takes between its modules, so here they become modules.
         for child, module in (("relu", nn.ReLU()), ("avgpool", nn.AdaptiveAvgPool2d(1)), ("flatten", nn.Flatten())):
             if child not in self._modules:
                 self.add_module(child, module)
@@ -106,7 +106,7 @@ class Zoo(Trunk):
         self.owners = {part: index for index, parts in enumerate(self._parts) for part in parts}
 
     def run_block(self, index: int, x: Tensor) -> Tensor:
-        """The block's modules, one after the other; the last block gives [N, features]."""
+        """Run the block's modules, one after the other; the last block gives [N, features]."""
         for part in self._parts[index]:
             x = self.get_submodule(part)(x)
         return x

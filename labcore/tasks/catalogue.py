@@ -21,7 +21,7 @@ _NAME = re.compile(r"[a-z0-9_]+")
 
 
 def _accepted(name: str, announced: object) -> Source:
-    """What another package announces as a task, where it is one. Raises TypeError or ValueError."""
+    """Take what another package announces as a task. Raises TypeError or ValueError where it is none."""
     if not isinstance(announced, Source):
         raise TypeError(f"it is no labcore.tasks.source.Source but of type {type(announced).__name__}")
     if announced.name != name:
@@ -38,14 +38,14 @@ def _accepted(name: str, announced: object) -> Source:
 _EMBEDDED = (digits.SOURCE, fashion.SOURCE, *drawn.SOURCES)
 _SOURCES: dict[str, Source] = {source.name: source for source in (*_EMBEDDED, *full_sets.SOURCES)}
 _SOURCES |= plugins.load("reuse_lab.tasks", _accepted, taken=tuple(_SOURCES))[0]
-# Those that come with the lab, and those with the ones that are downloaded on first use or come from other packages.
+# The names of the tasks that come with the lab, and those of all tasks, which may need a download or another package.
 EMBEDDED: tuple[str, ...] = tuple(source.name for source in _EMBEDDED)
 ALL: tuple[str, ...] = tuple(_SOURCES)
 
 
 @dataclass(frozen=True, slots=True)
 class TaskInfo:
-    """A task as pages show it: `classes` are those taken, in order; `description` is a sentence for a non-coder.
+    """A task as pages show it: `classes` are those that it takes, in order; `description` is a sentence for anybody.
 
     `download` is how many MB are downloaded on first use; 0 for what comes with the lab.
     """
@@ -58,7 +58,10 @@ class TaskInfo:
 
 
 def describe(name: str) -> TaskInfo:
-    """A task by name, or some of its classes as in `fashion:0-4`. Reads no pictures. Raises TaskError."""
+    """Describe a task by its name, or some of its classes as in `fashion:0-4`, without reading pictures.
+
+    Raises TaskError where there is no such task.
+    """
     source, first, last = parse(name)
     info = TaskInfo(name, source.title, source.classes[first : last + 1], source.description, _download(source))
     whole = len(info.classes) == len(source.classes)
@@ -94,12 +97,15 @@ def fingerprint(name: str) -> str:
 
 
 def files(name: str) -> tuple[File, ...]:
-    """What must be there before the task can be loaded; nothing for what comes with the lab. Raises TaskError."""
+    """The files that must be there before the task can be loaded; none if it comes with the lab. Raises TaskError."""
     return parse(name)[0].files
 
 
 def counts(name: str, images_per_class: int | None = None) -> tuple[int, int, int]:
-    """Training, validation and test images that `pictures.load` would give. Reads no pictures. Raises TaskError."""
+    """How many training, validation and test images `pictures.load` would give, without reading any.
+
+    Raises TaskError where there is no such task.
+    """
     source, first, last = parse(name)
     classes, (whole, test) = last - first + 1, source.images
     held_out = round(whole * VALIDATION_SHARE)

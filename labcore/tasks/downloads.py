@@ -14,24 +14,25 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-# Bytes so far, and in all (None: the server does not say).
+# The bytes so far, and the bytes in all, which are None where the server does not say.
 Progress = Generator[tuple[int, int | None], None, None]
 
 _CHUNK = 1 << 18
-# How long a server may be silent. A stop is heeded between two pieces of a file, so it waits this long at worst.
+# How long a server may be silent, in seconds. A stop is heeded between two pieces of a file, so it waits at most this
+# long.
 _TIMEOUT_SECONDS = 15.0
 
 
 class DownloadError(RuntimeError):
-    """A file is not there, or is not the right one; one plain sentence that says what to do."""
+    """A file is not there, or is not the right one. The message is a plain sentence that says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class File:
     """A published file, kept in `folder` below the store.
 
-    `digest` in hex digits is its MD5 (32) or SHA-256 (64, or fewer: how it begins). `installed` is where a package of
-    the system puts the same contents; what is there is taken as it is.
+    `digest`, in hex digits, is its MD5 (32 digits) or its SHA-256 (64 digits, or as many of its first ones as are
+    known). `installed` is where a package of the system puts the same contents; what is there is taken as it is.
     """
 
     url: str
@@ -46,24 +47,25 @@ class File:
 
     @property
     def algorithm(self) -> str:
-        """What `digest` is made with."""
+        """The hash function that `digest` is made with."""
         return "md5" if len(self.digest) == 32 else "sha256"
 
     @property
     def is_installed(self) -> bool:
-        """Whether a package of the system brought it."""
+        """Whether a package of the system has brought the file."""
         return self.installed is not None and self.installed.is_file()
 
     def path(self, root: Path) -> Path:
-        """Where the file lies, or will, for the store at `root`."""
+        """Where the file lies, or will lie, for the store at `root`."""
         return self.installed if self.installed and self.is_installed else root / self.folder / self.name
 
 
 def fetch(file: File, root: Path) -> Progress:
     """See to it that the file is below the store at `root`.
 
-    While it is downloaded this yields how far it is; where the file is there, nothing. Whoever closes the generator
-    ends the download, and nothing of it is left. Raises DownloadError, and OSError where the disk refuses.
+    While it is downloaded this yields how far it is; where the file is there already, it yields nothing. Whoever closes
+    the generator ends the download, and nothing of it is left. Raises DownloadError where the file cannot be had, and
+    OSError where the disk refuses.
     """
     if file.is_installed:
         return
@@ -138,6 +140,6 @@ def _reason(error: Exception) -> str:
 
 @lru_cache(maxsize=64)
 def _digest(path: Path, algorithm: str, size: int, modified: int) -> str:
-    """Read once by a warm worker: a file of the same size and time of change is the same file."""
+    """The file's hash, which a process computes once: a file of the same size and time of change is the same file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()

@@ -25,11 +25,14 @@ from labcore.tasks.downloads import File
 from labcore.tasks.source import Source, TaskError
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
-_VERSION = "1"  # of the readers below: another number where they would give other pictures
+_VERSION = "1"  # the version of the readers below: raise it when they would give other pictures
 
 
 def _by_class(images: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
-    """[N, …] → [classes, count, …]: the first of each class, as many as the rarest has. Raises TaskError."""
+    """Turn [N, …] into [classes, count, …]: the first of each class, as many as the rarest class has.
+
+    Raises TaskError where the labels are not those of so many classes.
+    """
     count = int(np.bincount(labels, minlength=classes).min())
     if count == 0 or len(images) != len(labels) or labels.max() >= classes:
         raise TaskError("the downloaded file is not what it should be: delete it, and resume this run")
@@ -40,7 +43,7 @@ def _by_class(images: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarra
 
 
 def _idx(path: Path, dimensions: int) -> np.ndarray:
-    """A file of unsigned bytes: 0, 0, 8, the number of dimensions, each as four bytes, then the values."""
+    """Read a file of unsigned bytes: 0, 0, 8, the number of dimensions, each of them as four bytes, then the values."""
     data = gzip.decompress(path.read_bytes())
     shape = tuple(int(side) for side in np.frombuffer(data, ">u4", dimensions, 4))
     return np.frombuffer(data, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
@@ -67,7 +70,7 @@ def _idx_files(base: str, folder: str, digests: Sequence[str], installed: Path |
 
 
 def _load_cifar(archive: Path, *, size: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of a label (CIFAR-100: a coarse and a fine one) and 3 × 32 × 32 bytes, in files of the archive."""
+    """Read rows of a label (in CIFAR-100 a coarse and a fine one) and 3 × 32 × 32 bytes from files of the archive."""
     label_bytes = 1 if classes == 10 else 2
     parts: dict[str, bytes] = {}
     with tarfile.open(archive) as tar:
@@ -86,7 +89,7 @@ def _load_cifar(archive: Path, *, size: int, classes: int) -> tuple[np.ndarray, 
 
 
 def _load_flowers(archive: Path, labels: Path, splits: Path, *, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Photographs of 500 px and more, each decoded, cut to its middle square and brought to `size` px, one by one."""
+    """Read photographs of 500 px and more, of which each is cut to its middle square and brought to `size` px."""
     from scipy.io import loadmat  # type: ignore[import-untyped]  # here: pages need not wait for it
 
     label_of = loadmat(labels)["labels"].ravel().astype(np.int64) - 1  # image 1 is at place 0
@@ -113,13 +116,13 @@ def _load_flowers(archive: Path, labels: Path, splits: Path, *, size: int) -> tu
 
 
 def _first_of_each(numbers: np.ndarray, label_of: np.ndarray) -> list[int]:
-    """The photographs that are taken, so that no other is decoded."""
+    """The numbers of the photographs that are taken, so that no other is decoded."""
     mine = label_of[numbers.astype(np.int64) - 1]
     return [int(number) for number in _by_class(numbers, mine, len(_FLOWERS)).ravel()]
 
 
 def _square(data: bytes, size: int) -> np.ndarray:
-    """uint8 [size, size, 3] of the middle of a JPEG."""
+    """The middle square of a JPEG, as uint8 [size, size, 3]."""
     with Image.open(io.BytesIO(data)) as photo:
         photo.draft("RGB", (2 * size, 2 * size))  # a JPEG can be decoded at a half, a quarter, an eighth
         side = min(photo.size)

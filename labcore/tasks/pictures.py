@@ -21,13 +21,14 @@ from labcore.tasks import catalogue
 from labcore.tasks.catalogue import TaskInfo
 from labcore.tasks.source import Source, TaskError
 
-# What a page shows of a full set, kept when it is decoded: this many training pictures a class, of at most this side.
+# Of a full set, a page shows pictures that are kept when it is decoded: this many training pictures of each class, of
+# at most this side in px.
 _SAMPLES, _SAMPLE_SIZE = 5, 96
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Images uint8 [N, H, W, C], C 1 (grey) or 3, and labels int64 [N] from 0 to classes − 1."""
+    """Images uint8 [N, H, W, C], where C is 1 (grey) or 3, and labels int64 [N] from 0 to classes − 1."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -50,10 +51,10 @@ def load(
     cache: Path | None = None,
     downloads: Path | None = None,
 ) -> TaskData:
-    """All pictures of a task, `image_size` px square; decoded once and kept below `cache`. Raises TaskError.
+    """All pictures of a task, `image_size` px square, which are decoded once and kept below `cache`.
 
     `images_per_class` limits the training images left once validation is taken away. The task's `files` are read
-    below `downloads`; they are not fetched here.
+    below `downloads`; they are not fetched here. Raises TaskError where the task or one of its files is not there.
     """
     source, first, last = catalogue.parse(name)
     arrays = _cached(source, image_size, cache, downloads)
@@ -65,9 +66,10 @@ def load(
 
 
 def samples(name: str, count: int = 8, cache: Path | None = None) -> list[tuple[np.ndarray, str]]:
-    """The first `count` training pictures at their own size, uint8 [H, W, C], a class at a time, with class names.
+    """The first `count` training pictures at their own size, uint8 [H, W, C], each class in turn, with their classes.
 
-    Of a full set there are some below `cache` once it was loaded, and nothing is downloaded here. Raises TaskError.
+    Of a full set there are some below `cache` once it was loaded; nothing is downloaded here. Raises TaskError where
+    there is no such task, or no such pictures yet.
     """
     source, first, last = catalogue.parse(name)
     classes = range(first, last + 1)
@@ -98,13 +100,13 @@ def _pictures(source: Source, what: str, cache: Path) -> Path:
 def _cached(source: Source, image_size: int, cache: Path | None, downloads: Path | None) -> dict[str, np.ndarray]:
     path = _pictures(source, str(image_size), cache) if cache else None
     if path is not None:
-        # A torn or foreign file is no cache: the pictures are made again.
+        # A torn or foreign file counts as no cache, and the pictures are made again.
         with suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile), np.load(path) as file:
             return {part: _checked(file[part], source, image_size) for part in ("train", "test")}
     train, test = _loaded(source, image_size, downloads)
     arrays = {"train": _resize(train, image_size), "test": _resize(test, image_size)}
     if path is not None:
-        with suppress(OSError):  # nothing is lost but time
+        with suppress(OSError):  # where the disk refuses, nothing is lost but time
             _write(path, lambda file: np.savez(file, allow_pickle=False, **arrays))
             if cache is not None and source.picture is None:
                 few = train[:, :_SAMPLES]
@@ -147,7 +149,7 @@ def _write(path: Path, fill: Callable[[io.BufferedWriter], None]) -> None:
 
 
 def _resize(images: np.ndarray, size: int) -> np.ndarray:
-    """uint8 [classes, N, H, W, C] to size × size: averaged when smaller, cubic when larger."""
+    """Bring uint8 [classes, N, H, W, C] to size × size, by averages where that is smaller, cubic where it is larger."""
     classes, count, height, _, channels = images.shape
     if height == size:
         return images

@@ -9,16 +9,16 @@ from labcore.tasks.downloads import File
 
 
 class TaskError(ValueError):
-    """A task that is not there, told in one plain sentence without a full stop."""
+    """A task is not there. The message is one plain sentence without a full stop."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
     """A task's pictures at their own size.
 
-    `load` gives training and test images, each uint8 [classes, N, H, W, C]; `picture(class, index)` one of the training
-    images, uint8 [H, W, C], without making the others; `fingerprint` hex digits that change with the pictures, cheaply;
-    `images` the number of training and test images a class.
+    `load` gives training and test images, each uint8 [classes, N, H, W, C]. `picture(class, index)` gives one of the
+    training images, uint8 [H, W, C], without making the others. `fingerprint` gives, at little cost, hex digits that
+    change when the pictures do. `images` holds the numbers of training and of test images of each class.
 
     A source with `files`, `download` MB of them, is loaded by `load(*paths, size=…)`, which may give pictures of that
     size at once; it has no `picture`.

@@ -1,6 +1,6 @@
-"""A kind of map: what it is read from, how it is drawn, which words go with it. One record tells all of it.
+"""A kind of map: what it is read from, how it is drawn, and which words go with it. One record tells all of this.
 
-A new kind needs nothing else anywhere: a record in this folder, or in the `maps.py` of the method that brings it along.
+A new kind needs only a record, in this folder or in the `maps.py` of the method that brings it along.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ from labcore.runs.moments import View
 class Words:
     """A kind of map: its `name` on the switch, the `question` it answers, the field's `term`, what to `look` for.
 
-    `formula` says how it is computed, and `explained` what is what: one phrase for each end of the whole network.
+    `formula` says how it is computed, and `explained` has a phrase for either end of the drawing of the whole network.
     """
 
     name: str
@@ -34,7 +34,7 @@ class MapKind:
 
     name       of the kind in an address
     place      on the switch: the smaller, the farther to the left; the common kinds have 10, 20, … 60
-    needs      the arrays by which a run has it: at some moment, one of these
+    needs      arrays: a run has this kind where at some moment it has one of them
     read       the whole network's numbers out of a run at a moment
     drawing    how they become a chart
     layer      the two panels that one layer has beside the words
@@ -62,12 +62,12 @@ class MapKind:
     def overview(
         self, info: Overview, scale: Scale, *, chosen: int | None = None, explain: bool = False, named: bool = True
     ) -> Chart:
-        """The whole network as a chart; see `overview.overview`."""
+        """Draw the whole network as a chart; see `overview.overview`."""
         explained = self.words.explained if explain else ()
         return overview(self.drawing, info, scale, chosen=chosen, explained=explained, named=named)
 
     def tasks(self, seen: View) -> range:
-        """The tasks that a layer can be asked about at a moment; at least the first."""
+        """The tasks that a layer can be asked about at a moment: at least the first."""
         return range(1, 1 + (seen.moment.stage if self.jobs == "so far" else max(1, seen.moment.stage - 1)))
 
     def task(self, seen: View) -> int:

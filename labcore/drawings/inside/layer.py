@@ -12,13 +12,13 @@ from labcore.drawings.inside.pictures import Picture
 from labcore.runs.map_files import Layer
 from labcore.runs.moments import View
 
-HEIGHT = 300  # px of a chart
+HEIGHT = 300  # the height of a chart, in px
 ABOVE = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}  # where a chart's legend stands
 
 
 @dataclass(frozen=True, slots=True)
 class RunSeen:
-    """A run at a moment: its ID, and what it is called on a page."""
+    """A run at a moment, with its ID and what it is called on a page."""
 
     run: str
     name: str
@@ -46,9 +46,10 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class ChartPiece:
-    """A chart under a title; `missing` is said in its place where there is none, `note` below it to who asks.
+    """A chart under a title; `missing` is said in its place where there is none, and `note` below it to those who ask.
 
-    A page keeps one chart a `key`: the next map that uses it changes the chart rather than drawing a new one.
+    A page keeps one chart for each `key`: the next map that uses the key changes the chart rather than drawing a new
+    one.
     """
 
     key: str
@@ -61,7 +62,7 @@ class ChartPiece:
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """A weight map of every run under one title; `make` gives a run's, or the sentence why it has none."""
+    """A weight map of every run under one title; `make` gives that of a run, or a sentence why there is none."""
 
     title: str
     make: Callable[[View], Picture | str]
@@ -69,7 +70,7 @@ class Pictures:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """A few figures under a title, what it is and how much, or in their place a sentence."""
+    """A few figures under a title, each with what it is and how much, or a sentence in their place."""
 
     title: str
     cells: Mapping[str, str] = field(default_factory=dict)
@@ -77,9 +78,9 @@ class Figures:
 
 
 Piece = ChartPiece | Pictures | Figures
-Panel = Sequence[Piece]  # below each other, in one place of the row
+Panel = Sequence[Piece]  # pieces below each other, in one place of the row
 
 
 def titled(text: str) -> dict[str, Any]:
-    """The title of an axis."""
+    """The title of an axis, as Plotly has it."""
     return {"title": {"text": text, "font": {"size": 12}}}

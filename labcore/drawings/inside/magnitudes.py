@@ -1,6 +1,6 @@
 """Magnitudes of weights in a run's maps: the Fisher importance that every run has, and what a method measures itself.
 
-In a map file, of the task of its stage (`labcore.runs.reductions.magnitudes` makes them):
+A map file holds them for the task of its stage (`labcore.runs.reductions.magnitudes` makes them):
 
     ARRAY [L]                         the mean over each layer's weights
     ARRAY/NAME uint8 [rows, columns]  the same by filter and input, logarithmic: see `map_files.decode`
@@ -19,7 +19,7 @@ from labcore.runs.moments import View
 
 
 def by_task(seen: View, array: str = "importance") -> np.ndarray:
-    """log10 of each layer's mean magnitude for every task so far, as last said of it; NaN where nothing matters."""
+    """log10 of each layer's mean magnitude for every task so far, as it was last told; NaN where nothing matters."""
     values = unknown(seen)
     for task in range(1, seen.moment.stage + 1):
         row = seen.recent(array, task)
@@ -29,13 +29,13 @@ def by_task(seen: View, array: str = "importance") -> np.ndarray:
 
 
 def by_weight(seen: View, layer: Layer, task: int, array: str = "importance") -> np.ndarray | None:
-    """log10 of a layer's magnitudes for a task, NaN for none; None where they are not known."""
+    """log10 of a layer's magnitudes for a task, NaN where a magnitude is 0; None where they are not known."""
     codes, log_range = seen.recent(f"{array}/{layer.name}", task), seen.recent(f"{array}_range", task)
     return None if codes is None or log_range is None or codes.ndim != 2 else map_files.decode(codes, log_range)
 
 
 def layer_scale(views: Iterable[View], layer: Layer, task: int, array: str = "importance") -> Scale:
-    """One scale for a layer's magnitudes in all of these: whole decades, six at most."""
+    """One scale for a layer's magnitudes in all of these views: whole decades, six at most."""
     known = [logs for seen in views if (logs := by_weight(seen, layer, task, array)) is not None]
     known = [logs for logs in known if not np.isnan(logs).all()]
     if not known:
@@ -45,6 +45,6 @@ def layer_scale(views: Iterable[View], layer: Layer, task: int, array: str = "im
 
 
 def picture(seen: View, layer: Layer, scale: Scale, task: int, array: str = "importance") -> Picture | None:
-    """Filters × inputs, on this scale (see `layer_scale`)."""
+    """The picture of a layer's magnitudes, filters × inputs, on this scale (see `layer_scale`)."""
     logs = by_weight(seen, layer, task, array)
     return None if logs is None else magnitude_map(layer, logs, scale)

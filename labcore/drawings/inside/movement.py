@@ -27,7 +27,7 @@ NOTES = {
 
 
 def by_task(seen: View, array: str, shown: Callable[[np.ndarray], np.ndarray]) -> Overview:
-    """What the file says of each layer since each earlier task, as it is `shown`; NaN where nothing is known."""
+    """What an array tells of each layer since each earlier task, put through `shown`; NaN where nothing is known."""
     values = unknown(seen)
     rows, about = seen.read(array), seen.read("drift_tasks")
     if rows is not None and about is not None and rows.shape == (len(about), len(seen.layers)):
@@ -48,7 +48,7 @@ def broke_info(seen: View) -> Overview:
 
 
 def drift_task(seen: View, task: int) -> int | None:
-    """The earlier task whose drift is known: this one, else the first; None where there is none."""
+    """The earlier task whose drift is shown: this one where it is known, else the first; None where there is none."""
     tasks = seen.read("drift_tasks")
     if tasks is None or not len(tasks):
         return None
@@ -56,7 +56,10 @@ def drift_task(seen: View, task: int) -> int | None:
 
 
 def unkept(seen: View) -> str:
-    """Which earlier tasks drift cannot be measured from, as the worker could not keep their weights; else nothing."""
+    """A sentence on the earlier tasks whose weights the worker could not keep, so that drift from them is not known.
+
+    It is empty where there are none.
+    """
     tasks = seen.read("drift_unkept")
     missing = [] if tasks is None else [seen.titles[task - 1] for task in tasks if 1 <= task <= len(seen.titles)]
     if not missing:
@@ -91,7 +94,7 @@ def filters_info(
 
 
 def spring(groups: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> Chart:
-    """Importance against drift, a point a filter; each run its own sign, as methods have no colours."""
+    """Draw importance against drift, a point for each filter. Runs differ by sign, as methods have no colours."""
     chart = Chart()
     for number, (name, importance, moved) in enumerate(groups):
         there = importance > 0
@@ -112,7 +115,7 @@ def spring(groups: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> Chart:
 
 
 def spring_chart(shown: Shown, array: str = "importance") -> ChartPiece:
-    """Of an earlier job: how much each filter mattered, and how far it has moved since; `array` says what mattered."""
+    """How much each filter mattered for an earlier job, by `array`, and how far it has moved since."""
 
     def make() -> Chart | None:
         found = []
@@ -157,13 +160,13 @@ def strips_info(seen: View, layer: Layer, kind: str) -> dict[int, np.ndarray] | 
 
 
 def strips_top(found: Iterable[dict[int, np.ndarray] | None]) -> float:
-    """The largest of all these, so that runs beside each other have one scale; 0 where nothing moved."""
+    """The largest of all these numbers, so that runs beside each other have one scale; 0 where nothing moved."""
     values = np.concatenate([np.zeros(1), *(row for rows in found if rows is not None for row in rows.values())])
     return float(values[np.isfinite(values)].max())
 
 
 def strips(seen: View, layer: Layer, kind: str, top: float) -> Chart | None:
-    """Drift or nats broken of each filter, a line a task; the scale ends at `top`, see `strips_top`."""
+    """Draw drift or nats broken of each filter, in a line for each task; the scale ends at `top`, see `strips_top`."""
     rows = strips_info(seen, layer, kind)
     if rows is None:
         return None
@@ -184,7 +187,7 @@ def strips(seen: View, layer: Layer, kind: str, top: float) -> Chart | None:
 
 
 def strips_charts(shown: Shown, kind: str) -> Panel:
-    """Filter by filter; of two runs, one below the other on one scale."""
+    """The charts filter by filter; those of two runs lie one below the other on one scale."""
     layers = [(each.seen, each.seen.layers[shown.place]) for each in shown.runs]
     alone, last = len(shown.runs) == 1, shown.runs[-1]
     missing = "The first job has nothing to compare with yet."

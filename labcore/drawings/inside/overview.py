@@ -1,4 +1,4 @@
-"""How the whole network looks at a moment: layers left to right as the data flows, a row, a bar or a line a job.
+"""How the whole network looks at a moment: layers from left to right as the data flows, and jobs as rows or lines.
 
 The numbers are an `Overview`, which a kind of map reads from a run; a `Drawing` says how such numbers become a chart.
 Magnitudes have one scale whatever runs lie beside each other: `Drawing.scale` says it, and the charts take it.
@@ -15,11 +15,11 @@ from labcore.drawings.charts import Chart
 from labcore.drawings.figures import GREY, task_colour, task_dash
 from labcore.runs.moments import View
 
-FREE = "rgba(138,143,156,0.32)"  # on light paper and on dark
+FREE = "rgba(138,143,156,0.32)"  # can be seen on light paper and on dark
 PATTERNS = ("", "/", "x", "\\", ".", "+", "|")
 SYMBOLS = ("circle", "square", "diamond", "cross", "x", "triangle-up")
 SCALE = "Viridis"
-MOST_DECADES = 6  # of a logarithmic scale
+MOST_DECADES = 6  # the most that a logarithmic scale shows
 Scale = tuple[float, float]
 
 
@@ -43,7 +43,7 @@ class Overview:
     columns: list[str]
     blocks: list[str]
     places: list[int]
-    estimated: int = 0  # images, where the last row is an estimate; else 0
+    estimated: int = 0  # on how many images the last row rests, where it is an estimate; else 0
 
     def column_of(self, layer: int) -> int | None:
         """The column that a layer is shown in, by the layer's number; None where this network has no such layer."""
@@ -55,7 +55,7 @@ class Overview:
 
 
 def unknown(seen: View) -> np.ndarray:
-    """A row for each task and a column for each layer, nothing known: for a kind to fill in."""
+    """A row for each task and a column for each layer, in which nothing is known yet: a kind fills it in."""
     return np.full((len(seen.titles), len(seen.layers)), np.nan)
 
 
@@ -67,7 +67,7 @@ def of_layers(seen: View, values: np.ndarray, *, estimated: int = 0, nobody: boo
 
 
 def log10(values: np.ndarray) -> np.ndarray:
-    """The decimal logarithm, NaN for 0: none is nothing, not very little."""
+    """The decimal logarithm, which is NaN for 0, because none is not the same as very little."""
     with np.errstate(divide="ignore"):
         logs = np.log10(values)
     return np.where(np.isfinite(logs), logs, np.nan)
@@ -79,7 +79,7 @@ def log10(values: np.ndarray) -> np.ndarray:
 
 
 class Drawing(ABC):
-    """A way of drawing the whole network. `rows_are_jobs`: a click on a row chooses its job."""
+    """A way of drawing the whole network. Where `rows_are_jobs` is true, a click on a row chooses its job."""
 
     rows_are_jobs: ClassVar[bool] = False
 
@@ -100,7 +100,10 @@ def finite(overviews: Iterable[Overview]) -> np.ndarray:
 
 @dataclass(frozen=True, slots=True)
 class Heat(Drawing):
-    """A row a job, a colour a number; `since`: a row speaks of what has happened since the job was learnt."""
+    """A row for each job, in which colours stand for numbers.
+
+    Where `since` is true, a row tells what has happened since its job was learnt.
+    """
 
     unit: str = ""
     logarithmic: bool = True
@@ -109,7 +112,7 @@ class Heat(Drawing):
     rows_are_jobs: ClassVar[bool] = True
 
     def scale(self, overviews: Iterable[Overview]) -> Scale:
-        """Whole decades, six at most; what is not logarithmic begins at 0 and ends at a round number."""
+        """Whole decades, six at most; a scale that is not logarithmic begins at 0 and ends at a round number."""
         shown = finite(overviews)
         if self.logarithmic:
             if not len(shown):
@@ -148,9 +151,9 @@ class Heat(Drawing):
 
 @dataclass(frozen=True, slots=True)
 class Bars(Drawing):
-    """A bar a layer, shared out in per cent among the tasks; the overview's first row is nobody's share.
+    """A bar for each layer, shared out in per cent among the tasks; the overview's first row is nobody's share.
 
-    `nobody` is what that share is called, `apart` a layer that is not shared out, and `why` the reason of that.
+    `nobody` is what that share is called, `apart` what a layer is called that is not shared out, and `why` the reason.
     """
 
     nobody: str
@@ -162,7 +165,7 @@ class Bars(Drawing):
         return 0.0, 100.0
 
     def draw(self, chart: Chart, info: Overview, scale: Scale) -> None:
-        """The bars, nobody's share on top."""
+        """Add the bars, with nobody's share on top."""
         places = list(range(len(info.columns)))
         for row, owner in zip([*info.values[1:].tolist(), info.values[0].tolist()], [*info.rows[1:], 0], strict=True):
             name = info.titles[owner - 1] if owner else self.nobody
@@ -191,7 +194,7 @@ class Bars(Drawing):
 
 @dataclass(frozen=True, slots=True)
 class Lines(Drawing):
-    """A line a job, in per cent: the scale ends at 100 % and begins a little below the lowest of all lines.
+    """A line for each job, in per cent. The scale ends at 100 % and begins a little below the lowest of all lines.
 
     `reading` is what the pointer says of a point, with Plotly's place for its number.
     """
@@ -199,7 +202,7 @@ class Lines(Drawing):
     reading: str
 
     def scale(self, overviews: Iterable[Overview]) -> Scale:
-        """Tens of per cent, so that what lies close to 100 can be told apart."""
+        """From a multiple of ten per cent up to 100, so that what lies close to 100 can be told apart."""
         shown = finite(overviews)
         low = float(shown.min()) if len(shown) else 100.0
         return max(0.0, 10 * np.floor((low - 2) / 10)), 101.0
@@ -210,7 +213,7 @@ class Lines(Drawing):
         return {"range": list(scale), "tickvals": ticks, "ticktext": [f"{tick:.0f} %" for tick in ticks]}
 
     def draw(self, chart: Chart, info: Overview, scale: Scale) -> None:
-        """The lines of those jobs that have one yet."""
+        """Add the lines of those jobs that have one yet."""
         places = list(range(len(info.columns)))
         for position, row in zip(info.rows, info.values, strict=True):
             if not np.isfinite(row).any():
@@ -234,7 +237,7 @@ def labelled(position: int, title: str) -> str:
 
 
 def power(exponent: float) -> str:
-    """`10⁻³`."""
+    """A power of ten with its exponent raised, such as `10⁻³`."""
     digits = str(round(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
     return f"10{digits}"
 
@@ -253,9 +256,9 @@ def overview(
     explained: Sequence[str] = (),
     named: bool = True,
 ) -> Chart:
-    """The whole network; the `chosen` column is framed, and what is `explained` (two phrases) is written on it.
+    """Draw the whole network; the `chosen` column is framed, and what is `explained` (two phrases) is written on it.
 
-    Not `named`: the blocks are named by a figure below this one.
+    Where `named` is false, a figure below this one names the blocks.
     """
     chart = Chart()
     drawing.draw(chart, info, scale)

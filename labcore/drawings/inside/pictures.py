@@ -14,7 +14,7 @@ from labcore.drawings.inside.overview import SCALE, power
 from labcore.runs import map_files
 from labcore.runs.map_files import Layer
 
-Colour = tuple[int, int, int, int]  # red, green, blue and how much they cover
+Colour = tuple[int, int, int, int]  # red, green, blue and opacity, each from 0 to 255
 NOTHING: Colour = (138, 143, 156, 82)
 
 
@@ -26,23 +26,26 @@ class Picture:
     rows: int
     columns: int
     pixel: str
-    legend: list[tuple[str, str]]  # colour and word, or for a scale its two ends
+    legend: list[tuple[str, str]]  # colours and their words; of a scale, its two ends
 
     @property
     def address(self) -> str:
-        """A data address for a page."""
+        """The picture as a data address, for a page."""
         return "data:image/png;base64," + base64.b64encode(self.png).decode()
 
 
 def weight_map(
     layer: Layer, indices: np.ndarray, palette: Sequence[Colour], rule: str, legend: list[tuple[str, str]]
 ) -> Picture:
-    """Weight by weight: a row a filter, uint8 `indices` into the palette; `rule` says how weights share a pixel."""
+    """A picture weight by weight, from uint8 `indices` into the palette: each filter is a row.
+
+    `rule` says how weights share a pixel.
+    """
     return _picture(layer, indices, palette, (layer.shape[0], layer.weights // layer.shape[0]), rule, legend)
 
 
 def magnitude_map(layer: Layer, logs: np.ndarray, scale: tuple[float, float]) -> Picture:
-    """Filters × inputs, log10 of magnitudes on this scale, NaN where there is none."""
+    """A picture of filters × inputs, from log10 of magnitudes on this scale; NaN where there is none."""
     low, high = scale
     place = np.clip((logs - low) / max(high - low, 1e-9), 0, 1)
     indices = np.where(np.isnan(logs), 0, 1 + np.rint(254 * np.nan_to_num(place))).astype(np.uint8)
@@ -52,19 +55,19 @@ def magnitude_map(layer: Layer, logs: np.ndarray, scale: tuple[float, float]) ->
 
 
 def task_colours() -> list[Colour]:
-    """A palette for owners: 0 is nobody, else the colour of the task at that position."""
+    """A palette for owners: 0 is nobody, and any other number has the colour of the task at that position."""
     return [NOTHING, *((*rgb(task_colour(task)), 255) for task in range(1, 256))]
 
 
 def shades(task: int) -> list[Colour]:
-    """A palette for shares of 255: from grey to the task's colour."""
+    """A palette for shares of 255, from grey to the task's colour."""
     colour, off = np.array(rgb(task_colour(task))), np.array(NOTHING[:3])
     mixed = [np.rint(off + (colour - off) * level / 255) for level in range(256)]
     return [(*(int(part) for part in mix), round(90 + 165 * level / 255)) for level, mix in enumerate(mixed)]  # type: ignore[misc]
 
 
 def rgb(colour: str) -> tuple[int, int, int]:
-    """The parts of `#0072B2`."""
+    """The red, green and blue of a colour such as `#0072B2`."""
     return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
 
 
@@ -80,7 +83,7 @@ def _picture(
 
 
 def _png(indices: np.ndarray, palette: Sequence[Colour]) -> bytes:
-    """uint8 indices as a palette PNG."""
+    """Write uint8 indices as a palette PNG."""
     image = Image.fromarray(np.ascontiguousarray(indices), "P")
     image.putpalette([part for colour in palette for part in colour[:3]])
     data = io.BytesIO()
@@ -97,7 +100,7 @@ _MAGNITUDES: list[Colour] = [NOTHING, *((*colour, 255) for colour in _viridis())
 
 
 def _per_pixel(layer: Layer, drawn: np.ndarray, matrix: tuple[int, int], rule: str) -> str:
-    """What a pixel stands for, in words."""
+    """What a pixel stands for, told in words."""
     rows, columns = (-(-whole // part) for whole, part in zip(matrix, drawn.shape, strict=True))
     inside = layer.weights // (matrix[0] * matrix[1])
     weights = rows * columns * inside

@@ -1,4 +1,4 @@
-"""The kinds of map that there are: those that every run has, those that methods bring along; and which a run has."""
+"""The kinds of map that there are: those that every run has and those that methods bring along; and which a run has."""
 
 import functools
 import importlib

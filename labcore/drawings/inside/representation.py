@@ -16,21 +16,22 @@ NOTE = "A line for each job's pictures, a point for each stage. At 1 the stage c
 
 @dataclass(frozen=True, slots=True)
 class _Similarity(Lines):
-    """From 0 to 1, whatever the lines."""
+    """Lines on a scale from 0 to 1, whatever they are."""
 
     def scale(self, overviews: object) -> Scale:
-        """All of it."""
+        """The whole scale."""
         return 0.0, 1.05
 
     def axis(self, scale: Scale) -> dict[str, object]:
-        """With a word at either end."""
+        """An axis with a word at either end."""
         return {"range": list(scale), "tickvals": [0, 0.5, 1], "ticktext": ["0 changed", "0.5", "1 the same"]}
 
 
 def blocks_of(seen: View) -> list[str]:
-    """The network's blocks.
+    """The names of the network's blocks.
 
-    They are told at stage ends alone: before the first of them, a later one knows; else those that have layers.
+    Maps tell them only at stage ends. Before the first of these they are read from a later one, and where there is none
+    yet, they are the blocks that have layers.
     """
     told = seen.book.last(seen.fold.maps, "block_names")
     names = None if told is None else seen.book.read(told, "block_names")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class EWCConfig(MethodConfig):
-    """How stiff the springs are, and how it is measured what they hold on to."""
+    """How stiff the springs are, and how the importance of the weights that they hold is measured."""
 
     name: Literal["ewc"] = "ewc"
     strength: Number = Field(
@@ -43,11 +43,11 @@ class EWCConfig(MethodConfig):
     )
 
     def stage_config(self, stage: int, stages: int) -> dict[str, Any]:
-        """There is no spring in stage 1."""
+        """The settings that the training of a stage depends on; there is no spring in stage 1, so it needs none."""
         return BASE if stage == 1 else super().stage_config(stage, stages)
 
     def addition_config(self, stage: int, stages: int) -> dict[str, Any] | None:
-        """Importance depends on how it is measured, not on how strongly it holds."""
+        """The settings by which importance is measured when a stage ends; how strongly it holds is not among them."""
         return {"name": self.name, "labels": self.labels, "fisher_images": self.fisher_images}
 
 
@@ -57,12 +57,12 @@ class EWCCost(Cost):
     measures_importance: ClassVar[bool] = True
 
     def measured_images(self, run: "RunConfig", stage: int) -> int:
-        """As many as are set."""
+        """As many pictures as the settings say."""
         assert isinstance(run.method, EWCConfig)
         return run.method.fisher_images
 
     def bytes_a_weight(self, run: "RunConfig") -> float:
-        """Each task's importance and anchor, their sum, and float64 while that is made."""
+        """Each task's importance and anchor, the sum of all springs, and its float64 numbers while it is made."""
         return 8 * (len(run.tasks) + 1) + 16
 
 

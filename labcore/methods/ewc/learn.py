@@ -1,4 +1,4 @@
-"""Elastic weight consolidation: weights that mattered for old tasks are held by springs, the others move freely.
+"""Elastic weight consolidation: weights that mattered for old tasks are held by springs, and the others move freely.
 
 Idea     After a task, measure how much its answers depend on each weight (the Fisher information, by which the
          posterior over weights is approximated around the learnt ones: the Laplace approximation). While later tasks
@@ -25,9 +25,10 @@ from labcore.networks.streams import stream
 
 
 class EWC(Method):
-    """`fisher[T]` and `anchors[T]`: importance for task T, and where it left them, of every weight with a spring.
+    """Fine-tuning, with a spring on every trunk weight that learns after stage 1.
 
-    Every trunk weight that learns after stage 1 has one: shared normalisation too where it learns, a task's own never.
+    For every weight with a spring, `fisher[T]` holds how important it is for task T, and `anchors[T]` where task T left
+    it. Shared normalisation has springs, too, where it learns; a task's own never has.
     """
 
     def __init__(self, network: Network, config: RunConfig, tasks: Sequence[LoadedTask]) -> None:
@@ -51,7 +52,7 @@ class EWC(Method):
     # ---- the step ---------------------------------------------------------------------------------------------------
 
     def start_stage(self, stage: int) -> None:
-        """Warn where plain steps against such springs overshoot: SGD diverges once rate · stiffness exceeds 2."""
+        """Warn where SGD's steps would overshoot: it diverges once step size · stiffness exceeds 2."""
         if self.spring is None or self.run.training.optimizer != "sgd":
             return
         stiffest = max(float(value.max()) for value in self.spring.stiffness)
@@ -65,7 +66,7 @@ class EWC(Method):
             )
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """`new task` and, once there is an old one and the trunk moves, `old tasks`: the springs."""
+        """The term `new task`; once there is an old task and the trunk moves, also the springs' term `old tasks`."""
         terms = super().loss(batch)
         if self.spring is not None and not batch.head_only:
             terms["old tasks"] = self.spring.energy(list(self.weights.values()))
@@ -98,7 +99,7 @@ class EWC(Method):
 
     @torch.no_grad()
     def _tie(self) -> None:
-        """Make one spring of all: their sum, or online their running one."""
+        """Make one spring of all tasks' springs: their sum, or with `online` the running one."""
         if not self.fisher:
             self.spring = None
             return
@@ -115,24 +116,24 @@ class EWC(Method):
         self.spring = Spring.sum(self.config.strength, [running], [self.anchors[last]])
 
     def fisher_of(self, task: int) -> tuple[ByName, int] | None:
-        """What `end_stage` has measured: maps show the importance that the springs go by."""
+        """What `end_stage` has measured, so that maps show the importance that the springs go by."""
         if task not in self.fisher:
             return None
         return self.fisher[task], min(self.config.fisher_images, len(self.tasks[task - 1].train))
 
     def footprint(self) -> dict[str, int]:
-        """Two trunks, however many tasks: the sum of Fisher diagonals, and the anchor of the whole."""
+        """Two trunks, however many tasks there are: the sum of the Fisher diagonals, and the anchor of that sum."""
         kept = super().footprint()
         if self.spring is not None:
             kept |= {"fisher": count_bytes(self.spring.stiffness), "anchors": count_bytes(self.spring.rest)}
         return kept
 
     def state_dict(self) -> dict[str, Tensor]:
-        """`fisher/T/NAME` and `anchor/T/NAME` for every task that is learnt."""
+        """Importance and anchors of every task that is learnt, as `fisher/T/NAME` and `anchor/T/NAME`."""
         return named("fisher", self.fisher) | named("anchor", self.anchors)
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take back importance and anchors, in the weights' memory format and order: a file has an order of its own."""
+        """Take back importance and anchors in the weights' memory format and order, which a file does not keep."""
         self.fisher, self.anchors = (
             {t: {n: like(w, row[n]) for n, w in self.weights.items()} for t, row in by_task(kind, state).items()}
             for kind in ("fisher", "anchor")
@@ -141,7 +142,10 @@ class EWC(Method):
 
 
 class _Classifier(nn.Module):
-    """Trunk and head of one task as an ordinary classifier: normalised images → logits. Raises Stopped when asked."""
+    """Trunk and head of one task as an ordinary classifier, which maps normalised images to logits.
+
+    A forward raises Stopped once the method should stop.
+    """
 
     def __init__(self, method: Method, task: int) -> None:
         super().__init__()
@@ -150,7 +154,7 @@ class _Classifier(nn.Module):
         self.should_stop = method.should_stop
 
     def name_of(self, weight: str) -> str:
-        """The name here of a trunk weight."""
+        """The name that a trunk's weight has in this module."""
         return f"network.trunk.{weight}"
 
     def forward(self, x: Tensor) -> Tensor:

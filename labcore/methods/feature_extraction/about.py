@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class FeatureExtractionConfig(MethodConfig):
-    """Which trunk describes the pictures."""
+    """Which trunk it is that describes the pictures."""
 
     name: Literal["feature_extraction"] = "feature_extraction"
     trunk: KeptTrunk | None = Field(
@@ -24,7 +24,7 @@ class FeatureExtractionConfig(MethodConfig):
     )
 
     def check(self, run: "RunConfig") -> None:
-        """Shared normalisation would move the trunk that is to be kept."""
+        """Refuse shared normalisation, which would move the trunk that is to be kept. Raises ValueError."""
         if run.backbone.norm == "shared" and BACKBONES[run.backbone.name].has_norm:
             raise ValueError(
                 "backbone.norm is shared, which moves the trunk that feature_extraction keeps; "
@@ -36,7 +36,7 @@ class FeatureExtractionCost(KeptTrunkCost):
     """Once the trunk stands still, it is run once over the pictures."""
 
     def still_share(self, run: "RunConfig", stage: int) -> float:
-        """All of the trunk, but where it learns."""
+        """All of the trunk stands still, except in a stage in which it learns."""
         return 0.0 if learns_trunk(run, stage) else 1.0
 
 

@@ -1,4 +1,4 @@
-"""Feature extraction: the network stays, each task gets a last layer of its own.
+"""Feature extraction: the network stays as it is, and each task gets a last layer of its own.
 
 Idea     Use the trunk as it is, as a fixed describer of pictures, and learn only a new head. Nothing old can be lost;
          nothing in the trunk adapts to the new task either.

@@ -13,7 +13,7 @@ class FineTuningConfig(TrainsTrunkConfig):
     name: Literal["fine_tuning"] = "fine_tuning"
 
     def stage_config(self, stage: int, stages: int) -> dict[str, Any]:
-        """The base class's for every stage, as long as the trunk moves whole and at full speed."""
+        """`BASE` for every stage, as long as the whole trunk moves and does so at full speed."""
         plain = self.trunk_lr_scale == 1 and self.frozen_blocks == 0
         return BASE if plain else super().stage_config(stage, stages)
 

@@ -11,7 +11,7 @@ from labcore.methods.shared.settings import TrainsTrunkConfig
 
 
 class FineTuning(Method):
-    """The base class with two settings: how fast the trunk moves, and how many first blocks do not."""
+    """The base class with two settings: how fast the trunk moves, and how many of its first blocks do not move."""
 
     @property
     def config(self) -> TrainsTrunkConfig:
@@ -20,10 +20,10 @@ class FineTuning(Method):
         return self.run.method
 
     def frozen_blocks(self, stage: int) -> int:
-        """The first `frozen_blocks`; all of them where the trunk's step size is 0."""
+        """The number that `frozen_blocks` sets; all blocks where the trunk's step size is 0."""
         return self.config.frozen_blocks if self.config.trunk_lr_scale else len(self.network.trunk.block_names)
 
     def learning_rate(self, name: str) -> float:
-        """All but the head's, scaled by `trunk_lr_scale`."""
+        """The base class's step size, which `trunk_lr_scale` scales for all tensors but the heads'."""
         rate = super().learning_rate(name)
         return rate if name.startswith("heads/") else rate * self.config.trunk_lr_scale

@@ -16,7 +16,7 @@ class JointCost(Cost):
     """Every stage reads the pictures of all tasks so far."""
 
     def tasks_read(self, stage: int) -> range:
-        """From the first task on."""
+        """All tasks from the first to the stage's own."""
         return range(1, stage + 1)
 
 

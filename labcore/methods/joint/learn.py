@@ -17,18 +17,21 @@ from labcore.networks.batches import Batch
 
 
 class Joint(Method):
-    """Goes on from the stage before, with every task seen so far."""
+    """Each stage goes on from the one before, and trains on every task seen so far."""
 
     def data(self, stage: int, phase: Phase) -> Sequence[int]:
-        """All tasks so far; a head that warms up needs only its own."""
+        """All tasks so far; a head that warms up needs only its own task."""
         return [stage] if phase.head_only else range(1, stage + 1)
 
     def trained_heads(self, stage: int, phase: Phase) -> Sequence[int]:
-        """The heads of the tasks it reads."""
+        """The heads of the tasks whose images the phase reads."""
         return self.data(stage, phase)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """`new task` and `old tasks`: each image's loss by its own task's head, over the size of the whole batch."""
+        """The terms `new task` and `old tasks`.
+
+        Each image's loss is by its own task's head, and both sums are divided by the size of the whole batch.
+        """
         network = self.network
         features = None if network.config.norm_by_task else network.run_blocks(batch.inputs, {}, batch.first)
         terms = {"new task": batch.inputs.new_zeros(())}

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class LwFConfig(MethodConfig):
-    """How loudly the old answers count, and how softly they are put."""
+    """How much the old answers count, and at which temperature they are compared."""
 
     name: Literal["lwf"] = "lwf"
     strength: Number = Field(
@@ -31,19 +31,19 @@ class LwFConfig(MethodConfig):
     )
 
     def stage_config(self, stage: int, stages: int) -> dict[str, Any]:
-        """There is nothing to remember in stage 1."""
+        """The settings that the training of a stage depends on; in stage 1 there is nothing to remember yet."""
         return BASE if stage == 1 else super().stage_config(stage, stages)
 
 
 class LwFCost(Cost):
-    """The old heads' answers are recorded before a stage; with normalisation by task each old head is a pass more."""
+    """The old heads' answers are recorded before a stage; with normalisation by task each old head is one more pass."""
 
     def passes(self, run: "RunConfig", stage: int) -> int:
-        """Once for all heads that share normalisation, else once a head."""
+        """Once for all heads that share normalisation, else once for each head."""
         return stage if run.backbone.norm_by_task else 1
 
     def looked_at(self, run: "RunConfig", stage: int) -> int:
-        """To record what the old heads say."""
+        """Once, or once for each old head, to record what the old heads say."""
         return min(stage - 1, self.passes(run, stage))
 
 

@@ -23,7 +23,10 @@ from labcore.networks.network import Network, count_bytes
 
 
 class LwF(Method):
-    """`recorded[T]`: what head T made of the stage's training images, logits [images, classes of task T]."""
+    """Fine-tuning, with the old heads' answers to the new images as a second aim.
+
+    `recorded[T]` holds what head T made of the stage's training images: logits [images, classes of task T].
+    """
 
     def __init__(self, network: Network, config: RunConfig, tasks: Sequence[LoadedTask]) -> None:
         super().__init__(network, config, tasks)
@@ -48,11 +51,14 @@ class LwF(Method):
             self.recorded[old] = torch.cat([head(chunk) for chunk in torch.split(features, CHUNK)])
 
     def trained_heads(self, stage: int, phase: Phase) -> Sequence[int]:
-        """The new one; with `train_old_heads` all, once the trunk moves."""
+        """The new head; with `train_old_heads` all heads, once the trunk moves."""
         return range(1, stage + 1) if self.config.train_old_heads and not phase.head_only else [stage]
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """`new task` and, once the trunk moves, `old tasks`: one forward for all heads that share normalisation."""
+        """The term `new task`; once the trunk moves, also `old tasks`.
+
+        Heads that share normalisation are answered by one forward.
+        """
         if batch.task == 1 or batch.head_only:
             return super().loss(batch)
         network, heads = self.network, self.network.heads
@@ -61,31 +67,31 @@ class LwF(Method):
         old = new.new_zeros(())
         for task, recorded in self.recorded.items():
             if network.config.norm_by_task:
-                network.let_statistics_move([])  # an old task's own are as it left them
+                network.let_statistics_move([])  # an old task's own statistics stay as the task left them
                 features = network.run_blocks(batch.inputs, self.overlay(task), batch.first)
             now = heads[str(task)](features)
             old = old + distillation(now, recorded[batch.index], self.config.temperature)
         return {"new task": new, "old tasks": self.config.strength * old}
 
     def end_stage(self, stage: int) -> None:
-        """What was recorded has done its work."""
+        """Throw away what was recorded: it has done its work."""
         self.recorded = {}
 
     def working_footprint(self) -> dict[str, int]:
-        """The recorded outputs."""
+        """The bytes of the recorded outputs."""
         return {"recorded outputs": count_bytes(self.recorded.values())} if self.recorded else {}
 
     def checkpoint_tensors(self) -> dict[str, Tensor]:
-        """`recorded/T`."""
+        """The state, and the recorded outputs as `recorded/T`."""
         return {f"recorded/{task}": value for task, value in self.recorded.items()}
 
     def load_checkpoint_tensors(self, state: dict[str, Tensor]) -> None:
-        """Take back what was recorded."""
+        """Take back the state and what was recorded."""
         self.recorded = {int(name.split("/")[1]): value.to(self.network.device) for name, value in state.items()}
 
 
 def distillation(now: Tensor, recorded: Tensor, temperature: float) -> Tensor:
-    """T² · KL(softmax(recorded / T) ‖ softmax(now / T)), the mean over images; both are logits [N, classes]."""
+    """T² · KL(softmax(recorded / T) ‖ softmax(now / T)) as the mean over images; both are logits [N, classes]."""
     target = functional.log_softmax(recorded / temperature, 1)
     given = functional.log_softmax(now / temperature, 1)
     return temperature**2 * functional.kl_div(given, target, reduction="batchmean", log_target=True)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class PackNetConfig(MethodConfig):
-    """How much a task gives back, how it gets used to what is left, and what a later task finds and uses."""
+    """How much a task gives back, how it retrains on what is left, and what a later task finds and uses."""
 
     name: Literal["packnet"] = "packnet"
     prune_ratio: Number = Field(
@@ -40,16 +40,16 @@ class PackNetConfig(MethodConfig):
     )
 
     def prunes(self, stage: int, stages: int) -> bool:
-        """Whether the stage leaves something to later ones; the last need not."""
+        """Whether the stage leaves weights to later ones; the last stage need not."""
         return self.prune_last or stage < stages
 
     def room(self, backbone: "BackboneConfig") -> int:
-        """As many tasks as find a free weight in the smallest layer, which is full first."""
+        """How many tasks find a free weight in the smallest layer, which is full before any other."""
         weights = BACKBONES[backbone.name].smallest_prunable(self.depthwise)
         return capacity.tasks_that_fit(weights, self.prune_ratio)
 
     def check(self, run: "RunConfig") -> None:
-        """Every task must find a free weight in every layer."""
+        """Refuse a sequence in which some task finds no free weight in some layer. Raises ValueError."""
         fits, count = self.room(run.backbone), len(run.tasks)
         if fits >= count:
             return
@@ -62,7 +62,7 @@ class PackNetConfig(MethodConfig):
         )
 
     def stage_config(self, stage: int, stages: int) -> dict[str, Any]:
-        """Whether a stage prunes may hang on its being the last."""
+        """All settings but `prune_last`, in whose place it says whether this stage prunes."""
         return self.model_dump(mode="json", exclude={"prune_last"}) | {"prunes": self.prunes(stage, stages)}
 
 
@@ -70,14 +70,14 @@ class PackNetCost(Cost):
     """A stage that prunes learns twice; owners, what a task sees and the masked weights are in memory."""
 
     def epochs(self, run: "RunConfig", stage: int) -> tuple[int, ...]:
-        """Training, and retraining where something is pruned."""
+        """The passes of training, and where something is pruned, those of retraining."""
         method = run.method
         assert isinstance(method, PackNetConfig)
         retrains = method.prunes(stage, len(run.tasks)) and method.retrain_epochs
         return (run.training.epochs, method.retrain_epochs) if retrains else (run.training.epochs,)
 
     def bytes_a_weight(self, run: "RunConfig") -> float:
-        """Owners, what is seen, the masked weights."""
+        """The owners, what a task sees, and the masked weights."""
         return 10
 
 
@@ -93,7 +93,7 @@ ABOUT = About(
         ("good until it is full", "unchanged", "twice as long", "fast", "a byte a weight", "not needed"),
         ("medium", "good", "medium", "good", "medium", "good"),
     ),
-    # It retrains in many small steps.
+    # PackNet retrains in many small steps.
     presets={
         "story": {"training.batch_size": 16, "backbone.norm": "affine_per_task"},
         "quick": {"method.prune_ratio": 0.7, "method.retrain_epochs": 6, "backbone.norm": "per_task"},

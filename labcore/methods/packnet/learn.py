@@ -1,4 +1,4 @@
-"""PackNet: each task takes some of the weights for itself, and what it does not need is left to the next.
+"""PackNet: each task takes some of the weights for itself, and leaves those that it does not need to the next.
 
 Idea     Learn a task with all weights that are free, prune those that came out smallest, learn once more with what is
          left, and freeze it. The next task learns with the pruned weights and uses the frozen ones as they are. A task
@@ -34,17 +34,19 @@ from labcore.runs.reductions import block_majority, matrix
 
 
 class PackNet(Scored):
-    """`owners[NAME]`, uint8 in the weight's shape: the task that a weight belongs to, 0 while it is free.
+    """Fine-tuning, with every weight owned by the task that learnt it.
 
-    `scores[NAME]` and `choices[T][NAME]` exist with `reuse = learned`: while task T is learnt, what tells which earlier
-    weights it uses; afterwards, that choice, a bit a weight.
+    `owners[NAME]`, uint8 in the weight's shape, says which task a weight belongs to, 0 while it is free. With `reuse =
+    learned` there are two more: while task T is learnt, `scores[NAME]` decide which earlier weights it uses, and
+    afterwards `choices[T][NAME]` keep that choice as packed bits, one for each weight.
     """
 
     def __init__(self, network: Network, config: RunConfig, tasks: Sequence[LoadedTask]) -> None:
         super().__init__(network, config, tasks)
         self.owners = {name: torch.zeros_like(weight, dtype=torch.uint8) for name, weight in self.weights.items()}
         self.choices: dict[int, dict[str, Tensor]] = {}
-        self._seen: dict[int, dict[str, Tensor]] = {}  # by task: which weights it sees; made again when owners change
+        # Which weights each task sees. It is made again when owners change.
+        self._seen: dict[int, dict[str, Tensor]] = {}
 
     @property
     def config(self) -> PackNetConfig:
@@ -53,25 +55,25 @@ class PackNet(Scored):
         return self.run.method
 
     def prunes(self, stage: int) -> bool:
-        """Whether the stage leaves something to later ones; the last need not."""
+        """Whether the stage leaves weights to later ones; the last stage need not."""
         return self.config.prunes(stage, len(self.run.tasks))
 
     # ---- train → prune → retrain → freeze ---------------------------------------------------------------------------
 
     def phases(self, stage: int) -> Sequence[Phase]:
-        """As by fine-tuning, and once more with what pruning left."""
+        """The phases of fine-tuning, and after pruning one more that retrains with what is left."""
         retrain = Phase("retrain", self.config.retrain_epochs)
         return [*super().phases(stage), *([retrain] if self.prunes(stage) and retrain.epochs else [])]
 
     @torch.no_grad()
     def start_stage(self, stage: int) -> None:
-        """All free weights are the new task's, until it is pruned."""
+        """Give all free weights to the new task, until it is pruned."""
         generator = stream(self.run.seed, "freed", stage)
         for name, owner in self.owners.items():
             free, weight = owner == 0, self.weights[name]
             if stage > 1 and self.config.freed_weights == "zero":
                 start = weight.new_zeros(())
-                if self.config.reuse == "none":  # zeros above zeros would never learn: it starts like a net does
+                if self.config.reuse == "none":  # zeros above zeros would never learn, so it starts as a new net does
                     start = kaiming(weight.shape, generator).to(weight.device)
                 weight.copy_(torch.where(free, start, weight))
             owner[free] = stage
@@ -81,7 +83,7 @@ class PackNet(Scored):
 
     @torch.no_grad()
     def end_phase(self, stage: int, phase: Phase) -> None:
-        """Prune: of the task's own weights in a layer, the smallest go free."""
+        """Prune: set the smallest of the task's own weights in each layer free."""
         if phase.name != "train" or not self.prunes(stage):
             return
         for name, owner in self.owners.items():
@@ -92,7 +94,7 @@ class PackNet(Scored):
         self._seen = {}
 
     def end_stage(self, stage: int) -> None:
-        """Freeze: nobody else will own these weights. A learned choice is packed."""
+        """Freeze: from here on these weights have their owner for good. A learned choice is packed."""
         if self.scores:
             chosen = {name: score > masks.THRESHOLD for name, score in self.scores.items()}
             self.choices[stage] = {name: masks.pack(mask) for name, mask in chosen.items()}
@@ -100,7 +102,7 @@ class PackNet(Scored):
         self._seen = {}
 
     def trainable(self, stage: int, phase: Phase) -> dict[str, Mask]:
-        """The task's own weights. Biases, and layers that are not pruned, learn in stage 1 only."""
+        """The task's own weights. Biases, and layers that are not pruned, learn only in stage 1."""
         found = super().trainable(stage, phase)
         if phase.head_only:
             return found
@@ -116,7 +118,7 @@ class PackNet(Scored):
     # ---- what a task sees -------------------------------------------------------------------------------------------
 
     def overlay(self, task: int) -> Overlay:
-        """The trunk with only the weights that the task sees; the others count as zero."""
+        """The trunk's weights as the task sees them: those that it does not see are zero."""
         if task not in self._seen:
             self._seen[task] = self._look(task)
         found = super().overlay(task)
@@ -130,7 +132,7 @@ class PackNet(Scored):
 
     @torch.no_grad()
     def seen(self, task: int) -> dict[str, Tensor]:
-        """Its own weights, and of the earlier ones those that it uses."""
+        """The task's own weights, and those of earlier tasks that it uses."""
         seen = self._look(task)
         if self.scores and task == len(self.tasks):
             for name, score in self.scores.items():
@@ -139,7 +141,7 @@ class PackNet(Scored):
         return seen
 
     def _look(self, task: int) -> dict[str, Tensor]:
-        """Which weights the task sees, where that is not all of them: kept, as every step asks."""
+        """Which weights the task sees, where that is not all of them. It is kept, because every step asks for it."""
         seen = {}
         for name, owner in self.owners.items():
             mask = owner == task
@@ -157,7 +159,7 @@ class PackNet(Scored):
     # ---- what it shows inside ---------------------------------------------------------------------------------------
 
     def maps(self, stage: int, layers: Sequence[Layer]) -> dict[str, Any]:
-        """Whose the weights are: see maps.py. A layer is drawn anew only where its counts have changed."""
+        """Who owns the weights, as maps.py describes. A layer is drawn anew only where its counts have changed."""
         counts = np.full((len(layers), 1 + len(self.run.tasks)), -1)
         pictures = {}
         for place, layer in enumerate(layers):
@@ -170,14 +172,14 @@ class PackNet(Scored):
     # ---- what is kept -----------------------------------------------------------------------------------------------
 
     def footprint(self) -> dict[str, int]:
-        """An owner a weight, one byte each; with learned reuse a bit a weight for every task that chose."""
+        """A byte for each weight's owner; with learned reuse also a bit for each weight and each task that chose."""
         kept = super().footprint() | {"owners": count_bytes(self.owners.values())}
         if self.choices:
             kept["choices"] = sum(count_bytes(choice.values()) for choice in self.choices.values())
         return kept
 
     def state_dict(self) -> dict[str, Tensor]:
-        """`owner/NAME`, and with learned reuse `choice/T/NAME`, packed bits."""
+        """The owners as `owner/NAME`, and with learned reuse the choices as packed bits `choice/T/NAME`."""
         return {f"owner/{name}": owner for name, owner in self.owners.items()} | named("choice", self.choices)
 
     @torch.no_grad()
@@ -191,9 +193,10 @@ class PackNet(Scored):
 
 
 def smallest(weight: Tensor, own: Tensor, ratio: float) -> Tensor:
-    """Which of the weights where `own` is true are the `ratio` share of smallest |w|: a bool tensor in their shape.
+    """Which weights are the smallest of those where `own` is true, as a bool tensor in their shape.
 
-    By rank, so exactly that many even where values are equal (the earlier ones in row-major order then go first).
+    They are the share `ratio` of smallest |w|, taken by rank: exactly that many even where values are equal, in which
+    case the earlier ones in row-major order go first.
     """
     places = own.flatten().nonzero().squeeze(1)
     order = weight.detach().flatten()[places].abs().argsort(stable=True)
@@ -203,5 +206,5 @@ def smallest(weight: Tensor, own: Tensor, ratio: float) -> Tensor:
 
 
 def _drawn(owner: Tensor) -> np.ndarray:
-    """A layer's owners in few enough pixels."""
+    """A layer's owners, brought down to as many pixels as a map shows."""
     return np.asarray(block_majority(matrix(owner), MOST_SIDE).cpu().numpy())

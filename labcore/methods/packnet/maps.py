@@ -1,7 +1,9 @@
 """Which job owns which weights: the kind of map that PackNet brings along.
 
-owners [L, 1 + tasks]             how many of a layer's weights are free, and owned by each task; −1: not pruned
-owner/NAME uint8 [rows, columns]  whose a weight is, 0 free; left out where it is as it was the moment before
+owners [L, 1 + tasks]             how many of a layer's weights are free, and how many each task owns; −1 where the
+                                  layer is not pruned
+owner/NAME uint8 [rows, columns]  who owns a weight, 0 where it is free; left out where nothing has changed since the
+                                  moment before
 """
 
 import html
@@ -74,10 +76,10 @@ def _owned(seen: View, place: int) -> Figures:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """How much of what may be pruned is whose, and how many more tasks would fit after the stage at this ratio.
+    """Who owns which share of the weights that may be pruned, and how many more tasks would fit after the stage.
 
-    `shares[0]` is free. While a task trains it holds all that was free; `pruned` says whether that is over. A last task
-    that is not to be pruned holds it for good.
+    `shares[0]` is the share that is free. While a task trains it holds all that was free, and `pruned` says whether it
+    has given its part back. A last task that is not to be pruned holds it for good.
     """
 
     weights: int
@@ -87,7 +89,10 @@ class Capacity:
 
 
 def capacity_info(seen: View, ratio: float) -> Capacity | None:
-    """The gauge at a moment. The fullest layer decides: each task must find a free weight in every one."""
+    """The numbers of the gauge at a moment; None where there are none.
+
+    The fullest layer decides how many more tasks fit, because a task must find a free weight in every layer.
+    """
     counts = seen.read("owners")
     if counts is None or counts.ndim != 2:
         return None
@@ -103,7 +108,7 @@ def capacity_info(seen: View, ratio: float) -> Capacity | None:
 
 
 def gauge(info: Capacity, titles: Sequence[str]) -> str:
-    """HTML of a bar: each owner's share in its colour, and what is free."""
+    """The HTML of a bar that shows each owner's share in its colour, and what is free."""
     parts = []
     for owner in [*range(1, len(info.shares)), 0]:
         share, name = info.shares[owner], titles[owner - 1] if owner else "free"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class PiggybackConfig(MethodConfig):
-    """Where scores begin, where a weight is switched off, how fast scores travel, and what they are put on."""
+    """Where scores begin, at which score a weight is switched off, how fast scores learn, and on which trunk."""
 
     name: Literal["piggyback"] = "piggyback"
     initial_score: Number = Field(
@@ -40,7 +40,7 @@ class PiggybackConfig(MethodConfig):
     )
 
     def check(self, run: "RunConfig") -> None:
-        """All weights must be on at first."""
+        """Refuse scores that do not begin above the threshold: all weights must be on at first. Raises ValueError."""
         if self.initial_score <= self.threshold:
             raise ValueError(
                 f"method.initial_score is {self.initial_score:g}, which is not above method.threshold "
@@ -52,7 +52,7 @@ class PiggybackCost(KeptTrunkCost):
     """A score for each weight, and the masked weights, are in memory."""
 
     def bytes_a_weight(self, run: "RunConfig") -> float:
-        """Two float32."""
+        """Two float32 numbers: the score, and the masked weight."""
         return 8
 
 
@@ -68,7 +68,7 @@ ABOUT = About(
         ("good", "unchanged", "many steps", "fast", "a bit a weight a job", "not needed"),
         ("good", "good", "medium", "good", "medium", "good"),
     ),
-    # Scores travel by steps, not by large ones.
+    # How far scores get depends on the number of steps, and large steps do not replace them.
     presets={
         "story": {"training.epochs": 8, "training.batch_size": 16, "backbone.norm": "affine_per_task"},
         "quick": {

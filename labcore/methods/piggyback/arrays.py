@@ -1,4 +1,4 @@
-"""What Piggyback shows inside, as the arrays of a map: see maps.py. A mask comes here as packed bits."""
+"""What Piggyback shows inside, as the arrays of a map that maps.py describes. Masks are packed bits here."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -13,11 +13,11 @@ from labcore.runs.map_files import MOST_SIDE, IfNew, Layer
 from labcore.runs.reductions import share_codes
 
 SCORE_BINS = 60
-Packed = Mapping[str, np.ndarray]  # by the weight's name: a bit a weight
+Packed = Mapping[str, np.ndarray]  # by the layer's name, a bit for each of its weights
 
 
 def pictures(mask: Packed, stage: int, layers: Sequence[Layer]) -> dict[str, Any]:
-    """`mask/NAME` of a stage's mask. Every stage has its own, even where that is as the one before."""
+    """The arrays `mask/NAME` of a stage's mask. Every stage has its own, even one that equals the stage before's."""
     there = [(layer, mask[f"{layer.name}.weight"]) for layer in layers if f"{layer.name}.weight" in mask]
     return {
         f"mask/{layer.name}": IfNew(bytes([stage]) + bits.tobytes(), partial(_drawn, layer, bits))
@@ -36,7 +36,7 @@ def overlaps(masks: Mapping[int, Packed], stage: int, layers: Sequence[Layer]) -
     by_layer = np.full((len(layers), stage, stage), np.nan)
     whole = np.full((stage, stage), np.nan)
     pairs = list(combinations_with_replacement(sorted(masks), 2))
-    sums = {pair: [0, 0] for pair in pairs}  # what both leave on, and what either does, over all layers
+    sums = {pair: [0, 0] for pair in pairs}  # how many weights both leave on, and how many either does, in all layers
     for place, layer in enumerate(layers):
         bits = {task: mask[f"{layer.name}.weight"] for task, mask in masks.items() if f"{layer.name}.weight" in mask}
         if not bits:
@@ -56,7 +56,7 @@ def overlaps(masks: Mapping[int, Packed], stage: int, layers: Sequence[Layer]) -
 
 
 def histogram(scores: Mapping[str, Tensor], start: float, threshold: float, layers: Sequence[Layer]) -> dict[str, Any]:
-    """How many scores lie where, from well below the threshold to above their start; the ends hold the rest."""
+    """A histogram of the scores, from well below the threshold to above their start; the ends hold the rest."""
     if not scores:
         return {}
     reach = start - threshold
@@ -77,5 +77,5 @@ def count_on(mask: np.ndarray) -> int:
 
 
 def jaccard(shared: int, either: int) -> float:
-    """Shared over all, of two masks; two that leave nothing on are alike."""
+    """The overlap of two masks: what both leave on, over what either does; 1 where neither leaves anything on."""
     return shared / either if either else 1.0

@@ -27,9 +27,10 @@ from labcore.runs.map_files import Layer
 
 
 class Piggyback(Scored, FixedTrunk):
-    """`scores[NAME]` while a task is learnt; `masks[T][NAME]`, packed bits, afterwards.
+    """A trunk that is kept, and for each task a mask over its weights.
 
-    Where the trunk itself learns task 1 (`first_task`), that task's mask is all ones.
+    While a task is learnt there are `scores[NAME]`, and afterwards `masks[T][NAME]` as packed bits. Where the trunk
+    itself learns task 1 (`first_task`), that task's mask is all ones.
     """
 
     def __init__(self, network: Network, config: RunConfig, tasks: Sequence[LoadedTask]) -> None:
@@ -43,14 +44,14 @@ class Piggyback(Scored, FixedTrunk):
         return self.run.method
 
     def start_stage(self, stage: int) -> None:
-        """All weights are on at first."""
+        """Begin with new scores, which leave all weights on, unless the trunk itself learns this task."""
         super().start_stage(stage)
         if not self.trunk_learns(stage):
             self.scores = {name: masks.new_scores(w, self.config.initial_score) for name, w in self.weights.items()}
 
     @torch.no_grad()
     def end_stage(self, stage: int) -> None:
-        """Keep the mask, a bit a weight; say so where it leaves nothing of a layer."""
+        """Keep the mask, a bit for each weight, and warn where it leaves nothing of a layer."""
         threshold = self.config.threshold
         on = {
             name: self.scores[name] > threshold if self.scores else w.new_ones(w.shape, dtype=torch.bool)
@@ -68,7 +69,7 @@ class Piggyback(Scored, FixedTrunk):
     # ---- what may change --------------------------------------------------------------------------------------------
 
     def trainable(self, stage: int, phase: Phase) -> dict[str, Mask]:
-        """Scores in place of weights."""
+        """What fine-tuning would change, with scores in place of the trunk's weights."""
         found = super().trainable(stage, phase)
         if phase.head_only or self.trunk_learns(stage):
             return found
@@ -76,13 +77,13 @@ class Piggyback(Scored, FixedTrunk):
         return found | dict.fromkeys([f"scores/{name}" for name in self.scores] + [f"trunk/{name}" for name in shared])
 
     def moving_statistics(self, stage: int, phase: Phase) -> Sequence[int]:
-        """As by fine-tuning where normalisation is shared: the textbook mistake."""
+        """As by fine-tuning where normalisation is shared, which is the textbook mistake."""
         if self.network.config.norm == "shared" and not phase.head_only:
             return range(len(self.network.trunk.block_names))
         return super().moving_statistics(stage, phase)
 
     def score_learning_rate(self) -> float:
-        """As set."""
+        """The step size of scores, as it is set."""
         return self.config.score_learning_rate
 
     def overlay(self, task: int) -> Overlay:
@@ -98,7 +99,7 @@ class Piggyback(Scored, FixedTrunk):
 
     @torch.no_grad()
     def seen(self, task: int) -> dict[str, Tensor]:
-        """The weights that its mask, or while it is learnt its scores, leave on."""
+        """The weights that the task's mask leaves on, or its scores while it is learnt."""
         if task in self.masks:
             return {name: masks.unpack(bits, self.weights[name]) for name, bits in self.masks[task].items()}
         return {name: score > self.config.threshold for name, score in self.scores.items()}
@@ -106,7 +107,7 @@ class Piggyback(Scored, FixedTrunk):
     # ---- what it shows inside ---------------------------------------------------------------------------------------
 
     def maps(self, stage: int, layers: Sequence[Layer]) -> dict[str, Any]:
-        """The masks so far, this stage's as its scores have it while they are learnt, and the scores: see maps.py."""
+        """The masks so far and, while they are learnt, the scores, whose mask is then this stage's: see maps.py."""
         packed = {task: {name: bits.cpu().numpy() for name, bits in row.items()} for task, row in self.masks.items()}
         if stage not in packed:
             packed[stage] = {name: np.packbits(m.cpu().contiguous().numpy()) for name, m in self.seen(stage).items()}
@@ -119,11 +120,11 @@ class Piggyback(Scored, FixedTrunk):
     # ---- what is kept -----------------------------------------------------------------------------------------------
 
     def footprint(self) -> dict[str, int]:
-        """A bit a weight a task."""
+        """A bit for each weight and task."""
         return super().footprint() | {"masks": sum(count_bytes(mask.values()) for mask in self.masks.values())}
 
     def state_dict(self) -> dict[str, Tensor]:
-        """`mask/T/NAME` for every task that is learnt."""
+        """The masks of every task that is learnt, as `mask/T/NAME`."""
         return named("mask", self.masks)
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:

@@ -1,9 +1,10 @@
 """Which weights a job switches on: the kind of map that Piggyback brings along.
 
-density [tasks, L]                        share of a layer's weights that each task's mask leaves on; NaN: no mask
+density [tasks, L]                        share of a layer's weights that each task's mask leaves on; NaN where there
+                                          is no mask
 jaccard [tasks, tasks], jaccard_layers [L, tasks, tasks]     how much masks overlap, in all and by layer
-mask/NAME uint8 [rows, columns]           share of weights that the stage's mask leaves on, 255 all; left out where
-                                          it is as it was the moment before
+mask/NAME uint8 [rows, columns]           share of weights that the stage's mask leaves on, 255 for all of them; left
+                                          out where nothing has changed since the moment before
 scores [L, bins], score_edges, threshold  a histogram of the scores while they are learnt
 """
 
@@ -34,7 +35,7 @@ def density_info(seen: View) -> Overview:
 
 
 def mask_picture(seen: View, layer: Layer, task: int) -> Picture | None:
-    """What a task's mask leaves on, in the task's colour; off is grey."""
+    """What a task's mask leaves on, in the task's colour; what it switches off is grey."""
     share = seen.recent(f"mask/{layer.name}", task)
     if share is None or share.ndim != 2:
         return None
@@ -42,7 +43,7 @@ def mask_picture(seen: View, layer: Layer, task: int) -> Picture | None:
 
 
 def histogram(seen: View, place: int, task: int) -> Chart | None:
-    """The scores of a layer against the threshold; below it a weight is off."""
+    """The scores of a layer beside the threshold, below which a weight is off."""
     counts, edges, threshold = (seen.recent(name, task) for name in ("scores", "score_edges", "threshold"))
     if counts is None or edges is None or threshold is None or place >= len(counts):
         return None
@@ -68,7 +69,7 @@ def histogram(seen: View, place: int, task: int) -> Chart | None:
 
 
 def overlaps(seen: View, place: int | None) -> Chart | None:
-    """Jaccard overlap between tasks' masks: of a layer, or of the whole network."""
+    """The Jaccard overlap between tasks' masks, of one layer or of the whole network."""
     values = seen.recent("jaccard") if place is None else seen.recent("jaccard_layers")
     if values is None:
         return None

@@ -20,11 +20,11 @@ class SeparateCopiesCost(TrainsTrunkCost):
     """Every stage begins where the run began, and a whole trunk is put aside for every task."""
 
     def is_fresh(self, run: "RunConfig", stage: int) -> bool:
-        """Every stage is a first stage."""
+        """Always, because every stage is a first stage."""
         return run.backbone.start != "pretrained"
 
     def bytes_a_weight(self, run: "RunConfig") -> float:
-        """A float32 for each task."""
+        """A float32 number for each task."""
         return 4 * len(run.tasks)
 
 

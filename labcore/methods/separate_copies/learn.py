@@ -1,7 +1,7 @@
 """Separate copies: a copy of the starting network for every task ("copy the fan").
 
-Idea     Before each task, copy the network one starts from and fine-tune the copy. No task can touch another, nor
-         learn from another, and memory grows by a network a task.
+Idea     Before each task, copy the network that the run starts from and fine-tune the copy. No task can touch another,
+         nor learn from another, and memory grows by one network for each task.
 Formula  L = cross-entropy(head_k(trunk_k(x))), trunk_k starts from the same weights for every k
 Source   the article's "copy the net"; as a baseline: Rusu et al. 2016, arXiv 1606.04671, §3
 """
@@ -19,7 +19,10 @@ from labcore.networks.network import Network, Overlay, count_bytes, like
 
 
 class SeparateCopies(FineTuning):
-    """`copies[T]` is the whole trunk, statistics included, that task T ended with."""
+    """Fine-tuning that starts over for each task.
+
+    `copies[T]` is the whole trunk with which task T ended, its statistics included.
+    """
 
     copies: dict[int, Overlay]
 
@@ -28,7 +31,7 @@ class SeparateCopies(FineTuning):
         self.copies = {}
 
     def is_fresh(self, stage: int) -> bool:
-        """Every stage is a first stage."""
+        """Always, because every stage is a first stage."""
         return not self.pretrained
 
     def start_stage(self, stage: int) -> None:
@@ -44,17 +47,17 @@ class SeparateCopies(FineTuning):
         self.copies[stage] = {name: value.clone() for name, value in self.network.trunk.state_dict().items()}
 
     def overlay(self, task: int) -> Overlay:
-        """The task's own trunk in place of the live one."""
+        """The task's own trunk, which takes the place of the live one."""
         return {**self.copies.get(task, {}), **super().overlay(task)}
 
     def footprint(self) -> dict[str, int]:
-        """A trunk a task, in place of the one; the start can be made again from its weights' source or the seed."""
+        """A trunk for each task, in place of one. The start can be made again from its file of weights or the seed."""
         kept = super().footprint()
         del kept["trunk"]
         return {**kept, "copies": sum(count_bytes(copy.values()) for copy in self.copies.values())}
 
     def network_tensors(self) -> dict[str, Tensor]:
-        """`copies/T/NAME` for every task that is learnt."""
+        """The trunks of every task that is learnt, as `copies/T/NAME`."""
         return named("copies", self.copies)
 
     @torch.no_grad()

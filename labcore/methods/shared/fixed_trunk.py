@@ -10,23 +10,23 @@ _STATISTICS_BATCH = 100
 
 
 class FixedTrunk(Method):
-    """`trunk = start` keeps the trunk that the run starts with, `first_task` the one after task 1 was learnt."""
+    """A trunk that is kept: the one that the run starts with (`start`), or the one after task 1 (`first_task`)."""
 
     def trunk_learns(self, stage: int) -> bool:
-        """Whether the stage is learnt as by fine-tuning."""
+        """Whether the trunk learns in this stage, as it does by fine-tuning."""
         return learns_trunk(self.run, stage)
 
     def is_fresh(self, stage: int) -> bool:
-        """With `start`, even a random trunk is as good as it will get."""
+        """As by fine-tuning, but false for a trunk that never learns: even if random, it gets no better."""
         return super().is_fresh(stage) and self.trunk_learns(stage)
 
     def frozen_blocks(self, stage: int) -> int:
-        """All blocks, but where the trunk learns."""
+        """All blocks; none in a stage in which the trunk learns."""
         return 0 if self.trunk_learns(stage) else len(self.network.trunk.block_names)
 
     @torch.no_grad()
     def start_stage(self, stage: int) -> None:
-        """Measure a random trunk's statistics in one pass over task 1, as nothing will learn them later."""
+        """Measure a random trunk's statistics in one pass over task 1, because nothing will learn them later."""
         network = self.network
         if stage > 1 or self.pretrained or kept_trunk(self.run) == "first_task" or not network.norm_layers:
             return

@@ -14,7 +14,10 @@ from labcore.networks.network import Network, count_bytes, like
 
 
 class Scored(Method):
-    """`weights[NAME]` are those of layers that may be masked; `scores[NAME]` are there while a mask is being learnt."""
+    """A method that learns masks by scores.
+
+    `weights[NAME]` are the weights of layers that may be masked; `scores[NAME]` are there while a mask is being learnt.
+    """
 
     def __init__(self, network: Network, config: RunConfig, tasks: Sequence[LoadedTask]) -> None:
         super().__init__(network, config, tasks)
@@ -23,28 +26,28 @@ class Scored(Method):
         self.scores: dict[str, Tensor] = {}
 
     def score_learning_rate(self) -> float:
-        """The scores' step size, before the schedule."""
+        """The step size of scores, before the schedule changes it."""
         return masks.LEARNING_RATE
 
     def learning_rate(self, name: str) -> float:
-        """Scores have their own."""
+        """As by fine-tuning, but scores have a step size of their own."""
         return self.score_learning_rate() if name.startswith("scores/") else super().learning_rate(name)
 
     def working_footprint(self) -> dict[str, int]:
-        """The scores."""
+        """The bytes of the scores."""
         return {"scores": count_bytes(self.scores.values())} if self.scores else {}
 
     def own_tensors(self) -> dict[str, Tensor]:
-        """`scores/NAME`."""
+        """The scores, as `scores/NAME`."""
         return {f"scores/{name}": score for name, score in self.scores.items()}
 
     def checkpoint_tensors(self) -> dict[str, Tensor]:
-        """The scores, too."""
+        """The state, and the scores."""
         return self.state_dict() | self.own_tensors()
 
     @torch.no_grad()
     def load_checkpoint_tensors(self, state: dict[str, Tensor]) -> None:
-        """Take back the scores, too."""
+        """Take back the state and the scores."""
         self.load_state_dict(state)
         self.scores = {
             name: like(weight, state[f"scores/{name}"])

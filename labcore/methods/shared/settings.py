@@ -25,7 +25,7 @@ class TrainsTrunkConfig(MethodConfig):
     )
 
     def check(self, run: "RunConfig") -> None:
-        """No more blocks can be frozen than the backbone has."""
+        """Refuse more frozen blocks than the backbone has. Raises ValueError."""
         blocks = len(BACKBONES[run.backbone.name].blocks)
         if self.frozen_blocks > blocks:
             raise ValueError(
@@ -35,10 +35,10 @@ class TrainsTrunkConfig(MethodConfig):
 
 
 class TrainsTrunkCost(Cost):
-    """Frozen blocks are run once over the pictures; where the trunk's step size is 0, so is all of it."""
+    """Frozen blocks are run once over the pictures; where the trunk's step size is 0, so is the whole trunk."""
 
     def still_share(self, run: "RunConfig", stage: int) -> float:
-        """The frozen blocks among all blocks."""
+        """The share of the frozen blocks among all blocks."""
         method = run.method
         assert isinstance(method, TrainsTrunkConfig)
         blocks = len(BACKBONES[run.backbone.name].blocks)
@@ -53,7 +53,10 @@ KeptTrunk = Literal["start", "first_task"]
 
 
 def kept_trunk(run: "RunConfig") -> KeptTrunk:
-    """Which trunk the run's method keeps; where it is not said, the start if that is pretrained, else task 1's."""
+    """Which trunk the run's method keeps.
+
+    Where the setting is left open, it is the one at the start if that is pretrained, else the one after task 1.
+    """
     chosen: KeptTrunk | None = getattr(run.method, "trunk", None)
     return chosen or ("start" if run.backbone.start == "pretrained" else "first_task")
 
@@ -65,16 +68,16 @@ def learns_trunk(run: "RunConfig", stage: int) -> bool:
 
 @runtime_checkable
 class MasksLayers(Protocol):
-    """Settings of a method that masks layers: whether those with a handful of weights a channel are masked, too."""
+    """Settings of a method that masks layers, and so must say which of them."""
 
     @property
     def depthwise(self) -> bool:
-        """As set."""
+        """Whether layers that keep channels apart, with a handful of weights each, are masked, too."""
 
 
 class KeptTrunkCost(Cost):
-    """The trunk learns in the first stage alone, and only where it is the trunk after task 1 that is kept."""
+    """The trunk learns in the first stage at most, and only where the trunk after task 1 is the one that is kept."""
 
     def is_fresh(self, run: "RunConfig", stage: int) -> bool:
-        """Even a random trunk is as good as it will get, where it never learns."""
+        """As by fine-tuning, but false for a trunk that never learns: even if random, it gets no better."""
         return super().is_fresh(run, stage) and learns_trunk(run, stage)

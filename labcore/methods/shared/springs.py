@@ -1,6 +1,6 @@
 """Springs that hold weights where an earlier task left them, as stiff as each weight was important to it.
 
-A method says what importance is (EWC: the Fisher diagonal); the springs are the same for all:
+A method says what importance is (for EWC it is the Fisher diagonal); the springs are the same for all:
 λ/2 Σ_tasks Σ_i F_i (θ_i − θ*_i)².
 """
 
@@ -13,17 +13,17 @@ from torch import Tensor
 
 from labcore.networks.network import like
 
-# Tensors by the name of the trunk's parameter, each in its shape.
+# Tensors by the names of the trunk's parameters, each in the shape of its parameter.
 ByName = dict[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
 class Spring:
-    """All tasks' springs as one, so that a step costs the same however many there were.
+    """All tasks' springs as one, so that a step costs the same however many tasks there were.
 
-    λ Σ_t F_t (θ − θ*_t)² = S (θ − θ̄)² + c, with S = λ Σ F_t, θ̄ = Σ F_t θ*_t / Σ F_t and c = λ Σ_t F_t (θ*_t − θ̄)²:
-    the springs' `stiffness` S, where they are at `rest` θ̄ (0 where nothing pulls), and the `strain` c ≥ 0 they never
-    lose.
+    λ Σ_t F_t (θ − θ*_t)² = S (θ − θ̄)² + c, with S = λ Σ F_t, θ̄ = Σ F_t θ*_t / Σ F_t and c = λ Σ_t F_t (θ*_t − θ̄)².
+    S is the springs' `stiffness`, θ̄ the place at which they `rest` (0 where nothing pulls), and c ≥ 0 the `strain`
+    that they never lose.
     """
 
     stiffness: list[Tensor]
@@ -33,7 +33,10 @@ class Spring:
     @classmethod
     @torch.no_grad()
     def sum(cls, strength: float, diagonals: Sequence[ByName], anchors: Sequence[ByName]) -> "Spring":
-        """The one spring that acts as these do together; summed in float64, as Σ F θ − Σ F θ* would cancel."""
+        """The one spring that acts as all of these do together.
+
+        The sums are taken in float64, because Σ F θ − Σ F θ* would lose its digits in float32.
+        """
         stiffness, rest, strain = [], [], 0.0
         for name in diagonals[0]:
             fisher = [diagonal[name].double() for diagonal in diagonals]
@@ -48,12 +51,12 @@ class Spring:
         return cls(stiffness, rest, strength * strain)
 
     def energy(self, weights: Sequence[Tensor]) -> Tensor:
-        """½ (Σ S (θ − θ̄)² + c), a scalar whose gradient is S (θ − θ̄)."""
+        """The springs' energy ½ (Σ S (θ − θ̄)² + c), a scalar whose gradient is S (θ − θ̄)."""
         return _Energy.apply(self, *weights)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class _Energy(torch.autograd.Function):
-    """Value and gradient from the same two passes over the weights."""
+    """The energy and its gradient, from the same two passes over the weights."""
 
     @staticmethod
     def forward(ctx: Any, spring: Spring, *weights: Tensor) -> Tensor:
@@ -65,11 +68,12 @@ class _Energy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> Any:
-        # A loss is a sum of terms, so this is 1: one pass over the weights is saved. Asking a GPU would mean waiting.
+        # A loss is a sum of terms, so the gradient from above is 1 and one pass over the weights is saved. To ask a
+        # GPU whether it is 1 would mean to wait for it.
         as_it_is = upstream[0].is_cpu and bool(upstream[0] == 1)
         return None, *(ctx.pull if as_it_is else torch._foreach_mul(ctx.pull, upstream[0]))
 
 
 def _row(tensor: Tensor) -> Tensor:
-    """All elements in the order in which they lie in memory: a view, where `flatten` may copy."""
+    """All elements in the order in which they lie in memory. It is a view, whereas `flatten` may copy."""
     return tensor.as_strided((tensor.numel(),), (1,))

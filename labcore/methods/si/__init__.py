@@ -1,0 +1,1 @@
+"""Synaptic intelligence (SI): `about` says what it is, `learn` is how it learns."""

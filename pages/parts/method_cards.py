@@ -5,11 +5,8 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from labcore.configs.registry import ABOUT
-from labcore.configs.verdicts import CRITERIA
-
-CARDS_A_ROW = 4
-UNRATED_MARK = "unrated"
+from labcore.configs.registry import of_group
+from labcore.configs.verdicts import CRITERIA, UNRATED, Verdict
 
 
 def choose(chosen: str, take: Callable[[str], None]) -> None:
@@ -19,15 +16,10 @@ def choose(chosen: str, take: Callable[[str], None]) -> None:
         .st-key-card-{chosen} {{ border-color: #5B78BF !important; box-shadow: 0 0 0 1px #5B78BF; }}
         </style>"""
     )
-    names = list(ABOUT)
-    for first in range(0, len(names), CARDS_A_ROW):
-        with st.container(horizontal=True):
-            for name in names[first : first + CARDS_A_ROW]:
-                with st.container(border=True, key=f"card-{name}", height="stretch", gap="xsmall"):
-                    # The button's area is the whole card (see assets/lab.css).
-                    st.button(ABOUT[name].title, type="tertiary", key=f"method/{name}", on_click=take, args=(name,))
-                    line = html.escape(ABOUT[name].idea)
-                    st.html(f"<div class='lab-card-line'>{line}</div>{_marks(name)}")
+    _cards("article", take)
+    if of_group("today"):
+        st.html("<div class='lab-term'>Beyond the article</div>")
+        _cards("today", take)
     st.html(
         "<div class='lab-term lab-marks-key'><i class='lab-good'></i>good <i class='lab-medium'></i>medium "
         "<i class='lab-poor'></i>poor: the new job, the old jobs, time to train and to answer, memory, and whether old "
@@ -36,11 +28,22 @@ def choose(chosen: str, take: Callable[[str], None]) -> None:
     )
 
 
-def _marks(method: str) -> str:
-    verdict = ABOUT[method].verdict
+def _cards(group: str, take: Callable[[str], None]) -> None:
+    """Draw the cards of a group of methods; assets/lab.css says how many stand in a row."""
+    with st.container(key=f"cards-{group}"):
+        for about in of_group(group):
+            with st.container(border=True, key=f"card-{about.name}", height="stretch", gap="xsmall"):
+                # The button's area is the whole card (see assets/lab.css).
+                st.button(about.title, type="tertiary", key=f"method/{about.name}", on_click=take, args=(about.name,))
+                st.html(f"<div class='lab-card-line'>{html.escape(about.idea)}</div>{_marks(about.verdict)}")
+
+
+def _marks(verdict: Verdict) -> str:
+    """HTML of a mark for each criterion, or of a line where nobody has rated the method."""
+    if verdict == UNRATED:
+        return '<div class="lab-term">Not rated by anyone yet; the lab measures it.</div>'
     cells = (
-        f'<span title="{criterion}: {html.escape(word)}, {verdict.source}">'
-        f'<i class="lab-{mark or UNRATED_MARK}"></i>{criterion}</span>'
+        f'<span title="{criterion}: {html.escape(word)}, {verdict.source}"><i class="lab-{mark}"></i>{criterion}</span>'
         for criterion, word, mark in zip(CRITERIA, verdict.words, verdict.marks, strict=True)
     )
     return f'<div class="lab-marks">{"".join(cells)}</div>'

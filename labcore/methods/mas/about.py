@@ -55,8 +55,8 @@ class MASCost(Cost):
 
 ABOUT = About(
     name="mas",
-    title="Memory aware synapses (MAS)",
-    idea="Ties down the weights that the network's answers to an old job's pictures hang on, be they right or wrong.",
+    title="Aware synapses (MAS)",
+    idea="Ties down the weights that its answers to an old job's pictures hang on, right or wrong.",
     settings=MASConfig,
     learner="MAS",
     group="today",

@@ -63,6 +63,6 @@ ABOUT = About(
         ("good", "medium", "fast", "fast", "three times", "not needed"),
         ("good", "medium", "good", "good", "poor", "good"),
     ),
-    presets={"story": {"method.strength": 10.0}, "quick": {"method.strength": 1.0}},
+    presets={"story": {"method.strength": 30.0}, "quick": {"method.strength": 1.0}},
     cost=SICost(),
 )

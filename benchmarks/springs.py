@@ -39,9 +39,9 @@ def begin(backbone: str, name: str, old_tasks: int) -> Method:
         network.add_task(position, 10)
     if isinstance(method, EWC):
         for task in range(1, old_tasks + 1):
-            method.fisher[task] = {n: torch.rand_like(w, requires_grad=False) for n, w in method.weights.items()}
+            method.importance[task] = {n: torch.rand_like(w, requires_grad=False) for n, w in method.weights.items()}
             method.anchors[task] = {n: w.detach() + 0.01 for n, w in method.weights.items()}
-        method._tie()
+        method.tie()
     return method
 
 

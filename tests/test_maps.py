@@ -70,7 +70,7 @@ def naive_fisher(maker: Watched, stage: int) -> dict[str, Tensor]:
     """One image at a time through the real network and the method's own overlay; labels drawn as documented."""
     method, network, task = maker.method, maker.network, maker.tasks[stage - 1]
     if method.run.method.name == "ewc":
-        return {layer.name: method.fisher[stage][f"{layer.name}.weight"].cpu().clone() for layer in maker.layers}  # type: ignore[attr-defined]
+        return {layer.name: method.importance[stage][f"{layer.name}.weight"].cpu().clone() for layer in maker.layers}  # type: ignore[attr-defined]
     generator = stream(maker.config.seed, stage, "maps")
     chosen = torch.randperm(len(task.train), generator=generator)[: map_maker.FULL_IMAGES]
     draws = torch.rand(len(chosen), generator=generator, dtype=torch.float64).tolist()

@@ -143,9 +143,9 @@ def test_online_springs_fade_and_follow() -> None:
     method = begin(tiny("ewc", method={"name": "ewc", "variant": "online", "decay": 0.5, "strength": 3.0}))
     assert isinstance(method, EWC)
     for task, (importance, place) in {1: (4.0, 1.0), 2: (2.0, 3.0)}.items():
-        method.fisher[task] = {name: torch.full_like(w, importance) for name, w in method.weights.items()}
+        method.importance[task] = {name: torch.full_like(w, importance) for name, w in method.weights.items()}
         method.anchors[task] = {name: torch.full_like(w, place) for name, w in method.weights.items()}
-    method._tie()
+    method.tie()
     assert method.spring is not None
     assert method.spring.stiffness[0].unique().tolist() == [3 * (0.5 * 4 + 2)]
     assert method.spring.rest[0].unique().tolist() == [3.0]

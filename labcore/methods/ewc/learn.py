@@ -9,45 +9,33 @@ Source   Kirkpatrick et al. 2017, arXiv 1612.00796, eq. 3; online: Schwarz et al
          Per-image gradients and sampled labels, as the Fisher is defined: Kunstner et al., arXiv 1905.12558, eq. 3.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
-from labcore.configs.run import RunConfig
-from labcore.methods.base import Method, by_task, named
+from labcore.methods.base import Method
 from labcore.methods.ewc.about import EWCConfig
 from labcore.methods.shared.springs import ByName, Spring
-from labcore.networks.batches import Batch, LoadedTask, Stopped
+from labcore.methods.shared.sprung import Sprung
+from labcore.networks.batches import Stopped
 from labcore.networks.fisher import fisher_diagonal
-from labcore.networks.network import Network, count_bytes, like
 from labcore.networks.streams import stream
 
 
-class EWC(Method):
-    """Fine-tuning, with a spring on every trunk weight that learns after stage 1.
+class EWC(Sprung):
+    """Springs whose importance is the diagonal of the Fisher information."""
 
-    For every weight with a spring, `fisher[T]` holds how important it is for task T, and `anchors[T]` where task T left
-    it. Shared normalisation has springs, too, where it learns; a task's own never has.
-    """
-
-    def __init__(self, network: Network, config: RunConfig, tasks: Sequence[LoadedTask]) -> None:
-        super().__init__(network, config, tasks)
-        self.fisher: dict[int, ByName] = {}
-        self.anchors: dict[int, ByName] = {}
-        self.spring: Spring | None = None
-        norm_learns = network.config.norm == "shared"
-        self.weights: ByName = {
-            name: weight
-            for name, weight in network.trunk.named_parameters()
-            if norm_learns or name not in network.norm_weights
-        }
+    kept_as = "fisher"
 
     @property
     def config(self) -> EWCConfig:
         """The method's own settings."""
         assert isinstance(self.run.method, EWCConfig)
         return self.run.method
+
+    @property
+    def strength(self) -> float:
+        """As set."""
+        return self.config.strength
 
     # ---- the step ---------------------------------------------------------------------------------------------------
 
@@ -65,13 +53,6 @@ class EWC(Method):
                 f"{1 / stiffest:.2g}, a smaller strength, or adam."
             )
 
-    def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """The term `new task`; once there is an old task and the trunk moves, also the springs' term `old tasks`."""
-        terms = super().loss(batch)
-        if self.spring is not None and not batch.head_only:
-            terms["old tasks"] = self.spring.energy(list(self.weights.values()))
-        return terms
-
     # ---- what is kept -----------------------------------------------------------------------------------------------
 
     def end_stage(self, stage: int) -> None:
@@ -88,57 +69,30 @@ class EWC(Method):
             generator=generator,
             names=[classifier.name_of(name) for name in self.weights],
         )
-        self.fisher[stage] = {name: diagonal[classifier.name_of(name)] for name in self.weights}
-        self.anchors[stage] = {name: weight.detach().clone() for name, weight in self.weights.items()}
-        if not any(bool(value.any()) for value in self.fisher[stage].values()):
+        self.hold(stage, {name: diagonal[classifier.name_of(name)] for name in self.weights})
+        if not any(bool(value.any()) for value in self.importance[stage].values()):
             self.warnings.append(
                 f"All importance is zero after task {stage}: its answers do not depend on the trunk's weights, so EWC "
                 "protects none of them. The network may be dead: try a smaller training.learning_rate."
             )
-        self._tie()
 
-    @torch.no_grad()
-    def _tie(self) -> None:
-        """Make one spring of all tasks' springs: their sum, or with `online` the running one."""
-        if not self.fisher:
-            self.spring = None
-            return
+    def one_spring(self) -> Spring:
+        """The sum of all tasks' springs, each with its own anchor; `online` the running one, at the last anchor."""
         if self.config.variant == "separate":
-            self.spring = Spring.sum(self.config.strength, list(self.fisher.values()), list(self.anchors.values()))
-            return
+            return Spring.sum(self.strength, list(self.importance.values()), list(self.anchors.values()))
         running: ByName = {}
-        for diagonal in self.fisher.values():
+        for diagonal in self.importance.values():
             running = {
                 name: value + self.config.decay * running[name] if running else value
                 for name, value in diagonal.items()
             }
-        last = max(self.anchors)
-        self.spring = Spring.sum(self.config.strength, [running], [self.anchors[last]])
+        return Spring.sum(self.strength, [running], [self.anchors[max(self.anchors)]])
 
     def fisher_of(self, task: int) -> tuple[ByName, int] | None:
         """What `end_stage` has measured, so that maps show the importance that the springs go by."""
-        if task not in self.fisher:
+        if task not in self.importance:
             return None
-        return self.fisher[task], min(self.config.fisher_images, len(self.tasks[task - 1].train))
-
-    def footprint(self) -> dict[str, int]:
-        """Two trunks, however many tasks there are: the sum of the Fisher diagonals, and the anchor of that sum."""
-        kept = super().footprint()
-        if self.spring is not None:
-            kept |= {"fisher": count_bytes(self.spring.stiffness), "anchors": count_bytes(self.spring.rest)}
-        return kept
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Importance and anchors of every task that is learnt, as `fisher/T/NAME` and `anchor/T/NAME`."""
-        return named("fisher", self.fisher) | named("anchor", self.anchors)
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take back importance and anchors in the weights' memory format and order, which a file does not keep."""
-        self.fisher, self.anchors = (
-            {t: {n: like(w, row[n]) for n, w in self.weights.items()} for t, row in by_task(kind, state).items()}
-            for kind in ("fisher", "anchor")
-        )
-        self._tie()
+        return self.importance[task], min(self.config.fisher_images, len(self.tasks[task - 1].train))
 
 
 class _Classifier(nn.Module):

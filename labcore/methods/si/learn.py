@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from labcore.configs.run import RunConfig
-from labcore.methods.base import Method, by_task, named
-from labcore.methods.shared.springs import ByName, Spring
+from labcore.methods.shared.springs import ByName
+from labcore.methods.shared.sprung import Sprung
 from labcore.methods.si.about import SIConfig
 from labcore.methods.si.maps import ARRAY
 from labcore.networks.batches import Batch, LoadedTask
@@ -28,34 +28,29 @@ from labcore.runs.map_files import Layer
 from labcore.runs.reductions import magnitudes
 
 
-class SI(Method):
-    """`importance[T]` and `anchors[T]`: importance for task T, and where it left them, of every weight with a spring.
+class SI(Sprung):
+    """Springs whose importance is what the weights' own moves did for the loss, along the way that training took.
 
-    Every trunk weight that learns after stage 1 has one: shared normalisation too where it learns, a task's own never.
     `path` is ω of the stage that is being learnt, `start` where its weights began.
     """
 
     def __init__(self, network: Network, config: RunConfig, tasks: Sequence[LoadedTask]) -> None:
         super().__init__(network, config, tasks)
-        self.importance: dict[int, ByName] = {}
-        self.anchors: dict[int, ByName] = {}
         self.path: ByName = {}
         self.start: ByName = {}
-        self.spring: Spring | None = None
         self._gradient: list[Tensor] = []  # of the task's loss, in the step that is under way
         self._before: list[Tensor] = []  # the weights before it
-        norm_learns = network.config.norm == "shared"
-        self.weights: ByName = {
-            name: weight
-            for name, weight in network.trunk.named_parameters()
-            if norm_learns or name not in network.norm_weights
-        }
 
     @property
     def config(self) -> SIConfig:
         """The method's own settings."""
         assert isinstance(self.run.method, SIConfig)
         return self.run.method
+
+    @property
+    def strength(self) -> float:
+        """As set."""
+        return self.config.strength
 
     # ---- the step ---------------------------------------------------------------------------------------------------
 
@@ -64,13 +59,6 @@ class SI(Method):
         """The path of this stage begins where the weights are now."""
         self.start = {name: weight.clone() for name, weight in self.weights.items()}
         self.path = {name: torch.zeros_like(weight) for name, weight in self.weights.items()}
-
-    def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """`new task` and, once there is an old one and the trunk moves, `old tasks`: the springs."""
-        terms = super().loss(batch)
-        if self.spring is not None and not batch.head_only:
-            terms["old tasks"] = self.spring.energy(list(self.weights.values()))
-        return terms
 
     def before_step(self, batch: Batch) -> None:
         """Note the weights, and the gradient of the task's loss alone: the springs' own is taken off again."""
@@ -108,46 +96,13 @@ class SI(Method):
 
     @torch.no_grad()
     def end_stage(self, stage: int) -> None:
-        """Turn the path into importance, and remember where the weights are."""
-        self.anchors[stage] = {name: weight.clone() for name, weight in self.weights.items()}
-        self.importance[stage] = self._importance_so_far()
+        """Turn the path into importance, and hold the weights where they are."""
+        self.hold(stage, self._importance_so_far())
         self.path, self.start = {}, {}
-        self._tie()
-
-    def _tie(self) -> None:
-        """Make one spring of the summed importance; it is at rest where the last task ended.
-
-        Its energy is c Σ Ω (θ − θ*)².
-        """
-        if not self.importance:
-            self.spring = None
-            return
-        rows = list(self.importance.values())
-        total = {name: torch.stack([row[name] for row in rows]).sum(0) for name in self.weights}
-        self.spring = Spring.sum(2 * self.config.strength, [total], [self.anchors[max(self.anchors)]])
-
-    def footprint(self) -> dict[str, int]:
-        """Two trunks, however many tasks: the sum of importance, and the last anchor."""
-        kept = super().footprint()
-        if self.spring is not None:
-            kept |= {"importance": count_bytes(self.spring.stiffness), "anchors": count_bytes(self.spring.rest)}
-        return kept
 
     def working_footprint(self) -> dict[str, int]:
         """The path and its start, and of a step its gradient and the weights before it."""
         return {"path": 4 * count_bytes(self.weights.values())}
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """`importance/T/NAME` and `anchor/T/NAME` for every task that is learnt."""
-        return named("importance", self.importance) | named("anchor", self.anchors)
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take back importance and anchors, in the weights' memory format and order: a file has an order of its own."""
-        self.importance, self.anchors = (
-            {t: {n: like(w, row[n]) for n, w in self.weights.items()} for t, row in by_task(kind, state).items()}
-            for kind in ("importance", "anchor")
-        )
-        self._tie()
 
     def checkpoint_tensors(self) -> dict[str, Tensor]:
         """The state, and in the middle of a stage its path and where that began: `path/NAME`, `start/NAME`."""

@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 import os
 import subprocess
@@ -104,6 +105,28 @@ def kept_runs(tmp_path_factory: pytest.TempPathFactory) -> None:
     own = tmp_path_factory.getbasetemp()
     kept.root = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "kept"
     kept.root.mkdir(exist_ok=True)
+
+
+@pytest.fixture
+def few_answers() -> Iterator[pytest.MonkeyPatch]:
+    """Measuring asks a run in this process for the first 60 answers a task, of validation and of test pictures.
+
+    They are still more than one reading of `batches.CHUNK`. For tests that compare runs of this process among each
+    other: most of what a run of a second computes is answers.
+    """
+    load = pictures.load
+
+    def fewer(*where: Any, **named: Any) -> pictures.TaskData:
+        data = load(*where, **named)
+        first = {
+            name: pictures.Split(split.images[:60], split.labels[:60])
+            for name, split in (("validation", data.validation), ("test", data.test))
+        }
+        return dataclasses.replace(data, **first)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pictures, "load", fewer)
+        yield patch
 
 
 @pytest.fixture(autouse=True)

@@ -39,7 +39,11 @@ def trained(store: Store, config: RunConfig) -> str:
     others = [store.config(record.run) for record in store.records()]
     if any(shared_stages(config, other) for other in others):
         return train(store, config)
-    home = folder(config.key(), lambda path: [train(Store(path), config)].clear())
+    return taken(store, folder(config.key(), lambda path: [train(Store(path), config)].clear()))
+
+
+def taken(store: Store, home: Path) -> str:
+    """Copy a store's one run, with its record and what it left in the cache; its ID."""
     subprocess.run(["cp", "-a", home / "runs", home / "cache", store.root], check=True)
     source = Store(home)
     (run,) = [record.run for record in source.records()]

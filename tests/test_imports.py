@@ -47,14 +47,15 @@ def test_what_pages_use_loads_no_torch() -> None:
     in_fresh_process(ONE_BY_ONE, " ".join(["labcore", *modules, "labcore.training.worker"]), " ".join(HEAVY))
 
 
-def test_pages_read_countries_without_loading_what_measures() -> None:
-    used = "labcore.runs.energy; assert len(labcore.runs.energy.countries()) > 200; import labcore.runs.store"
-    assert not {"torch", "codecarbon", "pandas"} & loaded(used)
-
-
-def test_the_kinds_of_map_that_methods_bring_along_load_no_torch() -> None:
-    used = "labcore.drawings.inside.registry as kinds; assert 'owners' in kinds.kinds(); import labcore.runs.store"
-    assert not {"torch", "streamlit"} & loaded(used)
+def test_what_pages_ask_for_loads_no_torch() -> None:
+    """Countries without what measures, and the kinds of map that methods bring along."""
+    used = (
+        "labcore.runs.energy, labcore.drawings.inside.registry as kinds; "
+        "assert len(labcore.runs.energy.countries()) > 200; "
+        "assert 'owners' in kinds.kinds(); "
+        "import labcore.runs.store"
+    )
+    assert not {"torch", "codecarbon", "pandas", "streamlit"} & loaded(used)
 
 
 def test_engine_loads_no_streamlit() -> None:
@@ -62,9 +63,9 @@ def test_engine_loads_no_streamlit() -> None:
     in_fresh_process(ONE_BY_ONE, " ".join(name for room in rooms for name in modules_of(room)), "streamlit")
 
 
-@pytest.mark.parametrize("module", ["labcore.networks.backbones", "labcore.networks.fisher", "labcore.training.loop"])
-def test_torchvision_can_be_imported_after_the_engine(module: str) -> None:
-    in_fresh_process(f"import {module}, torchvision, torchvision.models, torchvision.transforms")
+def test_torchvision_can_be_imported_after_the_engine() -> None:
+    engine = "labcore.networks.backbones, labcore.networks.fisher, labcore.training.loop"
+    in_fresh_process(f"import {engine}, torchvision, torchvision.models, torchvision.transforms")
 
 
 def test_public_names_are_loaded_when_they_are_asked_for() -> None:

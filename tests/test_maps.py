@@ -23,9 +23,10 @@ from labcore.runs.results import fold
 from labcore.runs.store import Store
 from labcore.training import loop, map_maker, worker
 from tests.conftest import tiny
-from tests.test_method_contract import VARIANTS, arrays, config, equal, spoken
+from tests.recorded import SEED
+from tests.test_method_contract import VARIANTS, arrays, config, equal, spoken, with_statistics_of_its_own
 
-pytestmark = pytest.mark.usefixtures("device")
+pytestmark = pytest.mark.usefixtures("device", "few_answers")
 ALL = ["fine_tuning", "separate_copies", "ewc", "lwf", "packnet", "packnet, learned", "piggyback", "piggyback, start"]
 
 
@@ -244,16 +245,19 @@ def test_representation_is_linear_cka_of_features(method: str, tmp_path: Path, m
 
 
 @pytest.mark.parametrize("method", VARIANTS)
-def test_maps_change_no_result(method: str, tmp_path: Path) -> None:
+def test_maps_change_no_result(method: str, device: str, tmp_path: Path) -> None:
+    plain = with_statistics_of_its_own(method, device)
+    torch.manual_seed(SEED)
     run = config(method, backbone__norm="per_task")
-    torch.manual_seed(3)
-    plain = list(loop.train(run, stages=lambda k: tmp_path / "plain" / str(k)))
-    after = torch.get_rng_state()
-    torch.manual_seed(3)
     mapped = list(loop.train(run, stages=lambda k: tmp_path / "mapped" / str(k), maps=tmp_path))
-    assert torch.equal(torch.get_rng_state(), after)
-    assert spoken(plain) == spoken([event for event in mapped if not isinstance(event, MapSaved)])
-    assert equal(arrays(tmp_path / "plain"), arrays(tmp_path / "mapped"))
+    assert torch.equal(torch.get_rng_state(), plain.draws_after)
+    assert spoken(plain.events) == spoken([event for event in mapped if not isinstance(event, MapSaved)])
+    assert equal(arrays(plain.stages), arrays(tmp_path / "mapped"))
+
+
+@pytest.mark.parametrize("method", VARIANTS)
+def test_maps_of_a_stages_end_alone_can_be_wished_for(method: str, tmp_path: Path) -> None:
+    run = config(method, backbone__norm="per_task", training__epochs=1)
     only = list(loop.train(run, maps=tmp_path / "ends", live_maps=False))
     assert [event.kind for event in only if isinstance(event, MapSaved)] == ["stage", "stage"]
 

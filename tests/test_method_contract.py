@@ -11,12 +11,13 @@ from torch import Tensor
 
 from labcore.configs.registry import METHODS
 from labcore.configs.run import RunConfig
-from labcore.runs.events import Evaluated, Event, FootprintMeasured, RunEnded, RunStarted, StepLogged
+from labcore.runs.events import Evaluated, Event, FootprintMeasured, RunEnded, RunStarted, StageEnded, StepLogged
 from labcore.runs.results import fold
 from labcore.training import loop
 from tests.conftest import tiny
+from tests.recorded import Recorded, recorded
 
-pytestmark = pytest.mark.usefixtures("device")
+pytestmark = pytest.mark.usefixtures("device", "few_answers")
 
 # Every method as it comes, and with the settings that take it another way.
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -32,6 +33,8 @@ ISOLATING = [
     name for name in VARIANTS if name.startswith(("feature_extraction", "separate_copies", "packnet", "piggyback"))
 ]
 NORMS = ["frozen", "affine_per_task", "per_task", "shared"]
+# A kind each of what a method may keep between steps: with SGD too, `make test` stops and resumes these.
+KINDS = ("fine_tuning", "ewc", "packnet", "piggyback")
 OPTIMIZERS = [
     {"optimizer": "adam", "weight_decay": 0.01},
     {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 0.01, "learning_rate": 0.02},
@@ -68,22 +71,52 @@ def equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
-@pytest.mark.parametrize("method", VARIANTS)
-def test_same_seed_gives_same_events_and_weights(method: str, tmp_path: Path) -> None:
-    first = train(config(method), stages=lambda k: tmp_path / "a" / str(k))
-    second = train(config(method), stages=lambda k: tmp_path / "b" / str(k))
-    other = train(config(method, seed=1), stages=lambda k: tmp_path / "c" / str(k))
-    assert spoken(first) == spoken(second)
-    assert equal(arrays(tmp_path / "a"), arrays(tmp_path / "b"))
-    assert not equal(arrays(tmp_path / "a"), arrays(tmp_path / "c"))
-    assert spoken(first) != spoken(other)
+def trained_with(method: str, optimizer: dict[str, Any]) -> RunConfig:
+    """A variant's run with one of the optimizers, and with a phase for the head alone before the trunk moves."""
+    return config(method, training={**config(method).training.model_dump(), **optimizer, "head_warmup_epochs": 1})
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=["adam", "sgd"])
+def as_it_comes(method: str, device: str) -> Recorded:
+    return recorded(trained_with(method, OPTIMIZERS[0]), device)
+
+
+def with_statistics_of_its_own(method: str, device: str) -> Recorded:
+    return recorded(config(method, backbone__norm="per_task"), device)
+
+
 @pytest.mark.parametrize("method", VARIANTS)
-def test_stopped_anywhere_and_resumed_is_never_stopped(method: str, optimizer: dict[str, Any], tmp_path: Path) -> None:
-    run = config(method, training={**config(method).training.model_dump(), **optimizer, "head_warmup_epochs": 1})
-    whole = train(run, stages=lambda k: tmp_path / "whole" / str(k))
+def test_same_seed_gives_same_events_and_weights(method: str, device: str, tmp_path: Path) -> None:
+    run = trained_with(method, OPTIMIZERS[0])
+    first = as_it_comes(method, device)
+    second = train(run, stages=lambda k: tmp_path / "b" / str(k))
+    other = []
+    for event in loop.train(run.model_copy(update={"seed": 1}), stages=lambda k: tmp_path / "c" / str(k)):
+        other.append(event)
+        if isinstance(event, StageEnded):  # the first stage is enough to differ
+            break
+    assert spoken(first.events) == spoken(second)
+    ours, theirs = arrays(first.stages), arrays(tmp_path / "c")
+    assert equal(ours, arrays(tmp_path / "b"))
+    assert theirs
+    assert not equal({name: ours[name] for name in theirs}, theirs)
+    assert spoken(first.events)[1 : len(other)] != spoken(other)[1:]
+
+
+STOPPED = [
+    pytest.param(
+        method, optimizer, marks=[] if name == "adam" or method in KINDS else [pytest.mark.heavy], id=f"{method}-{name}"
+    )
+    for method in VARIANTS
+    for name, optimizer in zip(("adam", "sgd"), OPTIMIZERS, strict=True)
+]
+
+
+@pytest.mark.parametrize(("method", "optimizer"), STOPPED)
+def test_stopped_anywhere_and_resumed_is_never_stopped(
+    method: str, optimizer: dict[str, Any], device: str, tmp_path: Path
+) -> None:
+    run = trained_with(method, optimizer)
+    whole = recorded(run, device)
     checkpoint, told, asked, attempts = tmp_path / "checkpoint", [], 0, 0
 
     def stop_later_each_time() -> bool:
@@ -101,8 +134,8 @@ def test_stopped_anywhere_and_resumed_is_never_stopped(method: str, optimizer: d
     resumed = [event.resumed_from_step for event in told if isinstance(event, RunStarted)]
     assert resumed[0] is None
     assert max(step for step in resumed if step is not None) > 0
-    assert equal(arrays(tmp_path / "whole"), arrays(tmp_path / "parts"))
-    one, many = fold(whole), fold(told)
+    assert equal(arrays(whole.stages), arrays(tmp_path / "parts"))
+    one, many = fold(whole.events), fold(told)
     assert one.matrix("test") == many.matrix("test")
     assert one.matrix("validation") == many.matrix("validation")
     assert one.accuracy == many.accuracy
@@ -132,8 +165,21 @@ def test_a_network_whose_layers_are_not_in_order_of_the_alphabet_goes_on_too(met
     assert equal(arrays(tmp_path / "whole"), arrays(tmp_path / "parts"))
 
 
-@pytest.mark.parametrize(("norm", "optimizer"), zip(NORMS, OPTIMIZERS * 2, strict=True), ids=NORMS)
-@pytest.mark.parametrize("method", VARIANTS)
+# Each variant with two norms that follow one another, so with both optimizers; under the mark with the other two.
+LEARNING = [
+    pytest.param(
+        method,
+        norm,
+        optimizer,
+        marks=[] if (other - place) % len(NORMS) < 2 else [pytest.mark.heavy],
+        id=f"{method}-{norm}",
+    )
+    for place, method in enumerate(VARIANTS)
+    for other, (norm, optimizer) in enumerate(zip(NORMS, OPTIMIZERS * 2, strict=True))
+]
+
+
+@pytest.mark.parametrize(("method", "norm", "optimizer"), LEARNING)
 def test_only_what_is_trainable_changes(
     method: str, norm: str, optimizer: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,24 +266,18 @@ def test_fine_tuning_is_not_isolated() -> None:
 
 
 @pytest.mark.parametrize("method", VARIANTS)
-def test_measuring_changes_nothing(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = loop.Loop._measure
-
-    def measured(self: Any, stage: int) -> Iterator[Event]:
-        before = {name: value.detach().clone() for name, value in self.learner.network.tensors().items()}
-        state = torch.get_rng_state()
-        yield from original(self, stage)
-        assert torch.equal(torch.get_rng_state(), state)
-        assert equal(before, {name: value.detach() for name, value in self.learner.network.tensors().items()})
-
-    monkeypatch.setattr(loop.Loop, "_measure", measured)
-    train(config(method, backbone__norm="per_task"))
+def test_measuring_changes_nothing(method: str, device: str) -> None:
+    measured = with_statistics_of_its_own(method, device).measured
+    assert len(measured) == 2
+    for found in measured:
+        assert found.draws_stand_still
+        assert found.changed == []
 
 
 @pytest.mark.parametrize("method", VARIANTS)
-def test_events_tell_the_whole_story(method: str) -> None:
-    run = config(method)
-    events = train(run)
+def test_events_tell_the_whole_story(method: str, device: str) -> None:
+    run = trained_with(method, OPTIMIZERS[0])
+    events = as_it_comes(method, device).events
     first = events[0]
     assert isinstance(first, RunStarted)
     assert first.resumed_from_step is None
@@ -260,16 +300,16 @@ def test_events_tell_the_whole_story(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", VARIANTS)
-def test_stage_arrays_have_the_names_of_an_export(method: str, tmp_path: Path) -> None:
-    train(config(method, backbone__norm="per_task"), stages=lambda k: tmp_path / str(k))
-    last = load_file(tmp_path / "2" / "network.safetensors")
-    first = load_file(tmp_path / "1" / "network.safetensors")
+def test_stage_arrays_have_the_names_of_an_export(method: str, device: str) -> None:
+    stages = with_statistics_of_its_own(method, device).stages
+    last = load_file(stages / "2" / "network.safetensors")
+    first = load_file(stages / "1" / "network.safetensors")
     assert {"trunk/block1.conv.weight", "heads/1/weight", "heads/1/bias", "heads/2/weight"} <= last.keys()
     assert {"norm/1/block1.norm.weight", "norm/2/block3.norm.running_var"} <= last.keys()
     assert last["heads/2/weight"].shape == (3, 128)
     assert "heads/2/weight" not in first
     assert ("copies/1/block1.conv.weight" in last) == (method == "separate_copies")
-    own = tmp_path / "2" / "method.safetensors"
+    own = stages / "2" / "method.safetensors"
     names = set(load_file(own)) if own.exists() else set()
     expected = {
         "ewc": {"fisher/1/block1.conv.weight", "anchor/2/block3.conv.weight"},

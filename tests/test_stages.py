@@ -1,5 +1,6 @@
 """Stages that are trained once: what is shared, what is not, and that nobody could tell the difference."""
 
+import functools
 import json
 import os
 import signal
@@ -31,11 +32,13 @@ from labcore.runs.stage_keys import shared_stages
 from labcore.runs.store import Store
 from labcore.training import loop, stored_stages, worker
 from labcore.training.learner import Learner
+from tests import kept
 from tests.conftest import tiny
-from tests.test_method_contract import TIMES
+from tests.test_method_contract import KINDS, TIMES
 from tests.test_worker import held_worker, longer, start_worker
 from tests.waiting import ended, growth, until
 
+pytestmark = pytest.mark.usefixtures("few_answers")
 THREE = [{"name": name, "images_per_class": 10} for name in ("digits:0-3", "fashion:0-2", "digits:5-7")]
 
 
@@ -72,17 +75,42 @@ def spoken(events: list[Event]) -> list[dict[str, Any]]:
     return [event.model_dump(exclude=TIMES | {"run", "attempt", "seq", "reused"}) for event in events]
 
 
-def assert_same(store: Store, one: str, other: str) -> None:
-    """Nobody could tell the two runs apart, but by times and marks."""
-    assert spoken(store.tail(one)[0]) == spoken(store.tail(other)[0])
-    mine, theirs = arrays(store, one), arrays(store, other)
+def assert_same(store: Store, one: str, other: str, elsewhere: Store | None = None) -> None:
+    """Nobody could tell the two runs apart, but by times and marks; the other may lie in another store."""
+    there = elsewhere or store
+    assert spoken(store.tail(one)[0]) == spoken(there.tail(other)[0])
+    mine, theirs = arrays(store, one), arrays(there, other)
     assert mine.keys() == theirs.keys()
     assert all(torch.equal(mine[key], theirs[key]) for key in mine)
-    a, b = (store.result(name).model_dump(exclude=TIMES | {"run", "cached", "stages"}) for name in (one, other))
+    one_result, other_result = store.result(one), there.result(other)
+    a, b = (result.model_dump(exclude=TIMES | {"run", "cached", "stages"}) for result in (one_result, other_result))
     assert a == b
-    assert [s.model_dump(exclude=TIMES | {"reused"}) for s in store.result(one).stages] == [
-        s.model_dump(exclude=TIMES | {"reused"}) for s in store.result(other).stages
+    assert [s.model_dump(exclude=TIMES | {"reused"}) for s in one_result.stages] == [
+        s.model_dump(exclude=TIMES | {"reused"}) for s in other_result.stages
     ]
+
+
+def begun(store: Store, config: RunConfig) -> str:
+    """The first run of a store that has none, with what it leaves in the cache: made once a session, and copied."""
+    assert not store.records()
+    return kept.taken(store, _home(config))
+
+
+def assert_as_from_scratch(store: Store, name: str) -> None:
+    """Nobody could tell the run from one that was trained in a store of its own."""
+    elsewhere = Store(_home(store.config(name)))
+    (scratch,) = [record.run for record in elsewhere.records()]
+    assert reused(elsewhere, scratch) == [False] * len(store.config(name).tasks)
+    assert_same(store, name, scratch, elsewhere)
+    elsewhere.close()
+
+
+def _home(config: RunConfig) -> Path:
+    """A store with this run alone, by the method that would train it now."""
+    trains = load.learner(config.method.name)
+    settings = [str(vars(trains).get(name)) for name in ("scale", "strength")]
+    key = "-".join([f"stages-{config.key()}", trains.__name__, *settings])
+    return kept.folder(key, lambda path: [run(Store(path), config)].clear())
 
 
 # ---- every method ---------------------------------------------------------------------------------------------------
@@ -107,9 +135,7 @@ def test_from_a_stored_prefix_equals_from_scratch_bit_for_bit(method: str, norm:
     going_on = run(store, whole)
     assert reused(store, going_on) == [True, True, False]
     assert [stage.train_seconds for stage in store.result(going_on).stages[:2]] == seconds
-    scratch = run(store, whole, use_cache=False)
-    assert reused(store, scratch) == [False] * 3
-    assert_same(store, going_on, scratch)
+    assert_as_from_scratch(store, going_on)
 
 
 VARIANTS: list[dict[str, Any]] = [
@@ -122,10 +148,19 @@ VARIANTS: list[dict[str, Any]] = [
     {"name": "fine_tuning", "frozen_blocks": 1},
     {"name": "feature_extraction", "trunk": "start"},
 ]
+# One of each kind: what `make test` tries; the others under the mark.
+SETTINGS = [
+    pytest.param(
+        settings,
+        marks=[] if place in (0, 3, 5, 6) else [pytest.mark.heavy],
+        id="-".join(map(str, settings.values())),
+    )
+    for place, settings in enumerate(VARIANTS)
+]
 
 
 @pytest.mark.usefixtures("device")
-@pytest.mark.parametrize("settings", VARIANTS, ids=lambda settings: "-".join(map(str, settings.values())))
+@pytest.mark.parametrize("settings", SETTINGS)
 def test_so_it_does_with_other_settings_and_with_momentum(settings: dict[str, Any], store: Store) -> None:
     plain = {"optimizer": "sgd", "learning_rate": 0.01, "weight_decay": 0.01, "epochs": 1, "batch_size": 8}
     whole = tiny(tasks=THREE, method=settings, training=plain, backbone__norm="affine_per_task")
@@ -151,7 +186,7 @@ def shares_base(method: str) -> bool:
 
 @pytest.mark.parametrize("method", [method for method in METHODS if shares_base(method)])
 def test_a_first_stage_that_is_the_base_classs_is_fine_tunings(method: str, store: Store) -> None:
-    plain = run(store, first(tiny("fine_tuning"), 1))
+    plain = begun(store, first(tiny("fine_tuning"), 1))
     other = run(store, tiny(method))
     assert reused(store, other) == [True, False]
     alone = run(store, tiny(method), use_cache=False)
@@ -223,38 +258,36 @@ def stages_ended() -> list[int]:
 def test_what_the_end_adds_is_computed_for_a_stage_that_another_method_trained(
     store: Store, anchored: Callable[..., None]
 ) -> None:
-    store.delete(run(store, first(tiny(), 1)))
+    store.delete(begun(store, first(tiny(), 1)))
     anchored()
     there = run(store, tiny())
     assert (reused(store, there), stages_ended()) == ([True, False], [1, 2])
-    scratch = run(store, tiny(), use_cache=False)
-    assert_same(store, there, scratch)
+    assert_as_from_scratch(store, there)
     assert any(isinstance(event, Warned) and event.reused for event in store.tail(there)[0])
     # And now it is stored: another strength computes nothing again.
     store.delete(there)
-    store.delete(scratch)
     anchored(strength=0.5)
     again = run(store, tiny())
     assert (reused(store, again), stages_ended()) == ([True, False], [2])
-    assert_same(store, again, run(store, tiny(), use_cache=False))
+    assert_as_from_scratch(store, again)
     store.delete(again)
     anchored(scale=0.5)
     other = run(store, tiny())
     assert (reused(store, other), stages_ended()) == ([True, False], [1, 2])
-    assert_same(store, other, run(store, tiny(), use_cache=False))
+    assert_as_from_scratch(store, other)
 
 
 def test_the_plain_method_takes_a_stage_without_what_the_end_added(
     store: Store, anchored: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     anchored()
-    store.delete(run(store, first(tiny(), 1)))
+    store.delete(begun(store, first(tiny(), 1)))
     monkeypatch.setattr(load, "learner", lambda _: FineTuning)
     plain = run(store, tiny())
     assert reused(store, plain) == [True, False]
     assert not any(isinstance(event, Warned) for event in store.tail(plain)[0])
     assert not list(store.folder(plain).glob("stages/*/method.safetensors"))
-    assert_same(store, plain, run(store, tiny(), use_cache=False))
+    assert_as_from_scratch(store, plain)
 
 
 # ---- what is shared -------------------------------------------------------------------------------------------------
@@ -262,7 +295,7 @@ def test_the_plain_method_takes_a_stage_without_what_the_end_added(
 
 def test_one_more_task_continues_the_finished_run_and_the_arrays_are_one_file(store: Store) -> None:
     whole = tiny(tasks=THREE)
-    before = run(store, first(whole, 2))
+    before = begun(store, first(whole, 2))
     after = run(store, whole)
     assert reused(store, after) == [True, True, False]
     one, other = (store.stage_folder(name, 2) / "network.safetensors" for name in (before, after))
@@ -275,10 +308,10 @@ def test_one_more_task_continues_the_finished_run_and_the_arrays_are_one_file(st
 
 
 def test_a_run_all_of_whose_stages_are_stored_trains_nothing(store: Store) -> None:
-    store.delete(run(store, tiny()))
+    store.delete(begun(store, tiny()))
     again = run(store, tiny())
     assert reused(store, again) == [True, True]
-    assert_same(store, again, run(store, tiny(), use_cache=False))
+    assert_as_from_scratch(store, again)
 
 
 @pytest.mark.parametrize(
@@ -295,13 +328,13 @@ def test_a_run_all_of_whose_stages_are_stored_trains_nothing(store: Store) -> No
     ids=str,
 )
 def test_another_seed_network_training_or_picture_shares_nothing(changes: dict[str, Any], store: Store) -> None:
-    run(store, tiny())
+    begun(store, tiny())
     assert shared_stages(tiny(), tiny(**changes)) == 0
     assert reused(store, run(store, tiny(**changes))) == [False, False]
 
 
 def test_another_machine_shares_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    run(store, first(tiny(), 1))
+    begun(store, first(tiny(), 1))
     monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "another")
     assert reused(store, run(store, tiny())) == [False, False]
     monkeypatch.undo()
@@ -309,18 +342,24 @@ def test_another_machine_shares_nothing(store: Store, monkeypatch: pytest.Monkey
     assert reused(store, run(store, tiny(), use_cache=False)) == [False, False]
 
 
+@functools.cache
+def keys_of(method: str, tasks: int) -> list[Any]:
+    config = first(tiny(method, tasks=THREE), tasks)
+    return list(stored_stages.keys_of(Learner(config, torch.device("cpu")), 1))
+
+
 @pytest.mark.parametrize("one", METHODS)
 @pytest.mark.parametrize("other", METHODS)
 def test_how_many_stages_come_out_the_same_is_known_without_torch(one: str, other: str) -> None:
     a, b = tiny(one, tasks=THREE), first(tiny(other, tasks=THREE), 2)
-    keys = [stored_stages.keys_of(Learner(config, torch.device("cpu")), 1) for config in (a, b)]
+    keys = [keys_of(one, 3), keys_of(other, 2)]
     same = [x.training == y.training for x, y in zip(*keys, strict=False)]
     assert shared_stages(a, b) == shared_stages(b, a) == sum(same)
     assert same == sorted(same, reverse=True), "a prefix"
 
 
 def test_no_cache_reads_no_stage_and_stays_so_in_the_queue(store: Store) -> None:
-    run(store, tiny())
+    begun(store, tiny())
     name = store.submit(tiny(), use_cache=False).run
     store.request_stop(name)
     store.resume(name)
@@ -333,7 +372,7 @@ def test_no_cache_reads_no_stage_and_stays_so_in_the_queue(store: Store) -> None
 
 
 def test_what_is_told_again_is_marked_and_counts_neither_as_speed_nor_as_time_left(store: Store) -> None:
-    store.delete(run(store, first(tiny(), 1)))
+    store.delete(begun(store, first(tiny(), 1)))
     name = run(store, tiny())
     events = store.tail(name)[0]
     told_again = [event for event in events if event.reused]
@@ -362,7 +401,9 @@ def test_what_is_told_again_is_marked_and_counts_neither_as_speed_nor_as_time_le
 # ---- stopping and dying ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "method", [pytest.param(name, marks=[] if name in KINDS else [pytest.mark.heavy]) for name in METHODS]
+)
 def test_stopped_anywhere_after_a_stored_prefix_it_ends_the_same(method: str, store: Store, tmp_path: Path) -> None:
     whole = tiny(method, tasks=THREE)
     store.delete(run(store, first(whole, 1)))
@@ -389,20 +430,25 @@ def test_stopped_anywhere_after_a_stored_prefix_it_ends_the_same(method: str, st
     for event in told:
         claim.append(event)
     claim.finish("complete")
-    scratch = run(store, whole, use_cache=False)
-    mine, theirs = arrays(store, name), arrays(store, scratch)
+    elsewhere = Store(_home(whole))
+    (scratch,) = [record.run for record in elsewhere.records()]
+    mine, theirs = arrays(store, name), arrays(elsewhere, scratch)
     assert mine.keys() == theirs.keys()
     assert all(torch.equal(mine[key], theirs[key]) for key in mine)
-    one, other = store.fold(name), store.fold(scratch)
+    one, other = store.fold(name), elsewhere.fold(scratch)
     assert (one.matrix("test"), one.accuracy, one.losses) == (other.matrix("test"), other.accuracy, other.losses)
     # A stage that was trained in pieces is stored as one, and told as if it had never been interrupted.
     store.delete(name)
     again = run(store, whole)
     assert reused(store, again) == [True, True, True]
-    assert_same(store, again, scratch)
+    assert_same(store, again, scratch, elsewhere)
+    elsewhere.close()
 
 
-def test_killed_in_a_later_stage_it_goes_on_and_ends_bit_for_bit_the_same(store: Store) -> None:
+def test_killed_in_a_later_stage_it_goes_on_and_ends_bit_for_bit_the_same(
+    store: Store, few_answers: pytest.MonkeyPatch
+) -> None:
+    few_answers.undo()  # workers of their own process ask for all
     store.delete(run(store, first(longer(), 1)))
     name = store.submit(longer()).run
     victim = held_worker(store.root / "gate", "--checkpoint-seconds", "0.1")
@@ -471,19 +517,19 @@ def test_an_entry_that_is_not_whole_is_no_entry_and_goes(
     pattern: str, spoil: Callable[[Path], None], store: Store, anchored: Callable[..., None]
 ) -> None:
     anchored()
-    store.delete(run(store, first(tiny(), 1)))
+    store.delete(begun(store, first(tiny(), 1)))
     (path,) = only_entry(store).glob(pattern)
     spoil(path)
     name = run(store, tiny())
     assert reused(store, name) == [False, False]
     assert weights(store, name) == [True, True]
-    assert_same(store, name, run(store, tiny(), use_cache=False))
+    assert_as_from_scratch(store, name)
     store.delete(name)
     assert reused(store, run(store, tiny())) == [True, True]
 
 
 def test_spoilt_arrays_go_from_the_run_too_and_good_ones_stay(store: Store) -> None:
-    before = run(store, first(tiny(), 1))
+    before = begun(store, first(tiny(), 1))
     cut(only_entry(store) / "stage.json")
     run(store, tiny())
     assert weights(store, before) == [True]
@@ -493,7 +539,7 @@ def test_spoilt_arrays_go_from_the_run_too_and_good_ones_stay(store: Store) -> N
 
 
 def test_a_flipped_bit_is_not_taken_and_not_left_to_the_run_it_came_from(store: Store) -> None:
-    before = run(store, first(tiny(), 1))
+    before = begun(store, first(tiny(), 1))
     flip(only_entry(store) / "network.safetensors")
     after = run(store, tiny())
     assert reused(store, after) == [False, False]
@@ -533,7 +579,7 @@ def test_killed_while_it_puts_leaves_no_half_entry(
         store.change(one, state="stopped", owner=None)
     monkeypatch.setattr(owner, name, real)
     after = run(store, tiny())
-    assert_same(store, after, run(store, tiny(), use_cache=False))
+    assert_as_from_scratch(store, after)
     assert not [path for path in (store.cache / "stages").iterdir() if path.name.startswith(".")]
 
 
@@ -558,7 +604,8 @@ def test_a_cache_that_cannot_be_written_stops_no_run(store: Store, caplog: pytes
     assert weights(store, name) == [True, True]
 
 
-def test_two_processes_that_put_the_same_stage_make_one_entry(store: Store) -> None:
+def test_two_processes_that_put_the_same_stage_make_one_entry(store: Store, few_answers: pytest.MonkeyPatch) -> None:
+    few_answers.undo()
     names = [store.submit(tiny(), use_cache=False).run for _ in range(2)]
     code = """
 import sys
@@ -580,7 +627,7 @@ assert worker.run_claim(store.claim_run(sys.argv[1]), "cpu", maps="none").state 
 
 
 def test_nothing_in_the_cache_is_unpickled(store: Store) -> None:
-    store.delete(run(store, first(tiny(), 1)))
+    store.delete(begun(store, first(tiny(), 1)))
     bomb = b"cos\nmkdir\n(S'exploded'\ntR."
     for path in only_entry(store).iterdir():
         path.unlink()
@@ -614,7 +661,7 @@ def test_the_least_recently_used_stage_goes_first_with_its_arrays_but_never_a_re
 
 
 def test_a_full_cache_makes_room_while_it_takes(store: Store) -> None:
-    first_run = run(store, first(tiny(), 1))
+    first_run = begun(store, first(tiny(), 1))
     cache = sized(store, 1.5)
     name = store.submit(first(tiny(seed=1), 1)).run
     claim = store.claim_run(name)
@@ -628,7 +675,7 @@ def test_a_full_cache_makes_room_while_it_takes(store: Store) -> None:
 
 
 def test_what_a_running_or_pinned_run_holds_stays(store: Store) -> None:
-    pinned = run(store, first(tiny(), 1))
+    pinned = begun(store, first(tiny(), 1))
     over = run(store, first(tiny(seed=1), 1))
     running = store.submit(tiny(seed=2)).run
     store.claim_run(running)
@@ -649,14 +696,14 @@ def test_what_a_running_or_pinned_run_holds_stays(store: Store) -> None:
 
 
 def test_a_stage_shared_with_a_pinned_run_stays_for_both(store: Store) -> None:
-    short, long = run(store, first(tiny(), 1)), run(store, tiny())
+    short, long = begun(store, first(tiny(), 1)), run(store, tiny())
     store.pin(short, True)
     StageCache(store).empty()
     assert weights(store, long) == [True, False]
 
 
 def test_the_store_says_what_lies_in_it(store: Store) -> None:
-    run(store, tiny())
+    begun(store, tiny())
     usage = store.usage()
     assert usage["stages"] > 700_000
     assert 10_000 < usage["runs"] < 200_000

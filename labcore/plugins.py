@@ -44,10 +44,9 @@ def load(
     return found, sentences
 
 
-def leave_out(what: str, name: str, package: str, error: BaseException) -> None:
-    """Tell in a sentence that what a package has for an announced object, such as its `maps`, is left out."""
-    sentence = f"The {what} of {name!r} in {package} cannot be used and are left out: {_first_line(error)}."
-    _problems[what, name, package] = sentence
+def leave_out(what: str, error: BaseException) -> None:
+    """Tell in a sentence that something is left out, such as `The method 'x' in labcore/methods is`, and why."""
+    _problems["", what, ""] = f"{what} left out: {_first_line(error)}."
 
 
 def problems() -> list[str]:

@@ -4,6 +4,7 @@ import html
 
 import streamlit as st
 
+from labcore import plugins
 from labcore.configs.units import whole
 from labcore.drawings.charts import Chart
 from labcore.drawings.inside import registry
@@ -293,4 +294,6 @@ def layer_and_job(kind: MapKind, seen: View, place: int) -> int:
 
 
 figures_now()
+for sentence in plugins.problems():  # a kind of map that cannot be drawn, among others
+    st.warning(sentence)
 st.page_link("pages/watch.py", label="Watch this run", icon=":material/monitoring:", query_params={"run": run})

@@ -1,10 +1,14 @@
 """Which methods there are, what each must say of itself, and what their versions do to keys."""
 
 import json
+import sys
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 
+import labcore.methods
+from labcore import plugins
 from labcore.configs import presets, registry
 from labcore.configs.base import ConfigError
 from labcore.configs.method import BASE, About, MethodConfig, MethodError, NotInstalled
@@ -14,7 +18,7 @@ from labcore.configs.run import RunConfig
 from labcore.methods.ewc.about import EWCConfig
 from labcore.methods.load import learner
 from labcore.runs.stage_keys import stage_keys
-from tests.conftest import tiny
+from tests.conftest import in_fresh_process, tiny
 
 # First 16 digits of the keys that runs of the preset `quick` had when methods got versions: run, first and last stage.
 KEYS = {
@@ -131,3 +135,38 @@ def test_a_preset_that_a_method_does_not_know_is_fine_tunings(monkeypatch: pytes
 def test_a_folder_without_an_about_is_no_method() -> None:
     folders = {path.name for path in registry.HOME.iterdir() if path.is_dir()}
     assert "shared" in folders and "shared" not in ABOUT
+
+
+def test_nothing_of_the_labs_own_is_left_out() -> None:
+    code = """from labcore import plugins
+from labcore.configs import presets
+from labcore.drawings.inside import registry
+registry.kinds()
+print([sentence for sentence in plugins.problems() if "labcore" in sentence or "preset" in sentence])"""
+    assert in_fresh_process(code).strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [
+        ("", "The method 'clumsy' has no ABOUT"),
+        ("from labcore.configs.method import About\nABOUT = About(name='clumsy')", "The method 'clumsy' has no title"),
+        ("ABOUT = Abuot()", "NameError: name 'Abuot' is not defined"),
+    ],
+)
+def test_a_folder_that_lacks_a_part_is_told_and_the_lab_goes_on(
+    code: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "methods" / "clumsy"
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").touch()
+    (folder / "about.py").write_text(code)
+    monkeypatch.setattr(labcore.methods, "__path__", [*labcore.methods.__path__, str(folder.parent)])
+    monkeypatch.setattr(registry, "HOME", folder.parent)
+    monkeypatch.setattr(plugins, "_problems", {})
+    for module in ("", ".about"):
+        monkeypatch.delitem(sys.modules, f"labcore.methods.clumsy{module}", raising=False)
+    assert list(registry._built_in()) == []
+    (sentence,) = plugins.problems()
+    assert sentence.startswith("The method in labcore/methods/clumsy is left out: ")
+    assert why in sentence

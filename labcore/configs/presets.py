@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from labcore import plugins
 from labcore.configs.base import ConfigError
 from labcore.configs.catalogue import BACKBONES
 from labcore.configs.reading import parse, with_settings
@@ -98,6 +99,13 @@ PRESETS: dict[str, Preset] = {
     ),
 }
 DEFAULT_METHOD = "fine_tuning"
+
+for _about in ABOUT.values():
+    if _unknown := sorted(set(_about.presets) - {preset.settled_as for preset in PRESETS.values()}):
+        plugins.leave_out(
+            f"What the method {_about.name!r} sets for the preset {_unknown[0]!r} is",
+            ValueError(f"there is no such preset; there are {', '.join(PRESETS)}"),
+        )
 
 
 def preset_data(name: str, method: str = DEFAULT_METHOD) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """Which methods there are: those in the folders of labcore/methods, and those that other packages announce.
 
 Nothing here names a method. A folder `labcore/methods/NAME/` with an `about.py` is a method, and so is an object of
-type `About` that an installed package announces by an entry point in the group `reuse_lab.methods`. One of the lab's
-own that lacks a part is an error at import; one of another package is told in a sentence (`labcore.plugins.problems`),
-and the lab goes on without it. No torch here: pages read this module.
+type `About` that an installed package announces by an entry point in the group `reuse_lab.methods`. One that
+lacks a part is refused in a sentence that names the method and the part (`labcore.plugins.problems`), and the lab goes
+on without it. No torch here: pages read this module.
 """
 
 import importlib
@@ -22,11 +22,15 @@ HOME = Path(__file__).parents[1] / "methods"
 
 
 def _built_in() -> Iterator[About]:
-    """The methods that come with the lab. Raises MethodError where one lacks a part."""
+    """The methods in the lab's own folders; one that lacks a part is left out, and told in a sentence."""
     for folder in pkgutil.iter_modules([str(HOME)]):
         about = f"labcore.{HOME.name}.{folder.name}.about"
-        if folder.ispkg and importlib.util.find_spec(about):
+        if not folder.ispkg or importlib.util.find_spec(about) is None:
+            continue
+        try:
             yield _of(folder.name, getattr(importlib.import_module(about), "ABOUT", None))
+        except Exception as error:  # whoever is writing a method sees what is wrong with it, and the lab goes on
+            plugins.leave_out(f"The method in labcore/{HOME.name}/{folder.name} is", error)
 
 
 def _of(name: str, announced: Any) -> About:

@@ -301,6 +301,11 @@ def loss_terms_info(fold: Fold) -> LossTerms:
     )
 
 
+def _words_of(term: str) -> str:
+    """What a person reads for a term: `mistakes on the new task`; a method's own kind of term as it is named."""
+    return f"mistakes on the {term}" if term.endswith(("task", "tasks")) else term
+
+
 def loss_terms(info: LossTerms) -> Chart:
     """Draw the terms stacked, because their sum is what training makes small. Stages are named above."""
     chart = Chart()
@@ -308,7 +313,7 @@ def loss_terms(info: LossTerms) -> Chart:
     for number, (name, values) in enumerate(info.terms.items()):
         colour = TERM_COLOURS[number % len(TERM_COLOURS)]
         chart.trace(
-            "scatter", x=info.images_seen, y=values, name=f"mistakes on the {name}", mode="lines", stackgroup="terms",
+            "scatter", x=info.images_seen, y=values, name=_words_of(name), mode="lines", stackgroup="terms",
             line={"color": colour, "width": 1.5},
             hovertemplate=f"{name}: %{{y:.2f}}<extra></extra>",
         )  # fmt: skip

@@ -43,7 +43,7 @@ LARGEST_KEPT = 2 << 30
 DECADES = 8.0  # from the strongest importance of a file down to the weakest that is told from none
 
 PATH = re.compile(r"maps/([1-9][0-9]{0,2})/([0-9]{9})-(live|stage)\.npz")
-_MEMBER = re.compile(r"[a-z_]+(/[A-Za-z0-9_.]{1,200})?\.npy")
+_MEMBER = re.compile(r"[a-z][a-z0-9_]*(/[A-Za-z0-9_.]{1,200})?\.npy")
 MOST_MEMBERS = 10_000
 LARGEST_MEMBER = 4 << 20
 LARGEST_FILE = 128 << 20
@@ -60,13 +60,15 @@ def path_of(stage: int, step: int, kind: Literal["live", "stage"]) -> str:
 
 
 def save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write arrays as npz, whole or not at all. Raises OSError.
+    """Write arrays as npz, whole or not at all. Raises OSError, and MapError for a name that no array may have.
 
     Time counts more than bytes: what compresses well is compressed lightly, and what was measured, which does not (by a
     quarter at most, importance), never.
     """
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as file:
         for name, value in arrays.items():
+            if not _MEMBER.fullmatch(f"{name}.npy"):
+                raise MapError(f"An array of a map is named {name[:60]!r}; allowed are a-z, 0-9 and _, as in path_sum.")
             member = io.BytesIO()
             npy.write_array(member, np.asarray(value, order="C"), allow_pickle=False)
             measured = value.dtype == np.float32 or name.startswith("importance/")

@@ -22,8 +22,8 @@ COMMON = (IMPORTANCE, DRIFT, BROKE, REPRESENTATION)
 def kinds() -> dict[str, MapKind]:
     """All kinds by name, in the order of the switch.
 
-    A method brings some along by the module `maps` beside its `about`, which holds them as `KINDS`. One of another
-    package that cannot be used is told in a sentence (`labcore.plugins.problems`), and the lab goes on without it.
+    A method brings some along by the module `maps` beside its `about`, which holds them as `KINDS`. What
+    cannot be used is told in a sentence (`labcore.plugins.problems`), and the lab goes on without it.
     """
     found = {kind.name: kind for kind in COMMON}
     for about in ABOUT.values():
@@ -31,10 +31,8 @@ def kinds() -> dict[str, MapKind]:
             brought = _brought_by(about)
             if taken := sorted({kind.name for kind in brought} & found.keys()):
                 raise ValueError(f"the name {taken[0]!r} of a kind of map is taken already")
-        except Exception as error:  # whatever another package does, the lab goes on
-            if about.package.startswith("labcore."):
-                raise
-            plugins.leave_out("maps", about.name, about.package, error)
+        except Exception as error:  # whatever a method brings, the lab goes on
+            plugins.leave_out(f"The maps of {about.name!r} in {about.package} are", error)
             continue
         found |= {kind.name: kind for kind in brought}
     return dict(sorted(found.items(), key=lambda pair: pair[1].place))
@@ -45,7 +43,7 @@ def _brought_by(about: About) -> Sequence[MapKind]:
     module = f"{about.package}.maps"
     if importlib.util.find_spec(module) is None:
         return ()
-    brought: Sequence[MapKind] = importlib.import_module(module).KINDS
+    brought: Sequence[MapKind] = getattr(importlib.import_module(module), "KINDS", (None,))
     if not all(isinstance(kind, MapKind) for kind in brought):
         raise ValueError("its KINDS must be of type labcore.drawings.inside.kind.MapKind")
     return brought

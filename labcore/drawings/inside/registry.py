@@ -43,8 +43,8 @@ def _brought_by(about: About) -> Sequence[MapKind]:
     module = f"{about.package}.maps"
     if importlib.util.find_spec(module) is None:
         return ()
-    brought: Sequence[MapKind] = getattr(importlib.import_module(module), "KINDS", (None,))
-    if not all(isinstance(kind, MapKind) for kind in brought):
+    brought: Sequence[MapKind] | None = getattr(importlib.import_module(module), "KINDS", None)
+    if brought is None or not all(isinstance(kind, MapKind) for kind in brought):
         raise ValueError("its KINDS must be of type labcore.drawings.inside.kind.MapKind")
     return brought
 

@@ -7,7 +7,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from sklearn.datasets import load_sample_image
 from torch import Tensor, nn
 
 from labcore.configs.catalogue import BACKBONES
@@ -235,6 +234,8 @@ def test_unknown_names_are_refused() -> None:
 
 @pytest.mark.parametrize(("file", "label"), [("flower.jpg", 985), ("china.jpg", 698)])
 def test_knows_photographs(file: str, label: int) -> None:
+    from sklearn.datasets import load_sample_image  # takes a second and a half
+
     photo = Image.fromarray(load_sample_image(file))
     side = min(photo.size)
     left, top = (photo.width - side) // 2, (photo.height - side) // 2

@@ -126,7 +126,7 @@ def test_what_the_system_installed_is_taken_as_it_is(server: Site, tmp_path: Pat
 
 
 @pytest.fixture
-def pretrained(server: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunConfig:
+def pretrained(server: Site, tmp_path: Path, few_answers: object, monkeypatch: pytest.MonkeyPatch) -> RunConfig:
     """A run that needs a download; the server has a MobileNet for it, with an ImageNet head."""
     from torchvision.models import mobilenet_v3_small
 
@@ -138,7 +138,8 @@ def pretrained(server: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     file = published(server, digest, "mobile.pth")
     monkeypatch.setitem(BACKBONES, "mobilenet_v3_small", dataclasses.replace(info, weights_file=file))
     return tiny(
-        backbone={"name": "mobilenet_v3_small", "start": "pretrained", "image_size": 32}, tasks=[{"name": "digits:0-1"}]
+        backbone={"name": "mobilenet_v3_small", "start": "pretrained", "image_size": 32},
+        tasks=[{"name": "digits:0-1", "images_per_class": 8}],
     )
 
 

@@ -297,8 +297,8 @@ def test_an_exploration_fills_by_itself_and_its_points_open_their_runs(
     address: str, page: "sync_api.Page", home: Path
 ) -> None:
     store = Store(home)
-    page.goto(address)  # the first page of a fresh server
-    page.get_by_role("button", name="Start the story").wait_for()
+    page.goto(f"{address}/runs")  # the first page of a fresh server, and one that has no speed measured
+    page.get_by_text("No runs yet").wait_for()
     strength = {"path": "method.strength", "low": 1.0, "high": 1e4, "steps": 3, "log": True}
     exploration = explorations.parse_exploration({"base": tiny("ewc").model_dump(), "varied": [strength], "runs": 3})
     name = explorations.create(store, exploration)

@@ -24,7 +24,7 @@ from labcore.runs.store import Store
 from labcore.training import loop, map_maker, worker
 from tests.conftest import tiny
 from tests.recorded import SEED
-from tests.test_method_contract import VARIANTS, arrays, config, equal, spoken, with_statistics_of_its_own
+from tests.test_method_contract import KINDS, VARIANTS, arrays, config, equal, spoken, with_statistics_of_its_own
 
 pytestmark = pytest.mark.usefixtures("device", "few_answers")
 ALL = ["fine_tuning", "separate_copies", "ewc", "lwf", "packnet", "packnet, learned", "piggyback", "piggyback, start"]
@@ -255,7 +255,11 @@ def test_maps_change_no_result(method: str, device: str, tmp_path: Path) -> None
     assert equal(arrays(plain.stages), arrays(tmp_path / "mapped"))
 
 
-@pytest.mark.parametrize("method", VARIANTS)
+# What no method has a say in: each kind of method in `make test`, and under the mark the others.
+BY_KIND = [pytest.param(name, marks=[] if name in KINDS else [pytest.mark.heavy]) for name in VARIANTS]
+
+
+@pytest.mark.parametrize("method", BY_KIND)
 def test_maps_of_a_stages_end_alone_can_be_wished_for(method: str, tmp_path: Path) -> None:
     run = config(method, backbone__norm="per_task", training__epochs=1)
     only = list(loop.train(run, maps=tmp_path / "ends", live_maps=False))
@@ -445,7 +449,7 @@ def test_maps_travel_with_a_run_and_are_checked(store: Store, tmp_path: Path) ->
         archive.import_run(elsewhere, rewritten(tmp_path / "run.zip", lambda m: m.update({"maps/1/../x.npz": b""})))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [param for param in BY_KIND if param.values[0] in METHODS])
 def test_a_worker_can_be_told_to_record_less(method: str, store: Store) -> None:
     run = store.submit(tiny(method)).run
     worker.run_claim(store.claim_run(run), "cpu", maps="none")

@@ -248,7 +248,7 @@ def test_isolating_methods_answer_old_tasks_bit_for_bit_as_before(
 
     monkeypatch.setattr(loop.Loop, "_measure", measured)
     three = [{"name": name, "images_per_class": 40} for name in ("digits:0-2", "fashion:0-2", "digits:5-7")]
-    events = train(config(method, backbone__norm=norm, tasks=three, training__epochs=5))
+    events = train(config(method, backbone__norm=norm, tasks=three, training__epochs=3))
     for task, answers in logits.items():
         assert all(torch.equal(answers[0], later) for later in answers[1:]), task
     learnt = [row[k] for k, row in enumerate(fold(events).matrix("test"))]

@@ -36,7 +36,7 @@ from tests import kept
 from tests.conftest import tiny
 from tests.test_method_contract import KINDS, TIMES
 from tests.test_worker import held_worker, longer, start_worker
-from tests.waiting import ended, growth, until
+from tests.waiting import ended, growth, until, work
 
 pytestmark = pytest.mark.usefixtures("few_answers")
 THREE = [{"name": name, "images_per_class": 10} for name in ("digits:0-3", "fashion:0-2", "digits:5-7")]
@@ -609,14 +609,17 @@ def test_two_processes_that_put_the_same_stage_make_one_entry(store: Store, few_
     names = [store.submit(tiny(), use_cache=False).run for _ in range(2)]
     code = """
 import sys
-from labcore.training import worker
+from labcore.training import loop, worker
 from labcore.runs.store import Store
 store = Store()
+(store.root / "ready").touch()
 assert worker.run_claim(store.claim_run(sys.argv[1]), "cpu", maps="none").state == "complete"
 """
     root = Path(__file__).parent.parent
-    both = [subprocess.Popen([sys.executable, "-c", code, name], cwd=root) for name in names]
-    assert [ended(process) for process in both] == [0, 0]
+    other_process = subprocess.Popen([sys.executable, "-c", code, names[0]], cwd=root)
+    until((store.root / "ready").exists, work(other_process))
+    assert worker.run_claim(store.claim_run(names[1]), "cpu", maps="none").state == "complete"
+    assert ended(other_process) == 0
     assert StageCache(store).usage()[0] == 2
     for stage in (1, 2):
         one, other = (store.stage_folder(name, stage) / "network.safetensors" for name in names)

@@ -9,17 +9,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from labcore.configs.reading import parse
 from labcore.configs.run import RunConfig
 from labcore.runs.store import Store
 from labcore.tasks import pictures
 from labcore.tasks.source import Source
-from labcore.training import loop
 from tests import kept
 
 os.environ.setdefault("REUSE_LAB_THREADS", "1")
+
+# Of pytest-xdist's processes the one that deals out tests reads this file, too, and runs none: what brings torch is
+# imported where it is needed.
 
 
 # Files whose tests take longest, in seconds a test, as `--durations` tells on two cores; all others take less.
@@ -72,6 +73,8 @@ def short_runs() -> Iterator[None]:
 
     Of a tiny run that was most of the time, in hundreds of tests. Workers of their own process do all of it.
     """
+    from labcore.training import loop
+
     load, loaded = pictures._loaded, {}
     resize, resized = pictures._resize, {}
 
@@ -141,9 +144,20 @@ def store(home: Path) -> Store:
     return Store()
 
 
-@pytest.fixture(params=["cpu", "cuda:0"] if torch.cuda.is_available() else ["cpu"])
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Try what asks for a device on the CPU, and where there is a GPU once more on that."""
+    if "device" in metafunc.fixturenames:
+        import torch
+
+        devices = ["cpu", "cuda:0"] if torch.cuda.is_available() else ["cpu"]
+        metafunc.parametrize("device", devices, indirect=True, scope="function")
+
+
+@pytest.fixture
 def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Where this process trains, whatever it is told: on the CPU, and where there is a GPU once more on that."""
+    """Where this process trains, whatever it is told."""
+    from labcore.training import loop
+
     name: str = request.param
     monkeypatch.setattr(loop, "pick_device", lambda _: name)
     return name

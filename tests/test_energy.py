@@ -113,14 +113,14 @@ def test_a_tracker_that_does_not_start_is_no_meter(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(
-    ("visible", "device", "card"),
+    ("visible", "of_torch", "card"),
     [("", "cuda:1", 1), ("2,3", "cuda:1", 3), ("GPU-ab", "cuda:0", "GPU-ab"), ("2", "cuda:4", 4)],
 )
 def test_the_card_is_the_one_that_the_driver_counts(
-    visible: str, device: str, card: int | str, monkeypatch: pytest.MonkeyPatch
+    visible: str, of_torch: str, card: int | str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert energy._gpu(device) == card
+    assert energy._gpu(of_torch) == card
 
 
 # ---- through the loop -----------------------------------------------------------------------------------------------

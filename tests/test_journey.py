@@ -93,15 +93,26 @@ def address(home: Path) -> Iterator[str]:
 
 
 def press(page: "sync_api.Page", name: str, came: Callable[[], bool]) -> None:
-    """Press a button until what it brings has come: a page that is just being drawn anew loses a press."""
+    """Press a button until what it brings has come."""
+    press_on(page, page.get_by_role("button", name=name, exact=True), came)
+
+
+def press_on(page: "sync_api.Page", what: "sync_api.Locator", came: Callable[[], bool]) -> None:
+    """Press it until what it brings has come: a page that is just being drawn anew loses a press."""
 
     def pressed() -> bool:
         with contextlib.suppress(sync_api.TimeoutError, AssertionError):
-            page.get_by_role("button", name=name, exact=True).click(timeout=30_000)
+            what.click(timeout=30_000)
             until(came, patience=30, pause=lambda: page.wait_for_timeout(50))
         return came()
 
     until(pressed, patience=4 * PATIENCE)
+
+
+def quick_look(page: "sync_api.Page") -> None:
+    """Choose the preset of that name, whose jobs are told then."""
+    card = page.get_by_role("radio", name="Quick look").or_(page.get_by_role("button", name="Quick look")).first
+    press_on(page, card, page.get_by_text("Hot dogs").first.is_visible)
 
 
 def started(page: "sync_api.Page", *others: str) -> str:
@@ -129,8 +140,7 @@ def test_launch_watch_stop_resume_lay_over_delete(address: str, page: "sync_api.
 
     page.get_by_text("what happens to the old ones").wait_for()
     page.wait_for_function("window.Plotly")  # fetched before a chart asks for it
-    page.get_by_role("radio", name="Quick look").or_(page.get_by_role("button", name="Quick look")).first.click()
-    page.get_by_text("Hot dogs").first.wait_for()
+    quick_look(page)
     page.get_by_role("button", name="›").first.click()  # the first two jobs change places
     page.get_by_text("1. Digits").wait_for()
     page.get_by_text("Details: all settings").click()
@@ -193,8 +203,7 @@ def test_launch_watch_stop_resume_lay_over_delete(address: str, page: "sync_api.
 
 def test_the_view_stays_while_the_chart_is_updated(address: str, page: "sync_api.Page", home: Path) -> None:
     page.goto(address)
-    page.get_by_role("radio", name="Quick look").or_(page.get_by_role("button", name="Quick look")).first.click()
-    page.get_by_text("Hot dogs").first.wait_for()
+    quick_look(page)
     started(page)
     page.wait_for_function(f"({POINTS})() >= 2")
     view = "() => document.querySelector('.js-plotly-plot')._fullLayout.xaxis.range.map(Math.round)"

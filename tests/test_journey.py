@@ -112,7 +112,8 @@ def press_on(page: "sync_api.Page", what: "sync_api.Locator", came: Callable[[],
 def quick_look(page: "sync_api.Page") -> None:
     """Choose the preset of that name, whose jobs are told then."""
     card = page.get_by_role("radio", name="Quick look").or_(page.get_by_role("button", name="Quick look")).first
-    press_on(page, card, page.get_by_text("Hot dogs").first.is_visible)
+    press_on(page, card, page.get_by_role("button", name="Start", exact=True).is_visible)  # the story's has its name
+    page.get_by_text("Hot dogs").first.wait_for()
 
 
 def started(page: "sync_api.Page", *others: str) -> str:

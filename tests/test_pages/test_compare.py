@@ -3,7 +3,7 @@
 import pytest
 
 from labcore.configs import presets
-from labcore.configs.registry import METHODS
+from labcore.configs.registry import of_group
 from labcore.runs.store import Store
 from labcore.studies import questions
 from tests import stories
@@ -31,7 +31,9 @@ def test_compare_without_runs_teaches_and_one_button_queues_all_eight(store: Sto
     assert "“bad”" in text(test)
     button(test, "Measure all eight").click().run()
     assert not test.exception
-    assert [store.config(record.run).method.name for record in store.active()] == list(METHODS)
+    assert [store.config(record.run).method.name for record in store.active()] == [
+        about.name for about in of_group("article")
+    ]
     assert "waiting" in text(test)
     button(test, "Stop").click().run()
     assert not test.exception and not store.active()

@@ -26,11 +26,13 @@ os.environ.setdefault("REUSE_LAB_THREADS", "1")
 # Files whose tests take longest, in seconds a test, as `--durations` tells on two cores; all others take less.
 LONGEST = {
     "test_journey": 20.0,
+    "test_extending": 3.4,
     "test_worker": 2.5,
     "test_stages": 1.3,
     "test_zoo": 1.0,
     "test_method_contract": 1.2,
     "test_maps": 1.2,
+    "test_path_and_answers": 0.7,
     "test_methods": 0.7,
     "test_inside": 0.7,
     "test_imports": 0.7,

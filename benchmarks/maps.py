@@ -21,7 +21,7 @@ from labcore.configs.reading import parse
 from labcore.runs.events import StageEnded
 from labcore.training import hardware, loop, map_maker, worker
 from tests import stories
-from tests.test_journey import CHROMIUM, browsing, serving
+from tests.browser import CHROMIUM, browsing, serving
 
 OVERVIEW = ".js-plotly-plot .xtick text"
 # How many maps are told before a live run is watched, which leads into its second stage, and how many while it is.

@@ -27,7 +27,7 @@ from labcore.runs.events import Evaluated
 from labcore.runs.store import Store
 from pages.parts import live_plot
 from tests import stories
-from tests.test_journey import CHROMIUM, browsing, serving
+from tests.browser import CHROMIUM, browsing, serving
 
 SHORT, LONG = 100, 100_000  # how many events a short and a long run have
 OPENED = 10  # how many runs are opened, one after the other

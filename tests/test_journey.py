@@ -1,88 +1,33 @@
 """A person's way through the lab, in a real browser, with a real server and a real worker."""
 
 import contextlib
-import os
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
 import pytest
+from playwright import sync_api
 
 from labcore.runs.store import Store
 from labcore.studies import explorations
 from labcore.training import worker
 from tests import stories
+from tests.browser import CHROMIUM, launched, opened, serving
 from tests.conftest import tiny
-from tests.waiting import PATIENCE, growth, until, work
+from tests.waiting import PATIENCE, growth, until
 
-sync_api = pytest.importorskip("playwright.sync_api")
-CHROMIUM = Path("/usr/bin/chromium")
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium (Debian package chromium)")
-ROOT = Path(__file__).parent.parent
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-
-def end_workers(home: Path) -> None:
-    """End the workers of a store, those too that were started a moment ago and have not told it yet."""
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if "worker" in process.cmdline() and process.environ().get("REUSE_LAB_HOME") == str(home):
-                process.kill()
-
-
-@contextlib.contextmanager
-def serving(script: str, home: Path) -> Iterator[str]:
-    """A server of its own for a script; its address. The workers that it started end with it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "streamlit", "run", script, "--server.port", str(port)],
-        cwd=ROOT,
-        env={**os.environ, "REUSE_LAB_HOME": str(home), "REUSE_LAB_THREADS": "1", "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.DEVNULL,
-    )
-
-    def answers() -> bool:
-        assert server.poll() is None, "the server ended"
-        with socket.socket() as knock:
-            return knock.connect_ex(("localhost", port)) == 0
-
-    try:
-        until(answers, work(server))
-        yield f"http://localhost:{port}"
-    finally:
-        server.kill()
-        server.wait()
-        end_workers(home)
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator["sync_api.Browser"]:
-    with sync_api.sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+def browser() -> Iterator[sync_api.Browser]:
+    with launched() as found:
         yield found
-        found.close()
 
 
 @pytest.fixture
-def page(browser: "sync_api.Browser") -> Iterator["sync_api.Page"]:
-    """A page of a browser that remembers nothing of other tests."""
-    with contextlib.closing(browser.new_context(viewport={"width": 1280, "height": 720})) as context:
-        found = context.new_page()
-        found.set_default_timeout(1000 * PATIENCE)
+def page(browser: sync_api.Browser) -> Iterator[sync_api.Page]:
+    with opened(browser) as found:
         yield found
 
 
@@ -92,12 +37,12 @@ def address(home: Path) -> Iterator[str]:
         yield found
 
 
-def press(page: "sync_api.Page", name: str, came: Callable[[], bool]) -> None:
+def press(page: sync_api.Page, name: str, came: Callable[[], bool]) -> None:
     """Press a button until what it brings has come."""
     press_on(page, page.get_by_role("button", name=name, exact=True), came)
 
 
-def press_on(page: "sync_api.Page", what: "sync_api.Locator", came: Callable[[], bool]) -> None:
+def press_on(page: sync_api.Page, what: sync_api.Locator, came: Callable[[], bool]) -> None:
     """Press it until what it brings has come: a page that is just being drawn anew loses a press."""
 
     def pressed() -> bool:
@@ -109,20 +54,20 @@ def press_on(page: "sync_api.Page", what: "sync_api.Locator", came: Callable[[],
     until(pressed, patience=4 * PATIENCE)
 
 
-def quick_look(page: "sync_api.Page") -> None:
+def quick_look(page: sync_api.Page) -> None:
     """Choose the preset of that name, whose jobs are told then."""
     card = page.get_by_role("radio", name="Quick look").or_(page.get_by_role("button", name="Quick look")).first
     press_on(page, card, page.get_by_role("button", name="Start", exact=True).is_visible)  # the story's has its name
     page.get_by_text("Hot dogs").first.wait_for()
 
 
-def started(page: "sync_api.Page", *others: str) -> str:
+def started(page: sync_api.Page, *others: str) -> str:
     """Press Start; the run that is begun, which is none of the others."""
     press(page, "Start", lambda: "/watch?run=" in page.url and not any(other in page.url for other in others))
     return page.url.split("run=")[1].split("&")[0]
 
 
-def over(page: "sync_api.Page", store: Store, run: str) -> None:
+def over(page: sync_api.Page, store: Store, run: str) -> None:
     """Wait until the page says of a run that it is done: as long as the run has something new to tell."""
     until(lambda: store.record(run).state == "complete", growth(store.root))
     page.get_by_text("done", exact=True).wait_for()
@@ -132,7 +77,7 @@ CURVE = ".js-plotly-plot"
 POINTS = "() => { const plot = document.querySelector('.js-plotly-plot'); return plot?.data?.[0]?.x?.length ?? 0 }"
 
 
-def test_launch_watch_stop_resume_lay_over_delete(address: str, page: "sync_api.Page", home: Path) -> None:
+def test_launch_watch_stop_resume_lay_over_delete(address: str, page: sync_api.Page, home: Path) -> None:
     # A deep link is the first thing that this server is asked for; it shows the lab's own side bar all the same.
     page.goto(f"{address}/watch")
     page.get_by_text("Nothing to watch yet").wait_for()
@@ -202,7 +147,7 @@ def test_launch_watch_stop_resume_lay_over_delete(address: str, page: "sync_api.
     assert [found.run for found in store.records()] == [run] != [other]
 
 
-def test_the_view_stays_while_the_chart_is_updated(address: str, page: "sync_api.Page", home: Path) -> None:
+def test_the_view_stays_while_the_chart_is_updated(address: str, page: sync_api.Page, home: Path) -> None:
     page.goto(address)
     quick_look(page)
     started(page)
@@ -232,7 +177,7 @@ def test_the_view_stays_while_the_chart_is_updated(address: str, page: "sync_api
     assert page.evaluate(hidden)
 
 
-def test_a_browser_fetches_what_draws_charts_once(page: "sync_api.Page", home: Path) -> None:
+def test_a_browser_fetches_what_draws_charts_once(page: sync_api.Page, home: Path) -> None:
     def received() -> int:
         """Bytes of Plotly that came from the server."""
         page.goto(address)
@@ -245,7 +190,7 @@ def test_a_browser_fetches_what_draws_charts_once(page: "sync_api.Page", home: P
         assert [received() > 1_000_000, received()] == [True, 0]
 
 
-def test_inside_draws_what_is_new_of_a_run_at_work_and_else_nothing(page: "sync_api.Page", home: Path) -> None:
+def test_inside_draws_what_is_new_of_a_run_at_work_and_else_nothing(page: sync_api.Page, home: Path) -> None:
     store = Store(home)
     finished = store.submit(tiny()).run
     assert worker.run_claim(store.claim_run(finished), "cpu").state == "complete"
@@ -271,7 +216,7 @@ def test_inside_draws_what_is_new_of_a_run_at_work_and_else_nothing(page: "sync_
         page.get_by_text("stopped", exact=True).wait_for()
 
 
-def test_a_live_page_does_not_grow(page: "sync_api.Page", home: Path) -> None:
+def test_a_live_page_does_not_grow(page: sync_api.Page, home: Path) -> None:
     """Three hundred updates of a chart: the browser's memory and elements stay where they were after the first."""
     with serving("tests/live_page.py", home) as address:
         page.goto(address)
@@ -304,7 +249,7 @@ def test_a_live_page_does_not_grow(page: "sync_api.Page", home: Path) -> None:
 
 
 def test_an_exploration_fills_by_itself_and_its_points_open_their_runs(
-    address: str, page: "sync_api.Page", home: Path
+    address: str, page: sync_api.Page, home: Path
 ) -> None:
     store = Store(home)
     page.goto(f"{address}/runs")  # the first page of a fresh server, and one that has no speed measured

@@ -18,15 +18,14 @@ def load(
     group: str,
     accept: Callable[[str, Any], Any] | None = None,
     taken: Collection[str] = (),
-) -> tuple[dict[str, Any], list[str]]:
-    """The objects that other packages announce in a group, by name, and a sentence for each that cannot be used.
+) -> dict[str, Any]:
+    """The objects that other packages announce in a group, by name; `problems` tells those that cannot be used.
 
     `accept(name, object)` gives what the lab takes for an announced object, and raises an exception, whose text says
     what is wrong, for an object that the lab cannot use. `taken` are names that are no longer free. The objects come in
     the order of their names; of two packages that announce the same name, the first in the alphabet is used.
     """
     found: dict[str, Any] = {}
-    sentences: list[str] = []
     points = [point for point in _announced() if point.group == group]
     for point in sorted(points, key=lambda point: (point.name, _package(point))):
         try:
@@ -35,13 +34,11 @@ def load(
             announced = point.load()
             found[point.name] = accept(point.name, announced) if accept else announced
         except (Exception, SystemExit) as error:  # whatever another package does, the lab goes on
-            sentence = (
+            _problems[group, point.name, _package(point)] = (
                 f"{_package(point)} announces {point.name!r} in {group} ({point.value}), which is left out: "
                 f"{_first_line(error)}."
             )
-            sentences.append(sentence)
-            _problems[group, point.name, _package(point)] = sentence
-    return found, sentences
+    return found
 
 
 def leave_out(what: str, error: BaseException) -> None:

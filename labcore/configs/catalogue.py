@@ -179,7 +179,7 @@ def _accepted(name: str, announced: Any) -> BackboneInfo:
     return announced
 
 
-BACKBONES: dict[str, BackboneInfo] = _OWN | plugins.load("reuse_lab.backbones", _accepted, taken=tuple(_OWN))[0]
+BACKBONES: dict[str, BackboneInfo] = _OWN | plugins.load("reuse_lab.backbones", _accepted, taken=tuple(_OWN))
 
 # A configuration refuses other names, and a form offers these; a type checker cannot know what is installed.
 if TYPE_CHECKING:

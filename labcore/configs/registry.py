@@ -45,7 +45,7 @@ def _of(name: str, announced: Any) -> About:
 def _discovered() -> dict[str, About]:
     """All methods by name, in the order in which pages and tables show them."""
     found = {about.name: about for about in _built_in()}
-    found |= plugins.load("reuse_lab.methods", accept=_of, taken=found)[0]
+    found |= plugins.load("reuse_lab.methods", accept=_of, taken=found)
     return dict(sorted(found.items(), key=lambda pair: (_GROUPS.index(pair[1].group), pair[1].place, pair[0])))
 
 

@@ -37,7 +37,7 @@ def _accepted(name: str, announced: object) -> Source:
 
 _EMBEDDED = (digits.SOURCE, fashion.SOURCE, *drawn.SOURCES)
 _SOURCES: dict[str, Source] = {source.name: source for source in (*_EMBEDDED, *full_sets.SOURCES)}
-_SOURCES |= plugins.load("reuse_lab.tasks", _accepted, taken=tuple(_SOURCES))[0]
+_SOURCES |= plugins.load("reuse_lab.tasks", _accepted, taken=tuple(_SOURCES))
 # The names of the tasks that come with the lab, and those of all tasks, which may need a download or another package.
 EMBEDDED: tuple[str, ...] = tuple(source.name for source in _EMBEDDED)
 ALL: tuple[str, ...] = tuple(_SOURCES)

@@ -14,8 +14,8 @@ import sys
 
 from labcore.configs import presets
 from labcore.configs.registry import of_group
-from labcore.configs.verdicts import CRITERIA
 from labcore.runs.results import RunResult
+from labcore.studies.criteria import criteria
 
 
 def run(preset: str, method: str, seed: int) -> RunResult:
@@ -36,7 +36,7 @@ def spread(values: list[float], scale: float = 1.0, digits: int = 1) -> str:
 def main(preset: str, seeds: int) -> None:
     tasks = presets.preset(preset).task_names
     heads = ["method", *(f"{task} (%)" for task in tasks), "ACC (%)", "forgetting (points)"]
-    heads += ["training (s)", "ms/image", "kept (MB)", *CRITERIA]
+    heads += ["training (s)", "ms/image", "kept (MB)", *criteria()]
     print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}", flush=True)
     for about in of_group("article"):
         method = about.name
@@ -49,7 +49,7 @@ def main(preset: str, seeds: int) -> None:
         cells.append(spread([result.train_seconds for result in results], digits=0))
         cells.append(spread([result.test_ms_per_image or 0.0 for result in results]))
         cells.append(spread([result.footprint_bytes["total"] for result in results][:1], 1e-6))
-        print(f"| {' | '.join([*cells, *about.verdict.words])} |", flush=True)
+        print(f"| {' | '.join([*cells, *(about.verdict.of(name).word for name in criteria())])} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """What other packages bring to the lab: the objects that they announce by entry points.
 
-A package that is installed beside the lab names its tasks, backbones and methods in its own metadata, in the groups
-`reuse_lab.tasks`, `reuse_lab.backbones` and `reuse_lab.methods`. One that cannot be used is told in a sentence, and the
-lab goes on without it. This module imports only the standard library, because the lowest rooms need it.
+A package that is installed beside the lab names its tasks, backbones, methods and criteria in its own metadata, in the
+groups `reuse_lab.tasks`, `reuse_lab.backbones`, `reuse_lab.methods` and `reuse_lab.criteria`. One that cannot be used
+is told in a sentence, and the lab goes on without it. This module imports only the standard library, because the lowest
+rooms need it.
 """
 
 from collections.abc import Callable, Collection

@@ -1,24 +1,29 @@
 """Experiments: what they want, what there is, what it shows, and what goes wrong under them."""
 
+import dataclasses
 import json
 
 import pytest
 
+from labcore import plugins
 from labcore.cli import main as cli
 from labcore.configs import presets
 from labcore.configs.base import ConfigError
 from labcore.configs.reading import parse
-from labcore.configs.registry import of_group
+from labcore.configs.registry import ABOUT, of_group
 from labcore.configs.run import RunConfig
+from labcore.configs.verdicts import Verdict
 from labcore.runs.records import Process
 from labcore.runs.results import RunResult
 from labcore.runs.store import Store
 from labcore.studies import estimates, experiments, measures, questions
+from labcore.studies.criteria import ARTICLES, criteria
+from labcore.studies.criterion import Word
 from labcore.studies.estimates import Speed
 from labcore.studies.experiments import Arm, Experiment
 from labcore.studies.measures import CurvePoint, Difference, Spread
 from labcore.studies.reader import Reader
-from labcore.studies.table import RULES, table_row
+from labcore.studies.table import table_row
 from tests import stories
 from tests.conftest import tiny
 
@@ -257,9 +262,55 @@ def test_one_measured_method_is_not_yet_the_best(store: Store) -> None:
 
 
 def test_every_mark_of_the_literature_can_be_measured() -> None:
-    for method, verdict in ((about.name, about.verdict) for about in of_group("article")):
-        for rule, mark in zip(RULES, verdict.marks, strict=True):
-            assert mark in {mark for _, mark, _ in rule.words}, (method, rule.criterion)
+    for about in of_group("article"):
+        assert set(about.verdict.ratings) == {criterion.name for criterion in ARTICLES}, about.name
+        for criterion in ARTICLES:
+            mark = about.verdict.of(criterion.name).mark
+            assert mark in {word.mark for word in criterion.words}, (about.name, criterion.name)
+
+
+def test_a_criterion_whose_parts_do_not_fit_is_refused_in_a_sentence() -> None:
+    for changed, why in (
+        ({"measure": "beauty"}, "measure is 'beauty'; allowed: accuracy"),
+        ({"against": "worst"}, "against 'worst'; allowed: best, fine_tuning, own"),
+        ({"words": (Word("good", "good", 1.0), Word("bad", "poor", 2.0))}, r"the last must be float\('inf'\)"),
+        ({"words": ()}, "must rise"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            dataclasses.replace(ARTICLES[0], **changed)
+
+
+def test_the_best_is_the_least_where_less_is_better(store: Store) -> None:
+    for method, seconds in (("fine_tuning", 1.0), ("ewc", 3.0)):
+        stories.told(store, presets.preset("quick", method), [[0.9], [0.5, 0.8], [0.4, 0.5, 0.9]], seconds=seconds)
+    findings = Reader(store).look(questions.named("table", "quick", 1))
+    words = (Word("least", "good", 0.0), Word("more", "poor", float("inf")))
+    criterion = dataclasses.replace(ARTICLES[0], measure="train_seconds", words=words)
+    found = [criterion.word(findings, ABOUT[method].title) for method in ("fine_tuning", "ewc", "lwf")]
+    assert found == [*words, None]
+
+
+def test_a_criterion_of_another_package_is_a_column_by_which_nobody_is_rated(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = dataclasses.replace(ARTICLES[0], name="mine", title="my own")
+    monkeypatch.setattr("labcore.plugins.load", lambda group, accept, taken: {"mine": accept("mine", mine)})
+    monkeypatch.setattr("labcore.plugins._problems", {})
+    misspelt = Verdict({"new": ("good", "good"), "speed": ("fast", "good")})
+    monkeypatch.setitem(ABOUT, "ewc", dataclasses.replace(ABOUT["ewc"], verdict=misspelt))
+    criteria.cache_clear()
+    try:
+        findings = Reader(store).look(questions.named("table", "quick", 1))
+        cells = {arm.config.method.name: table_row(findings, arm) for arm in findings.experiment.arms}
+        assert [cell.criterion for cell in cells["lwf"]] == [*(criterion.name for criterion in ARTICLES), "mine"]
+        assert (cells["lwf"][-1].literature, cells["lwf"][-1].source) == ("not rated", None)
+        assert [cell.literature for cell in cells["ewc"]] == ["good", *["not rated"] * 6]
+        (told,) = plugins.problems()
+        assert told.startswith(
+            "What the method 'ewc' says by 'speed' is left out: no criterion has this name; there are"
+        )
+    finally:
+        criteria.cache_clear()
 
 
 def test_every_named_experiment_can_be_made_and_told_of_nothing(store: Store) -> None:

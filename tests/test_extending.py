@@ -13,9 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "extending.md").read_text()
-BLOCKS = re.findall(
-    r"^```(?:python|toml)\n# (file: \S+|notebook|criterion)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL
-)
+BLOCKS = re.findall(r"^```(?:python|toml)\n# (file: \S+|notebook)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 Python = Callable[..., str]
 
@@ -94,9 +92,8 @@ def test_the_page_has_all_that_it_promises() -> None:
     assert names == {
         "file: pyproject.toml",
         *(f"leash/{part}.py" for part in ("about", "learn", "maps")),
-        *("narrow_about.py", "narrow.py", "stripes.py"),
+        *("narrow_about.py", "narrow.py", "stripes.py", "overall.py"),
         "notebook",
-        "criterion",
     }
 
 
@@ -178,8 +175,10 @@ def shown(page, **query):
     return " ".join(str(part.proto) for part in [*test.main, *test.sidebar] if hasattr(part, "proto"))
 print(*(word in shown("launch") for word in ("Leash", "Narrow", "Stripes")))
 print("Which weights pull at their leash?" in shown("inside", run=sys.argv[1], map="leash"))
+table = shown("compare")
+print(*(part in table for part in (">all jobs</th>", "**all jobs**: best: within 1 point", "<small>not rated</small>")))
 """
-    assert python("-c", code, str(trained[1]["run"])).split() == ["True"] * 4
+    assert python("-c", code, str(trained[1]["run"])).split() == ["True"] * 7
 
 
 def test_the_notebook_runs(python: Python, trained: list[dict[str, object]]) -> None:
@@ -189,7 +188,24 @@ def test_the_notebook_runs(python: Python, trained: list[dict[str, object]]) -> 
     assert str(trained[0]["run"]) in told[2]
 
 
-def test_a_rule_gives_its_word(python: Python, trained: list[dict[str, object]]) -> None:
-    told = python("-c", example("criterion")).splitlines()
+@pytest.mark.usefixtures("trained")
+def test_the_criterion_has_a_word_for_what_was_measured(python: Python) -> None:
+    code = """
+from labcore.runs.store import Store
+from labcore.studies.criteria import criteria
+from labcore.studies.experiments import Arm, Experiment
+from labcore.studies.reader import Reader
+from labcore.studies.table import table_row
+store = Store()
+configs = [store.config(record.run) for record in store.records()]
+arms = tuple(Arm(config.method.title, config) for config in configs)
+findings = Reader(store).look(Experiment("mine", "Mine", arms, (0,)))
+print(list(criteria())[-1])
+for arm in arms:
+    *_, cell = table_row(findings, arm)
+    print(arm.label, cell.figure, cell.word, cell.mark, cell.literature)
+"""
+    name, *told = python("-c", code).splitlines()
+    assert name == "overall"
     assert {line.split()[0] for line in told} == {"Leash", "Fine-tuning"}
-    assert any(line.endswith("best good") for line in told)
+    assert any(" % best good not rated" in line for line in told)

@@ -15,9 +15,11 @@ from labcore.configs.method import BASE, About, MethodConfig, MethodError, NotIn
 from labcore.configs.reading import parse, parse_json
 from labcore.configs.registry import ABOUT, METHODS, of_group
 from labcore.configs.run import RunConfig
+from labcore.configs.verdicts import NOT_RATED
 from labcore.methods.ewc.about import EWCConfig
 from labcore.methods.load import learner
 from labcore.runs.stage_keys import stage_keys
+from labcore.studies.criteria import criteria
 from tests.conftest import in_fresh_process, tiny
 
 # First 16 digits of the keys that runs of the preset `quick` had when methods got versions: run, first and last stage.
@@ -88,7 +90,7 @@ def test_a_class_that_is_not_there_is_told_when_it_is_loaded(monkeypatch: pytest
 def test_what_is_optional_has_honest_defaults() -> None:
     about = About(**PARTS)
     assert (about.group, about.version, about.presets) == ("today", 1, {})
-    assert set(about.verdict.words) == {"not rated"} and set(about.verdict.marks) == {None}
+    assert {about.verdict.of(name) for name in criteria()} == {NOT_RATED}
     run = tiny()
     assert about.cost.epochs(run, 1) == ABOUT["fine_tuning"].cost.epochs(run, 1)
 

@@ -10,14 +10,15 @@ from labcore.configs.presets import PRESETS
 from labcore.configs.registry import of_group
 from labcore.configs.units import whole
 from labcore.studies import questions
+from labcore.studies.criteria import criteria
 from labcore.studies.experiments import MOST_SEEDS, Arm, Experiment, Findings
 from labcore.studies.groups import groups_of
 from labcore.studies.questions import NAMED
-from labcore.studies.table import RULES, TableCell, table_row
+from labcore.studies.table import TableCell, table_row
 from labcore.tasks import catalogue
 from pages.parts import comparison, experiment_bar, lab, runs
 
-COLUMNS = ("new job", "old jobs", "time to learn", "time to answer", "memory", "old pictures")
+NAME_WIDTH = 17  # per cent of the table for the methods' names; the criteria share the rest
 
 
 def asked() -> tuple[str, tuple[str, ...], int]:
@@ -97,13 +98,10 @@ def show() -> None:
     with st.expander("How it is computed"):
         st.markdown(
             "The words come from the measured figures, means over seeds, by these rules:\n\n"
-            + "\n".join(f"- **{title}**: {rule.text}." for title, rule in zip(COLUMNS, RULES, strict=True))
+            + "\n".join(f"- **{criterion.title}**: {criterion.rule}." for criterion in criteria().values())
             + "\n\nThe small word below is the article's, or for methods that it does not rate that of the method's "
-            "own "
-            "paper. ✓ means that both are good, medium or poor alike; ≠ that they are not. *New job* is the mean of "
-            "`R[k, k]` over the jobs after the first, *old jobs* the mean of the last row over the earlier jobs, and "
-            "what it was is the mean of their `R[k, k]`. Times of stages that several runs share are those measured "
-            "when they were trained."
+            "own paper. ✓ means that both are good, medium or poor alike; ≠ that they are not. "
+            + " ".join(criterion.computed for criterion in criteria().values() if criterion.computed)
         )
 
 
@@ -134,8 +132,11 @@ def moving(experiment: Experiment) -> None:
 
 def table_html(findings: Findings, progress: dict[str, float]) -> str:
     """The table at its full size from the start; what is not measured yet stands faint, in the article's word."""
-    widths = (12, 18, 12, 13, 14, 14)
-    heads = "".join(f'<th style="width:{w}%">{t}</th>' for t, w in zip(COLUMNS, widths, strict=True))
+    columns = list(criteria().values())
+    share = (100 - NAME_WIDTH) / sum(column.width for column in columns)
+    heads = "".join(
+        f'<th style="width:{share * column.width:g}%">{html.escape(column.title)}</th>' for column in columns
+    )
     rows = "".join(
         f"<tr><th>{_name(findings, arm, progress)}</th>"
         + "".join(_cell(cell) for cell in table_row(findings, arm))
@@ -175,6 +176,8 @@ def _cell(cell: TableCell) -> str:
     sign = "" if cell.agrees is None else ' <b class="lab-yes">✓</b>' if cell.agrees else ' <b class="lab-no">≠</b>'
     paper = "" if cell.source == "the article" else ' class="lab-paper"'
     by = f'<small{paper} title="{cell.source} says so">“{html.escape(cell.literature)}”{sign}</small>'
+    if cell.source is None:
+        by = f"<small>{html.escape(cell.literature)}</small>"
     word = '<span class="lab-word lab-none">·</span>'
     if cell.word is not None:
         word = f'<span class="lab-word lab-word-{cell.mark}">{html.escape(cell.word)}</span>'

@@ -1,4 +1,4 @@
-"""A card a method: what it does in a line, and six marks for what it costs. The chosen one is framed."""
+"""A card a method: what it does in a line, and a mark by each criterion for what it costs. The chosen one is framed."""
 
 import html
 from collections.abc import Callable
@@ -6,7 +6,8 @@ from collections.abc import Callable
 import streamlit as st
 
 from labcore.configs.registry import of_group
-from labcore.configs.verdicts import CRITERIA, UNRATED, Verdict
+from labcore.configs.verdicts import UNRATED, Verdict
+from labcore.studies.criteria import criteria
 
 
 def choose(chosen: str, take: Callable[[str], None]) -> None:
@@ -20,11 +21,11 @@ def choose(chosen: str, take: Callable[[str], None]) -> None:
     if of_group("today"):
         st.html("<div class='lab-term'>Beyond the article</div>")
         _cards("today", take)
+    *others, last = [html.escape(criterion.asks) for criterion in criteria().values()]
     st.html(
         "<div class='lab-term lab-marks-key'><i class='lab-good'></i>good <i class='lab-medium'></i>medium "
-        "<i class='lab-poor'></i>poor: the new job, the old jobs, time to train and to answer, memory, and whether old "
-        "pictures are needed, as the literature has it. Rest on a mark for its word; the lab measures all of them."
-        "</div>"
+        f"<i class='lab-poor'></i>poor: {', '.join(others)}, and {last}, as the literature has it. Rest on a mark for "
+        "its word; the lab measures all of them.</div>"
     )
 
 
@@ -42,8 +43,10 @@ def _marks(verdict: Verdict) -> str:
     """HTML of a mark for each criterion, or of a line where nobody has rated the method."""
     if verdict == UNRATED:
         return '<div class="lab-term">Not rated by anyone yet; the lab measures it.</div>'
+    rated = ((html.escape(name), verdict.of(name)) for name in criteria())
     cells = (
-        f'<span title="{criterion}: {html.escape(word)}, {verdict.source}"><i class="lab-{mark}"></i>{criterion}</span>'
-        for criterion, word, mark in zip(CRITERIA, verdict.words, verdict.marks, strict=True)
+        f'<span title="{name}: {html.escape(word)}, {verdict.source}"><i class="lab-{mark}"></i>{name}</span>'
+        for name, (word, mark) in rated
+        if mark is not None
     )
     return f'<div class="lab-marks">{"".join(cells)}</div>'

@@ -75,8 +75,14 @@ ABOUT = About(
     group="article",
     place=6,
     verdict=Verdict(
-        ("good", "medium", "fast", "fast", "three times", "not needed"),
-        ("good", "medium", "good", "good", "poor", "good"),
+        {
+            "new": ("good", "good"),
+            "old": ("medium", "medium"),
+            "train": ("fast", "good"),
+            "test": ("fast", "good"),
+            "memory": ("three times", "poor"),
+            "old data": ("not needed", "good"),
+        }
     ),
     presets={"story": {"method.strength": 1e4}, "quick": {"method.strength": 300.0}},
     cost=EWCCost(),

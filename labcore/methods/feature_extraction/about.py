@@ -49,8 +49,14 @@ ABOUT = About(
     group="article",
     place=1,
     verdict=Verdict(
-        ("medium", "good", "fast", "fast", "medium", "not needed"),
-        ("medium", "good", "good", "good", "medium", "good"),
+        {
+            "new": ("medium", "medium"),
+            "old": ("good", "good"),
+            "train": ("fast", "good"),
+            "test": ("fast", "good"),
+            "memory": ("medium", "medium"),
+            "old data": ("not needed", "good"),
+        },
         compared=True,
     ),
     # Heads alone cost next to nothing on cached features, so they get the passes that they need to converge.

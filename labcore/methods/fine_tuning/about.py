@@ -27,8 +27,14 @@ ABOUT = About(
     group="article",
     place=2,
     verdict=Verdict(
-        ("good", "bad", "fast", "fast", "medium", "not needed"),
-        ("good", "poor", "good", "good", "medium", "good"),
+        {
+            "new": ("good", "good"),
+            "old": ("bad", "poor"),
+            "train": ("fast", "good"),
+            "test": ("fast", "good"),
+            "memory": ("medium", "medium"),
+            "old data": ("not needed", "good"),
+        },
         compared=True,
     ),
     cost=TrainsTrunkCost(),

@@ -29,8 +29,14 @@ ABOUT = About(
     group="article",
     place=4,
     verdict=Verdict(
-        ("best", "good", "slow", "fast", "large", "needed"),
-        ("good", "good", "poor", "good", "poor", "poor"),
+        {
+            "new": ("best", "good"),
+            "old": ("good", "good"),
+            "train": ("slow", "poor"),
+            "test": ("fast", "good"),
+            "memory": ("large", "poor"),
+            "old data": ("needed", "poor"),
+        },
         compared=True,
     ),
     cost=JointCost(),

@@ -56,8 +56,14 @@ ABOUT = About(
     group="article",
     place=5,
     verdict=Verdict(
-        ("best", "good", "fast", "fast", "medium", "not needed"),
-        ("good", "good", "good", "good", "medium", "good"),
+        {
+            "new": ("best", "good"),
+            "old": ("good", "good"),
+            "train": ("fast", "good"),
+            "test": ("fast", "good"),
+            "memory": ("medium", "medium"),
+            "old data": ("not needed", "good"),
+        },
         compared=True,
     ),
     presets={

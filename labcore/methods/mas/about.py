@@ -62,8 +62,14 @@ ABOUT = About(
     group="today",
     place=2,
     verdict=Verdict(
-        ("good", "medium", "fast", "fast", "three times", "not needed"),
-        ("good", "medium", "good", "good", "poor", "good"),
+        {
+            "new": ("good", "good"),
+            "old": ("medium", "medium"),
+            "train": ("fast", "good"),
+            "test": ("fast", "good"),
+            "memory": ("three times", "poor"),
+            "old data": ("not needed", "good"),
+        }
     ),
     presets={"story": {"method.strength": 1.0}, "quick": {"method.strength": 0.01}},
     cost=MASCost(),

@@ -90,8 +90,14 @@ ABOUT = About(
     group="article",
     place=7,
     verdict=Verdict(
-        ("good until it is full", "unchanged", "twice as long", "fast", "a byte a weight", "not needed"),
-        ("medium", "good", "medium", "good", "medium", "good"),
+        {
+            "new": ("good until it is full", "medium"),
+            "old": ("unchanged", "good"),
+            "train": ("twice as long", "medium"),
+            "test": ("fast", "good"),
+            "memory": ("a byte a weight", "medium"),
+            "old data": ("not needed", "good"),
+        }
     ),
     # PackNet retrains in many small steps.
     presets={

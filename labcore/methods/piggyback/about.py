@@ -65,8 +65,14 @@ ABOUT = About(
     group="article",
     place=8,
     verdict=Verdict(
-        ("good", "unchanged", "many steps", "fast", "a bit a weight a job", "not needed"),
-        ("good", "good", "medium", "good", "medium", "good"),
+        {
+            "new": ("good", "good"),
+            "old": ("unchanged", "good"),
+            "train": ("many steps", "medium"),
+            "test": ("fast", "good"),
+            "memory": ("a bit a weight a job", "medium"),
+            "old data": ("not needed", "good"),
+        }
     ),
     # How far scores get depends on the number of steps, and large steps do not replace them.
     presets={

@@ -37,8 +37,14 @@ ABOUT = About(
     group="article",
     place=3,
     verdict=Verdict(
-        ("good", "good", "fast", "slow", "large", "not needed"),
-        ("good", "good", "good", "poor", "poor", "good"),
+        {
+            "new": ("good", "good"),
+            "old": ("good", "good"),
+            "train": ("fast", "good"),
+            "test": ("slow", "poor"),
+            "memory": ("large", "poor"),
+            "old data": ("not needed", "good"),
+        },
         compared=True,
     ),
     cost=SeparateCopiesCost(),

@@ -60,8 +60,14 @@ ABOUT = About(
     group="today",
     place=1,
     verdict=Verdict(
-        ("good", "medium", "fast", "fast", "three times", "not needed"),
-        ("good", "medium", "good", "good", "poor", "good"),
+        {
+            "new": ("good", "good"),
+            "old": ("medium", "medium"),
+            "train": ("fast", "good"),
+            "test": ("fast", "good"),
+            "memory": ("three times", "poor"),
+            "old data": ("not needed", "good"),
+        }
     ),
     presets={"story": {"method.strength": 30.0}, "quick": {"method.strength": 1.0}},
     cost=SICost(),

@@ -9,7 +9,6 @@ import streamlit as st
 
 from labcore.configs import units
 from labcore.configs.base import ConfigError
-from labcore.configs.catalogue import BACKBONES
 from labcore.runs import archive
 from labcore.runs.energy import Country
 from labcore.runs.errors import Busy, UnknownRun
@@ -53,7 +52,7 @@ def row(store: Store, record: RunRecord, place: int | None, country: Country) ->
         "queue": place,
         "jobs": runs.jobs(config),
         "method": config.method.title,
-        "network": BACKBONES[config.backbone.name].title,
+        "network": config.backbone.title,
         "accuracy": percent(record.average_accuracy),
         "forgotten": percent(record.forgetting),
         "training": record.train_seconds,

@@ -14,7 +14,6 @@ from labcore.runs import energy
 from labcore.runs.errors import UnknownRun
 from labcore.runs.records import RunRecord
 from labcore.runs.results import Fold
-from labcore.tasks import catalogue
 from labcore.training import worker
 from pages.parts import lab, live_plot, markup, news, pictures, runs, stages
 
@@ -28,7 +27,7 @@ if record is None:
     pictures.nothing_yet("Nothing to watch yet", sentence)
     st.stop()
 run, config = record.run, store.config(record.run)
-titles = [catalogue.describe(name).title for name in config.task_names]
+titles = [task.title for task in config.tasks]
 if note := st.session_state.pop("note", None):
     st.info(note, icon=":material/history:")
 

@@ -467,20 +467,23 @@ def test_show_tells_energy_and_carbon_as_estimates(store: Store, capsys: pytest.
     assert "≈ 0.25 Wh, 0.014 g CO₂e (France, 56 g CO₂e/kWh (2023)), estimated by codecarbon" in capsys.readouterr().out
 
 
-def test_a_run_of_a_method_that_is_not_installed_is_seen_and_moved_but_not_trained(
-    store: Store, capsys: pytest.CaptureFixture[str], tmp_path: Path
+@pytest.mark.parametrize("part", ["fine_tuning", "small_cnn", "digits:0-3"])
+def test_a_run_of_something_that_is_not_installed_is_seen_and_moved_but_not_trained(
+    part: str, store: Store, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     claim = stories.written(store, stories.COMPLETE)
     claim.finish("complete")
     run, file = claim.run, str(tmp_path / "out.zip")
     for name in ("config.json", "events.jsonl"):
         path = claim.folder / name
-        path.write_text(path.read_text().replace('"fine_tuning"', '"elsewhere"'))
-    assert store.config(run).method.title == "elsewhere (not installed)"
-    assert [row["method"] for row in good(capsys, "list")] == ["elsewhere"]
+        path.write_text(path.read_text().replace(f'"{part}"', '"elsewhere"'))
+    config = store.config(run)
+    titles = [config.method.title, config.backbone.title, *(task.title for task in config.tasks)]
+    assert titles.count("elsewhere (not installed)") == 1
+    (row,) = good(capsys, "list")
     result = good(capsys, "show", run)
-    assert result["config"]["method"]["name"] == "elsewhere"
-    assert good(capsys, "events", run)[0]["config"]["method"] == result["config"]["method"]
+    assert [row["method"], result["config"]["backbone"]["name"], *row["tasks"]].count("elsewhere") == 1
+    assert good(capsys, "events", run)[0]["config"] == result["config"] == config.model_dump(mode="json")
     assert good(capsys, "export", run, file)["run"] == run
     good(capsys, "delete", run)
     assert good(capsys, "import", file)["run"] == run

@@ -1,6 +1,7 @@
 """Which methods there are, what each must say of itself, and what their versions do to keys."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any, Literal
@@ -12,13 +13,13 @@ from labcore import plugins
 from labcore.configs import presets, registry
 from labcore.configs.base import ConfigError
 from labcore.configs.method import BASE, About, MethodConfig, MethodError, NotInstalled
-from labcore.configs.reading import parse, parse_json
+from labcore.configs.reading import parse, parse_json, parse_stored, require_installed
 from labcore.configs.registry import ABOUT, METHODS, of_group
 from labcore.configs.run import RunConfig
 from labcore.configs.verdicts import NOT_RATED
 from labcore.methods.ewc.about import EWCConfig
 from labcore.methods.load import learner
-from labcore.runs.stage_keys import stage_keys
+from labcore.runs.stage_keys import shared_stages, stage_keys
 from labcore.studies.criteria import criteria
 from tests.conftest import in_fresh_process, tiny
 
@@ -126,6 +127,69 @@ def test_a_new_run_of_a_method_that_is_not_installed_is_refused() -> None:
         parse_json(stored("elsewhere"))
     with pytest.raises(ConfigError, match="strength"):
         parse_json(stored("ewc").replace('"depth": 3', '"strength": -1'), stored=True)
+
+
+def lacking(**parts: Any) -> dict[str, Any]:
+    return {**tiny("ewc").model_dump(mode="json"), **parts}
+
+
+NARROW = {"name": "narrow", "start": "pretrained", "image_size": 16, "norm": "frozen"}
+STRIPES = [{"name": "stripes:0-2", "images_per_class": 4}, {"name": "digits:0-3", "images_per_class": None}]
+
+
+def test_a_stored_run_whose_backbone_is_not_installed_can_be_read_and_written_back() -> None:
+    config = parse_stored(lacking(backbone=NARROW))
+    assert (config.backbone.title, config.method.title) == ("narrow (not installed)", ABOUT["ewc"].title)
+    assert config.model_dump(mode="json")["backbone"] == NARROW
+    assert parse_json(config.model_dump_json(), stored=True) == config
+    assert len(config.key()) == 64
+    with pytest.raises(
+        ConfigError, match=r"^The backbone 'narrow' is not installed here, .* install what brings it\.$"
+    ):
+        require_installed(config)
+
+
+def test_a_stored_run_whose_task_is_not_installed_can_be_read_and_written_back() -> None:
+    config = parse_stored(lacking(tasks=STRIPES))
+    assert [task.title for task in config.tasks] == ["stripes:0-2 (not installed)", "Digits 0 to 3"]
+    assert config.model_dump(mode="json")["tasks"] == STRIPES
+    assert parse_json(config.model_dump_json(), stored=True) == config
+    assert len(config.key()) == 64 and shared_stages(config, tiny("ewc")) == 0
+    assert isinstance(config.backbone, type(tiny().backbone)) and config.backbone == tiny().backbone
+    with pytest.raises(ConfigError, match=r"^The task 'stripes:0-2' is not installed here, "):
+        require_installed(config)
+
+
+def test_all_that_is_not_installed_is_named_in_one_sentence() -> None:
+    config = parse_stored(lacking(backbone=NARROW, tasks=STRIPES, method={"name": "leash", "length": 1}))
+    told = "The method 'leash', the backbone 'narrow' and the task 'stripes:0-2' are not installed here, so this run"
+    with pytest.raises(ConfigError, match=f"^{told}.*install what brings them"):
+        require_installed(config)
+
+
+@pytest.mark.parametrize(
+    ("parts", "why"),
+    [
+        ({"backbone": {**NARROW, "name": "<b>"}}, "backbone.name is '<b>'"),
+        ({"backbone": {**NARROW, "depth": 3}}, "backbone.depth is not a known field"),
+        ({"backbone": {**NARROW, "image_size": 8}}, "backbone.image_size is 8; it must be from 16"),
+        ({"backbone": NARROW, "method": {"name": "ewc", "strength": -1}}, "method.strength is -1; it must be from 0"),
+        ({"tasks": [{"name": "<b>"}]}, "tasks.1.name: '<b>' is not a task's name"),
+        ({"tasks": [{"name": "stripes"}, {"name": "digits:0-99"}]}, "tasks.2.name: 'digits:0-99' asks for classes"),
+        ({"backbone": {"name": "small_cnn", "start": "pretrained"}}, "small_cnn has no trained weights"),
+        ({"backbone": {"start": 1}, "method": {"name": "leash"}}, "backbone.start is 1"),
+    ],
+)
+def test_what_else_is_wrong_with_a_stored_run_is_told(parts: dict[str, Any], why: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(why)):
+        parse_stored(lacking(**parts))
+
+
+def test_a_new_run_of_a_backbone_or_a_task_that_is_not_installed_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"backbone\.name is 'narrow'; allowed: efficientnet_lite0"):
+        parse(lacking(backbone=NARROW))
+    with pytest.raises(ConfigError, match=r"tasks\.1\.name: 'stripes:0-2' is not a task; allowed: digits"):
+        parse(lacking(tasks=STRIPES))
 
 
 def test_a_preset_that_a_method_does_not_know_is_fine_tunings(monkeypatch: pytest.MonkeyPatch) -> None:

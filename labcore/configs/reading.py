@@ -24,7 +24,7 @@ def parse(data: Mapping[str, Any], kind: type[RunConfig] = RunConfig) -> RunConf
 def parse_json(text: str | bytes, *, stored: bool = False) -> RunConfig:
     """Validate a JSON document. Raises ConfigError where it is not JSON, not an object, or not a configuration.
 
-    Where `stored` is true, it belongs to a run that exists, whose method need not be installed here (any more).
+    Where `stored` is true, it belongs to a run that exists, of which not all need be installed here (any more).
     """
     try:
         data = json.loads(text)
@@ -36,21 +36,24 @@ def parse_json(text: str | bytes, *, stored: bool = False) -> RunConfig:
 
 
 def parse_stored(data: Mapping[str, Any]) -> RunConfig:
-    """Validate the plain data of a run that exists, whose method need not be installed here (any more).
+    """Validate the plain data of a run that exists.
 
-    Raises ConfigError with one sentence.
+    Its method, its backbone and its tasks need not be installed here (any more). Raises ConfigError with one sentence.
     """
-    method = data.get("method")
-    unknown = isinstance(method, dict) and isinstance(method.get("name"), str) and method["name"] not in METHODS
-    return parse(data, RunOfUninstalled if unknown else RunConfig)
+    try:
+        return RunConfig.model_validate(dict(data))
+    except ValidationError:
+        return parse(data, RunOfUninstalled)
 
 
 def require_installed(config: RunConfig) -> None:
-    """Refuse a run that can be read but not trained. Raises ConfigError, which names its method."""
+    """Refuse a run that can be read but not trained. Raises ConfigError, which names what lacks."""
     if isinstance(config, RunOfUninstalled):
+        *others, last = config.lacking
+        names = f"{', '.join(others)} and {last} are" if others else f"{last} is"
         raise ConfigError(
-            f"The method {config.method.name!r} is not installed here, so this run can be looked at and exported but "
-            f"not trained; install it, or choose {', '.join(METHODS)}."
+            f"{names[0].upper()}{names[1:]} not installed here, so this run can be looked at and exported but not "
+            f"trained; install what brings {'them' if others else 'it'}."
         )
 
 

@@ -7,12 +7,13 @@ read this module.
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializeAsAny, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 
 from labcore.configs.base import Frozen, Number, Whole, unit
-from labcore.configs.catalogue import BACKBONES, BackboneName, Start
+from labcore.configs.catalogue import BACKBONES, BackboneInfo, BackboneName, Start
 from labcore.configs.method import BASE, MethodConfig, NotInstalled
 from labcore.configs.registry import METHODS, version_of
 from labcore.tasks import catalogue
@@ -42,9 +43,30 @@ class BackboneConfig(Frozen):
     )
 
     @property
+    def title(self) -> str:
+        """What a page calls the backbone."""
+        return BACKBONES[self.name].title
+
+    @property
     def norm_by_task(self) -> bool:
         """Whether each task has its own scale and shift; a network without normalisation ignores the setting."""
         return BACKBONES[self.name].has_norm and self.norm in ("affine_per_task", "per_task")
+
+
+class BackboneNotInstalled(BackboneConfig):
+    """The backbone of a stored run that is not installed here, only to be read. Nothing is known but its name."""
+
+    name: str = Field(pattern="^[a-z0-9_]+$")
+
+    @property
+    def title(self) -> str:
+        """The backbone's name, and that it is not here."""
+        return f"{self.name} (not installed)"
+
+    @property
+    def norm_by_task(self) -> bool:
+        """Whether each task would have its own scale and shift, if the network has normalisation."""
+        return self.norm in ("affine_per_task", "per_task")
 
 
 class TaskConfig(Frozen):
@@ -58,6 +80,21 @@ class TaskConfig(Frozen):
         description="Limit on training images; empty takes all.",
         json_schema_extra=unit("images"),
     )
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether its pictures are known here. Only a stored run may have a task whose are not."""
+        return catalogue.is_installed(self.name)
+
+    @property
+    def title(self) -> str:
+        """What a page calls the task; its name, and that it is not here, where it is not installed."""
+        return catalogue.describe(self.name).title if self.is_installed else f"{self.name} (not installed)"
+
+    @property
+    def fingerprint(self) -> str:
+        """What changes when its pictures would; the same for all pictures of a task that is not installed."""
+        return catalogue.fingerprint(self.name) if self.is_installed else "not installed"
 
 
 class TrainingConfig(Frozen):
@@ -114,7 +151,20 @@ class RunConfig(Frozen):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        info = BACKBONES[self.backbone.name]
+        here = not isinstance(self.backbone, BackboneNotInstalled)  # else nobody can say what fits it
+        if here:
+            self._check_backbone(BACKBONES[self.backbone.name])
+        for position, task in enumerate(self.tasks, 1):
+            try:
+                self._check_task(task)
+            except TaskError as error:
+                raise ValueError(f"tasks.{position}.name: {error}") from None
+        if here:
+            self.method.check(self)
+        return self
+
+    def _check_backbone(self, info: BackboneInfo) -> None:
+        """Raise ValueError where the backbone cannot start so, or see so small pictures."""
         if self.backbone.start == "pretrained" and not info.pretrained:
             raise ValueError(
                 f"backbone.start is pretrained, but {self.backbone.name} has no trained weights; "
@@ -125,13 +175,10 @@ class RunConfig(Frozen):
                 f"backbone.image_size is {self.backbone.image_size}, but {self.backbone.name} needs at least "
                 f"{info.smallest_image} px; choose {info.smallest_image} to 256"
             )
-        for position, task in enumerate(self.tasks, 1):
-            try:
-                catalogue.describe(task.name)
-            except TaskError as error:
-                raise ValueError(f"tasks.{position}.name: {error}") from None
-        self.method.check(self)
-        return self
+
+    def _check_task(self, task: TaskConfig) -> None:
+        """Raise TaskError where there is no such task."""
+        catalogue.describe(task.name)
 
     @property
     def task_names(self) -> list[str]:
@@ -147,7 +194,7 @@ class RunConfig(Frozen):
 
         A method of version 1 adds nothing to it.
         """
-        parts = [self.canonical_json(), ENGINE_VERSION, *(catalogue.fingerprint(name) for name in self.task_names)]
+        parts = [self.canonical_json(), ENGINE_VERSION, *(task.fingerprint for task in self.tasks)]
         version = version_of(self.method.name)
         if version > 1:
             parts.append(f"method {version}")
@@ -181,7 +228,40 @@ class RunConfig(Frozen):
         return found
 
 
-class RunOfUninstalled(RunConfig):
-    """A stored run whose method is not installed here: it can be read, shown and exported, and not be trained."""
+def _stored_backbone(data: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    unknown = (name := _name(data)) is not None and name not in BACKBONES
+    return BackboneNotInstalled.model_validate(data) if unknown else handler(data)
 
-    method: NotInstalled
+
+def _stored_method(data: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    unknown = (name := _name(data)) is not None and name not in METHODS
+    return NotInstalled.model_validate(data) if unknown else handler(data)
+
+
+def _name(data: Any) -> str | None:
+    """The name in a part of a configuration, as plain data or read already; None where it has none."""
+    name = data.get("name") if isinstance(data, Mapping) else getattr(data, "name", None)
+    return name if isinstance(name, str) else None
+
+
+class RunOfUninstalled(RunConfig):
+    """A stored run of which something is not installed here: it can be read, shown and exported, and not be trained.
+
+    What lacks stands in place of what it would be, by its name and with its settings; all else is as in any run.
+    """
+
+    backbone: SerializeAsAny[Annotated[BackboneConfig, WrapValidator(_stored_backbone)]]
+    method: SerializeAsAny[Annotated[AnyMethodConfig, WrapValidator(_stored_method)]]
+
+    def _check_task(self, task: TaskConfig) -> None:
+        """Raise TaskError where the task is installed and has no such classes, or cannot be a task anywhere."""
+        if task.is_installed:
+            super()._check_task(task)
+
+    @property
+    def lacking(self) -> list[str]:
+        """What is not installed, such as `the method 'leash'`."""
+        found = [f"the method {self.method.name!r}"] if isinstance(self.method, NotInstalled) else []
+        if isinstance(self.backbone, BackboneNotInstalled):
+            found.append(f"the backbone {self.backbone.name!r}")
+        return [*found, *dict.fromkeys(f"the task {task.name!r}" for task in self.tasks if not task.is_installed)]

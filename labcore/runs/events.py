@@ -20,7 +20,7 @@ from labcore.configs.run import RunConfig
 
 
 def _stored(config: Any) -> Any:
-    """Read a configuration as that of a run that exists, whose method may not be installed here (any more)."""
+    """Read a configuration as that of a run that exists, of which not all may be installed here (any more)."""
     return parse_stored(config) if isinstance(config, Mapping) else config
 
 

@@ -47,7 +47,7 @@ class Queue(Records):
             The run and its state.
 
         Raises:
-            ConfigError: The method of the configuration is not installed here.
+            ConfigError: Something that the configuration names is not installed here.
             StoreError: Nothing can be written.
         """
         require_installed(config)

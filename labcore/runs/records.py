@@ -215,7 +215,7 @@ class Records:
             return None
 
     def config(self, run: str) -> RunConfig:
-        """The configuration of a run, also where its method is not installed here (any more).
+        """The configuration of a run, also where not all that it names is installed here (any more).
 
         Raises:
             UnknownRun: There is no such run.

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from labcore.configs.run import RunConfig
-from labcore.tasks import catalogue
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +42,8 @@ def stage_keys(
     whole = config.model_dump(mode="json")
     told: list[Any] = [dict(machine), whole["seed"], whole["backbone"], whole["training"]]
     keys = []
-    for task, how, more in zip(whole["tasks"], trained, added, strict=True):
-        told += [task, catalogue.fingerprint(task["name"]), how]
+    for task, plain, how, more in zip(config.tasks, whole["tasks"], trained, added, strict=True):
+        told += [plain, task.fingerprint, how]
         training = _hash(told)
         keys.append(StageKey(training, _hash([training, more])))
         told.append(more)

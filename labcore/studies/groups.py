@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from labcore.configs.catalogue import BACKBONES
-from labcore.configs.registry import ABOUT
 from labcore.configs.run import RunConfig
 from labcore.configs.units import plain, setting_name
 from labcore.runs.results import RunResult
@@ -85,8 +83,8 @@ def differences_line(configs: Sequence[RunConfig]) -> str:
         return "One configuration: choose another to compare it with."
     if not found:
         return "They have the same settings."
-    methods = {config.method.name for config in configs}
-    all_are = f"All are {ABOUT[methods.pop()].title}. " if len(methods) == 1 else ""
+    methods = {config.method.title for config in configs}
+    all_are = f"All are {methods.pop()}. " if len(methods) == 1 else ""
     parts = []
     for path, values in found.items():
         name = setting_name(path)
@@ -95,7 +93,7 @@ def differences_line(configs: Sequence[RunConfig]) -> str:
         elif path == "method.name":
             parts.append("method")
         elif path == "backbone.name":
-            parts.append(f"network ({', '.join(BACKBONES[value].title for value in values)})")
+            parts.append(f"network ({', '.join(dict.fromkeys(config.backbone.title for config in configs))})")
         else:
             parts.append(f"{name} ({', '.join(values[:4])}{', …' * (len(values) > 4)})")
     return f"{all_are}They differ in {', '.join(parts)}; all else that they share is the same."
@@ -116,7 +114,7 @@ def names_of(configs: Sequence[RunConfig], *, seeds: bool = False) -> list[str]:
 def _told_apart(config: RunConfig, path: str, value: Any) -> str:
     if path == "tasks":
         return "jobs " + "+".join(config.task_names)
-    return BACKBONES[value].title if path == "backbone.name" else f"{path.split('.')[-1]} {plain(value)}"
+    return config.backbone.title if path == "backbone.name" else f"{path.split('.')[-1]} {plain(value)}"
 
 
 def reference(groups: Sequence[Group], group: Group, method: str) -> dict[int, RunResult]:

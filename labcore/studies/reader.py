@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from labcore.configs.base import ConfigError
-from labcore.configs.run import RunConfig
+from labcore.configs.run import RunConfig, RunOfUninstalled
 from labcore.runs.energy import Country
 from labcore.runs.errors import UnknownRun
 from labcore.runs.files import write_atomically
@@ -177,7 +177,10 @@ class Reader:
         if place not in self._engines:
             self._engines[place] = self.store.engine(record.run)
         engine = self._engines[place]
-        words = ("imported" if record.imported else "earlier version", f"engine {engine}" if engine else "")
+        why = "imported" if record.imported else "earlier version"
+        if not record.imported and isinstance(self.config(record.run), RunOfUninstalled):
+            why = "not installed"  # whether it would come out the same cannot be told
+        words = (why, f"engine {engine}" if engine else "")
         return ", ".join(word for word in words if word)
 
     # ---- time

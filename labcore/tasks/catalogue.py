@@ -89,6 +89,17 @@ def parse(name: str) -> tuple[Source, int, int]:
     return source, first, last
 
 
+def is_installed(name: str) -> bool:
+    """Whether the pictures of a task are known here, whole or some of its classes.
+
+    Raises TaskError where the name cannot be that of a task anywhere.
+    """
+    match = _SUBSET.fullmatch(name)
+    if match is None:
+        raise TaskError(f"{name[:60]!r} is not a task's name")
+    return match["name"] in _SOURCES
+
+
 @lru_cache(maxsize=256)
 def fingerprint(name: str) -> str:
     """SHA-256 (64 hex digits) that changes when the task's pictures would. Raises TaskError."""

@@ -1,6 +1,7 @@
 """Any runs beside each other: chosen by a person or by an experiment, folded over seeds, drawn on one scale."""
 
 import contextlib
+import html
 from collections.abc import Hashable, Sequence
 
 import streamlit as st
@@ -13,8 +14,6 @@ from labcore.runs.errors import UnknownRun
 from labcore.runs.records import RunRecord
 from labcore.studies.groups import Group, differences_line, fold_seeds, names_of
 from labcore.studies.measures import REFERENCES
-from labcore.tasks import catalogue
-from labcore.tasks.source import TaskError
 from pages.parts import lab, live_plot, markup
 
 MOST_COMPARED, MOST_OFFERED = 40, 500
@@ -33,9 +32,9 @@ def charts(groups: Sequence[Group], key: str, version: Hashable) -> None:
     """Stability against plasticity and cost, then task by task; heights follow the number of groups."""
     version = (version, tuple((group.name, len(group.runs)) for group in groups))
     _trade_off(groups, key, version)
-    jobs = list(groups[0].config.task_names)
-    if all(group.config.task_names == jobs for group in groups):
-        st.html(_legend(jobs))
+    first = groups[0].config
+    if all(group.config.task_names == first.task_names for group in groups):
+        st.html(_legend(first))
     _panels(groups, key, version)
     _lines(groups, key, version)
     with st.expander("How these are computed"):
@@ -112,12 +111,11 @@ def _lines(groups: Sequence[Group], key: str, version: Hashable) -> None:
     )
 
 
-def _legend(jobs: list[str]) -> str:
-    cells = []
-    for number, name in enumerate(jobs, 1):
-        with contextlib.suppress(TaskError):
-            name = catalogue.describe(name).title
-        cells.append(f'<span><b style="color:{figures.task_colour(number)}">■</b> {number} {name}</span>')
+def _legend(config: RunConfig) -> str:
+    cells = [
+        f'<span><b style="color:{figures.task_colour(number)}">■</b> {number} {html.escape(task.title)}</span>'
+        for number, task in enumerate(config.tasks, 1)
+    ]
     return f'<div class="lab-legend">{"".join(cells)}</div>'
 
 

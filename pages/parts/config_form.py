@@ -1,6 +1,5 @@
 """The draft of a configuration, and widgets for every setting, from the configuration's own fields."""
 
-import contextlib
 import json
 import shlex
 from typing import Any
@@ -10,7 +9,7 @@ import streamlit as st
 from labcore.configs.base import ConfigError
 from labcore.configs.fields import FieldSpec, fields
 from labcore.configs.presets import DEFAULT_METHOD, PRESETS, preset, preset_data, with_backbone
-from labcore.configs.reading import apply_setting
+from labcore.configs.reading import apply_setting, require_installed
 from labcore.configs.registry import METHODS
 from labcore.configs.run import BackboneConfig, RunConfig, TrainingConfig
 from labcore.runs.store import Store
@@ -25,10 +24,13 @@ def draft(store: Store) -> dict[str, Any]:
     """
     again, fork = st.query_params.pop("run", None), st.query_params.pop("fork", None)
     if again is not None:
-        with contextlib.suppress(ConfigError):
+        try:
             config = store.config(again)
+            require_installed(config)
             take_config(config)
             st.session_state["fork"] = stages.asked_fork(config, again, fork)
+        except ConfigError as error:
+            st.warning(str(error), icon=":material/error:")
     if "draft" not in st.session_state:
         asked, method = st.query_params.get("preset", ""), st.query_params.get("method", "")
         take_preset(asked if asked in PRESETS else "story", method if method in METHODS else DEFAULT_METHOD)

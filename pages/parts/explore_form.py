@@ -9,6 +9,7 @@ import streamlit as st
 from labcore.configs.base import ConfigError
 from labcore.configs.fields import FieldSpec
 from labcore.configs.presets import PRESETS, preset
+from labcore.configs.reading import require_installed
 from labcore.configs.registry import ABOUT, METHODS
 from labcore.configs.run import RunConfig
 from labcore.configs.units import plain, setting_name
@@ -69,6 +70,7 @@ def base_config() -> RunConfig:
     if again is not None:
         try:
             config = lab.store().config(again)
+            require_installed(config)
             st.markdown(f"All else as in [this run](watch?run={again}): {runs.title(config)}.")
             return config
         except ConfigError as error:

@@ -15,7 +15,6 @@ from labcore.runs.errors import UnknownRun
 from labcore.runs.records import RunRecord
 from labcore.runs.results import Fold
 from labcore.runs.store import Store
-from labcore.tasks import catalogue
 
 # The same face everywhere: what the state is called, and its colour's class.
 _FACES = {
@@ -42,7 +41,7 @@ def title(config: RunConfig) -> str:
 
 def jobs(config: RunConfig) -> str:
     """`Digits → Fashion`."""
-    return " → ".join(catalogue.describe(name).title for name in config.task_names)
+    return " → ".join(task.title for task in config.tasks)
 
 
 def standing(store: Store, record: RunRecord) -> str:

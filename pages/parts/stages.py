@@ -14,7 +14,6 @@ from labcore.runs.results import Fold
 from labcore.runs.stage_cache import StageCache
 from labcore.runs.stage_keys import shared_stages
 from labcore.runs.store import Store
-from labcore.tasks import catalogue
 from labcore.training import worker
 from pages.parts import lab, markup, runs
 
@@ -107,7 +106,11 @@ def missing(store: Store, record: RunRecord, fold: Fold) -> None:
         "All curves and figures are."
     )
     if action.button("Train it again", icon=":material/replay:", width="stretch", key="again"):
-        submission = store.submit(store.config(record.run), device=record.device, use_cache=False)
+        try:
+            submission = store.submit(store.config(record.run), device=record.device, use_cache=False)
+        except ConfigError as error:  # something of it is not installed here
+            st.error(str(error), icon=":material/error:")
+            return
         worker.ensure(store, record.device)
         st.switch_page("pages/watch.py", query_params={"run": submission.run})
 
@@ -153,7 +156,7 @@ def fork_note(store: Store, draft: RunConfig | None) -> None:
         del st.session_state["fork"]
         return
     stage = fork["stage"]
-    title = catalogue.describe(old.task_names[stage - 1]).title
+    title = old.tasks[stage - 1].title
     words, action = st.columns([5, 1], vertical_alignment="center")
     words.info(
         f"**You go on from stage {stage} ({title}) of {runs.title(old)}.** "

@@ -113,3 +113,24 @@ def test_runs_sets_what_is_recorded_of_the_inside(store: Store) -> None:
     assert store.settings().maps == "none"
     run = stories.written(store, stories.COMPLETE).finish("complete").run
     assert "the lab is set so" in text(app("inside", run=run))
+
+
+def test_a_run_of_which_nothing_is_installed_is_seen_on_every_page_and_not_offered_for_training(store: Store) -> None:
+    claim = stories.written(store, stories.COMPLETE)
+    claim.finish("complete")
+    for name in ("config.json", "events.jsonl"):
+        path = claim.folder / name
+        told = path.read_text().replace('"fine_tuning"', '"leash"').replace('"small_cnn"', '"narrow"')
+        path.write_text(told.replace('"digits:0-3"', '"stripes:0-3"'))
+    line = picked(app("runs"), 0).dataframe[0].value.iloc[0]
+    assert (line["method"], line["network"]) == ("leash (not installed)", "narrow (not installed)")
+    assert line["jobs"].startswith("stripes:0-3 (not installed) → Fashion")
+    for page in ("watch", "inside", "compare"):
+        shown = text(app(page, run=claim.run, view="runs"))
+        assert "leash" in shown or page == "inside"
+    why = "'leash', the backbone 'narrow' and the task 'stripes:0-3' are not installed here"
+    for page in ("launch", "explore"):
+        assert why in text(app(page, run=claim.run))
+    test = app("watch", run=claim.run)
+    button(test, "Train it again").click().run()
+    assert why in text(test)

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from labcore.tasks import catalogue, digits, drawn, fashion, pictures
@@ -69,6 +70,7 @@ def test_the_cache_gives_the_same_pictures_and_survives_a_torn_file(tmp_path: Pa
     (kept,) = (tmp_path / "pictures").iterdir()
     kept.write_bytes(kept.read_bytes()[:1000])
     assert np.array_equal(pictures.load("digits", 12, cache=tmp_path).train.images, fresh.train.images)
+    assert not [file.path for file in psutil.Process().open_files() if file.path.startswith(str(tmp_path))]
     np.savez(kept, train=np.zeros(3), test=np.zeros(3))
     assert np.array_equal(pictures.load("digits", 12, cache=tmp_path).train.images, fresh.train.images)
 

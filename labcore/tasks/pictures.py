@@ -9,10 +9,11 @@ import io
 import os
 import tempfile
 import zipfile
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -80,11 +81,18 @@ def samples(name: str, count: int = 8, cache: Path | None = None) -> list[tuple[
 
 def _kept_picture(source: Source, cache: Path | None) -> Callable[[int, int], np.ndarray]:
     with suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        with np.load(_pictures(source, "samples", cache or Path())) as file:
+        with _arrays(_pictures(source, "samples", cache or Path())) as file:
             kept: np.ndarray = file["train"]
         if kept.dtype == np.uint8 and kept.ndim == 5 and kept.shape[0] == len(source.classes):
             return lambda label, index: kept[label, index % kept.shape[1]]
     raise TaskError("pictures appear after the first run, which downloads them")
+
+
+@contextmanager
+def _arrays(path: Path) -> Iterator[Any]:
+    """The arrays of an npz file. `np.load` itself leaves a file open that begins as one and is none."""
+    with path.open("rb") as opened, np.load(opened) as arrays:
+        yield arrays
 
 
 def _interleave(by_class: np.ndarray) -> Split:
@@ -101,7 +109,7 @@ def _cached(source: Source, image_size: int, cache: Path | None, downloads: Path
     path = _pictures(source, str(image_size), cache) if cache else None
     if path is not None:
         # A torn or foreign file counts as no cache, and the pictures are made again.
-        with suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile), np.load(path) as file:
+        with suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile), _arrays(path) as file:
             return {part: _checked(file[part], source, image_size) for part in ("train", "test")}
     train, test = _loaded(source, image_size, downloads)
     arrays = {"train": _resize(train, image_size), "test": _resize(test, image_size)}

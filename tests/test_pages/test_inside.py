@@ -1,5 +1,6 @@
 """The page Inside in every state, and what its figures are made of."""
 
+import dataclasses
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,6 +32,7 @@ from tests.test_pages.conftest import app, text, trained
 
 KINDS = registry.kinds()
 NOTES = movement.NOTES | masks.NOTES | {"similarity": representation.NOTE}
+NOTES["spring"] = NOTES["spring"].format(quantity="importance")
 LAYERS = {
     "layers": np.array(["a.conv", "b.conv"]),
     "blocks": np.array(["a", "b"]),
@@ -196,6 +198,20 @@ def test_a_methods_own_importance_is_a_kind_in_a_few_lines(tmp_path: Path) -> No
     (missing,), _ = kind.layer(Shown([RunSeen("run", "", seen)], 1, task=2))
     assert isinstance(missing, Pictures)
     assert missing.make(seen) == "No importance was measured here."
+    assert against_the_move.title == "Importance against the move"
+
+
+def test_the_panels_of_a_methods_own_kind_speak_in_its_words(tmp_path: Path) -> None:
+    words = dataclasses.replace(KINDS["importance"].words, term="use of the leash = how far it may still go")
+    kind = importance.magnitude_kind("leash", 15, words, array="leash_used")
+    (pictures,), (against_the_move,) = kind.layer(Shown([RunSeen("run", "", told(tmp_path))], 0, task=2))
+    assert isinstance(pictures, Pictures) and isinstance(against_the_move, ChartPiece)
+    assert pictures.make(told(tmp_path)) == "No use of the leash was measured here."
+    assert against_the_move.title.startswith("Use of the leash against the move")
+    assert "against its use of the leash" in against_the_move.missing
+    assert "more use of the leash" in against_the_move.note
+    axis = movement.spring([("run", np.ones(2), np.ones(2))], words.quantity).layout["xaxis"]
+    assert axis["title"]["text"] == "use of the leash of a filter (log₁₀)"
 
 
 def brought(folder: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> dict[str, MapKind]:

@@ -13,8 +13,9 @@ def magnitude_kind(name: str, place: int, words: Words, array: str, images: str 
     """A kind that shows how much each weight matters to each job, by the arrays that are called after `array`.
 
     They are as `labcore.runs.reductions.magnitudes` makes them. The whole network is a heat map; a layer has a picture
-    of filters by inputs, and a chart of how far its filters have moved against how much they mattered. `images` is the
-    array that tells on how many images an estimate rests, where what is drawn before a stage's end is one.
+    of filters by inputs, and a chart of how far its filters have moved against how much they mattered, in the words of
+    the kind's term. `images` is the array that tells on how many images an estimate rests, where what is drawn before a
+    stage's end is one.
     """
 
     def read(seen: View) -> Overview:
@@ -25,10 +26,10 @@ def magnitude_kind(name: str, place: int, words: Words, array: str, images: str 
         def picture(seen: View) -> Picture | str:
             scale = magnitudes.layer_scale([each.seen for each in shown.runs], shown.layer, shown.task, array)
             found = magnitudes.picture(seen, seen.layers[shown.place], scale, shown.task, array)
-            return found or "No importance was measured here."
+            return found or f"No {words.quantity} was measured here."
 
         title = f"Filter by input: {shown.first.titles[shown.task - 1]}"
-        return [Pictures(title, picture)], [spring_chart(shown, array)]
+        return [Pictures(title, picture)], [spring_chart(shown, array, words.quantity)]
 
     return MapKind(name, place, words, [array], read, Heat(), layer, jobs="so far")
 

@@ -17,7 +17,8 @@ from labcore.runs.moments import View
 class Words:
     """A kind of map: its `name` on the switch, the `question` it answers, the field's `term`, what to `look` for.
 
-    `formula` says how it is computed, and `explained` has a phrase for either end of the drawing of the whole network.
+    A term that is explained has its explanation behind `=`. `formula` says how it is computed, and `explained` has a
+    phrase for either end of the drawing of the whole network.
     """
 
     name: str
@@ -26,6 +27,11 @@ class Words:
     look: str
     formula: str
     explained: tuple[str, str]
+
+    @property
+    def quantity(self) -> str:
+        """What is measured, in the field's words: the term without its explanation."""
+        return self.term.partition(" = ")[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from labcore.runs.moments import View
 NOTES = {
     "drift": "A line for each earlier job, a place for each filter: the higher, the farther it moved since that job.",
     "broke": "A line for each earlier job, a place for each filter: the higher, the more its move hurt that job.",
-    "spring": "Each point is a filter. Right: the job hangs on it more. Up: it has moved farther since.",
+    "spring": "Each point is a filter. Right: more {quantity}. Up: it has moved farther since.",
 }
 
 
@@ -93,8 +93,11 @@ def filters_info(
     return values, 100 * moved, np.add.reduceat(broke[row].astype(float), starts)
 
 
-def spring(groups: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> Chart:
-    """Draw importance against drift, a point for each filter. Runs differ by sign, as methods have no colours."""
+def spring(groups: Sequence[tuple[str, np.ndarray, np.ndarray]], quantity: str = "importance") -> Chart:
+    """Draw importance, or what it is called, against drift, a point for each filter.
+
+    Runs differ by sign, as methods have no colours.
+    """
     chart = Chart()
     for number, (name, importance, moved) in enumerate(groups):
         there = importance > 0
@@ -104,18 +107,21 @@ def spring(groups: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> Chart:
                 "symbol": ("circle", "x-thin-open")[number % 2], "size": 8, "opacity": 0.75,
                 "color": ("#5B6C94", "#B0603A")[number % 2], "line": {"width": 1.5},
             },
-            hovertemplate="importance 10^%{x:.1f}<br>moved %{y:.2g} %<extra></extra>",
+            hovertemplate=quantity + " 10^%{x:.1f}<br>moved %{y:.2g} %<extra></extra>",
         )  # fmt: skip
     chart.set(
         margin={"l": 58, "r": 8, "t": 26, "b": 44}, showlegend=len(groups) > 1, legend=ABOVE,
-        xaxis=titled("importance of a filter (log₁₀)"),
+        xaxis=titled(f"{quantity} of a filter (log₁₀)"),
         yaxis={**titled("moved, %"), "rangemode": "tozero"},
     )  # fmt: skip
     return chart
 
 
-def spring_chart(shown: Shown, array: str = "importance") -> ChartPiece:
-    """How much each filter mattered for an earlier job, by `array`, and how far it has moved since."""
+def spring_chart(shown: Shown, array: str = "importance", quantity: str = "importance") -> ChartPiece:
+    """How much each filter mattered for an earlier job, by `array`, and how far it has moved since.
+
+    `quantity` is what the array holds, in words.
+    """
 
     def make() -> Chart | None:
         found = []
@@ -124,12 +130,13 @@ def spring_chart(shown: Shown, array: str = "importance") -> ChartPiece:
             info = None if since is None else filters_info(each.seen, each.seen.layers[shown.place], since, array)
             if info is not None:
                 found.append((each.name, info[0], info[1]))
-        return spring(found) if found else None
+        return spring(found, quantity) if found else None
 
     since = drift_task(shown.first, shown.task)
     whose = "" if since is None else f" since {shown.first.titles[since - 1]}"
-    later = "From the second job on: how far each filter moved, against how much it mattered."
-    return ChartPiece("spring", f"Importance against the move{whose}", make, later, NOTES["spring"])
+    title = f"{quantity[:1].upper()}{quantity[1:]} against the move{whose}"
+    later = f"From the second job on: how far each filter moved, against its {quantity}."
+    return ChartPiece("spring", title, make, later, NOTES["spring"].format(quantity=quantity))
 
 
 # ---- filter by filter -----------------------------------------------------------------------------------------------

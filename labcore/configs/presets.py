@@ -1,9 +1,9 @@
 """Named configurations: a sequence, and fair settings for every method.
 
-`fine_tuning`, `separate_copies`, `joint`, `lwf` and `ewc` have identical backbone, tasks and training, with rates
-chosen by single-task validation accuracy. `feature_extraction`, `packnet` and `piggyback` may also differ in epochs,
-batch size and norm. The settings of a method's own were chosen by validation accuracy over the sequence, in a few
-trials each (docs/performance.md tells of them all, and of the cases in which something else had a say).
+Backbone, tasks and training are the same for all methods, with rates chosen by single-task validation accuracy, but
+for what a method's `about` says of a preset: its own settings, and epochs, batch size or normalisation where it learns
+in another way than by training the whole network once. These were chosen by validation accuracy over the sequence, in a
+few trials each (docs/performance.md tells of them all, and of the cases in which something else had a say).
 """
 
 from collections.abc import Mapping, Sequence

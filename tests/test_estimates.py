@@ -72,6 +72,11 @@ def test_importance_needs_memory_whoever_asks_for_it() -> None:
     assert whole == pytest.approx(none + kept)  # it measures importance itself
 
 
+def test_pictures_that_are_measured_one_by_one_take_a_step_each() -> None:
+    few, many = (estimate(tiny("mas", method={"name": "mas", "importance_images": count}), ROUND) for count in (1, 11))
+    assert many.seconds - few.seconds == pytest.approx(2 * 10 * (ROUND.step_ms + ROUND.image_ms) / 1000)
+
+
 def test_a_trunk_that_stands_still_is_run_once_and_joint_training_reads_everything() -> None:
     seconds = {method: estimate(tiny(method), ROUND).seconds for method in METHODS}
     assert seconds["feature_extraction"] < seconds["fine_tuning"] < seconds["joint"]

@@ -114,6 +114,10 @@ class Cost:
         """The most pictures whose own gradients are taken when the stage ends; the stage may have fewer."""
         return 0
 
+    def measured_alone(self, run: "RunConfig", stage: int) -> int:
+        """The same of pictures that are taken one by one, each as long as a step on one picture."""
+        return 0
+
     def bytes_a_weight(self, run: "RunConfig") -> float:
         """How many bytes the method adds to the run's peak memory for each weight of the trunk."""
         return 0.0

@@ -160,6 +160,7 @@ def _stage_ms(config: RunConfig, speed: Speed, counts: list[tuple[int, int, int]
         whole += _training_ms(speed, images, training.head_warmup_epochs, training.batch_size, 1.0)
     whole += images * cost.looked_at(config, stage) * speed.forward_ms
     whole += min(images, cost.measured_images(config, stage)) * speed.image_ms
+    whole += min(images, cost.measured_alone(config, stage)) * (speed.step_ms + speed.image_ms)
     live = len(epochs) * _LIVE_POINTS * _LIVE_IMAGES * stage * (1 - held) + _LIVE_IMAGES * stage * held
     measured = sum(validation + test for _, validation, test in counts[:stage])
     return whole + (live + measured) * speed.forward_ms + _maps_ms(config, speed, stage, maps)

@@ -43,8 +43,8 @@ class MASConfig(MethodConfig):
 class MASCost(Cost):
     """Importance is measured picture by picture at the end of a stage, and kept for every task."""
 
-    def measured_images(self, run: "RunConfig", stage: int) -> int:
-        """As many as are set; one by one, which takes longer than is counted here."""
+    def measured_alone(self, run: "RunConfig", stage: int) -> int:
+        """As many as are set."""
         assert isinstance(run.method, MASConfig)
         return run.method.importance_images
 

@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+from unittest import mock
 
 from benchmarks.pages import OPENINGS, SETTLING, WATCHED, computing, fresh_store, server_at, shown
 from labcore.configs import presets
@@ -27,6 +28,8 @@ OVERVIEW = ".js-plotly-plot .xtick text"
 # How many maps are told before a live run is watched, which leads into its second stage, and how many while it is.
 MAPS_BEFORE, MAPS_TOLD = 13, 5
 METHODS = ("fine_tuning", "ewc", "packnet", "piggyback")
+
+Result = TypeVar("Result")
 
 
 @dataclass
@@ -43,7 +46,7 @@ class _Timed(map_maker.MapMaker):
 
     spent: dict[int, Spent] = {}
 
-    def _count(self, stage: int, what: str, work: Callable[[], Any]) -> Any:
+    def _count(self, stage: int, what: str, work: Callable[[], Result]) -> Result:
         begun = time.perf_counter()
         try:
             return work()
@@ -72,13 +75,10 @@ def stage_costs(method: str, tasks: int) -> list[tuple[float, Spent]]:
     """The seconds of training and of maps, stage by stage."""
     data = presets.preset_data("story", method)
     data["tasks"] = data["tasks"][:tasks]
-    loop.MapMaker, _Timed.spent = _Timed, {}  # type: ignore[misc]
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            events = loop.train(parse(data), maps=Path(folder))
-            trained = [event.train_seconds for event in events if isinstance(event, StageEnded)]
-    finally:
-        loop.MapMaker = map_maker.MapMaker  # type: ignore[misc]
+    _Timed.spent = {}
+    with mock.patch.object(loop, "MapMaker", _Timed), tempfile.TemporaryDirectory() as folder:
+        events = loop.train(parse(data), maps=Path(folder))
+        trained = [event.train_seconds for event in events if isinstance(event, StageEnded)]
     return [(seconds, _Timed.spent[stage]) for stage, seconds in enumerate(trained, 1)]
 
 

@@ -182,7 +182,7 @@ def opened() -> tuple[float, float, float]:
                 page.locator(".js-plotly-plot").nth(2).wait_for()
             server = server_at(address)
             memory = server.memory_info().rss / 1e6
-            ticks = []
+            ticks: list[float] = []
             for events in (SHORT, LONG):
                 claim = stories.long_claim(store, events)
                 page.goto(f"{address}/watch?run={claim.run}")
@@ -191,7 +191,8 @@ def opened() -> tuple[float, float, float]:
                 ticks.append(computing(server, lambda: page.wait_for_timeout(1000 * WATCHED)))
                 claim.finish("stopped")
                 claim.release()
-        return memory, *ticks
+        short, long = ticks
+        return memory, short, long
 
 
 def worker_peak() -> float:

@@ -11,6 +11,7 @@ import json
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 
 from labcore.configs import presets
 from labcore.configs.registry import of_group
@@ -25,7 +26,7 @@ def run(preset: str, method: str, seed: int) -> RunResult:
     return RunResult.model_validate(json.loads(done.stdout))
 
 
-def spread(values: list[float], scale: float = 1.0, digits: int = 1) -> str:
+def spread(values: Sequence[float], scale: float = 1.0, digits: int = 1) -> str:
     """Mean ± standard deviation of a sample."""
     mean = scale * statistics.fmean(values)
     if len(values) < 2:

@@ -19,7 +19,7 @@ from labcore.networks.network import Network
 from labcore.training import hardware
 
 BATCH, ROUNDS, STEPS = 64, 30, 20
-AIM = 1.15
+AIMS = {"mlp": 1.12, "small_cnn": 1.02}
 
 
 def begin(backbone: str, name: str, old_tasks: int) -> Method:
@@ -64,7 +64,9 @@ def seconds(method: Method) -> float:
         batch = Batch(network.trunk.normalise(images), labels, 0, 2, torch.full((BATCH,), 2), index, False)
         optimizer.zero_grad(set_to_none=True)
         terms = method.loss(batch)
-        torch.stack(list(terms.values())).sum().backward()
+        torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            method.before_step(batch)
         optimizer.step()
         for term in terms.values():
             float(term.detach())
@@ -75,13 +77,13 @@ def main() -> None:
     hardware.prepare()
     print(f"| network, batch {BATCH} | fine-tuning | EWC, 1 old task | EWC, 10 | ratios | aim |")
     print("|---|---|---|---|---|---|")
-    for backbone in ("mlp", "small_cnn"):
+    for backbone, aim in AIMS.items():
         methods = [begin(backbone, "fine_tuning", 0), begin(backbone, "ewc", 1), begin(backbone, "ewc", 10)]
         rounds = [[seconds(method) for method in methods] for _ in range(ROUNDS)]
         plain, one, ten = (statistics.median(column) / STEPS * 1000 for column in zip(*rounds, strict=True))
         print(
             f"| {backbone} | {plain:.2f} ms | {one:.2f} ms | {ten:.2f} ms "
-            f"| {one / plain:.2f}, {ten / plain:.2f} | ≤ {AIM} |",
+            f"| {one / plain:.2f}, {ten / plain:.2f} | ≤ {aim} |",
             flush=True,
         )
 

@@ -75,7 +75,7 @@ def short_runs() -> Iterator[None]:
 
     Of a tiny run that was most of the time, in hundreds of tests. Workers of their own process do all of it.
     """
-    from labcore.training import loop
+    from labcore.training import measuring
 
     load, loaded = pictures._loaded, {}
     resize, resized = pictures._resize, {}
@@ -100,7 +100,7 @@ def short_runs() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pictures, "_loaded", kept)
         patch.setattr(pictures, "_resize", remembered)
-        patch.setattr(loop, "TIMED_IMAGES", 5)
+        patch.setattr(measuring, "TIMED_PICTURES", 5)
         yield
 
 

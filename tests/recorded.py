@@ -1,7 +1,7 @@
 """Runs that many tests look at from different sides: each is trained once a session, and all that they ask is kept."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,10 +53,10 @@ def _record(run: RunConfig, folder: Path) -> None:
     found: list[dict[str, Any]] = []
     original = loop.Loop._measure
 
-    def measured(self: Any, stage: int) -> Iterator[Event]:
+    def measured(self: Any, stage: int) -> Generator[Event, None, Any]:
         before = {name: value.detach().clone() for name, value in self.learner.network.tensors().items()}
         state = torch.get_rng_state()
-        yield from original(self, stage)
+        return (yield from original(self, stage))
         after = self.learner.network.tensors()
         still = torch.equal(torch.get_rng_state(), state)
         assert before.keys() == after.keys()

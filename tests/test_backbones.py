@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from labcore.configs.catalogue import BACKBONES
-from labcore.networks import backbones, lite0, masks
+from labcore.networks import backbones, convolutions, lite0, masks
 from labcore.networks.trunk import Trunk, is_depthwise
 from tests.conftest import in_fresh_process
 
@@ -247,11 +247,20 @@ def test_knows_photographs(file: str, label: int) -> None:
     assert scores.argmax().item() == label
 
 
+@pytest.mark.parametrize("quick", [False, True])
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("size", [32, 33])  # what is missing at the edges of strided layers depends on it
-def test_lite0_is_timms(size: int, training: bool) -> None:
-    """Names in order, features, gradients and statistics, bit for bit."""
+def test_lite0_is_timms(size: int, training: bool, quick: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names in order, features, gradients and statistics: bit for bit, or nearly so where convolutions are quicker."""
     import timm
+
+    if not quick:
+        monkeypatch.setattr(convolutions, "_is_plain", lambda *_: False)
+
+    def same(ours: Tensor, theirs: Tensor) -> bool:
+        if not quick:
+            return torch.equal(ours, theirs)
+        return float((ours - theirs).detach().norm()) <= 1e-4 * float(theirs.detach().norm())
 
     own = build("efficientnet_lite0", "pretrained", size).train(training)
     timms = timm.create_model("tf_efficientnet_lite0", num_classes=0).train(training)
@@ -261,12 +270,13 @@ def test_lite0_is_timms(size: int, training: bool) -> None:
     images = own.normalise(torch.randint(0, 256, (4, size, size, 3), dtype=torch.uint8))
     for features in (own(images), timms(images)):
         (features * torch.linspace(-1, 1, own.width)).sum().backward()
-    assert torch.equal(own(images), timms(images))
+    assert same(own(images), timms(images))
     for ours, theirs in zip(own.parameters(), timms.parameters(), strict=True):
         assert ours.grad is not None
-        assert torch.equal(ours.grad, theirs.grad)
+        assert theirs.grad is not None
+        assert same(ours.grad, theirs.grad)
     for name, value in own.state_dict().items():
-        assert torch.equal(value, timms.state_dict()[name]), name
+        assert same(value.double(), timms.state_dict()[name].double()), name
 
 
 def test_weights_in_order_are_loaded_whatever_their_names() -> None:

@@ -1,6 +1,6 @@
 """What every method keeps to, whatever it does inside."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -236,7 +236,7 @@ def test_isolating_methods_answer_old_tasks_bit_for_bit_as_before(
     original = loop.Loop._measure
 
     @torch.no_grad()
-    def measured(self: Any, stage: int) -> Iterator[Event]:
+    def measured(self: Any, stage: int) -> Generator[Event, None, Any]:
         network, method = self.learner.network, self.learner.method
         network.let_statistics_move([])
         for task in self.learner.tasks:
@@ -244,7 +244,7 @@ def test_isolating_methods_answer_old_tasks_bit_for_bit_as_before(
             logits.setdefault(task.position, []).append(
                 network.logits(images, task.position, method.fixed_overlay(task.position)).clone()
             )
-        yield from original(self, stage)
+        return (yield from original(self, stage))
 
     monkeypatch.setattr(loop.Loop, "_measure", measured)
     three = [{"name": name, "images_per_class": 40} for name in ("digits:0-2", "fashion:0-2", "digits:5-7")]

@@ -85,6 +85,13 @@ class Cost:
 
     # Whether the method measures the Fisher diagonal itself when a stage ends, so that the maps need not.
     measures_importance: ClassVar[bool] = False
+    # Whether nothing that is learnt later changes an answer to a task that is learnt, to the bit, unless tasks share a
+    # normalisation. Such answers are not asked for again before the run's end, where they are compared.
+    keeps_answers: ClassVar[bool] = False
+
+    def isolates(self, run: "RunConfig") -> bool:
+        """Whether the answers to a task that is learnt stand, to the bit."""
+        return self.keeps_answers and run.backbone.norm != "shared"
 
     def is_fresh(self, run: "RunConfig", stage: int) -> bool:
         """Whether the stage begins on a trunk that knows nothing, so that no head warms up."""

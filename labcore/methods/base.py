@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from labcore.configs.method import BASE as BASE
+from labcore.configs.registry import ABOUT
 from labcore.configs.run import RunConfig
 from labcore.networks.batches import Batch, LoadedTask
 from labcore.networks.network import Network, Overlay, count_bytes
@@ -72,6 +73,10 @@ class Method:
         """Whether the trunk has learnt nothing before this stage, so that its normalisation has to learn now."""
         return stage == 1 and not self.pretrained
 
+    def isolates(self) -> bool:
+        """Whether nothing that is learnt later changes an answer to a task that is learnt; `Cost` says it."""
+        return ABOUT[self.run.method.name].cost.isolates(self.run)
+
     def frozen_blocks(self, stage: int) -> int:
         """How many of the first blocks stand still in this stage, together with their shared normalisation."""
         return 0
@@ -132,9 +137,20 @@ class Method:
         return {}
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """The terms of the loss by name, each a scalar. Their sum is what training makes small."""
+        """The terms of the loss by name, each a scalar, through which gradients go back in every step.
+
+        Their sum, with that of `further_terms`, is what training makes small.
+        """
         logits = self.network.logits(batch.inputs, batch.task, self.overlay(batch.task), batch.first)
         return {"new task": functional.cross_entropy(logits, batch.labels)}
+
+    def further_terms(self, batch: Batch) -> dict[str, Tensor]:
+        """Terms of the loss, by names of their own, whose gradients `before_step` adds because it knows them.
+
+        A penalty such as λ/2 · Σ F (θ − θ*)² needs no backward pass: its gradient is λ · F · (θ − θ*). So its value is
+        only asked for in steps that are told, before the weights move, with autograd switched off.
+        """
+        return {}
 
     def before_step(self, batch: Batch) -> None:
         """Called in every step between the backward pass and the optimizers, where gradients are known and may change.
@@ -145,8 +161,7 @@ class Method:
         the gradients were taken. Elements that a mask freezes may have gradients, too; they are put back after the
         step.
 
-        A method that wants the gradient of the task's loss alone subtracts its own penalty's, which it knows in closed
-        form: of λ/2 · Σ F (θ − θ*)² that is λ · F · (θ − θ*). Nothing has to be computed twice for it.
+        The gradients of `further_terms` are added here, after whatever wants the gradient of the task's loss alone.
 
         Autograd is switched off here; a method that needs further gradients switches it on (`torch.enable_grad()`) and
         asks for them by `torch.autograd.grad`, which adds to no `.grad`. Random draws come from a stream of the

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from labcore.configs.catalogue import BACKBONES
+from labcore.networks.convolutions import quicken
 from labcore.networks.trunk import Trunk
 from labcore.tasks.downloads import File
 
@@ -46,6 +47,7 @@ def build(name: str, start: str, image_size: int, generator: torch.Generator, we
             )
         if pretrained:
             trunk.load_pretrained(weights)
+    quicken(trunk)
     if not pretrained:
         _draw_start(trunk, start, generator)
     return trunk.eval()

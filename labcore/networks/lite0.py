@@ -5,11 +5,13 @@ Source   Tan & Le 2019, arXiv 1905.11946, without its squeeze-and-excitation
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from labcore.networks.convolutions import convolve_and_normalise
 from labcore.networks.trunk import Trunk
 
 
@@ -54,10 +56,10 @@ class Lite0(Trunk):
     def run_block(self, index: int, x: Tensor) -> Tensor:
         """Run one block. At 64 px the stem gives [N, 32, 32, 32], blocks.6 [N, 320, 2, 2], and head [N, 1280]."""
         if index == 0:
-            return _bounded(self.bn1(self.conv_stem(_padded(x, self.conv_stem))))
+            return _bounded(convolve_and_normalise(self.conv_stem, self.bn1, _padded(x, self.conv_stem)))
         if index <= 7:
             return self.blocks[index - 1](x)  # type: ignore[no-any-return]
-        return _bounded(self.bn2(self.conv_head(x))).mean((2, 3))
+        return _bounded(convolve_and_normalise(self.conv_head, self.bn2, x)).mean((2, 3))
 
     def load_pretrained(self, weights: Path | None) -> None:
         """Take the ImageNet weights, which come with a package and need no file."""
@@ -74,9 +76,8 @@ class _DepthwiseSeparable(nn.Module):
         self.conv_pw, self.bn2 = nn.Conv2d(inputs, outputs, 1, bias=False), _norm(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = _bounded(self.bn1(self.conv_dw(x)))
-        x = self.bn2(self.conv_pw(x))
-        return x
+        x = _bounded(convolve_and_normalise(self.conv_dw, self.bn1, x))
+        return convolve_and_normalise(self.conv_pw, self.bn2, x)
 
 
 class _InvertedResidual(nn.Module):
@@ -95,9 +96,9 @@ class _InvertedResidual(nn.Module):
         self.adds = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = _bounded(self.bn1(self.conv_pw(x)))
-        y = _bounded(self.bn2(self.conv_dw(_padded(y, self.conv_dw))))
-        y = self.bn3(self.conv_pwl(y))
+        y = _bounded(convolve_and_normalise(self.conv_pw, self.bn1, x))
+        y = _bounded(convolve_and_normalise(self.conv_dw, self.bn2, _padded(y, self.conv_dw)))
+        y = convolve_and_normalise(self.conv_pwl, self.bn3, y)
         return y + x if self.adds else y
 
 
@@ -105,9 +106,33 @@ def _norm(channels: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, eps=1e-3)
 
 
+class _Bounded(torch.autograd.Function):
+    """ReLU up to 6, which remembers its result for the gradient, as the layer after it does anyhow.
+
+    torch's own remembers its input, and in place it first copies it.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return x.clamp(0, 6)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(output)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> Tensor:
+        (result,) = ctx.saved_tensors
+        return torch.ops.aten.hardtanh_backward(upstream[0], result, 0, 6)  # type: ignore[no-any-return]
+
+
 def _bounded(x: Tensor) -> Tensor:
-    """ReLU up to 6, in place. Its input is the fresh output of a normalisation, which needs it for no gradient."""
-    return F.relu6(x, inplace=True)
+    """ReLU up to 6 of the fresh output of a layer, which nobody else needs: without a gradient it is written over."""
+    if not (torch.is_grad_enabled() and x.requires_grad):
+        return x.clamp_(0, 6)
+    return _Bounded.apply(x)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def _padded(x: Tensor, conv: nn.Conv2d) -> Tensor:

@@ -10,6 +10,7 @@ from collections import OrderedDict
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from labcore.networks.convolutions import convolve_and_normalise
 from labcore.networks.trunk import Trunk
 
 
@@ -35,8 +36,12 @@ class SmallCnn(Trunk):
 
     def run_block(self, index: int, x: Tensor) -> Tensor:
         """Run one block. At 28 px the blocks give [N, 32, 14, 14], [N, 64, 7, 7] and [N, 128]."""
-        x = F.relu(self.get_submodule(self.block_names[index])(x))
-        return F.max_pool2d(x, 2) if index < 2 else x.mean((2, 3))
+        conv, *norm = self.get_submodule(self.block_names[index]).children()
+        x = convolve_and_normalise(conv, norm[0], x) if norm else conv(x)
+        if index == 2:
+            return F.relu_(x).mean((2, 3))
+        # The same as in the usual order, ReLU first, with a quarter of the numbers for ReLU.
+        return F.relu_(F.max_pool2d(x, 2))
 
 
 class Mlp(Trunk):

@@ -19,6 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from labcore.networks.convolutions import DepthwiseConv2d
+
 # Takes a weight's name in its layer and the gradient g at the layer's output, and gives Σ_n (gradient of image n)².
 Squares = Callable[[str, Tensor], Tensor]
 # Takes a layer and its input x [N, …], and gives its squares.
@@ -41,7 +43,8 @@ def rule_for(module: nn.Module) -> Rule | None:
     if forward is nn.Linear.forward:
         return _linear
     if isinstance(module, nn.Conv2d) and module.padding_mode == "zeros":
-        plain = forward is nn.Conv2d.forward and type(module)._conv_forward is nn.Conv2d._conv_forward
+        ways = (nn.Conv2d._conv_forward, DepthwiseConv2d._conv_forward)
+        plain = forward is nn.Conv2d.forward and type(module)._conv_forward in ways
         return _conv if plain else None
     if forward is _BatchNorm.forward:
         return _norm

@@ -125,7 +125,7 @@ class PhaseStarted(EventBase):
 
 
 class StepLogged(EventBase):
-    """The loss terms, as means since the last such event.
+    """The loss terms, as means since the last such event; a penalty whose gradient is known is that of the last step.
 
     Seconds are those of the run so far, training and evaluation apart. `energy_wh` counts all that the run did, up to
     at most a second ago, and is None where it is not measured.

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from labcore.configs.base import Frozen
 from labcore.configs.catalogue import BACKBONES
+from labcore.configs.looking import STILL_LOOKS, TIMED_PASSES, TIMED_PICTURES, live_looks
 from labcore.configs.method import Cost
 from labcore.configs.registry import ABOUT
 from labcore.configs.run import RunConfig
@@ -21,11 +22,11 @@ from labcore.runs.settings import Detail
 from labcore.runs.store import Store
 from labcore.tasks import catalogue
 
-# As in the loop, which this module must not import: live images of a task, live points of a phase, images at once.
-_LIVE_IMAGES, _LIVE_POINTS, _CHUNK, _TIMED = 50, 8, 50, 100
-# As in the maps: images for importance at a live point and at a stage's end, and how often it is drawn where the trunk
-# stands still. An image of it takes about a quarter more than one of training, in time and in memory.
-_MAP_LIVE_IMAGES, _MAP_END_IMAGES, _MAP_STILL_POINTS, _MAP_IMAGE = 32, 100, 2, 1.25
+# As in the loop, which this module must not import: how many images are looked at in one batch.
+_CHUNK = 50
+# As in the maps: how often a phase is drawn, and where the trunk stands still; images for importance then and at a
+# stage's end. An image of it takes about a quarter more than one of training, in time and in memory.
+_MAP_POINTS, _MAP_STILL_POINTS, _MAP_LIVE_IMAGES, _MAP_END_IMAGES, _MAP_IMAGE = 8, 2, 32, 100, 1.25
 # As in the Fisher diagonal: images at once, and numbers in them.
 _FISHER_CHUNK, _FISHER_NUMBERS = 64, 64 * 3 * 64 * 64
 # A promise reaches from an estimate to so many times it: within this factor it held wherever it was measured
@@ -144,7 +145,7 @@ def estimate(config: RunConfig, speed: Speed, maps: Detail = "all") -> Estimate:
     """Seconds and bytes for the whole run: every stage, every measurement, and the maps that are to be recorded."""
     counts = [catalogue.counts(task.name, task.images_per_class) for task in config.tasks]
     milliseconds = sum(_stage_ms(config, speed, counts, stage, maps) for stage in range(1, len(counts) + 1))
-    milliseconds += 5 * min(_TIMED, counts[0][2]) * speed.single_ms
+    milliseconds += TIMED_PASSES * min(TIMED_PICTURES, counts[0][2]) * speed.single_ms
     return Estimate(milliseconds / 1000, _memory(config, speed, counts, maps))
 
 
@@ -161,8 +162,12 @@ def _stage_ms(config: RunConfig, speed: Speed, counts: list[tuple[int, int, int]
     whole += images * cost.looked_at(config, stage) * speed.forward_ms
     whole += min(images, cost.measured_images(config, stage)) * speed.image_ms
     whole += min(images, cost.measured_alone(config, stage)) * (speed.step_ms + speed.image_ms)
-    live = len(epochs) * _LIVE_POINTS * _LIVE_IMAGES * stage * (1 - held) + _LIVE_IMAGES * stage * held
-    measured = sum(validation + test for _, validation, test in counts[:stage])
+    jobs = 1 if cost.isolates(config) else stage
+    looks = [live_looks(read * passed, jobs) for passed in epochs]
+    live = sum(points * pictures * jobs for points, pictures in looks) * (1 - held)
+    live += STILL_LOOKS.pictures * (jobs if held else 1)
+    anew = counts[:stage] if jobs == stage or stage == len(counts) else counts[stage - 1 : stage]
+    measured = sum(validation + test for _, validation, test in anew)
     return whole + (live + measured) * speed.forward_ms + _maps_ms(config, speed, stage, maps)
 
 
@@ -171,7 +176,7 @@ def _maps_ms(config: RunConfig, speed: Speed, stage: int, maps: Detail) -> float
     if maps == "none":
         return 0.0
     warms = config.training.head_warmup_epochs > 0 and not _cost(config).is_fresh(config, stage)
-    points = _MAP_STILL_POINTS if _still_share(config, stage) == 1 else _LIVE_POINTS
+    points = _MAP_STILL_POINTS if _still_share(config, stage) == 1 else _MAP_POINTS
     points += _MAP_STILL_POINTS if warms else 0
     if maps == "stages":
         points = 0

@@ -9,7 +9,7 @@ What the loop uses lies beside it: `learner` (network, method, tasks), `lessons`
 
 import functools
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +18,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from labcore.configs.looking import STILL_LOOKS, live_looks
 from labcore.configs.run import RunConfig
-from labcore.methods.base import Phase
-from labcore.networks.batches import LoadedTask, Pictures, Stopped
+from labcore.methods.base import Mask, Phase
+from labcore.networks.batches import LoadedTask, Stopped
 from labcore.runs import checkpoints
 from labcore.runs.checkpoints import Checkpoint, Position
 from labcore.runs.energy import Meter
@@ -34,18 +35,13 @@ from labcore.training.hardware import pick_device, prepare
 from labcore.training.learner import Learner
 from labcore.training.lessons import FeatureCache, PhaseBatches
 from labcore.training.map_maker import MapMaker
-from labcore.training.measuring import Measurer, Probe
+from labcore.training.measuring import Measurer, Probe, Split
 from labcore.training.optimizers import Updates, rate_at
 from labcore.training.phase_plan import PhasePlan
 from labcore.training.saving import Checkpoints, Entry
 from labcore.training.spending import Progress
 from labcore.training.stored_stages import StoredStages
 from labcore.training.telling import NotFinite, Telling
-
-# Live accuracy is measured on this many validation images of each task.
-LIVE_IMAGES = 50
-# At the end of a run this many answers are timed, one at a time.
-TIMED_IMAGES = 100
 
 
 def train(
@@ -178,7 +174,7 @@ class Loop:
         yield RunEnded(
             state="complete",
             step=progress.step,
-            test_ms_per_image=self.measurer.ms_per_image(learner.tasks[0], TIMED_IMAGES),
+            test_ms_per_image=self.measurer.ms_per_image(learner.tasks[0]),
             peak_memory_bytes=progress.memory.peak_of_all_stages,
             energy_wh=progress.energy.read(),
         )
@@ -214,7 +210,8 @@ class Loop:
         progress.begin_stage()
         progress.clock.start()
         self.learner.see(stage)
-        method.start_stage(stage)
+        with self.measurer.watching():
+            method.start_stage(stage)
         progress.clock.trained()
         if self.maps:
             self.maps.begin(stage)
@@ -233,7 +230,7 @@ class Loop:
             yield self._map_saved("stage", stage, self.maps.end)
         for text in added.warnings:
             yield self.telling.warned(stage, text)
-        yield from self._measure(stage)
+        fallen = yield from self._measure(stage)
         yield FootprintMeasured(stage=stage, kept=method.footprint(), working=working, step=progress.step)
         ended = self.telling.stage_ended(stage)
         if self.stages is not None:
@@ -241,6 +238,7 @@ class Loop:
         if self.stored is not None:
             self.stored.keep(self.telling.told, ended, added)
         yield ended
+        yield from fallen
         self.checkpoints.save(stage + 1)
 
     # ---- a phase ----------------------------------------------------------------------------------------------------
@@ -253,14 +251,20 @@ class Loop:
         clock.start()
         cached = self.features.blocks(masks, statistics, learner.phase_images(stage, phase))
         clock.trained()
-        probes = [self.measurer.probe(task, LIVE_IMAGES, cached) for task in learner.tasks]
-        clock.evaluated()
         batches = PhaseBatches(learner, stage, phase, cached)
         trunk_moves = cached < len(learner.network.trunk.block_names)
-        plan = PhasePlan.of(phase, method.phases(stage), batches.steps_in_epoch, trunk_moves=trunk_moves)
+        stands = {task.position for task in learner.tasks if self._stands(task.position, masks, statistics)}
+        looks = live_looks(batches.images * phase.epochs, max(1, stage - len(stands))) if trunk_moves else STILL_LOOKS
+        plan = PhasePlan.of(phase, method.phases(stage), batches.steps_in_epoch, looks, trunk_moves=trunk_moves)
+        self.measurer.forget(task.position for task in learner.tasks if task.position not in stands)
+        probes = [
+            self.measurer.probe(task, looks.pictures, cached, stands=task.position in stands) for task in learner.tasks
+        ]
+        clock.evaluated()
         yield self.telling.phase_started(stage, phase, plan, learns, masks, cached)
         if entry.step == 0:  # before any step, and before an optimizer: a process's first takes torch two seconds
-            yield from self._look(stage, probes, draws=0 in plan.map_at)
+            yield from self._look(stage, probes)
+            yield from self._draw(stage)
         updates = Updates(learner.config.training, learns, masks, method)
         updates.restore(entry.tensors)
         trunk = next((name for name in learns if not name.startswith("heads/")), "heads/")
@@ -271,6 +275,12 @@ class Loop:
         method.end_phase(stage, phase)
         clock.trained()
 
+    def _stands(self, task: int, masks: Mapping[str, Mask], statistics: Sequence[int]) -> bool:
+        """Whether no step of a phase in which these learn can change what the network answers to a task."""
+        if task < len(self.learner.tasks) and self.learner.method.isolates():
+            return True
+        return not statistics and all(name.startswith("heads/") and name.split("/")[1] != str(task) for name in masks)
+
     def _steps(self, course: _Course, first: int) -> Iterator[Event]:
         """The steps of a phase from step `first` on, counted from 0; between them it looks, tells and writes down."""
         training, plan = self.learner.config.training, course.plan
@@ -279,7 +289,9 @@ class Loop:
                 self.checkpoints.save(course.stage, course.number, step, course.updates)
                 raise Stopped
             if step in plan.measure_at and step > 0:
-                yield from self._look(course.stage, course.probes, draws=step in plan.map_at)
+                yield from self._look(course.stage, course.probes)
+            if step in plan.map_at and step > 0:
+                yield from self._draw(course.stage)
             scale = rate_at(step, plan.steps, training.warmup_fraction, training.schedule)
             self._step(course, step, scale)
             self.telling.check_finite(course.phase)
@@ -299,11 +311,12 @@ class Loop:
             terms = method.loss(batch)
         functools.reduce(operator.add, terms.values()).backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
+            further = method.further_terms(batch) if course.plan.tells_after(step) else {}
             method.before_step(batch)
             updates.step()
             method.after_step(batch)
         self.progress.stepped(len(batch.labels))
-        self.telling.add_terms(terms)
+        self.telling.add_terms(terms | further)
         self.progress.clock.trained()
 
     def _precision(self) -> AbstractContextManager[object]:
@@ -314,13 +327,16 @@ class Loop:
 
     # ---- measuring --------------------------------------------------------------------------------------------------
 
-    def _look(self, stage: int, probes: Sequence[Probe], *, draws: bool) -> Iterator[Event]:
-        """Measure accuracy on each task's probe as it is now, and where a map is due, draw the network's inside."""
+    def _look(self, stage: int, probes: Sequence[Probe]) -> Iterator[Event]:
+        """Measure accuracy on each task's probe as it is now."""
         self.progress.clock.start()
         evaluated = self.telling.evaluated("live", stage, [self.measurer.right_now(probe) for probe in probes])
         self.progress.clock.evaluated()
         yield evaluated
-        if self.maps and self.live_maps and draws:
+
+    def _draw(self, stage: int) -> Iterator[Event]:
+        """Draw the network's inside as it is now, where live maps are wanted."""
+        if self.maps and self.live_maps:
             yield self._map_saved("live", stage, self.maps.live)
 
     def _map_saved(self, kind: Literal["live", "stage"], stage: int, make: Callable[[int, int], str]) -> MapSaved:
@@ -330,26 +346,40 @@ class Loop:
         self.progress.clock.evaluated()
         return MapSaved(stage=stage, kind=kind, path=path, step=self.progress.step)
 
-    def _measure(self, stage: int) -> Iterator[Event]:
+    def _measure(self, stage: int) -> Generator[Event, None, list[Event]]:
         """Measure all tasks seen on all their validation and test images.
 
-        The live curve ends with the answers to the first validation images, on which it was measured before.
+        The live curve ends with the answers to the first validation images, on which it was measured before. Answers
+        that a method isolates stand, and are not asked for again before the run's last stage, in which they are proved.
+        Returns what is to be said of those that did not stand.
         """
-        tasks, clock, evaluated = self.learner.tasks, self.progress.clock, self.telling.evaluated
+        tasks, measurer = self.learner.tasks, self.measurer
+        clock, evaluated = self.progress.clock, self.telling.evaluated
+        positions = [task.position for task in tasks]
         clock.start()
-        right = [self._right(task, task.validation) for task in tasks]
-        live = evaluated("live", stage, [answers[:LIVE_IMAGES] for answers in right])
+        measurer.forget(positions if not self.learner.method.isolates() else positions[-1:])
+        right = [self._right(task, "validation") for task in tasks]
+        live = evaluated("live", stage, [answers[: STILL_LOOKS.pictures] for answers in right])
         validation = evaluated("validation", stage, right)
         clock.evaluated()
         yield live
         yield validation
         clock.start()
-        test = evaluated("test", stage, [self._right(task, task.test) for task in tasks])
+        stood = [measurer.known(position, "test") for position in positions]
+        if stage == len(self.learner.all_tasks):
+            measurer.forget(positions)
+        right = [self._right(task, "test") for task in tasks]
+        test = evaluated("test", stage, right)
         clock.evaluated()
         yield test
+        return [
+            self.telling.did_not_stand(stage, task, int((before != now).sum()))
+            for task, before, now in zip(tasks, stood, right, strict=True)
+            if before is not None and not torch.equal(before, now)
+        ]
 
-    def _right(self, task: LoadedTask, pictures: Pictures) -> Tensor:
-        """Which of the pictures are answered rightly; memory is looked at on this occasion."""
-        right = self.measurer.right(task, pictures)
+    def _right(self, task: LoadedTask, split: Split) -> Tensor:
+        """Which pictures of a split are answered rightly; memory is looked at on this occasion."""
+        right = self.measurer.right(task, split)
         self.progress.memory.sample()
         return right

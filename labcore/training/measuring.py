@@ -2,40 +2,79 @@
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from labcore.configs.looking import TIMED_PASSES, TIMED_PICTURES
 from labcore.methods.base import Method
-from labcore.networks.batches import LoadedTask, Pictures, Stopped, chunks, run_first_blocks
+from labcore.networks.batches import LoadedTask, Stopped, chunks, run_first_blocks
 from labcore.networks.network import Network
+
+Split = Literal["validation", "test"]
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """The first validation pictures of a task, as block `first` receives them ([N, …]), and their labels."""
+    """The first validation pictures of a task, as block `first` receives them ([N, …]), and their labels.
+
+    Where the answers to them stand for the whole phase, `right` has them, bool [N], and there are no inputs.
+    """
 
     task: int
-    inputs: Tensor
+    inputs: Tensor | None
     labels: Tensor
     first: int
+    right: Tensor | None = None
 
 
 class Measurer:
     """Asks the network for answers, as the method lets each task see it, and changes nothing in it.
 
-    Statistics of normalisation stand still. Every method raises Stopped where the run was told to stop.
+    Nothing is asked twice that cannot have changed: answers are remembered until somebody says by `forget` that they
+    may be other ones by now. Statistics of normalisation stand still. Every method that asks raises Stopped where the
+    run was told to stop.
     """
 
     def __init__(self, network: Network, method: Method, should_stop: Callable[[], bool]) -> None:
         self.network, self.method, self.should_stop = network, method, should_stop
+        self._known: dict[tuple[int, Split], Tensor] = {}
 
-    def probe(self, task: LoadedTask, count: int, first: int) -> Probe:
-        """A task's first `count` validation pictures, run once through the blocks before `first`."""
-        self.network.let_statistics_move([])
+    def forget(self, tasks: Iterable[int]) -> None:
+        """What the network answers to these tasks may change from now on, or has changed."""
+        for task in tasks:
+            for split in get_args(Split):
+                self._known.pop((task, split), None)
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Forget all that is known if the network is written to within the block, unless the method isolates it."""
+        before = self._versions()
+        yield
+        if self._versions() != before and not self.method.isolates():
+            self._known.clear()
+
+    def _versions(self) -> list[int]:
+        """torch's count of how often each of the trunk's tensors was written to."""
+        return [tensor._version for tensor in self.network.trunk.state_dict(keep_vars=True).values()]
+
+    def known(self, task: int, split: Split) -> Tensor | None:
+        """Which pictures of a task are answered rightly, bool [N], if that was measured and still stands."""
+        return self._known.get((task, split))
+
+    def probe(self, task: LoadedTask, count: int, first: int, *, stands: bool) -> Probe:
+        """A task's first `count` validation pictures, run once through the blocks before `first`.
+
+        Where the answers stand they are taken from those that are known, or else asked for once.
+        """
         pictures = task.validation.first(count)
+        if stands:
+            return Probe(task.position, None, pictures.labels, first, self.right(task, "validation")[:count])
+        self.network.let_statistics_move([])
         inputs = run_first_blocks(
             self.network, self.method.fixed_overlay(task.position), pictures, first, self.should_stop
         )
@@ -46,31 +85,38 @@ class Measurer:
         """Which pictures of a probe the network gets right, bool [N]."""
         if self.should_stop():
             raise Stopped
+        if probe.right is not None:
+            return probe.right
+        assert probe.inputs is not None
         self.network.let_statistics_move([])
         logits = self.network.logits(probe.inputs, probe.task, self.method.fixed_overlay(probe.task), probe.first)
         return logits.argmax(1) == probe.labels
 
     @torch.no_grad()
-    def right(self, task: LoadedTask, pictures: Pictures) -> Tensor:
-        """Which of the pictures the network gets right, bool [N].
+    def right(self, task: LoadedTask, split: Split) -> Tensor:
+        """Which of a task's validation or test pictures the network gets right, bool [N].
 
         It is asked without autocast, with CHUNK pictures at a time, and the overlay is made once for all of them.
         """
+        known = self.known(task.position, split)
+        if known is not None:
+            return known
         self.network.let_statistics_move([])
         overlay = self.method.fixed_overlay(task.position)
         answers = []
-        for images, labels in chunks(pictures, self.should_stop):
+        for images, labels in chunks(task.validation if split == "validation" else task.test, self.should_stop):
             logits = self.network.logits(self.network.trunk.normalise(images), task.position, overlay)
             answers.append(logits.argmax(1) == labels)
-        return torch.cat(answers)
+        self._known[task.position, split] = torch.cat(answers)
+        return self._known[task.position, split]
 
     @torch.no_grad()
-    def ms_per_image(self, task: LoadedTask, most: int) -> float:
-        """How many milliseconds an answer takes: the median of five warm passes over up to `most` test images.
+    def ms_per_image(self, task: LoadedTask) -> float:
+        """How many milliseconds an answer takes: the median of some warm passes over the first test images.
 
         Images are given one at a time, and the overlay is made beforehand.
         """
-        overlay, images = self.method.fixed_overlay(task.position), task.test.images[:most]
+        overlay, images = self.method.fixed_overlay(task.position), task.test.images[:TIMED_PICTURES]
         self.network.let_statistics_move([])
 
         def one_pass(count: int) -> float:
@@ -83,4 +129,4 @@ class Measurer:
             return (time.perf_counter() - begun) / count * 1000
 
         one_pass(min(10, len(images)))
-        return statistics.median(one_pass(len(images)) for _ in range(5))
+        return statistics.median(one_pass(len(images)) for _ in range(TIMED_PASSES))

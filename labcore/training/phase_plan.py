@@ -3,43 +3,49 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from labcore.configs.looking import Looks
 from labcore.methods.base import Phase
 
-# Accuracy is measured before any step and then at even intervals, so many times in all.
-LIVE_INTERVALS = 8
 # Loss terms are told about a hundred times a phase, and at least every ten steps.
 LOGS_A_PHASE = 100
 LONGEST_LOG_INTERVAL = 10
-# Where the trunk stands still, what matters in it moves slowly: a map at every fourth point is enough.
+# The network's inside is drawn so many times a phase. Where the trunk stands still, what matters in it moves slowly,
+# and every fourth of these is enough.
+MAPS_A_PHASE = 8
 MAP_INTERVAL_OF_A_STILL_TRUNK = 4
 
 
 @dataclass(frozen=True, slots=True)
 class PhasePlan:
-    """Steps are counted from 0 within the phase. At the steps of `measure_at` and `map_at` it looks before it steps."""
+    """Steps are counted from 0 within the phase. At the steps of `measure_at` and `map_at` it looks before it steps.
+
+    A live look looks at the first `pictures` validation pictures of each task.
+    """
 
     steps_in_epoch: int
     steps: int
     log_interval: int
     measure_at: frozenset[int]
+    pictures: int
     map_at: frozenset[int]
 
     @classmethod
-    def of(cls, phase: Phase, phases: Sequence[Phase], steps_in_epoch: int, *, trunk_moves: bool) -> "PhasePlan":
+    def of(
+        cls, phase: Phase, phases: Sequence[Phase], steps_in_epoch: int, looks: Looks, *, trunk_moves: bool
+    ) -> "PhasePlan":
         """The plan of one of the `phases` of a stage."""
         steps = steps_in_epoch * phase.epochs
-        # A phase's end is none of its points: the next phase begins there with its first, or the stage is measured.
-        measure_at = frozenset(round(i * steps / LIVE_INTERVALS) for i in range(LIVE_INTERVALS))
-        # Where the trunk moves in more phases than one, they share the points among them: such a stage is drawn no
-        # more often than another, and costs no more.
+        # Where the trunk moves in more phases than one, they share the maps among them: such a stage is drawn no more
+        # often than another, and costs no more.
         moving = sum(not other.head_only for other in phases)
         interval = moving if trunk_moves else MAP_INTERVAL_OF_A_STILL_TRUNK
         return cls(
             steps_in_epoch=steps_in_epoch,
             steps=steps,
             log_interval=max(1, min(LONGEST_LOG_INTERVAL, steps // LOGS_A_PHASE)),
-            measure_at=measure_at,
-            map_at=frozenset(sorted(measure_at)[::interval]),
+            measure_at=frozenset(_evenly(steps, looks.points)),
+            pictures=looks.pictures,
+            map_at=frozenset(_evenly(steps, MAPS_A_PHASE)[::interval]),
         )
 
     def epoch(self, step: int) -> int:
@@ -49,3 +55,11 @@ class PhasePlan:
     def tells_after(self, step: int) -> bool:
         """Whether the loss is told after this step."""
         return (step + 1) % self.log_interval == 0 or step + 1 == self.steps
+
+
+def _evenly(steps: int, count: int) -> list[int]:
+    """So many steps at even intervals from the first on, each once.
+
+    A phase's end is none of them: the next phase begins there with its first, or the stage is measured.
+    """
+    return sorted({round(i * steps / count) for i in range(count)})

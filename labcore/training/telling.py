@@ -74,6 +74,16 @@ class Telling:
         """A sentence for the person who watches."""
         return Warned(stage=stage, text=text, step=self.progress.step)
 
+    def did_not_stand(self, stage: int, task: LoadedTask, changed: int) -> Warned:
+        """The method should keep what the network answers to a task, and so many test images are answered otherwise."""
+        method = self.learner.config.method.title
+        return self.warned(
+            stage,
+            f"{changed} of the {len(task.test)} test images of {task.info.title} are answered otherwise than when it "
+            f"was learnt, although {method} should keep its answers to the bit. The stages between show the earlier "
+            "ones. Please report this as an error of the lab.",
+        )
+
     def warnings(self, stage: int) -> Iterator[Warned]:
         """What the method has to say; each sentence is told once."""
         while self.learner.method.warnings:
@@ -169,8 +179,7 @@ class Telling:
         """The mean of each loss term over the steps since the last time; `rate` is the trunk's step size now."""
         progress = self.progress
         progress.memory.sample()
-        names = self.pending[0]
-        loss = {name: statistics.fmean(terms[name] for terms in self.pending) for name in names}
+        loss = {name: statistics.fmean(t[name] for t in self.pending if name in t) for name in self.pending[-1]}
         self.pending.clear()
         return StepLogged(
             stage=stage,

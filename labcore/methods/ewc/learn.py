@@ -32,11 +32,6 @@ class EWC(Sprung):
         assert isinstance(self.run.method, EWCConfig)
         return self.run.method
 
-    @property
-    def strength(self) -> float:
-        """As set."""
-        return self.config.strength
-
     # ---- the step ---------------------------------------------------------------------------------------------------
 
     def start_stage(self, stage: int) -> None:

@@ -36,11 +36,6 @@ class MAS(Sprung):
         assert isinstance(self.run.method, MASConfig)
         return self.run.method
 
-    @property
-    def strength(self) -> float:
-        """As set."""
-        return self.config.strength
-
     # ---- what it shows inside ---------------------------------------------------------------------------------------
 
     def maps(self, stage: int, layers: Sequence[Layer]) -> dict[str, Any]:

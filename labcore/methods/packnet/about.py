@@ -1,6 +1,6 @@
 """PackNet, as far as it can be told without torch."""
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -68,6 +68,8 @@ class PackNetConfig(MethodConfig):
 
 class PackNetCost(Cost):
     """A stage that prunes learns twice; owners, what a task sees and the masked weights are in memory."""
+
+    keeps_answers: ClassVar[bool] = True
 
     def epochs(self, run: "RunConfig", stage: int) -> tuple[int, ...]:
         """The passes of training, and where something is pruned, those of retraining."""

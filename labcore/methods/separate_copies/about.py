@@ -1,6 +1,6 @@
 """Separate copies, as far as they can be told without torch."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from labcore.configs.method import About
 from labcore.configs.verdicts import Verdict
@@ -18,6 +18,8 @@ class SeparateCopiesConfig(TrainsTrunkConfig):
 
 class SeparateCopiesCost(TrainsTrunkCost):
     """Every stage begins where the run began, and a whole trunk is put aside for every task."""
+
+    keeps_answers: ClassVar[bool] = True
 
     def is_fresh(self, run: "RunConfig", stage: int) -> bool:
         """Always, because every stage is a first stage."""

@@ -1,6 +1,6 @@
 """Settings and costs that several methods share. No torch here."""
 
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
 
 from pydantic import Field
 
@@ -75,8 +75,19 @@ class MasksLayers(Protocol):
         """Whether layers that keep channels apart, with a handful of weights each, are masked, too."""
 
 
+@runtime_checkable
+class HoldsBySprings(Protocol):
+    """Settings of a method that holds weights by springs."""
+
+    @property
+    def strength(self) -> float:
+        """How stiff all springs are together."""
+
+
 class KeptTrunkCost(Cost):
     """The trunk learns in the first stage at most, and only where the trunk after task 1 is the one that is kept."""
+
+    keeps_answers: ClassVar[bool] = True
 
     def is_fresh(self, run: "RunConfig", stage: int) -> bool:
         """As by fine-tuning, but false for a trunk that never learns: even if random, it gets no better."""

@@ -6,7 +6,6 @@ A method says what importance is (for EWC it is the Fisher diagonal); the spring
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -50,28 +49,22 @@ class Spring:
             rest.append(like(weight, middle))
         return cls(stiffness, rest, strength * strain)
 
+    @torch.no_grad()
     def energy(self, weights: Sequence[Tensor]) -> Tensor:
-        """The springs' energy ½ (Σ S (θ − θ̄)² + c), a scalar whose gradient is S (θ − θ̄)."""
-        return _Energy.apply(self, *weights)  # type: ignore[no-any-return, no-untyped-call]
-
-
-class _Energy(torch.autograd.Function):
-    """The energy and its gradient, from the same two passes over the weights."""
-
-    @staticmethod
-    def forward(ctx: Any, spring: Spring, *weights: Tensor) -> Tensor:
-        stretch = torch._foreach_sub(weights, spring.rest)
-        pull = torch._foreach_mul(spring.stiffness, stretch)
+        """The springs' energy ½ (Σ S (θ − θ̄)² + c), a scalar, at these weights; no gradient goes through it."""
+        stretch = torch._foreach_sub(weights, self.rest)
+        pull = torch._foreach_mul(self.stiffness, stretch)
         work = torch.stack([torch.dot(_row(p), _row(s)) for p, s in zip(pull, stretch, strict=True)]).sum()
-        ctx.pull = pull
-        return (work + spring.strain) / 2
+        return (work + self.strain) / 2
 
-    @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> Any:
-        # A loss is a sum of terms, so the gradient from above is 1 and one pass over the weights is saved. To ask a
-        # GPU whether it is 1 would mean to wait for it.
-        as_it_is = upstream[0].is_cpu and bool(upstream[0] == 1)
-        return None, *(ctx.pull if as_it_is else torch._foreach_mul(ctx.pull, upstream[0]))
+    @torch.no_grad()
+    def pull(self, weights: Sequence[Tensor]) -> None:
+        """Add the energy's gradient S (θ − θ̄) to what each weight has in `.grad`, which may be nothing yet."""
+        stretch = torch._foreach_sub(weights, self.rest)
+        for weight in weights:
+            if weight.grad is None:
+                weight.grad = torch.zeros_like(weight)
+        torch._foreach_addcmul_([weight.grad for weight in weights], self.stiffness, stretch)
 
 
 def _row(tensor: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from labcore.configs.run import RunConfig
 from labcore.methods.base import Method, by_task, named
+from labcore.methods.shared.settings import HoldsBySprings
 from labcore.methods.shared.springs import ByName, Spring
 from labcore.networks.batches import Batch, LoadedTask
 from labcore.networks.network import Network, count_bytes, like
@@ -38,14 +39,19 @@ class Sprung(Method):
     @property
     def strength(self) -> float:
         """How stiff all springs are together, as set."""
-        raise NotImplementedError
+        assert isinstance(self.run.method, HoldsBySprings)
+        return self.run.method.strength
 
-    def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """The term `new task`; once there is an old task and the trunk moves, also the springs' term `old tasks`."""
-        terms = super().loss(batch)
+    def before_step(self, batch: Batch) -> None:
+        """Add the springs' pull to the gradients, once there is an old task and the trunk moves."""
         if self.spring is not None and not batch.head_only:
-            terms["old tasks"] = self.spring.energy(list(self.weights.values()))
-        return terms
+            self.spring.pull(list(self.weights.values()))
+
+    def further_terms(self, batch: Batch) -> dict[str, Tensor]:
+        """The springs' energy, as the term `old tasks`."""
+        if self.spring is None or batch.head_only:
+            return {}
+        return {"old tasks": self.spring.energy(list(self.weights.values()))}
 
     @torch.no_grad()
     def hold(self, stage: int, importance: ByName) -> None:

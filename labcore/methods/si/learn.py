@@ -47,11 +47,6 @@ class SI(Sprung):
         assert isinstance(self.run.method, SIConfig)
         return self.run.method
 
-    @property
-    def strength(self) -> float:
-        """As set."""
-        return self.config.strength
-
     # ---- the step ---------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
@@ -61,15 +56,13 @@ class SI(Sprung):
         self.path = {name: torch.zeros_like(weight) for name, weight in self.weights.items()}
 
     def before_step(self, batch: Batch) -> None:
-        """Note the weights, and the gradient of the task's loss alone: the springs' own is taken off again."""
+        """Note the weights, and the gradient of the task's loss alone, to which the springs' pull is added then."""
         if batch.head_only:
             return
         weights = list(self.weights.values())
         self._before = [weight.clone() for weight in weights]
         self._gradient = [torch.zeros_like(w) if w.grad is None else w.grad.clone() for w in weights]
-        if self.spring is not None:
-            stretch = torch._foreach_sub(weights, self.spring.rest)
-            torch._foreach_addcmul_(self._gradient, self.spring.stiffness, stretch, value=-1)
+        super().before_step(batch)
 
     def after_step(self, batch: Batch) -> None:
         """ω ← ω − g · Δθ, with what the step really did, momentum and weight decay included."""

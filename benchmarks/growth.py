@@ -1,0 +1,79 @@
+"""What grows with the number of jobs, and what does not.
+
+    python -m benchmarks.growth [--jobs 2,5,10,20] [--methods fine_tuning,ewc] [--backbone small_cnn]
+
+Jobs of two classes each, three passes, 28 px; `--backbone efficientnet_lite0` at 64 px, for which up to 5 jobs are
+enough. A row is one run: the seconds of training that its second and its last stage took, looking as a share of the
+whole run, and what is kept and needed in memory by the end.
+"""
+
+import argparse
+import tempfile
+from itertools import cycle, islice
+from pathlib import Path
+
+from labcore.configs.reading import parse
+from labcore.configs.registry import ABOUT
+from labcore.runs.events import FootprintMeasured, RunEnded, StageEnded
+from labcore.training import loop
+
+CACHE = Path(tempfile.gettempdir()) / "reuse-lab-benchmark"
+PAIRS = tuple(f"{task}:{first}-{first + 1}" for first in range(0, 9) for task in ("digits", "fashion"))
+PASSES = 3
+
+
+def row(method: str, backbone: str, jobs: int) -> str:
+    """Train one run, and tell it as a row of the table."""
+    large = backbone != "small_cnn"
+    config = parse(
+        {
+            "backbone": {
+                "name": backbone,
+                "start": "pretrained" if large else "kaiming",
+                "image_size": 64 if large else 28,
+                "norm": "frozen",
+            },
+            "tasks": [{"name": name} for name in islice(cycle(PAIRS), jobs)],
+            "training": {"epochs": PASSES},
+            "method": {"name": method},
+        }
+    )
+    stages: list[StageEnded] = []
+    kept = peak = answering = 0.0
+    for event in loop.train(config, cache=CACHE):
+        match event:
+            case StageEnded():
+                stages.append(event)
+            case FootprintMeasured():
+                kept = sum(event.kept.values()) / 1e6
+            case RunEnded():
+                assert event.state == "complete", event.error
+                peak, answering = (event.peak_memory_bytes or 0) / 1e6, event.test_ms_per_image or 0.0
+    trained = sum(stage.train_seconds for stage in stages)
+    looked = sum(stage.evaluation_seconds for stage in stages)
+    second, last = stages[1], stages[-1]
+    return (
+        f"| {method} | {jobs} | {second.train_seconds:.2f} | {last.train_seconds:.2f} "
+        f"| {last.train_seconds / second.train_seconds:.2f} | {last.evaluation_seconds:.2f} "
+        f"| {100 * looked / (trained + looked):.0f} % | {kept:.1f} | {peak:.0f} | {answering:.1f} |"
+    )
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--jobs", default="2,5,10,20")
+    parser.add_argument("--methods", default=",".join(ABOUT))
+    parser.add_argument("--backbone", default="small_cnn", choices=["small_cnn", "efficientnet_lite0"])
+    asked = parser.parse_args()
+    print(
+        "| method | jobs | stage 2 trains (s) | last stage (s) | ratio | last stage looks (s) | looking of all "
+        "| kept (MB) | peak (MB) | ms/answer |\n|---|---|---|---|---|---|---|---|---|---|"
+    )
+    for jobs in map(int, asked.jobs.split(",")):
+        for method in asked.methods.split(","):
+            print(row(method, asked.backbone, jobs), flush=True)
+
+
+if __name__ == "__main__":
+    main()

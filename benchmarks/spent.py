@@ -77,26 +77,32 @@ def train(preset: str, method: str) -> dict[str, float]:
     from labcore.runs.claims import Claim
     from labcore.runs.store import Store
     from labcore.training import learner as learners
-    from labcore.training import loop, saving, worker
+    from labcore.training import saving, worker
+    from labcore.training.lessons import PhaseBatches
+    from labcore.training.map_maker import MapMaker
+    from labcore.training.measuring import Measurer
+    from labcore.training.optimizers import Updates
+    from labcore.training.saving import Checkpoints
+    from labcore.training.stored_stages import StoredStages
 
     purse = Purse()
     kind = learner(method)
     purse.count(learners, "load_task", "pictures")
-    purse.count(loop.PhaseBatches, "at", "pictures")
+    purse.count(PhaseBatches, "at", "pictures")
     purse.count(kind, "loss", "forward", head_only=lambda _, batch: bool(batch.head_only))
     purse.count(torch.Tensor, "backward", "backward")
     for name in ("prepare", "step"):
-        purse.count(loop.Updates, name, "optimiser")
+        purse.count(Updates, name, "optimiser")
     for name in ("before_step", "after_step", "start_stage", "end_phase", "end_stage", "further_terms"):
         purse.count(kind, name, "method's own")
     for name in ("probe", "right_now", "right"):
-        purse.count(loop.Measurer, name, "looking")
-    purse.count(loop.Measurer, "ms_per_image", "answer time")
+        purse.count(Measurer, name, "looking")
+    purse.count(Measurer, "ms_per_image", "answer time")
     for name in ("begin", "live", "before_end", "end"):
-        purse.count(loop.MapMaker, name, "maps")
-    purse.count(loop.Checkpoints, "save", "checkpoints")
+        purse.count(MapMaker, name, "maps")
+    purse.count(Checkpoints, "save", "checkpoints")
     purse.count(saving, "save_stage", "disk")
-    purse.count(loop.StoredStages, "keep", "disk")
+    purse.count(StoredStages, "keep", "disk")
     for name in ("append", "sync", "finish"):
         purse.count(Claim, name, "disk")
     with tempfile.TemporaryDirectory() as folder:

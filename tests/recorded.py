@@ -56,12 +56,13 @@ def _record(run: RunConfig, folder: Path) -> None:
     def measured(self: Any, stage: int) -> Generator[Event, None, Any]:
         before = {name: value.detach().clone() for name, value in self.learner.network.tensors().items()}
         state = torch.get_rng_state()
-        return (yield from original(self, stage))
+        fallen = yield from original(self, stage)
         after = self.learner.network.tensors()
         still = torch.equal(torch.get_rng_state(), state)
         assert before.keys() == after.keys()
         changed = [name for name in before if not torch.equal(before[name], after[name])]
         found.append({"draws_stand_still": still, "changed": changed})
+        return fallen
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop.Loop, "_measure", measured)

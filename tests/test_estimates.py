@@ -50,9 +50,9 @@ def test_an_estimate_by_hand() -> None:
     (first, second) = (catalogue.counts(task.name, task.images_per_class) for task in config.tasks)
     assert (first[0], second[0]) == (40, 36)
     steps = 2 * 5 * (10 + 8 * 1) * 2
-    live = (8 * 50 * 1 + 8 * 50 * 2) * 0.5
+    live = (3 * 8 * 1 + 3 * 8 * 2) * 0.5  # the fewest looks and pictures that there are
     whole = (2 * sum(first[1:]) + sum(second[1:])) * 0.5
-    single = 5 * 100 * 1.0
+    single = 5 * 30 * 1.0
     maps = 2 * (8 * 32 + 100) * 1.25 * 1.0
     assert estimate(config, ROUND).seconds == pytest.approx((steps + live + whole + single + maps) / 1000)
 

@@ -122,7 +122,7 @@ def test_stopped_anywhere_and_resumed_is_never_stopped(
     def stop_later_each_time() -> bool:
         nonlocal asked
         asked += 1
-        return asked == 6 + 3 * attempts**2
+        return asked == 6 + 2 * attempts**2
 
     while not told or told[-1].state != "complete":  # type: ignore[union-attr]
         told += train(

@@ -26,7 +26,7 @@ class DepthwiseConv2d(nn.Conv2d):
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if not (weight.requires_grad and torch.is_grad_enabled() and _is_plain(x, weight)):
-            return super()._conv_forward(x, weight, bias)
+            return super()._conv_forward(x, weight, bias)  # type: ignore[no-any-return]
         x, padding = self._padded_evenly(x)
         sizes = zip(x.shape[2:], padding, self.kernel_size, self.stride, self.dilation, strict=True)
         if any((size + 2 * p - d * (k - 1) - 1) // s + 1 > k for size, p, k, s, d in sizes):  # the map that comes out
@@ -135,7 +135,8 @@ def convolve_and_normalise(conv: nn.Conv2d, norm: nn.BatchNorm2d, x: Tensor) -> 
     shift = norm.bias - norm.running_mean * factor
     if conv.bias is not None:
         shift = shift + conv.bias * factor
-    return conv._conv_forward(x, conv.weight * factor[:, None, None, None], shift)
+    weight = conv.weight * factor[:, None, None, None]
+    return conv._conv_forward(x, weight, shift)  # type: ignore[no-any-return]
 
 
 def _is_plain(x: Tensor, weight: Tensor) -> bool:

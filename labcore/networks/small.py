@@ -36,8 +36,12 @@ class SmallCnn(Trunk):
 
     def run_block(self, index: int, x: Tensor) -> Tensor:
         """Run one block. At 28 px the blocks give [N, 32, 14, 14], [N, 64, 7, 7] and [N, 128]."""
-        conv, *norm = self.get_submodule(self.block_names[index]).children()
-        x = convolve_and_normalise(conv, norm[0], x) if norm else conv(x)
+        block = self.get_submodule(self.block_names[index])
+        conv, norm = block.get_submodule("conv"), block._modules.get("norm")
+        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            x = convolve_and_normalise(conv, norm, x)
+        else:
+            x = conv(x)
         if index == 2:
             return F.relu_(x).mean((2, 3))
         # The same as in the usual order, ReLU first, with a quarter of the numbers for ReLU.

@@ -157,16 +157,18 @@ def _stage_ms(config: RunConfig, speed: Speed, counts: list[tuple[int, int, int]
     read = sum(counts[task - 1][0] for task in cost.tasks_read(stage))
     epochs, passes = cost.epochs(config, stage), cost.passes(config, stage)
     whole = sum(_training_ms(speed, read, passed, training.batch_size, held) for passed in epochs) * passes
-    if training.head_warmup_epochs and not cost.is_fresh(config, stage):
+    warms = training.head_warmup_epochs > 0 and not cost.is_fresh(config, stage)
+    if warms:
         whole += _training_ms(speed, images, training.head_warmup_epochs, training.batch_size, 1.0)
     whole += images * cost.looked_at(config, stage) * speed.forward_ms
     whole += min(images, cost.measured_images(config, stage)) * speed.image_ms
     whole += min(images, cost.measured_alone(config, stage)) * (speed.step_ms + speed.image_ms)
-    jobs = 1 if cost.isolates(config) else stage
-    looks = [live_looks(read * passed, jobs) for passed in epochs]
-    live = sum(points * pictures * jobs for points, pictures in looks) * (1 - held)
-    live += STILL_LOOKS.pictures * (jobs if held else 1)
-    anew = counts[:stage] if jobs == stage or stage == len(counts) else counts[stage - 1 : stage]
+    jobs = 1 if held == 1 or cost.isolates(config) else stage  # whose answers may change
+    looks = [STILL_LOOKS if held == 1 else live_looks(read * passed, jobs) for passed in epochs]
+    live = sum(pictures * jobs * (points * (1 - held) + held) for points, pictures in looks)
+    live += STILL_LOOKS.pictures if warms else 0
+    stand = cost.isolates(config) and stage < len(counts)
+    anew = counts[stage - 1 if stand else 0 : stage]
     measured = sum(validation + test for _, validation, test in anew)
     return whole + (live + measured) * speed.forward_ms + _maps_ms(config, speed, stage, maps)
 

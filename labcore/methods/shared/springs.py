@@ -50,7 +50,7 @@ class Spring:
         return cls(stiffness, rest, strength * strain)
 
     @torch.no_grad()
-    def energy(self, weights: Sequence[Tensor]) -> Tensor:
+    def energy(self, weights: list[Tensor]) -> Tensor:
         """The springs' energy ½ (Σ S (θ − θ̄)² + c), a scalar, at these weights; no gradient goes through it."""
         stretch = torch._foreach_sub(weights, self.rest)
         pull = torch._foreach_mul(self.stiffness, stretch)
@@ -58,13 +58,15 @@ class Spring:
         return (work + self.strain) / 2
 
     @torch.no_grad()
-    def pull(self, weights: Sequence[Tensor]) -> None:
+    def pull(self, weights: list[Tensor]) -> None:
         """Add the energy's gradient S (θ − θ̄) to what each weight has in `.grad`, which may be nothing yet."""
         stretch = torch._foreach_sub(weights, self.rest)
+        gradients = []
         for weight in weights:
             if weight.grad is None:
                 weight.grad = torch.zeros_like(weight)
-        torch._foreach_addcmul_([weight.grad for weight in weights], self.stiffness, stretch)
+            gradients.append(weight.grad)
+        torch._foreach_addcmul_(gradients, self.stiffness, stretch)
 
 
 def _row(tensor: Tensor) -> Tensor:

@@ -276,7 +276,7 @@ def test_a_run_that_goes_on_draws_the_same_maps(method: str, tmp_path: Path) -> 
     def stop_later_each_time() -> bool:  # timing single answers asks hundreds of times at the end
         nonlocal asked
         asked += 1
-        return asked == 20 + 12 * attempts**2
+        return asked == 14 + 7 * attempts**2
 
     options: dict[str, Any] = {"maps": tmp_path / "parts", "stages": lambda k: tmp_path / "p" / str(k)}
     while not told or told[-1].state != "complete":  # type: ignore[union-attr]

@@ -205,12 +205,13 @@ with keep:
 with st.expander("How it is computed"):
     result = store.result(run)
     fold = runs.follow(store, run)
-    images = figures.accuracy_curves_info(fold).live_images or "a fixed number of"
+    pictures = figures.accuracy_curves_info(fold).pictures or "some"
     how = fold.started.energy_method if fold.started else None
     st.markdown(
         f"""
-The curves show accuracy on {images} validation images of each job, which are never trained on. The matrix shows all
-test images: `R[i, j]` is the accuracy on task *j* after stage *i*.
+The curves show accuracy on {pictures} validation images of each job, which are never trained on: how often the run
+looks, and at how many, follows from how much it has to train and for how many jobs, so that looking takes little of its
+time. The matrix shows all test images: `R[i, j]` is the accuracy on task *j* after stage *i*.
 
 - **Average accuracy** (ACC): {percent(result.average_accuracy)}, the mean of the last row.
 - **Backward transfer** (BWT): {percent(result.backward_transfer)}, the mean of `R[K, k] − R[k, k]` over the earlier

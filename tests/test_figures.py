@@ -18,7 +18,7 @@ def test_accuracy_curves_are_the_live_points_of_each_task() -> None:
         (2, "Fashion 0 to 2", [76, 152], [30, 80]),
     ]
     assert [(span.title, span.first, span.last) for span in info.spans] == [(TITLES[0], 0, 76), (TITLES[1], 76, 152)]
-    assert (info.total_images, info.live_images) == (152, 50)
+    assert (info.total_images, info.pictures) == (152, "50")
     figure = drawn(figures.accuracy_curves(info))
     assert [trace.line.color for trace in figure.data] == ["#0072B2", "#E69F00"]
     assert len({trace.line.dash for trace in figure.data}) == 2
@@ -29,7 +29,7 @@ def test_accuracy_curves_are_the_live_points_of_each_task() -> None:
 
 def test_a_run_that_has_not_begun_draws_empty_axes() -> None:
     nothing = fold([])
-    assert figures.accuracy_curves_info(nothing) == figures.AccuracyCurves([], [], 0, 0)
+    assert figures.accuracy_curves_info(nothing) == figures.AccuracyCurves([], [], 0)
     assert len(drawn(figures.accuracy_curves(figures.accuracy_curves_info(nothing))).data) == 0
     assert figures.loss_terms_info(nothing) == figures.LossTerms([], {}, [], 0)
     assert len(drawn(figures.loss_terms(figures.loss_terms_info(nothing))).data) == 0

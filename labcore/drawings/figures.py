@@ -46,12 +46,13 @@ def task_dash(position: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class AccuracyLine:
-    """One task's accuracy in per cent against the training images seen in the run."""
+    """One task's accuracy in per cent against the training images seen in the run; `pictures` says of how many."""
 
     position: int
     title: str
     images_seen: list[int]
     percent: list[float]
+    pictures: list[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,13 @@ class AccuracyCurves:
     lines: list[AccuracyLine]
     spans: list[StageSpan]
     total_images: int
-    live_images: int
+
+    @property
+    def pictures(self) -> str:
+        """At how many validation pictures of a task the points look: `50`, `24 to 50`, or nothing without a point."""
+        counts = [count for line in self.lines for count in line.pictures]
+        ends = sorted({min(counts), max(counts)}) if counts else []
+        return " to ".join(map(str, ends))
 
 
 def accuracy_curves_info(fold: Fold) -> AccuracyCurves:
@@ -85,9 +92,10 @@ def accuracy_curves_info(fold: Fold) -> AccuracyCurves:
         points = [point for point in fold.accuracy if len(point.accuracy) >= position]
         if points:
             seen = [point.images_seen for point in points]
-            lines.append(AccuracyLine(position, task.title, seen, [100 * p.accuracy[position - 1] for p in points]))
-    live = max((count for point in fold.accuracy for count in point.images), default=0)
-    return AccuracyCurves(lines, stage_spans(fold), fold.started.total_images if fold.started else 0, live)
+            percent = [100 * point.accuracy[position - 1] for point in points]
+            pictures = [point.images[position - 1] for point in points]
+            lines.append(AccuracyLine(position, task.title, seen, percent, pictures))
+    return AccuracyCurves(lines, stage_spans(fold), fold.started.total_images if fold.started else 0)
 
 
 def stage_spans(fold: Fold) -> list[StageSpan]:
@@ -114,7 +122,9 @@ def accuracy_curves(info: AccuracyCurves) -> Chart:
         chart.trace(
             "scatter", x=line.images_seen, y=line.percent, name=line.title, mode="lines+markers",
             line={"color": colour, "width": 2.5, "dash": task_dash(line.position)}, marker={"size": 5},
-            hovertemplate=f"{line.title}: %{{y:.0f}} %<br>after %{{x:,}} images<extra></extra>",
+            customdata=line.pictures,
+            hovertemplate=f"{line.title}: %{{y:.0f}} % of %{{customdata}} pictures<br>"
+            "after %{x:,} images of training<extra></extra>",
         )  # fmt: skip
         chart.note(
             x=1.0, xref="paper", xanchor="left", xshift=6, y=height, yanchor="middle",

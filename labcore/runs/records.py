@@ -108,12 +108,21 @@ def summary(result: RunResult) -> dict[str, float | None]:
 
 
 class WorkerRecord(Frozen):
-    """A worker of a device and the run that it trains (None while it waits), since when in Unix seconds."""
+    """A process that trains on a device, and the run that it trains (None while it waits), since when in Unix seconds.
+
+    `slot` 0 is the device's worker, which lets up to `slots` runs train at once; the further slots are processes that
+    it starts for them. A run is trained with so many `threads`, and `stage` is the key of the first stage that the
+    process trains for it; None where it only takes over what is stored, and where that is not known.
+    """
 
     device: str
     process: Process
     run: str | None
     since: float
+    slot: int = 0
+    slots: int = 1
+    threads: int = 0
+    stage: str | None = None
 
 
 class _TextDisk(diskcache.Disk):  # type: ignore[misc]
@@ -224,6 +233,13 @@ class Records:
         return parse_json((self.folder(run) / "config.json").read_bytes(), stored=True)
 
     # ---- changing ---------------------------------------------------------------------------------------------------
+
+    def at_once(self) -> contextlib.AbstractContextManager[None]:
+        """A block whose changes others see all together, when it ends; until then whoever else changes records waits.
+
+        Where the block raises, none of its records is changed.
+        """
+        return self._transaction()
 
     def change(self, run: str, **changes: Any) -> RunRecord:
         """Overwrite some fields of a record, and leave the others as they are at this moment.

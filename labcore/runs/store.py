@@ -14,8 +14,9 @@ Laws that hold whoever comes and goes, `kill -9` included:
     HOME/runs/ID/            config.json  events.jsonl  checkpoint.safetensors, .before  stop  stages/K/*.safetensors
     HOME/cache/pictures/     decoded pictures, by fingerprint
     HOME/cache/stages/       trained stages (stage_cache.py), by what they depend on; the arrays are the runs' own
+    HOME/cache/training/     who trains which stage just now (stage_locks.py)
     HOME/weights/, datasets/ what was downloaded, or put there by hand; never evicted
-    HOME/workers/            a lock and a log for each device
+    HOME/workers/            a lock for each slot of a device, a log, and the locks by which runs stand still (quiet.py)
     HOME/settings.json       what a person has set for the lab as a whole
 
 `Store` is made of parts that share the one open folder; each part tells its own laws and has its own file:
@@ -23,7 +24,7 @@ Laws that hold whoever comes and goes, `kill -9` included:
     Records      records.py     which runs there are: record, records, active, config, folder, change, delete, take_in
     Queue        queue.py       what people ask for: submit, known, request_stop, resume
     Stories      stories.py     what runs said: tail, fold, engine; which stages' arrays are there: stages_stored, pin
-    Workers      workers.py     who trains, and on what: lock_device, tell_worker, workers, devices
+    Workers      workers.py     who trains, and on what: lock_device, tell_worker, workers, at_work, devices
     Preferences  settings.py    what a person has set: settings, change_settings, country
     Claim        claims.py      the right to write one run, which `claim` and `claim_run` give out
 
@@ -33,6 +34,7 @@ A method raises what its docstring names and no other error of the store; where 
 import contextlib
 import os
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from labcore.configs.base import ConfigError
@@ -40,11 +42,13 @@ from labcore.runs.claims import Claim
 from labcore.runs.errors import Busy, UnknownRun
 from labcore.runs.files import Reserve, take_lock
 from labcore.runs.queue import Queue
-from labcore.runs.records import Process
+from labcore.runs.records import Process, RunRecord
 from labcore.runs.results import RunResult
 from labcore.runs.settings import Preferences
 from labcore.runs.stories import Stories
 from labcore.runs.workers import Workers
+
+Choose = Callable[[Iterator[RunRecord]], Iterator[RunRecord]]
 
 # So many attempts in a row may lose their worker without saving a checkpoint: then it is the run that ends workers.
 MOST_LOST = 3
@@ -68,22 +72,33 @@ class Store(Queue, Stories, Workers, Preferences):
         self.reserve = Reserve(self.root / "reserve")
         self.reserve.keep()
 
-    def claim(self, device: str) -> Claim | None:
+    def waiting(self, device: str) -> Iterator[RunRecord]:
+        """The runs that wait for this device or that lost their worker, in the order of the queue, read one by one."""
+        for run in self._active():
+            with contextlib.suppress(UnknownRun):
+                self.folder(run)
+                record = self.record(run)
+                if record.device in ("auto", device) and (record.state == "queued" or record.lost):
+                    yield record
+
+    def claim(self, device: str, choose: Choose = iter) -> Claim | None:
         """Become the writer of the oldest run that waits for this device or that lost its worker.
 
         A run that loses its worker again and again without getting further fails here; a person may resume it.
 
+        Args:
+            device: The device that the caller trains on.
+            choose: Is given the waiting runs, and gives back those that may be claimed, the first to be tried first.
+
         Returns:
             The claim, or None where nothing waits.
         """
-        for run in self._active():
+        for record in choose(self.waiting(device)):
             with contextlib.suppress(Busy, UnknownRun):
-                record = self.record(run)
-                if record.device in ("auto", device) and (record.state == "queued" or record.lost):
-                    claim = self.claim_run(run)
-                    if claim.record.lost_attempts < MOST_LOST:
-                        return claim
-                    claim.fail(_LOST_TOO_OFTEN)
+                claim = self.claim_run(record.run)
+                if claim.record.lost_attempts < MOST_LOST:
+                    return claim
+                claim.fail(_LOST_TOO_OFTEN)
         return None
 
     def claim_run(self, run: str) -> Claim:

@@ -1,4 +1,8 @@
-"""Which workers live on this machine, and which devices it has, as the workers themselves have told."""
+"""Which workers live on this machine, and which devices it has, as the workers themselves have told.
+
+A device has one worker, which is its slot 0. For runs that train beside its own the worker starts further processes,
+the slots 1, 2, … Every slot has a lock and a record of its own.
+"""
 
 import json
 import time
@@ -9,26 +13,28 @@ from labcore.runs.records import Process, Records, WorkerRecord
 
 
 class Workers(Records):
-    """The workers of a store: one process a device, each with a lock that the system releases with the process.
+    """The workers of a store: a process for each slot of a device, with a lock that the system releases with it.
 
     Laws:
 
-    - A device has at most one worker, also when two are started at once.
+    - A slot of a device has at most one process, also when two are started at once; so a device has one worker.
     - A worker that died is nobody: it is left out when workers are listed, though it could not say goodbye.
     """
 
-    def lock_device(self, device: str) -> int:
-        """Become the one worker of a device, until the process ends.
+    def lock_device(self, device: str, slot: int = 0) -> int:
+        """Become the one worker of a device, or one of its further slots, until the process ends.
 
         Returns:
-            The descriptor of the lock; to close it is to give the device up.
+            The descriptor of the lock; to close it is to give the slot up.
 
         Raises:
-            Busy: The device has a worker already.
+            Busy: The slot has a process already.
         """
         try:
-            return take_lock(self.root / "workers" / f"{device.replace(':', '-')}.lock")
+            return take_lock(self.root / "workers" / f"{device.replace(':', '-')}-{slot}.lock")
         except Busy:
+            if slot:
+                raise Busy(f"Slot {slot} of the worker for {device} is taken already.") from None
             raise Busy(f"There is a worker for {device} already; one a device is enough.") from None
 
     def may_start_worker(self, device: str, patience: float) -> bool:
@@ -40,20 +46,44 @@ class Workers(Records):
             self._database.set(f"starting/{device}", str(time.time()), retry=True)
             return True
 
-    def tell_worker(self, device: str, run: str | None) -> None:
-        """Say that this process is the device's worker, and which run it trains; None while it waits."""
-        record = WorkerRecord(device=device, process=Process.me(), run=run, since=time.time())
+    def tell_worker(
+        self,
+        device: str,
+        run: str | None,
+        *,
+        slot: int = 0,
+        slots: int = 1,
+        threads: int = 0,
+        stage: str | None = None,
+    ) -> None:
+        """Say that this process is a slot of the device, and which run it trains and how; None while it waits."""
+        record = WorkerRecord(
+            device=device,
+            process=Process.me(),
+            run=run,
+            since=time.time(),
+            slot=slot,
+            slots=slots,
+            threads=threads,
+            stage=stage,
+        )
         with self._transaction():
-            self._put_workers([*(other for other in self._workers() if other.device != device), record])
+            self._put_workers([*self._others(device, slot), record])
 
-    def forget_worker(self, device: str) -> None:
-        """Say that the device's worker is gone. It overwrites what `tell_worker` said."""
+    def forget_worker(self, device: str, slot: int = 0) -> None:
+        """Say that a slot's process is gone. It overwrites what `tell_worker` said."""
         with self._transaction():
-            self._put_workers([other for other in self._workers() if other.device != device])
+            self._put_workers(self._others(device, slot))
 
     def workers(self) -> list[WorkerRecord]:
-        """The workers that are alive, in the order of their devices' names."""
-        return sorted((worker for worker in self._workers() if worker.process.alive), key=lambda worker: worker.device)
+        """The processes that are alive, in the order of their devices' names, each device's worker before its slots."""
+        alive = (worker for worker in self._workers() if worker.process.alive)
+        return sorted(alive, key=lambda worker: (worker.device, worker.slot))
+
+    def at_work(self, device: str | None = None) -> list[WorkerRecord]:
+        """The processes of a device, or of all, that train a run now."""
+        told = (worker for worker in self._workers() if worker.run is not None and device in (None, worker.device))
+        return [worker for worker in told if worker.process.alive]
 
     def tell_devices(self, devices: dict[str, str]) -> None:
         """Say which devices this machine has, and what each is: `{"cpu": "Intel …"}`. It overwrites what was said."""
@@ -62,6 +92,9 @@ class Workers(Records):
     def devices(self) -> dict[str, str]:
         """What each device of this machine is, by name; empty before the first worker has looked."""
         return dict(json.loads(self._database.get("devices", "{}", retry=True)))
+
+    def _others(self, device: str, slot: int) -> list[WorkerRecord]:
+        return [other for other in self._workers() if (other.device, other.slot) != (device, slot)]
 
     def _workers(self) -> list[WorkerRecord]:
         """The workers as they told: one small value, which pages read each second however many runs there are."""

@@ -19,7 +19,7 @@ from labcore.configs.base import ConfigError
 from labcore.configs.reading import parse, with_settings
 from labcore.configs.run import RunConfig
 from labcore.configs.units import plain, setting_name
-from labcore.runs.errors import UnknownRun
+from labcore.runs.errors import StoreError, UnknownRun
 from labcore.runs.records import RunRecord
 from labcore.runs.results import StageResult
 from labcore.runs.store import Store
@@ -295,8 +295,21 @@ class Findings:
 
 
 def queue(store: Store, findings: Findings, device: str = "auto") -> list[str]:
-    """Submit what is missing, stopped and failed runs included; the runs' IDs. Raises StoreError."""
-    return [store.submit(cell.config, device=device).run for cell in findings.missing]
+    """Submit what is missing, stopped and failed runs included; the runs' IDs. Raises StoreError.
+
+    A worker finds all of them at once: it would train the first with all cores, were that there alone for a moment.
+    """
+    queued: list[str] = []
+    problem: StoreError | ConfigError | None = None
+    with store.at_once():
+        try:
+            for cell in findings.missing:
+                queued.append(store.submit(cell.config, device=device).run)
+        except (StoreError, ConfigError) as error:  # it is raised after the block, so that what is queued stays queued
+            problem = error
+    if problem is not None:
+        raise problem
+    return queued
 
 
 def stop(store: Store, findings: Findings) -> None:

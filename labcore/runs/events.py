@@ -77,6 +77,7 @@ class TaskFacts(Frozen):
 class RunStarted(EventBase):
     """An attempt begins, at the beginning or at the step that it resumes from, with what the run had spent by then.
 
+    The run has `threads` of the device's `cores`; on a graphics card, `cores` is None: the run has all of it.
     `total_images` is how many images all stages together will train on, counted with repetition. `energy_method` says
     in words how energy is measured, and is None where it is not.
     """
@@ -86,6 +87,7 @@ class RunStarted(EventBase):
     device: str
     device_name: str
     threads: int
+    cores: int | None = None
     tasks: tuple[TaskFacts, ...]
     total_images: int
     resumed_from_step: int | None = None
@@ -95,6 +97,18 @@ class RunStarted(EventBase):
     energy_wh: float | None = None
     energy_method: str | None = None
     versions: dict[str, str] = {}
+
+
+class Waiting(EventBase):
+    """Another run trains this stage just now; this run waits, in order to take it over instead of training it, too."""
+
+    event: Literal["waiting"] = "waiting"
+    stage: int
+
+    @property
+    def text(self) -> str:
+        """In words: `waiting for stage 2, which another run is learning`."""
+        return f"waiting for stage {self.stage}, which another run is learning"
 
 
 class StageStarted(EventBase):
@@ -223,6 +237,7 @@ class RunEnded(EventBase):
 Event = (
     Downloading
     | RunStarted
+    | Waiting
     | StageStarted
     | PhaseStarted
     | StepLogged

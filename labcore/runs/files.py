@@ -53,16 +53,17 @@ def write_atomically(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
-def take_lock(path: Path) -> int:
-    """Lock a file, which is made where it is missing, without waiting.
+def take_lock(path: Path, *, create: bool = True) -> int:
+    """Lock a file, which is made where it is missing unless `create` is False, without waiting.
 
     Returns:
         The open descriptor. The lock is held until it is closed, or until the process ends.
 
     Raises:
         Busy: Another process, or another descriptor of this one, holds the lock.
+        OSError: The file cannot be opened.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(path, os.O_RDWR | (os.O_CREAT if create else 0) | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

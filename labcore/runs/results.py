@@ -26,6 +26,7 @@ from labcore.runs.events import (
     StageStarted,
     StepLogged,
     TaskFacts,
+    Waiting,
     Warned,
 )
 
@@ -56,6 +57,7 @@ class RunResult(Frozen):
     `average_accuracy` is the mean of the last row of a complete run, and null before. `footprint_bytes` holds by
     purpose what is kept, its `total`, and beside the total `working`, which existed during a stage only.
 
+    `device_share` is which part of the device the run had, where several trained at once: 0.5 is one of two cores.
     `energy_wh` is codecarbon's estimate for all that was done for the run, work that was lost included, and null where
     it was not measured. `carbon_g` is what so much electricity of `carbon_country` costs the climate: an ISO code, or
     null for the world's average, as it was set when the result was read.
@@ -66,6 +68,7 @@ class RunResult(Frozen):
     cached: bool
     config: dict[str, Any]
     device: str | None
+    device_share: float = 1.0
     tasks: tuple[str, ...]
     error: str | None
     accuracy_matrix: Matrix
@@ -196,6 +199,7 @@ class Fold:
 
     def __init__(self) -> None:
         self.downloading: Downloading | None = None  # Only until the run begins.
+        self.waiting: Waiting | None = None  # Only while the run waits for a stage.
         self.started: RunStarted | None = None
         self.first_started_at: float | None = None
         self.ended: RunEnded | None = None
@@ -276,6 +280,7 @@ class Fold:
         self.events += 1
         self.last_time = event.time
         self.step = event.step
+        self._wait(event)
         match event:
             case Downloading():
                 self.downloading, self.ended = (None if event.done == event.total else event), None
@@ -321,6 +326,13 @@ class Fold:
                 self.downloading, self.ended = None, event
                 if event.energy_wh is not None:
                     self._energy_told = event.energy_wh
+
+    def _wait(self, event: Event) -> None:
+        """Notice where the run waits for a stage; how long it waited says nothing of its speed."""
+        if self.waiting is not None:
+            images, seconds, begun = self.attempt_start
+            self.attempt_start = (images, seconds, begun + event.time - self.waiting.time)
+        self.waiting = event if isinstance(event, Waiting) else None
 
     def _open(self, event: RunStarted) -> None:
         """Begin an attempt, and take back what earlier ones said past the step that it goes on from."""
@@ -387,6 +399,9 @@ class Fold:
             cached=cached,
             config=config,
             device=self.started.device if self.started else None,
+            device_share=min(1.0, self.started.threads / self.started.cores)
+            if self.started and self.started.cores
+            else 1.0,
             tasks=tuple(task["name"] for task in config["tasks"]),
             error=error or (self.ended.error if self.ended else None),
             accuracy_matrix=test,

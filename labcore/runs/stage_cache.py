@@ -157,6 +157,13 @@ class StageCache:
             return None
         return StoredStage(*stored, addition, record.peak_memory)
 
+    def has(self, key: StageKey, *, needs_addition: bool) -> bool:
+        """Whether a stage seems to be stored with what it is to have; only `take` tells whether it is whole."""
+        entry = self.root / key.training
+        return (entry / "stage.json").exists() and (
+            not needs_addition or _arrays(entry, key).with_suffix(".json").exists()
+        )
+
     # ---- putting ----------------------------------------------------------------------------------------------------
 
     def put(

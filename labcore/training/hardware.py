@@ -44,16 +44,29 @@ def device_name(device: torch.device) -> str:
     return "CPU"
 
 
-def prepare() -> int:
-    """Make this process ready to train, and return the number of torch's threads, on which results depend.
+def cores() -> int:
+    """How many physical cores this machine has."""
+    return psutil.cpu_count(logical=False) or os.cpu_count() or 1
 
-    It is what the environment's `REUSE_LAB_THREADS` says, or else the number of physical cores. Raises ConfigError
-    where the variable holds anything but a whole number from 1 to 1024.
+
+def asked_threads() -> int | None:
+    """The number of threads that the environment's `REUSE_LAB_THREADS` asks for; None where it says nothing.
+
+    Raises ConfigError where the variable holds anything but a whole number from 1 to 1024.
     """
     text = os.environ.get("REUSE_LAB_THREADS")
     if text is not None and not (text.isascii() and text.isdigit() and 1 <= int(text) <= 1024):
         raise ConfigError(f"REUSE_LAB_THREADS is {text!r}; it must be a whole number from 1 to 1024.")
-    threads = int(text) if text else psutil.cpu_count(logical=False) or os.cpu_count() or 1
+    return int(text) if text else None
+
+
+def prepare(threads: int | None = None) -> int:
+    """Make this process ready to train, and return the number of torch's threads, on which results depend.
+
+    It is what the environment's `REUSE_LAB_THREADS` says, or else `threads`, or else the number of physical cores.
+    Raises ConfigError where the variable holds anything but a whole number from 1 to 1024.
+    """
+    threads = asked_threads() or threads or cores()
     torch.set_num_threads(threads)
     # On a GPU, too, the same run must give the same bits, and float32 must be what its name says: by itself cuDNN cuts
     # a convolution's inputs to 10 bits (TF32), and a Fisher diagonal was then off by some per cent.

@@ -9,6 +9,7 @@ What the loop uses lies beside it: `learner` (network, method, tasks), `lessons`
 
 import functools
 import operator
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -25,8 +26,9 @@ from labcore.networks.batches import LoadedTask, Stopped
 from labcore.runs import checkpoints
 from labcore.runs.checkpoints import Checkpoint, Position
 from labcore.runs.energy import Meter
-from labcore.runs.events import Event, FootprintMeasured, MapSaved, RunEnded
+from labcore.runs.events import Event, FootprintMeasured, MapSaved, RunEnded, Waiting
 from labcore.runs.files import home
+from labcore.runs.quiet import Quiet
 from labcore.runs.stage_cache import StageCache
 from labcore.tasks.downloads import DownloadError
 from labcore.training import saving
@@ -42,6 +44,9 @@ from labcore.training.saving import Checkpoints, Entry
 from labcore.training.spending import Progress
 from labcore.training.stored_stages import StoredStages
 from labcore.training.telling import NotFinite, Telling
+
+# A run that waits for a stage looks so often whether it is there.
+WAIT_SECONDS = 0.05
 
 
 def train(
@@ -59,6 +64,8 @@ def train(
     stage_cache: StageCache | None = None,
     fresh: bool = False,
     meter: Meter | None = None,
+    threads: int | None = None,
+    quiet: Quiet | None = None,
 ) -> Iterator[Event]:
     """Train a configuration and tell what happens.
 
@@ -67,18 +74,21 @@ def train(
     on from it; it is written at the end of every stage, every `checkpoint_seconds`, and when the run is stopped.
     `stages(k)` is the folder that takes the arrays of stage k before its `StageEnded`. `should_stop` is asked before
     every step, every chunk of measuring and every piece of a download. `meter` tells the energy that was spent since
-    this attempt began; without one it is not told.
+    this attempt began; without one it is not told. `threads` are torch's, all cores if it is not said; the environment
+    may say otherwise (`hardware.prepare`). Runs that have a `quiet` in common stand still while one of them measures
+    how long its answers take.
 
     Maps of the network's inside are saved below the folder `maps`, at the ends of stages and, with `live_maps`, at live
     points between them. No result depends on them, and the time that they take counts as evaluation.
 
     With a `stage_cache` (and `stages`) every stage is kept there. A run without a checkpoint takes its first stages
-    from there for as long as the next one is found, unless it is to be `fresh`.
+    from there for as long as the next one is found, unless it is to be `fresh`. A stage that another run trains just
+    now is waited for.
 
     The last event is a `RunEnded`: complete, stopped, or failed where the loss is not finite or a file that must be
     downloaded cannot be. Raises ConfigError, TaskError, and OSError where something cannot be written.
     """
-    where, threads = torch.device(pick_device(device)), prepare()
+    where, threads, quiet = torch.device(pick_device(device)), prepare(threads), quiet or Quiet()
     saved, unread = checkpoints.find(checkpoint, config.key()) if checkpoint else (None, None)
     downloads = downloads or home()
     step = saved[0].step if saved else 0
@@ -88,17 +98,26 @@ def train(
         yield _broken_off(error, step)
         return
     progress = Progress.begin(where, meter)
-    learner = Learner(config, where, cache, downloads, should_stop)
-    looks, stored = None, None
-    if maps is not None:
-        looks = MapMaker(learner.network, learner.method, config, learner.tasks, maps, stages, should_stop)
-    if stage_cache is not None and stages is not None:
-        stored = StoredStages(learner, progress, stage_cache, threads, stages, takes=not fresh)
-    loop = Loop(learner, progress, stages, checkpoint, checkpoint_seconds, looks, live_maps, stored)
-    try:
-        yield from loop.events(threads, saved, unread)
-    except (Stopped, NotFinite) as error:
-        yield _broken_off(error, progress.step, progress.energy.read())
+
+    def stop_or_stand_still() -> bool:
+        progress.clock.stand_still(quiet.stand_still(should_stop))
+        return should_stop()
+
+    with quiet.training(should_stop):
+        learner = Learner(config, where, cache, downloads, stop_or_stand_still)
+        looks, stored = None, None
+        if maps is not None:
+            looks = MapMaker(learner.network, learner.method, config, learner.tasks, maps, stages, stop_or_stand_still)
+        if stage_cache is not None and stages is not None:
+            stored = StoredStages(learner, progress, stage_cache, threads, stages, takes=not fresh)
+        loop = Loop(learner, progress, stages, checkpoint, checkpoint_seconds, looks, live_maps, stored, quiet)
+        try:
+            yield from loop.events(threads, saved, unread)
+        except (Stopped, NotFinite) as error:
+            yield _broken_off(error, progress.step, progress.energy.read())
+        finally:
+            if stored is not None:
+                stored.let_go()
 
 
 def _broken_off(error: Stopped | DownloadError | NotFinite, step: int, energy_wh: float | None = None) -> RunEnded:
@@ -128,7 +147,8 @@ class Loop:
     """The stages, phases and steps of one run.
 
     `stages(k)` is the folder that takes the arrays of stage k. Maps are made by `maps`, between the ends of stages only
-    with `live_maps`. Stages that were trained before come from `stored`, and those that are trained go there.
+    with `live_maps`. Stages that were trained before come from `stored`, and those that are trained go there. Answers
+    are timed when the other runs of `quiet` stand still.
     """
 
     def __init__(
@@ -141,9 +161,11 @@ class Loop:
         maps: MapMaker | None = None,
         live_maps: bool = True,
         stored: StoredStages | None = None,
+        quiet: Quiet | None = None,
     ) -> None:
         self.learner, self.progress, self.stages = learner, progress, stages
         self.maps, self.live_maps, self.stored = maps, live_maps, stored
+        self.quiet = quiet or Quiet()
         self.measurer = Measurer(learner.network, learner.method, learner.should_stop)
         self.features = FeatureCache(learner)
         self.telling = Telling(learner, progress)
@@ -164,32 +186,56 @@ class Loop:
             yield self.telling.warned(position.stage, unread)
         progress.energy.go_on(position.stage_energy_wh)
         first = position.stage
-        if self.stored is not None and self.stored.takes and not saved:
-            yield from self._stored_stages(self.stored)
+        shares = self.stored if self.stored is not None and self.stored.takes else None
+        if shares is not None and not saved:
+            yield from self._stored_stages(shares)
             first = len(learner.tasks) + 1
         for stage in range(first, len(learner.all_tasks) + 1):
+            if shares is not None:
+                yield from self._turn(shares, stage)
             for event in self._stage(stage, entry if stage == first else Entry()):
                 self.telling.note(event)
                 yield event
+        if shares is not None:
+            shares.let_go()
+        with self.quiet.alone(learner.should_stop):
+            milliseconds = self.measurer.ms_per_image(learner.tasks[0])
         yield RunEnded(
             state="complete",
             step=progress.step,
-            test_ms_per_image=self.measurer.ms_per_image(learner.tasks[0]),
+            test_ms_per_image=milliseconds,
             peak_memory_bytes=progress.memory.peak_of_all_stages,
             energy_wh=progress.energy.read(),
         )
 
     def _stored_stages(self, stored: StoredStages) -> Iterator[Event]:
-        """Take over the first stages for as long as the next one is stored, and tell again what was said in each."""
+        """Take over the first stages for as long as the next one is stored, and tell again what was said in each.
+
+        The first stage that is not stored is then this run's to train.
+        """
         for task in self.learner.all_tasks:
             if self.learner.should_stop():
                 raise Stopped
             told = stored.take(task.position)
             if told is None:
+                yield from self._turn(stored, task.position)
+                told = stored.take(task.position)  # another run may just have trained it
+            if told is None:
                 return
+            stored.let_go()
             yield from told
             if self.maps:  # what was drawn before a stage's end is gone, but its end can be looked at again
                 yield self._map_saved("stage", task.position, self.maps.end).model_copy(update={"reused": True})
+
+    def _turn(self, stored: StoredStages, stage: int) -> Iterator[Event]:
+        """Wait until no other run trains this stage; from then on it is this run's to train."""
+        if stored.hold(stage):
+            return
+        yield Waiting(stage=stage, step=self.progress.step)
+        while not stored.hold(stage):
+            if self.learner.should_stop():
+                raise Stopped
+            time.sleep(WAIT_SECONDS)
 
     # ---- a stage ----------------------------------------------------------------------------------------------------
 

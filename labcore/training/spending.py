@@ -39,6 +39,10 @@ class Clock:
         self.evaluation += passed
         self.stage_evaluation += passed
 
+    def stand_still(self, seconds: float) -> None:
+        """Count so many of the last seconds neither as the one nor as the other."""
+        self._since += seconds
+
     def _lap(self) -> float:
         now = time.perf_counter()
         passed, self._since = now - self._since, now

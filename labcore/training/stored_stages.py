@@ -6,6 +6,8 @@ from pathlib import Path
 
 import torch
 
+from labcore.configs.run import RunConfig
+from labcore.runs import stage_locks
 from labcore.runs.events import Event, StageEnded, StageStarted, StepLogged, Warned
 from labcore.runs.results import difference
 from labcore.runs.stage_cache import Addition, StageCache, StoredStage
@@ -19,8 +21,23 @@ from labcore.version import ENGINE_VERSION
 
 def keys_of(learner: Learner, threads: int) -> list[StageKey]:
     """The keys of all stages of a run, as they come out on this machine with so many threads."""
-    device = learner.device
-    machine: dict[str, str | int] = {
+    stages = [task.position for task in learner.all_tasks]
+    trained = [learner.method.stage_config(stage) for stage in stages]
+    added = [learner.method.addition_config(stage) for stage in stages]
+    return stage_keys(learner.config, _machine(learner.device, threads), trained, added)
+
+
+def keys_ahead(config: RunConfig, device: str, threads: int) -> list[StageKey]:
+    """The same keys before there is a learner."""
+    stages = range(1, len(config.tasks) + 1)
+    trained = [config.stage_config(stage) for stage in stages]
+    added = [config.addition_config(stage) for stage in stages]
+    return stage_keys(config, _machine(torch.device(device), threads), trained, added)
+
+
+def _machine(device: torch.device, threads: int) -> dict[str, str | int]:
+    """What of this machine the bits of a stage depend on."""
+    return {
         "engine": ENGINE_VERSION,
         "torch": str(torch.__version__),
         "device": device.type,
@@ -28,10 +45,6 @@ def keys_of(learner: Learner, threads: int) -> list[StageKey]:
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "threads": threads,
     }
-    stages = [task.position for task in learner.all_tasks]
-    trained = [learner.method.stage_config(stage) for stage in stages]
-    added = [learner.method.addition_config(stage) for stage in stages]
-    return stage_keys(learner.config, machine, trained, added)
 
 
 class StoredStages:
@@ -53,6 +66,28 @@ class StoredStages:
         self.learner, self.progress, self.cache, self.folder_of = learner, progress, cache, folder_of
         self.takes = takes
         self.keys = keys_of(learner, threads)
+        self._held: tuple[int, stage_locks.Held] | None = None
+
+    # ---- taking turns -----------------------------------------------------------------------------------------------
+
+    def hold(self, stage: int) -> bool:
+        """Become the one run that trains a stage, if no other does. What was held before is let go either way.
+
+        The next stage's lock is taken before the last one's goes: so the run that trained a stage which others wait
+        for is the one that goes on, and the others, which have trained nothing yet, take the next one from it, too.
+        """
+        if self._held is not None and self._held[0] == stage:
+            return True
+        held = stage_locks.hold(self.cache.store, self.keys[stage - 1])
+        self.let_go()
+        self._held = None if held is None else (stage, held)
+        return held is not None
+
+    def let_go(self) -> None:
+        """Train no stage any more."""
+        if self._held is not None:
+            self._held[1].let_go()
+            self._held = None
 
     # ---- taking -----------------------------------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ from labcore.runs.events import (
     TaskFacts,
     Warned,
 )
-from labcore.training.hardware import device_name
+from labcore.training.hardware import cores, device_name
 from labcore.training.learner import Learner
 from labcore.training.phase_plan import PhasePlan
 from labcore.training.spending import Progress
@@ -58,6 +58,7 @@ class Telling:
             device=str(learner.device),
             device_name=device_name(learner.device),
             threads=threads,
+            cores=cores() if learner.device.type == "cpu" else None,
             tasks=tuple(_facts(task) for task in learner.all_tasks),
             total_images=sum(learner.stage_images(task.position) for task in learner.all_tasks),
             resumed_from_step=progress.step if resumed else None,

@@ -1,9 +1,10 @@
 """What a run costs the climate: watt-hours measured by codecarbon, grams of CO₂e by a country's electricity.
 
 The watt-hours are codecarbon's estimate of what the training process draws: from the machine's own energy counters
-where it may read them, else from the processor's rated power and the process's share of its time. Only the process that
-trains loads codecarbon (it takes 1.5 s to look at a machine); pages read its tables of countries from its files.
-Nothing here uses the network.
+where it may read them, else from the processor's rated power and the process's share of its time. What can only be
+known of the machine as a whole is shared evenly among the runs that train at the time. Only a process that trains loads
+codecarbon (it takes 1.5 s to look at a machine); pages read its tables of countries from its files. Nothing here uses
+the network.
 """
 
 import contextlib
@@ -12,7 +13,7 @@ import logging
 import os
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,6 +31,8 @@ _WATTS_A_THREAD = 4
 _NEVER = 1e6
 _looking = threading.Lock()
 
+Runs = Callable[[str | None], int]
+
 
 class Meter(Protocol):
     """Something that tells how much was spent since it was opened. `method` says in words how it knows."""
@@ -45,13 +48,14 @@ class Meter(Protocol):
 
 
 @contextlib.contextmanager
-def metering(device: str) -> Iterator[Meter | None]:
+def metering(device: str, runs: Runs = lambda device: 1) -> Iterator[Meter | None]:
     """For the block, give a meter of what this process does on a device; None, with a line in the log, without one.
 
-    The processor and the memory count, and of the graphics cards the one that the device names.
+    The processor and the memory count, and of the graphics cards the one that the device names. `runs` tells how many
+    runs train just now, on a device or (None) on all: of what only the whole can tell, each counts an equal part.
     """
     with _looking:  # The first look at the machine may still be under way, in the thread of `warm_up`.
-        meter = _open(device)
+        meter = _open(device, runs)
     try:
         yield meter
     finally:
@@ -69,18 +73,22 @@ def warm_up() -> None:
     threading.Thread(target=look, name="energy").start()
 
 
-def _open(device: str) -> "_CodeCarbon | None":
+def _open(device: str, runs: Runs) -> "_CodeCarbon | None":
     try:
-        return _CodeCarbon(device)
+        return _CodeCarbon(device, runs)
     except Exception as error:  # Whatever it is, a run is worth more than its energy figures.
         log.warning("Energy is not measured: %s: %s", type(error).__name__, error)
         return None
 
 
 class _CodeCarbon:
-    """The offline tracker of codecarbon, read like a meter."""
+    """The offline tracker of codecarbon, read like a meter.
 
-    def __init__(self, device: str) -> None:
+    Each reading adds what was spent since the one before: of the processor what the process needed, where that can be
+    told apart, and of everything else the part of one of the runs that train now.
+    """
+
+    def __init__(self, device: str, runs: Runs = lambda device: 1) -> None:
         logging.getLogger("codecarbon").setLevel(logging.ERROR)
         from codecarbon import OfflineEmissionsTracker
         from codecarbon.output_methods.base_output import BaseOutput
@@ -98,6 +106,8 @@ class _CodeCarbon:
             live_out = out
 
         self._with_gpu = device.startswith("cuda")
+        self._device, self._runs, self._spent = device, runs, 0.0
+        self._told = (0.0, 0.0, 0.0)
         self._reading = Reading()
         # Everything that could make the tracker write, send or ask is set here, so that no configuration file and no
         # environment can turn it on. Those may still say what the machine is: `force_cpu_power`, `force_ram_power` and
@@ -124,6 +134,7 @@ class _CodeCarbon:
         )
         self._tracker.start()
         _leave_children_out(self._tracker)
+        self._knows_process = _knows_process(self._tracker)
         if self.read() is None:
             self.close()
             raise RuntimeError("codecarbon could not be started")
@@ -134,11 +145,16 @@ class _CodeCarbon:
         try:
             self._tracker.flush()
             data = self._reading.data
-            kilowatt_hours = data.cpu_energy + data.ram_energy + (data.gpu_energy if self._with_gpu else 0.0)
+            told = (data.cpu_energy, data.ram_energy, data.gpu_energy if self._with_gpu else 0.0)
+            cpu, memory, card = (now - then for now, then in zip(told, self._told, strict=True))
+            runs = max(1, self._runs(None))
+            self._spent += (cpu if self._knows_process else cpu / runs) + memory / runs
+            self._spent += card / max(1, self._runs(self._device)) if card else 0.0
+            self._told = told
         except Exception as error:
             log.warning("Energy is no longer measured: %s: %s", type(error).__name__, error)
             return None
-        return float(1000 * kilowatt_hours)
+        return float(1000 * self._spent)
 
     def close(self) -> None:
         """End the threads of the tracker."""
@@ -167,6 +183,12 @@ def _leave_children_out(tracker: Any) -> None:
             part._children = False
 
 
+def _knows_process(tracker: Any) -> bool:
+    """Whether the processor's energy is told for this process alone, and not for the whole processor."""
+    parts = [part for part in getattr(tracker, "_hardware", []) if type(part).__name__ == "CPU"]
+    return bool(parts) and all(getattr(part, "_mode", "") == "cpu_load" for part in parts)
+
+
 def _gpu(device: str) -> int | str:
     """The card that torch calls `cuda:N`, by its number or name with the driver."""
     number = int(device.partition(":")[2] or 0)
@@ -192,7 +214,10 @@ def _method(tracker: Any, with_gpu: bool) -> str:
             parts.append("the graphics card's own energy counter")
         elif kind == "RAM":
             parts.append(f"{part.total_power().W:.0f} W for memory")
-    return "from " + ", ".join(reversed(list(dict.fromkeys(parts)))) if parts else "as codecarbon does"
+    if not parts:
+        return "as codecarbon does"
+    shared = "memory's part" if _knows_process(tracker) and not with_gpu else "what is the whole machine's"
+    return f"from {', '.join(reversed(list(dict.fromkeys(parts))))}; runs that train at once share {shared} evenly"
 
 
 # ---- carbon: wherever it is shown -----------------------------------------------------------------------------------

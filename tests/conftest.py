@@ -28,6 +28,7 @@ LONGEST = {
     "test_journey": 20.0,
     "test_extending": 3.4,
     "test_worker": 2.5,
+    "test_slots": 1.2,
     "test_stages": 1.3,
     "test_zoo": 1.0,
     "test_method_contract": 1.2,

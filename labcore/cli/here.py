@@ -11,8 +11,9 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+from labcore.configs.units import count_of
 from labcore.runs.errors import Busy
-from labcore.runs.events import Downloading, Evaluated, Event, RunEnded, RunStarted, StageEnded, StageStarted
+from labcore.runs.events import Downloading, Evaluated, Event, RunEnded, RunStarted, StageEnded, StageStarted, Waiting
 from labcore.runs.settings import Detail
 from labcore.runs.store import Store
 from labcore.training import worker
@@ -104,11 +105,11 @@ def _passing_on(stop: threading.Event, store: Store, run: str) -> Iterator[None]
 def _tell(event: Event) -> None:
     """Tell progress to people, on stderr."""
     match event:
-        case Downloading():
+        case Downloading() | Waiting():
             line = event.text
         case RunStarted():
             again = "" if event.resumed_from_step is None else f", going on from step {event.resumed_from_step}"
-            line = f"{event.run} on {event.device} ({event.device_name}, {event.threads} threads){again}"
+            line = f"{event.run} on {event.device} ({event.device_name}, {count_of(event.threads, 'thread')}){again}"
         case StageEnded(reused=True):
             line = f"stage {event.stage}: {event.task}, reused: learnt in {event.train_seconds:.1f} s before"
         case StageStarted(reused=False):

@@ -11,21 +11,42 @@ from labcore.cli.command import (
     checkpoint_seconds,
     show,
 )
+from labcore.configs.base import ConfigError
 from labcore.runs.store import Store
 from labcore.training import worker
+from labcore.training.slots import MOST_SLOTS
 
 
 def _declare(parser: argparse.ArgumentParser) -> None:
     add_device(parser)
     parser.add_argument("--executor", default="local", choices=["local"], help="where training runs")
+    text = "how many runs train at once (default: as many as there are cores while several wait; on a card one)"
+    parser.add_argument("--slots", metavar="N", help=text)
+    parser.add_argument(
+        "--slot", default="0", help=argparse.SUPPRESS
+    )  # which one this is, for a worker's own processes
     parser.add_argument("--until-idle", action="store_true", help="end when nothing waits")
     add_checkpoint_seconds(parser)
     add_maps(parser)
 
 
+def _count(text: str, name: str, least: int) -> int:
+    """The whole number that an option says. Raises ConfigError."""
+    if text.isascii() and text.isdigit() and least <= int(text) <= MOST_SLOTS:
+        return int(text)
+    raise ConfigError(f"{name} is {text!r}; it must be a whole number from {least} to {MOST_SLOTS}.")
+
+
 def _worker(options: argparse.Namespace) -> int:
-    seconds = checkpoint_seconds(options)
-    worker.work(Store(), options.device, until_idle=options.until_idle, checkpoint_seconds=seconds, maps=options.maps)
+    worker.work(
+        Store(),
+        options.device,
+        slots=None if options.slots is None else _count(options.slots, "--slots", 1),
+        slot=_count(options.slot, "--slot", 0),
+        until_idle=options.until_idle,
+        checkpoint_seconds=checkpoint_seconds(options),
+        maps=options.maps,
+    )
     if options.json:
         show(options, {"device": options.device, "ended": True}, str)
     return GOOD

@@ -1,10 +1,12 @@
-"""The worker takes queued runs, one at a time, and trains them: a process for each device, outliving page and server.
+"""The worker takes queued runs and trains them: a process for each device, outliving page and server.
 
-It stays warm: torch is loaded once, for all its runs. The loop that claims runs is here, training is elsewhere
-(`loop.train`), and between them stands `run_claim`, the one place where a run's events become lines in the store. Torch
-is not loaded before a worker starts: pages read this module in order to start one.
+It stays warm: torch is loaded once, for all its runs. While several runs wait, further processes train beside it, the
+slots of its device (slots.py says which run is whose turn, foreman.py starts the processes). The loop that claims runs
+is here, training is elsewhere (`loop.train`), and between them stands `run_claim`, the one place where a run's events
+become lines in the store. Torch is not loaded before a worker starts: pages read this module in order to start one.
 """
 
+import contextlib
 import errno
 import functools
 import logging
@@ -15,14 +17,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import FrameType
 
 from labcore.configs.base import ConfigError
 from labcore.configs.reading import require_installed
 from labcore.runs import energy
 from labcore.runs.claims import Claim
+from labcore.runs.errors import Busy
 from labcore.runs.events import Event, RunEnded, StageEnded
+from labcore.runs.files import take_lock
+from labcore.runs.quiet import Quiet
 from labcore.runs.records import RunRecord
 from labcore.runs.settings import Detail
 from labcore.runs.stage_cache import StageCache
@@ -30,12 +34,16 @@ from labcore.runs.store import Store
 from labcore.studies import advancing, estimates
 from labcore.studies.reader import Reader
 from labcore.tasks.source import TaskError
+from labcore.training.foreman import Foreman, environment, when_deserted
+from labcore.training.slots import Slots, most_slots
 
 log = logging.getLogger("labcore.training.worker")
 
 POLL_SECONDS = 0.15
 # A worker that was started is given this long to come up before another one is started in its stead.
 START_SECONDS = 30.0
+# A further slot for which nothing waits ends after so long; the next one has to load torch again, in about two seconds.
+SLOT_SECONDS = 10.0
 
 Train = Callable[..., Iterator[Event]]
 
@@ -49,12 +57,13 @@ def run_claim(
     tell: Callable[[Event], None] = lambda event: None,
     train: Train | None = None,
     maps: Detail | None = None,
+    threads: int | None = None,
 ) -> RunRecord:
     """Train a claimed run to its end and write down what happens. Whatever goes wrong ends the run, not the worker.
 
     When `shut_down` turns true the run is put back in the queue, and goes on from its checkpoint when it is claimed
     again. `tell` is given every event once it is written. `maps` says how much is recorded of the network's inside; if
-    it is not said, the lab's settings say it.
+    it is not said, the lab's settings say it. Without `threads` the run gets what it gets alone (slots.py).
     """
     if train is None:
         from labcore.training import loop
@@ -62,14 +71,15 @@ def run_claim(
         train = loop.train
     maps = maps or claim.store.settings().maps
     folder = None if maps == "none" else claim.folder
-    with energy.metering(device) as meter:
+    with energy.metering(device, lambda where: len(claim.store.at_work(where))) as meter:
         train = functools.partial(train, meter=meter, maps=folder, live_maps=maps == "all")
-        return _train(claim, device, checkpoint_seconds, shut_down, tell, train)
+        return _train(claim, device, threads, checkpoint_seconds, shut_down, tell, train)
 
 
 def _train(
     claim: Claim,
     device: str,
+    threads: int | None,
     checkpoint_seconds: float,
     shut_down: Callable[[], bool],
     tell: Callable[[Event], None],
@@ -92,6 +102,8 @@ def _train(
             should_stop=lambda: shut_down() or claim.stop_requested(),
             stage_cache=stage_cache,
             fresh=claim.record.fresh,
+            threads=threads or Slots(store, device).threads_alone(claim.record),
+            quiet=Quiet(store.root / "workers"),
         )
         for event in events:
             if isinstance(event, RunEnded) and event.state == "stopped" and not claim.stop_requested() and shut_down():
@@ -142,9 +154,19 @@ def _what_to_try(error: Exception, store: Store) -> str:
 
 
 def work(
-    store: Store, device: str, *, until_idle: bool = False, checkpoint_seconds: float = 20.0, maps: Detail | None = None
+    store: Store,
+    device: str,
+    *,
+    slots: int | None = None,
+    slot: int = 0,
+    until_idle: bool = False,
+    checkpoint_seconds: float = 20.0,
+    maps: Detail | None = None,
 ) -> None:
     """Claim runs and train them until told to end (SIGTERM, SIGINT), or with `until_idle` until none waits any more.
+
+    Up to `slots` runs train at once, each but the first in a process that is started for it; if it is not said, as many
+    as there are cores. Such a process is a `slot` other than 0, and ends when nothing waits, or when its worker does.
 
     When no run waits, explorations queue what they want next, and the machine's speed is measured if a page wished it.
 
@@ -154,8 +176,31 @@ def work(
 
     device = hardware.pick_device(device)
     hardware.prepare()
-    lock = store.lock_device(device)
+    lock = store.lock_device(device, slot)
     energy.warm_up()  # in a worker that stays: one that is refused says why, and no library says anything beside it
+    ending = _ending()
+    own = Slots(store, device, most_slots(device, slots), slot)
+    train = functools.partial(
+        run_claim, device=device, checkpoint_seconds=checkpoint_seconds, shut_down=ending.is_set, maps=maps
+    )
+    options = ["--checkpoint-seconds", str(checkpoint_seconds), *(["--maps", maps] if maps else [])]
+    log.info("Worker for %s, slot %d, process %d", device, slot, os.getpid())
+    own.tell(None)
+    try:
+        with contextlib.ExitStack() as stack:
+            if slot:
+                when_deserted(ending.set)
+            else:
+                store.tell_devices(hardware.devices())
+                stack.enter_context(Foreman(own, options))
+            _serve(own, ending, until_idle, train)
+    finally:
+        store.forget_worker(device, slot)
+        os.close(lock)
+
+
+def _ending() -> threading.Event:
+    """An event that is set once this process is told to end."""
     ending = threading.Event()
 
     def end(number: int, frame: FrameType | None) -> None:
@@ -163,32 +208,52 @@ def work(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
-    log.info("Worker for %s, process %d", device, os.getpid())
-    store.tell_devices(hardware.devices())
-    store.tell_worker(device, None)
-    reader = Reader(store)
-    try:
-        while not ending.is_set():
-            claim = store.claim(device)
-            if claim is None and advancing.advance(store, reader):
-                continue
-            if claim is None:
-                if until_idle:
-                    return
-                wish = estimates.next_wish(store, device)
-                if wish is None:
-                    ending.wait(POLL_SECONDS)
-                else:
-                    _measure_speed(store, device, wish, lambda: ending.is_set() or bool(store.active()))
-                continue
-            log.info("Run %s begins, attempt %d", claim.run, claim.record.attempt)
-            store.tell_worker(device, claim.run)
-            record = run_claim(claim, device, checkpoint_seconds=checkpoint_seconds, shut_down=ending.is_set, maps=maps)
+    return ending
+
+
+def _serve(own: Slots, ending: threading.Event, until_idle: bool, train: Callable[..., RunRecord]) -> None:
+    """Let `train` have the runs whose turn it is in this slot, one by one, until there is no reason to stay."""
+    reader, needed_at = Reader(own.store), time.monotonic()
+    while not ending.is_set():
+        found = own.claim()
+        if found is not None:
+            claim, threads = found
+            log.info("Run %s begins, attempt %d, threads: %d", claim.run, claim.record.attempt, threads)
+            record = train(claim, threads=threads)
             log.info("Run %s is %s%s", record.run, record.state, f": {record.error}" if record.error else "")
-            store.tell_worker(device, None)
+            own.tell(None)
+            needed_at = time.monotonic()
+        elif advancing.advance(own.store, reader):
+            needed_at = time.monotonic()
+        elif next(own.store.waiting(own.device), None) is not None:  # it waits for a stage, for cores or for memory
+            needed_at = time.monotonic()
+            ending.wait(POLL_SECONDS)
+        elif (until_idle and not own.store.at_work(own.device)) or (
+            own.slot and time.monotonic() - needed_at > SLOT_SECONDS
+        ):
+            return
+        elif own.slot or not _measures_a_wish(own, ending):
+            ending.wait(POLL_SECONDS)
+
+
+def _measures_a_wish(own: Slots, ending: threading.Event) -> bool:
+    """Measure a speed that somebody wished for, when neither a run nor another worker's measuring shares the machine.
+
+    Returns whether anything was done.
+    """
+    store = own.store
+    wish = estimates.next_wish(store, own.device)
+    if wish is None or store.active():
+        return False
+    try:
+        lock = take_lock(store.root / "workers" / "speed.lock")
+    except Busy:
+        return False
+    try:
+        _measure_speed(store, own.device, wish, lambda: ending.is_set() or bool(store.active()))
     finally:
-        store.forget_worker(device)
         os.close(lock)
+    return True
 
 
 def _measure_speed(store: Store, device: str, wish: tuple[str, int], should_stop: Callable[[], bool]) -> None:
@@ -196,9 +261,10 @@ def _measure_speed(store: Store, device: str, wish: tuple[str, int], should_stop
 
     Whatever goes wrong, such as too little memory, is logged and does not end the worker.
     """
-    from labcore.training import speed
+    from labcore.training import hardware, speed
 
     try:
+        hardware.prepare()  # with all cores: the run before may have shared them
         found = speed.measure(*wish, device, should_stop)
         if found is not None:
             estimates.keep(store, found)
@@ -212,7 +278,7 @@ def ensure(store: Store, device: str = "auto") -> None:
 
     With `auto` the worker may be one for any device.
     """
-    if any(device in ("auto", worker.device) for worker in store.workers()):
+    if any(worker.slot == 0 and device in ("auto", worker.device) for worker in store.workers()):
         return
     if not store.may_start_worker(device, START_SECONDS):
         return
@@ -223,13 +289,8 @@ def ensure(store: Store, device: str = "auto") -> None:
             stdout=output,
             stderr=output,
             start_new_session=True,
-            env={**os.environ, "REUSE_LAB_HOME": str(store.root), "PYTHONPATH": os.pathsep.join(_package_path())},
+            env=environment(store),
         )
-
-
-def _package_path() -> list[str]:
-    root = str(Path(__file__).resolve().parents[2])
-    return [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
 
 
 def wait_for(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import streamlit as st
 
 from labcore.configs import units
-from labcore.configs.units import percent
+from labcore.configs.units import count_of, percent
 from labcore.drawings import figures
 from labcore.drawings.charts import Chart
 from labcore.runs import energy
@@ -39,11 +39,11 @@ def explain(record: RunRecord, state: str, fold: Fold) -> None:
             case "queued":
                 waiting = [other.run for other in store.active()]
                 ahead = waiting.index(run) if run in waiting else 0
-                here = f"Runs before it: {ahead}." if ahead else "The worker is waking up."
-                st.caption(f"It waits for the worker. {here}")
+                st.caption(f"It waits for the worker. {what_before(record, ahead)}")
             case "running" | "stopping":
                 stage = f"stage {len(fold.stages)} of {len(config.tasks)}" if fold.stages else "loading pictures"
-                stage = html.escape(fold.downloading.text) if fold.downloading else stage
+                held = fold.downloading or fold.waiting
+                stage = html.escape(held.text) if held else stage
                 left = f" · {units.left(fold.seconds_left)}" if fold.seconds_left is not None else ""
                 shown = (
                     f"{100 * fold.progress:.0f} %{left}"
@@ -59,6 +59,15 @@ def explain(record: RunRecord, state: str, fold: Fold) -> None:
                 st.error(record.error or "It failed without saying why; see the worker's log.")
             case "complete":
                 st.markdown(figures.summary(fold))
+
+
+def what_before(record: RunRecord, ahead: int) -> str:
+    """Why a run does not begin yet, which has so many runs before it."""
+    if ahead:
+        return f"Runs before it: {ahead}."
+    if store.at_work(None if record.device == "auto" else record.device):
+        return "It begins when there is room beside the runs that train now."
+    return "The worker is waking up."
 
 
 def show_costs(record: RunRecord, fold: Fold) -> None:
@@ -113,7 +122,7 @@ def device_line(record: RunRecord, fold: Fold) -> str:
     if found and record.state != "queued" and not record.lost:
         why = "on another machine" if record.imported else lab.why_device(record.device, found.device)
         verb = "Trains" if record.active else "Trained"
-        return f"{verb} on {found.device_name} ({found.device}, {found.threads} threads): {why}."
+        return f"{verb} on {found.device_name} ({found.device}, {count_of(found.threads, 'thread')}): {why}."
     if not record.active:
         return ""
     workers = [w for w in store.workers() if record.device in ("auto", w.device)]  # others cannot take it

@@ -175,6 +175,7 @@ def told(
     kept: int = 1000,
     milliseconds: float = 0.5,
     old_images: int = 0,
+    cores: int | None = None,
 ) -> str:
     """A complete run of this configuration with this accuracy matrix, on test and validation images; its ID."""
     claim = store.claim_run(store.submit(config).run)
@@ -191,7 +192,13 @@ def told(
     )
     claim.append(
         RunStarted(
-            config=config, device="cpu", device_name="A processor", threads=1, tasks=facts, total_images=76 * len(rows)
+            config=config,
+            device="cpu",
+            device_name="A processor",
+            threads=1,
+            cores=cores,
+            tasks=facts,
+            total_images=76 * len(rows),
         )
     )
     for number, row in enumerate(rows, 1):

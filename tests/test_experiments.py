@@ -211,18 +211,27 @@ def test_the_time_is_looked_at_again_while_the_speed_is_not_known_for_sure(store
     assert after < before, "a speed that was measured again counts at once"
 
 
-def test_what_finished_runs_took_corrects_what_the_others_are_estimated_to_take(store: Store) -> None:
+@pytest.mark.parametrize(("cores", "part"), [(None, 1.0), (2, 0.5)])
+def test_what_finished_runs_took_corrects_what_the_others_are_estimated_to_take(
+    cores: int | None, part: float, store: Store
+) -> None:
     experiment, reader = questions.named("table", "quick", 1), Reader(store)
     estimates.keep(store, SLOW.model_copy(update={"others": 0.0}))
     first, *others = [arm.config for arm in experiment.arms]
     expected = sum(reader.seconds(config, "cpu") or 0.0 for config in others)
-    stories.told(store, first, [[0.9], [0.4, 0.8], [0.4, 0.8, 0.8]])
+    stories.told(store, first, [[0.9], [0.4, 0.8], [0.4, 0.8, 0.8]], cores=cores)
     findings = reader.look(experiment)
     (done,) = [cell.finished.result for cell in findings.cells if cell.finished]
     took = sum(stage.train_seconds + stage.evaluation_seconds for stage in done.stages)
     pace = took / (reader.seconds(first, "cpu") or 1.0)
     assert pace != pytest.approx(1, rel=0.1)
-    assert reader.seconds_left(findings, "cpu", {}) == pytest.approx(pace * expected)
+    assert done.device_share == part, "one thread of two cores leaves room for another run"
+    assert reader.seconds_left(findings, "cpu", {}) == pytest.approx(part * pace * expected)
+    alone = dataclasses.replace(findings, cells=findings.cells[:2])
+    longest = reader.seconds(others[0], "cpu") or 0.0
+    assert reader.seconds_left(alone, "cpu", {}) == pytest.approx(pace * longest), (
+        "it is not over sooner than by itself"
+    )
 
 
 def test_the_words_of_the_table_come_from_the_figures(store: Store) -> None:

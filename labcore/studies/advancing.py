@@ -51,17 +51,18 @@ def advance_one(store: Store, reader: Reader, name: str) -> bool:
 
 
 def _next(store: Store, reader: Reader, record: ExplorationRecord) -> bool:
-    """Queue combinations until as many are open as there are workers for them, or the exploration is over.
+    """Queue combinations until as many runs are open as can be trained at once, or the exploration is over.
 
     Returns whether any was asked for.
     """
     exploration = record.exploration
-    workers = sum(exploration.device in ("auto", worker.device) for worker in store.workers())
+    workers = [worker for worker in store.workers() if worker.slot == 0]
+    at_once = sum(worker.slots for worker in workers if exploration.device in ("auto", worker.device))
     before = len(record.asked)
     while True:
         findings = reader.look(record.experiment())
         told = record.told(findings)
-        if sum(one.open for one in told) >= max(1, workers):
+        if exploration.seeds * sum(one.open for one in told) >= max(1, at_once):
             break
         values = proposals.ask(exploration, told) if (why := _spent(record, findings)) is None else None
         if values is None:

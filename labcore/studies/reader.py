@@ -205,21 +205,26 @@ class Reader:
         """Seconds until everything is complete; None while a speed is not known. `progress` is by run, from 0 to 1.
 
         An arm that has a finished run will take as long as that one did. Any other will take what is estimated for it,
-        at the pace of the finished runs.
+        at the pace of the finished runs. Runs that train at once share the device, and so a run counts by the part of
+        it that it has; but it is never over sooner than it is by itself.
         """
-        total = 0.0
+        total = longest = 0.0
+        shares = [cell.finished.result.device_share for cell in findings.cells if cell.finished]
+        share = sum(shares) / len(shares) if shares else 1.0
         for cell in findings.cells:
             if cell.finished:
                 continue
             whole: float | None
-            if took := [seconds_of(o.finished.result.stages) for o in findings.of(cell.arm.label) if o.finished]:
+            if took := [_of_the_device(o.finished) for o in findings.of(cell.arm.label) if o.finished]:
                 whole = sum(took) / len(took)
             elif (whole := self.seconds(cell.config, device)) is not None:
                 whole *= self._pace(findings, device, (cell.config.backbone.name, cell.config.backbone.image_size))
             if whole is None:
                 return None
-            total += whole * (1 - (progress.get(cell.record.run, 0.0) if cell.record else 0.0))
-        return total
+            done = progress.get(cell.record.run, 0.0) if cell.record else 0.0
+            total += whole * (1 - done)
+            longest = max(longest, whole * (1 - done) / share)
+        return max(total, longest)
 
     def _pace(self, findings: Findings, device: str, network: tuple[str, int]) -> float:
         """How many times their estimate this device's finished runs of a network took; 1 where there are none."""
@@ -232,11 +237,16 @@ class Reader:
                 continue
             of = cell.config.backbone.name, cell.config.backbone.image_size
             if of == network and cell.finished.result.device == device:
-                took += seconds_of(cell.finished.result.stages)
+                took += _of_the_device(cell.finished)
                 estimated += self.seconds(cell.config, device) or 0.0
         pace = took / estimated if estimated else 1.0
         _remember(self._paces, place, pace)
         return pace
+
+
+def _of_the_device(finished: Finished) -> float:
+    """Seconds that a finished run took, each counted by the part of the device that the run had."""
+    return seconds_of(finished.result.stages) * finished.result.device_share
 
 
 Key = TypeVar("Key")

@@ -286,17 +286,28 @@ def share_used(seen: Seen, progress: dict[str, float]) -> float:
 
 
 def time_left(seen: Seen, progress: dict[str, float]) -> str:
-    """To the end of its runs or of its minutes, whichever is first, and of the runs that train now."""
+    """To the end of its runs or of its minutes, whichever is first, and of the runs that train now.
+
+    What several runs train at once takes as long as one of them alone.
+    """
     minutes, each, training = seen.record.exploration.minutes, seconds_each(seen), sum(progress.values())
     ends = []
     if seen.total is not None and each is not None:
-        ends.append(each * (seen.total - seen.done - training))
+        ends.append(each * (seen.total - seen.done - training) / at_once(seen))
     if minutes is not None:
-        ends.append(60 * minutes - seen.spent - (each or 0.0) * training)
+        ends.append((60 * minutes - seen.spent - (each or 0.0) * training) / at_once(seen))
     if not ends:
         return "how long it takes is being measured"
-    left = max(min(ends), (each or 0.0) * (len(progress) - training))
+    left = max(min(ends), (each or 0.0) * (1 - min(progress.values(), default=1.0)))
     return f"at most {units.seconds(left)} left" if each is None else units.left(left)
+
+
+def at_once(seen: Seen) -> int:
+    """How many of its runs are trained at once: as many as its workers have slots for, if so many are open."""
+    device, store = seen.record.exploration.device, lab.store()
+    slots = sum(worker.slots for worker in store.workers() if worker.slot == 0 and device in ("auto", worker.device))
+    active = sum(cell.record is not None and cell.record.active for cell in seen.findings.cells)
+    return max(1, min(slots, active))
 
 
 def found(seen: Seen) -> None:

@@ -6,7 +6,7 @@ import pytest
 import streamlit as st
 
 from labcore.drawings import figures
-from labcore.runs.events import Downloading, RunEnded, Warned
+from labcore.runs.events import Downloading, RunEnded, Waiting, Warned
 from labcore.runs.records import Process, RunRecord
 from labcore.runs.stage_cache import StageCache
 from labcore.runs.store import Store
@@ -86,6 +86,17 @@ def test_watch_says_which_device_and_why(store: Store) -> None:
     assert "(cpu, 2 threads): the first that was free." in watched(store, claim.run)
     store.change(claim.run, device="cpu")
     assert "(cpu, 2 threads): chosen by you." in watched(store, claim.run)
+
+
+def test_watch_says_what_a_run_waits_for(store: Store) -> None:
+    run = store.submit(tiny()).run
+    assert "The worker is waking up." in watched(store, run)
+    store.tell_worker("cpu", "another-run", slot=1, slots=2, threads=1)
+    assert "It begins when there is room beside the runs that train now." in watched(store, run)
+    opened = stories.opened().model_copy(update={"threads": 1})
+    claim = stories.written(store, [opened, Waiting(stage=1, time=101.0)], tiny(seed=1))
+    said = watched(store, claim.run)
+    assert "waiting for stage 1, which another run is learning" in said and "(cpu, 1 thread)" in said
 
 
 def test_a_run_gets_a_worker_of_its_own_device(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,6 +108,23 @@ def cost_ahead(config: RunConfig) -> None:
     lab.with_speeds([config], say)
 
 
+def precision_ahead(config: RunConfig) -> None:
+    """How fast bfloat16 is on this machine, where it was chosen, and the way back where it is slower."""
+    if config.training.precision != "bfloat16":
+        return
+    device = lab.chosen_device()
+    (speed,) = lab.reader().speeds([config], device)
+    if speed is None or speed.bfloat16 is None:
+        return
+    sentence = estimates.told_of_bfloat16(device, speed.bfloat16)
+    if speed.bfloat16 <= estimates.SLOWER:
+        st.caption(sentence)
+        return
+    words, action = st.columns([5, 1], vertical_alignment="center")
+    words.warning(sentence, icon=":material/info:")
+    action.button("Use float32", width="stretch", on_click=config_form.take_precision, args=("float32",))
+
+
 lab.through_the_shell()
 data = config_form.draft(lab.store())
 try:
@@ -136,6 +153,8 @@ if not lab.store().records():
         "fans. It took a minute on two processor cores; everything below can be changed first.",
         icon=":material/lightbulb:",
     )
+if config is not None:
+    precision_ahead(config)
 stages.fork_note(lab.store(), config)
 if problem:
     st.error(problem, icon=":material/error:")

@@ -17,11 +17,11 @@ from labcore.configs.registry import METHODS
 from labcore.runs.claims import Claim
 from labcore.runs.events import RunEnded
 from labcore.runs.store import Store
-from labcore.studies import advancing, explorations, proposals, questions
+from labcore.studies import advancing, estimates, explorations, proposals, questions
 from labcore.studies.reader import Reader
 from labcore.tasks import catalogue
 from labcore.training import worker
-from tests import stories
+from tests import stories, test_estimates
 from tests.conftest import tiny
 
 ROOT = Path(__file__).parent.parent
@@ -432,6 +432,29 @@ def test_a_warning_does_not_stop_a_run(capsys: pytest.CaptureFixture[str]) -> No
     assert status == 0
     assert "more than once" in err
     assert json.loads(out)["state"] == "queued"
+
+
+def test_before_training_in_bfloat16_run_says_how_fast_that_is(
+    store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    broken = RunEnded(state="failed", error="It broke.")
+    monkeypatch.setattr("labcore.training.loop.train", lambda config, **options: iter([broken]))
+    measured: list[tuple[str, int, str]] = []
+    monkeypatch.setattr("labcore.training.speed.times_in_bfloat16", lambda *what: measured.append(what) or 8.0)
+    (path := tmp_path / "short.json").write_text(tiny(training__precision="bfloat16").model_dump_json())
+    _, _, err = call(capsys, "run", str(path))
+    assert err.startswith(
+        "Note: On this processor a step in bfloat16 takes 8 times as long as in float32. "
+        "Change it by --set training.precision=float32.\n"
+    )
+    assert measured == [("small_cnn", 16, "cpu")]
+    estimates.keep(store, test_estimates.ROUND.model_copy(update={"bfloat16": 0.5}))
+    _, _, err = call(capsys, "sweep", str(path), "--vary", "seed=1,2")
+    assert err.startswith("Note: On this processor steps in bfloat16 are 2 times as fast as in float32.\n1 of 2\n")
+    assert err.count("bfloat16") == 1
+    assert len(measured) == 1, "what the store knows is not measured again"
+    _, _, err = call(capsys, "run", str(path), "--set", "training.precision=float32")
+    assert "bfloat16" not in err
 
 
 def test_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:

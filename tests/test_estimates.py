@@ -17,7 +17,8 @@ from labcore.runs.store import Store
 from labcore.studies import estimates
 from labcore.studies.estimates import Speed, estimate
 from labcore.tasks import catalogue, pictures
-from labcore.training import speed
+from labcore.training import speed, worker
+from labcore.version import ENGINE_VERSION
 from tests.conftest import tiny
 from tests.waiting import until
 
@@ -34,6 +35,7 @@ ROUND = Speed(
     features=128,
     weights=1000,
     others=0.0,
+    engine=ENGINE_VERSION,
 )
 
 
@@ -87,7 +89,7 @@ def test_this_machine_is_measured_where_somebody_wished_for_it(store: Store) -> 
     assert estimates.next_wish(store, "cpu") is None
     assert estimates.known(store, "cpu", config) is None  # and so it is wished for
     assert estimates.next_wish(store, "cuda:0") is None
-    assert estimates.next_wish(store, "cpu") == ("small_cnn", 16)
+    assert estimates.next_wish(store, "cpu") == ("small_cnn", 16, False)
     found = speed.measure("small_cnn", 16, "cpu", lambda: False)
     assert found is not None
     assert min(found.image_ms, found.forward_ms, found.single_ms, found.head_step_ms) >= 0
@@ -101,10 +103,61 @@ def test_this_machine_is_measured_where_somebody_wished_for_it(store: Store) -> 
     assert estimates.known(store, "cpu", config) is None
 
 
+def test_what_an_older_engine_measured_is_measured_again(store: Store) -> None:
+    estimates.keep(store, ROUND.model_copy(update={"engine": "older"}))
+    assert estimates.known(store, "cpu", tiny()) is None
+    assert estimates.next_wish(store, "cpu") == ("small_cnn", 16, False)
+    path = store.cache / "speeds" / "cpu_small_cnn_16.json"
+    path.write_text(ROUND.model_dump_json(exclude={"engine"}))  # as it was kept before engines were told apart
+    assert estimates.known(store, "cpu", tiny()) is None
+    estimates.keep(store, ROUND)
+    assert estimates.known(store, "cpu", tiny()) == ROUND
+
+
+def test_steps_in_bfloat16_are_measured_where_they_are_chosen(store: Store) -> None:
+    short = tiny(training__precision="bfloat16")
+    estimates.keep(store, ROUND)
+    assert estimates.known(store, "cpu", tiny()) == ROUND
+    assert estimates.next_wish(store, "cpu") is None
+    assert estimates.kept(store, "cpu", short) is None
+    assert estimates.next_wish(store, "cpu") is None, "to look is no wish"
+    assert estimates.known(store, "cpu", short) is None
+    (store.cache / "speeds" / "cpu_small_cnn_16.json").unlink()
+    assert estimates.known(store, "cpu", tiny()) is None
+    wish = estimates.next_wish(store, "cpu")
+    assert wish == ("small_cnn", 16, True), "a wish for less takes nothing back"
+    worker._measure_speed(store, "cpu", wish, lambda: False)
+    found = estimates.known(store, "cpu", short)
+    assert found is not None and found.bfloat16 is not None and found.bfloat16 > 0
+    assert estimates.known(store, "cpu", tiny()) == found
+    assert estimates.next_wish(store, "cpu") is None
+
+
+def test_only_training_takes_longer_in_bfloat16() -> None:
+    slow, short = ROUND.model_copy(update={"bfloat16": 8.0}), tiny(training__precision="bfloat16")
+    plain, longer = estimate(tiny(), slow), estimate(short, slow)
+    steps = 2 * 5 * (10 + 8 * 1) * 2
+    assert longer.seconds - plain.seconds == pytest.approx(7 * steps / 1000)
+    assert longer.memory == plain.memory
+
+
+@pytest.mark.parametrize(
+    ("where", "times", "said"),
+    [
+        ("cpu", 8.04, "On this processor a step in bfloat16 takes 8 times as long as in float32."),
+        ("cuda:0", 1.25, "On this GPU a step in bfloat16 takes 1.2 times as long as in float32."),
+        ("cuda:0", 0.5, "On this GPU steps in bfloat16 are 2 times as fast as in float32."),
+        ("cpu", 1.04, "On this processor a step in bfloat16 takes about as long as in float32."),
+    ],
+)
+def test_bfloat16_is_told_in_a_sentence(where: str, times: float, said: str) -> None:
+    assert estimates.told_of_bfloat16(where, times) == said
+
+
 def test_a_speed_that_others_disturbed_is_measured_again(store: Store) -> None:
     estimates.keep(store, ROUND.model_copy(update={"others": 0.6}))
     path = store.cache / "speeds" / "cpu_small_cnn_16.json"
-    for age, wished in ((0, None), (100, ("small_cnn", 16))):
+    for age, wished in ((0, None), (100, ("small_cnn", 16, False))):
         os.utime(path, (time.time() - age, time.time() - age))
         found = estimates.known(store, "cpu", tiny())
         assert found is not None
@@ -143,6 +196,9 @@ def test_a_moment_of_disturbance_falls_out_of_what_is_measured(monkeypatch: pyte
 
 def test_measuring_gives_way_to_a_run() -> None:
     assert speed.measure("small_cnn", 16, "cpu", lambda: True) is None
+    steps = iter([False] * 3 + [True])
+    learner = speed._Learner("small_cnn", 16, "cpu")
+    assert speed._times_in_bfloat16(learner, lambda: next(steps)) is None
 
 
 def test_every_method_has_its_marks_and_every_preset_an_estimate() -> None:

@@ -24,6 +24,7 @@ from labcore.studies.experiments import Arm, Experiment
 from labcore.studies.measures import CurvePoint, Difference, Spread
 from labcore.studies.reader import Reader
 from labcore.studies.table import table_row
+from labcore.version import ENGINE_VERSION
 from tests import stories
 from tests.conftest import tiny
 
@@ -191,7 +192,7 @@ def test_the_table_takes_other_jobs_and_nothing_else_does() -> None:
 
 SLOW = Speed(
     device="cpu", backbone="small_cnn", image_size=28, step_ms=10.0, image_ms=1.0, head_step_ms=2.0, forward_ms=0.5,
-    single_ms=1.0, activation_bytes=1000, features=128, weights=1000, others=0.9,
+    single_ms=1.0, activation_bytes=1000, features=128, weights=1000, others=0.9, engine=ENGINE_VERSION,
 )  # fmt: skip
 
 

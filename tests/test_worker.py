@@ -269,7 +269,7 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
 
 
 def test_a_speed_that_cannot_be_measured_ends_no_worker(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    def breaks(*arguments: Any) -> None:
+    def breaks(*arguments: Any, **options: Any) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
     monkeypatch.setattr("labcore.training.speed.measure", breaks)

@@ -8,14 +8,16 @@ import contextlib
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+from labcore.configs.run import RunConfig
 from labcore.configs.units import count_of
 from labcore.runs.errors import Busy
 from labcore.runs.events import Downloading, Evaluated, Event, RunEnded, RunStarted, StageEnded, StageStarted, Waiting
 from labcore.runs.settings import Detail
 from labcore.runs.store import Store
+from labcore.studies import estimates
 from labcore.training import worker
 
 
@@ -33,6 +35,30 @@ def ready(device: str) -> str:
     picked = pick_device(device)
     prepare()
     return picked
+
+
+def tell_precision(store: Store, device: str, configs: Iterable[RunConfig]) -> None:
+    """Tell on stderr how fast bfloat16 is on this device, once for each network and size that is to be trained in it.
+
+    Where the store does not know, it is measured here and now, which takes a second or two. To be called when `ready`
+    has made this process one that trains.
+    """
+    asked = [config for config in configs if config.training.precision == "bfloat16"]
+    for config in {(config.backbone.name, config.backbone.image_size): config for config in asked}.values():
+        speed = estimates.kept(store, device, config)
+        times = _times_in_bfloat16(config, device) if speed is None else speed.bfloat16
+        if times is not None:
+            change = " Change it by --set training.precision=float32." if times > estimates.SLOWER else ""
+            print(f"Note: {estimates.told_of_bfloat16(device, times)}{change}", file=sys.stderr, flush=True)
+
+
+def _times_in_bfloat16(config: RunConfig, device: str) -> float | None:
+    """What is measured; None where it cannot be, as for want of memory, which the run itself will tell."""
+    from labcore.training import speed
+
+    with contextlib.suppress(RuntimeError, MemoryError):
+        return speed.times_in_bfloat16(config.backbone.name, config.backbone.image_size, device)
+    return None
 
 
 def train_or_follow(

@@ -16,7 +16,7 @@ from labcore.cli.command import (
     show,
 )
 from labcore.cli.configuring import add_configuration, read_config, read_sweep
-from labcore.cli.here import interrupts, ready, train_or_follow
+from labcore.cli.here import interrupts, ready, tell_precision, train_or_follow
 from labcore.cli.looking import describe
 from labcore.configs.run import RunConfig
 from labcore.runs import energy
@@ -51,6 +51,7 @@ def _train_here(options: argparse.Namespace, configs: Sequence[RunConfig]) -> It
     seconds, store = checkpoint_seconds(options), Store()
     energy.warm_up()
     device = ready(options.device)
+    tell_precision(store, device, (config for config in configs if options.no_cache or not _finished(store, config)))
     with interrupts() as stop:
         for number, config in enumerate(configs, 1):
             if len(configs) > 1:
@@ -65,6 +66,11 @@ def _train_here(options: argparse.Namespace, configs: Sequence[RunConfig]) -> It
             yield result
             if stop.is_set():
                 return
+
+
+def _finished(store: Store, config: RunConfig) -> bool:
+    known = store.known(config)
+    return known is not None and known.state == "complete"
 
 
 # ---- submit ---------------------------------------------------------------------------------------------------------

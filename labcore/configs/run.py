@@ -125,7 +125,9 @@ class TrainingConfig(Frozen):
         json_schema_extra=unit("passes"),
     )
     precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="Numbers used in training's forward pass; bfloat16 is shorter and faster on a GPU."
+        "float32",
+        description="Numbers in training's forward pass. bfloat16 is shorter: faster on most GPUs, many times slower "
+        "on a processor without instructions for it. Launch and the command line measure how much.",
     )
 
 

@@ -4,12 +4,14 @@ A page that asks for the speed of a backbone at a picture size wishes for it; a 
 measures it (labcore/training/speed.py) and keeps it. From then on an estimate is arithmetic: images times milliseconds.
 """
 
+import contextlib
 import functools
 import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from labcore.configs.base import Frozen
 from labcore.configs.catalogue import BACKBONES
@@ -21,6 +23,7 @@ from labcore.runs.files import write_atomically
 from labcore.runs.settings import Detail
 from labcore.runs.store import Store
 from labcore.tasks import catalogue
+from labcore.version import ENGINE_VERSION
 
 # As in the loop, which this module must not import: how many images are looked at in one batch.
 _CHUNK = 50
@@ -38,6 +41,8 @@ _BYTES_A_TRAINED_WEIGHT = 16
 _LIBRARIES = 100_000_000
 # A speed that was measured while others used more of the processors than this is measured again, after so many seconds.
 _DISTURBED, _MEASURE_AGAIN = 0.25, 60.0
+# A step in bfloat16 that takes so many times one in float32 is slower for sure; two measurements differ by less.
+SLOWER = 1.1
 _NAME = re.compile(r"(?P<device>[a-z0-9-]+)_(?P<backbone>[a-z0-9_]+)_(?P<size>[0-9]+)\.(json|wish)")
 
 
@@ -47,7 +52,8 @@ class Speed(Frozen):
     A step on B images takes `step_ms` + B · `image_ms`; a step of a head on kept features `head_step_ms`; a picture in
     a batch of 100, forward only, `forward_ms`; a picture by itself `single_ms`. `activation_bytes` is what one image
     holds for the backward pass, `features` the numbers that describe it. `others` is the share of the machine's
-    processors that other programs used meanwhile, 0 to 1.
+    processors that other programs used meanwhile, 0 to 1. `engine` is the version of the engine that was measured. All
+    steps are in float32; one in bfloat16 takes `bfloat16` times as long, which is None where nobody asked for it.
     """
 
     device: str
@@ -62,11 +68,21 @@ class Speed(Frozen):
     features: int
     weights: int
     others: float
+    engine: str
+    bfloat16: float | None = None
 
     @property
     def disturbed(self) -> bool:
         """Whether other programs made the machine look slower than it is."""
         return self.others > _DISTURBED
+
+
+class Wish(NamedTuple):
+    """A backbone at a picture size (px) that somebody wants measured, with `bfloat16` in these numbers too."""
+
+    backbone: str
+    image_size: int
+    bfloat16: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,20 +101,36 @@ def _path(store: Store, device: str, backbone: str, image_size: int) -> Path:
 
 
 def known(store: Store, device: str, config: RunConfig) -> Speed | None:
-    """This machine's speed for the configuration's backbone and size, if it was measured.
+    """This machine's speed for the configuration's backbone, size and precision, if it was measured.
 
     Where it was not, or was disturbed a while ago, the device's worker will measure it when it has nothing else to do.
     """
-    path = _path(store, device, config.backbone.name, config.backbone.image_size)
+    speed = kept(store, device, config)
+    if speed is None or (
+        speed.disturbed and time.time() - _path_of(store, device, config).stat().st_mtime > _MEASURE_AGAIN
+    ):
+        _wish(_path_of(store, device, config), _in_bfloat16(config))
+    return speed
+
+
+def kept(store: Store, device: str, config: RunConfig) -> Speed | None:
+    """What is known by now, without a wish for more. What an older engine measured is not known."""
+    path = _path_of(store, device, config)
     try:
         found = path.stat()
         speed = _read(path, found.st_mtime_ns, found.st_ino)
     except (OSError, ValueError):  # not there, or not one of this version
-        _wish(path)
         return None
-    if speed.disturbed and time.time() - found.st_mtime > _MEASURE_AGAIN:
-        _wish(path)
-    return speed
+    complete = speed.bfloat16 is not None or not _in_bfloat16(config)
+    return speed if complete and speed.engine == ENGINE_VERSION else None
+
+
+def _path_of(store: Store, device: str, config: RunConfig) -> Path:
+    return _path(store, device, config.backbone.name, config.backbone.image_size)
+
+
+def _in_bfloat16(config: RunConfig) -> bool:
+    return config.training.precision == "bfloat16"
 
 
 @functools.lru_cache(maxsize=64)
@@ -107,17 +139,23 @@ def _read(path: Path, changed: int, inode: int) -> Speed:
     return Speed.model_validate_json(path.read_bytes())
 
 
-def _wish(path: Path) -> None:
+def _wish(path: Path, bfloat16: bool) -> None:
+    """Write down a wish; one for bfloat16 too is not taken back by one that needs less."""
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    path.with_suffix(".wish").touch()
+    wish = path.with_suffix(".wish")
+    if bfloat16:
+        wish.write_text("bfloat16")
+    else:
+        wish.touch()
 
 
-def next_wish(store: Store, device: str) -> tuple[str, int] | None:
-    """A backbone and size (px) that somebody wants measured on this device."""
+def next_wish(store: Store, device: str) -> Wish | None:
+    """What somebody wants measured on this device."""
     for path in _wishes(store):
         match = _NAME.fullmatch(path.name)
         if match and match["device"] == device.replace(":", "-") and match["backbone"] in BACKBONES:
-            return match["backbone"], int(match["size"])
+            with contextlib.suppress(FileNotFoundError):  # fulfilled just now
+                return Wish(match["backbone"], int(match["size"]), bool(path.read_text()))
     return None
 
 
@@ -156,10 +194,10 @@ def _stage_ms(config: RunConfig, speed: Speed, counts: list[tuple[int, int, int]
     held = _still_share(config, stage)
     read = sum(counts[task - 1][0] for task in cost.tasks_read(stage))
     epochs, passes = cost.epochs(config, stage), cost.passes(config, stage)
-    whole = sum(_training_ms(speed, read, passed, training.batch_size, held) for passed in epochs) * passes
+    whole = sum(_training_ms(config, speed, read, passed, held) for passed in epochs) * passes
     warms = training.head_warmup_epochs > 0 and not cost.is_fresh(config, stage)
     if warms:
-        whole += _training_ms(speed, images, training.head_warmup_epochs, training.batch_size, 1.0)
+        whole += _training_ms(config, speed, images, training.head_warmup_epochs, 1.0)
     whole += images * cost.looked_at(config, stage) * speed.forward_ms
     whole += min(images, cost.measured_images(config, stage)) * speed.image_ms
     whole += min(images, cost.measured_alone(config, stage)) * (speed.step_ms + speed.image_ms)
@@ -226,7 +264,20 @@ def _still_share(config: RunConfig, stage: int) -> float:
     return 0.0 if config.backbone.norm_by_task else _cost(config).still_share(config, stage)
 
 
-def _training_ms(speed: Speed, images: int, epochs: int, batch_size: int, held: float) -> float:
+def _training_ms(config: RunConfig, speed: Speed, images: int, epochs: int, held: float) -> float:
+    """What the steps take; those of a head on kept features are short, and take as long in any precision."""
+    batch_size = config.training.batch_size
     steps = epochs * -(-images // batch_size)
     once = images * speed.forward_ms * held
-    return once + steps * (held * speed.head_step_ms + (1 - held) * (speed.step_ms + batch_size * speed.image_ms))
+    step = (speed.step_ms + batch_size * speed.image_ms) * ((speed.bfloat16 or 1.0) if _in_bfloat16(config) else 1.0)
+    return once + steps * (held * speed.head_step_ms + (1 - held) * step)
+
+
+def told_of_bfloat16(device: str, times: float) -> str:
+    """How much longer, or less long, a step in bfloat16 takes on a device, in a sentence."""
+    place = "processor" if device == "cpu" else "GPU"
+    if times > SLOWER:
+        return f"On this {place} a step in bfloat16 takes {times:.2g} times as long as in float32."
+    if times < 1 / SLOWER:
+        return f"On this {place} steps in bfloat16 are {1 / times:.2g} times as fast as in float32."
+    return f"On this {place} a step in bfloat16 takes about as long as in float32."

@@ -198,7 +198,9 @@ class Reader:
 
     def speeds(self, configs: Iterable[RunConfig], device: str) -> set[estimates.Speed | None]:
         """The speeds by which these runs are estimated. A None among them is wished for, and not measured yet."""
-        apart = {(config.backbone.name, config.backbone.image_size): config for config in configs}
+        apart = {
+            (config.backbone.name, config.backbone.image_size, config.training.precision): config for config in configs
+        }
         return {estimates.known(self.store, device, config) for config in apart.values()}
 
     def seconds_left(self, findings: Findings, device: str, progress: Mapping[str, float]) -> float | None:

@@ -256,7 +256,7 @@ def _measures_a_wish(own: Slots, ending: threading.Event) -> bool:
     return True
 
 
-def _measure_speed(store: Store, device: str, wish: tuple[str, int], should_stop: Callable[[], bool]) -> None:
+def _measure_speed(store: Store, device: str, wish: estimates.Wish, should_stop: Callable[[], bool]) -> None:
     """Measure how fast a backbone is at a picture size, as somebody wished.
 
     Whatever goes wrong, such as too little memory, is logged and does not end the worker.
@@ -265,12 +265,12 @@ def _measure_speed(store: Store, device: str, wish: tuple[str, int], should_stop
 
     try:
         hardware.prepare()  # with all cores: the run before may have shared them
-        found = speed.measure(*wish, device, should_stop)
+        found = speed.measure(wish.backbone, wish.image_size, device, should_stop, bfloat16=wish.bfloat16)
         if found is not None:
             estimates.keep(store, found)
     except Exception:
-        log.exception("The speed of %s at %d px cannot be measured", *wish)
-        estimates.forget_wish(store, device, *wish)
+        log.exception("The speed of %s at %d px cannot be measured", wish.backbone, wish.image_size)
+        estimates.forget_wish(store, device, wish.backbone, wish.image_size)
 
 
 def ensure(store: Store, device: str = "auto") -> None:

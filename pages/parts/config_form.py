@@ -82,6 +82,12 @@ def take_method(method: str) -> None:
         new["backbone"], new["training"] = old["backbone"], old["training"]
 
 
+def take_precision(name: str) -> None:
+    """Other numbers for training, as the person has chosen."""
+    st.session_state["draft"]["training"]["precision"] = st.session_state["chosen-precision"] = name
+    renew()
+
+
 def take_backbone(name: str) -> None:
     """Another network; its start and picture size are its defaults."""
     with_backbone(st.session_state["draft"], name)

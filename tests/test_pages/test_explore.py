@@ -8,6 +8,7 @@ import pytest
 from labcore.runs.store import Store
 from labcore.studies import advancing, estimates, explorations
 from labcore.studies.reader import Reader
+from labcore.version import ENGINE_VERSION
 from pages.parts import exploring
 from tests import stories
 from tests.conftest import tiny
@@ -118,7 +119,8 @@ def speed_known(store: Store, others: float = 0.0) -> None:
     """As if the small network's speed had been measured: a run of the quick preset takes some seconds."""
     measured = {"step_ms": 1.0, "image_ms": 1.0, "head_step_ms": 0.1, "forward_ms": 0.2, "single_ms": 1.0}
     sizes = {"image_size": 28, "activation_bytes": 1000, "features": 64, "weights": 93_472}
-    estimates.keep(store, estimates.Speed(device="cpu", backbone="small_cnn", others=others, **sizes, **measured))
+    what = {"device": "cpu", "backbone": "small_cnn", "engine": ENGINE_VERSION}
+    estimates.keep(store, estimates.Speed(others=others, **what, **sizes, **measured))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,9 @@ from labcore.configs.reading import parse
 from labcore.configs.registry import METHODS
 from labcore.runs.stage_cache import StageCache
 from labcore.runs.store import Store
+from labcore.studies import estimates
 from labcore.tasks import catalogue, pictures
+from labcore.version import ENGINE_VERSION
 from pages.parts import config_form
 from tests import stories
 from tests.conftest import tiny
@@ -97,6 +99,28 @@ def test_short_numbers_are_the_default_on_a_gpu_alone_and_a_choice_stays(store: 
     chosen(test, "precision", "bfloat16")
     chosen(test, "start", "kaiming")
     assert precision() == "bfloat16"
+
+
+def test_launch_says_how_fast_short_numbers_are_and_offers_others_where_they_are_slower(store: Store) -> None:
+    measured = {"step_ms": 1.0, "image_ms": 1.0, "head_step_ms": 0.1, "forward_ms": 0.2, "single_ms": 1.0}
+    sizes = {"image_size": 64, "activation_bytes": 1000, "features": 64, "weights": 93_472, "others": 0.0}
+    what = {"backbone": "efficientnet_lite0", "engine": ENGINE_VERSION}
+    for device, times in (("cuda:0", 0.5), ("cpu", 8.0)):
+        estimates.keep(store, estimates.Speed(device=device, bfloat16=times, **what, **measured, **sizes))
+    store.tell_devices({"cuda:0": "A card", "cpu": "A processor"})
+    test = app()
+    assert "On this GPU steps in bfloat16 are 2 times as fast as in float32." in text(test)
+    assert not any(button.label == "Use float32" for button in test.button)
+    chosen(test, "device", "cpu")
+    assert "bfloat16 takes" not in text(test)
+    chosen(test, "precision", "bfloat16")
+    assert "On this processor a step in bfloat16 takes 8 times as long as in float32." in text(test)
+    button(test, "Use float32").click().run()
+    assert not test.exception
+    assert parse(test.session_state["draft"]).training.precision == "float32"
+    assert "bfloat16 takes" not in text(test)
+    chosen(test, "device", "auto")
+    assert parse(test.session_state["draft"]).training.precision == "float32", "it was chosen"
 
 
 def test_launch_says_which_device_and_why(store: Store) -> None:

@@ -1,3 +1,4 @@
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,15 @@ def test_the_cache_gives_the_same_pictures_and_survives_a_torn_file(tmp_path: Pa
     assert not [file.path for file in psutil.Process().open_files() if file.path.startswith(str(tmp_path))]
     np.savez(kept, train=np.zeros(3), test=np.zeros(3))
     assert np.array_equal(pictures.load("digits", 12, cache=tmp_path).train.images, fresh.train.images)
+
+
+def test_what_two_need_at_once_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, load = [], pictures._loaded
+    monkeypatch.setattr(pictures, "_loaded", lambda source, *more: made.append(source.name) or load(source, *more))
+    with ThreadPoolExecutor(2) as threads:
+        one, other = threads.map(lambda _: pictures.load("fashion", 16, None, tmp_path), range(2))
+    assert made == ["fashion"]
+    assert np.array_equal(one.train.images, other.train.images)
 
 
 def test_digits_are_those_of_scikit_learn() -> None:

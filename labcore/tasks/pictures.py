@@ -8,6 +8,7 @@ seed. No torch here: pages show pictures by this module.
 import io
 import os
 import tempfile
+import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -25,6 +26,7 @@ from labcore.tasks.source import Source, TaskError
 # Of a full set, a page shows pictures that are kept when it is decoded: this many training pictures of each class, of
 # at most this side in px.
 _SAMPLES, _SAMPLE_SIZE = 5, 96
+_making = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,8 @@ def load(
     below `downloads`; they are not fetched here. Raises TaskError where the task or one of its files is not there.
     """
     source, first, last = catalogue.parse(name)
-    arrays = _cached(source, image_size, cache, downloads)
+    with _making:  # who needs what another thread is making waits for it, and finds it
+        arrays = _cached(source, image_size, cache, downloads)
     keep = slice(first, last + 1)
     train, test = arrays["train"][keep], arrays["test"][keep]  # [classes, N, H, W, C]
     held_out = round(train.shape[1] * catalogue.VALIDATION_SHARE)

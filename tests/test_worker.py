@@ -19,7 +19,7 @@ from labcore.runs.claims import Claim
 from labcore.runs.events import Event, RunStarted, StageStarted, StepLogged
 from labcore.runs.store import Store
 from labcore.studies import estimates
-from labcore.training import worker
+from labcore.training import ahead, worker
 from tests import stories
 from tests.conftest import tiny
 from tests.waiting import ended, growth, until, work
@@ -281,16 +281,52 @@ def test_a_speed_that_cannot_be_measured_ends_no_worker(store: Store, monkeypatc
 
 
 def test_a_worker_is_started_once_and_outlives_its_starter(store: Store) -> None:
-    worker.ensure(store)
+    worker.ensure(store, ahead=True)
     worker.ensure(store)
     (found,) = until(store.workers)
     try:
+        own = os.getpriority(os.PRIO_PROCESS, 0)
+        assert os.getpriority(os.PRIO_PROCESS, found.process.pid) == own, "what trains is no slower than others"
         assert found.device == "cpu" or found.device.startswith("cuda")
         assert os.getsid(found.process.pid) != os.getsid(0)
         worker.ensure(store)
     finally:
         os.kill(found.process.pid, signal.SIGTERM)
         until(lambda: not store.workers())
+
+
+IMPATIENT = """
+import sys
+from labcore.cli.main import main
+from labcore.training import worker
+
+worker.AHEAD_SECONDS = 0.0
+sys.exit(main(["worker", "--device", "cpu", "--ahead"]))
+"""
+
+
+def test_a_worker_that_came_up_ahead_ends_where_nobody_starts_anything_and_else_stays(store: Store) -> None:
+    command = [sys.executable, "-c", IMPATIENT]
+    assert ended(subprocess.Popen(command, cwd=ROOT)) == 0
+    run = store.submit(tiny()).run
+    process = subprocess.Popen(command, cwd=ROOT)
+    try:
+        until(lambda: store.record(run).state == "complete", work(process))
+        until(lambda: [found.run for found in store.workers()] == [None])
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(5 * worker.POLL_SECONDS)
+    finally:
+        process.terminate()
+        assert ended(process) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there a thread has a priority of its own")
+def test_what_is_done_gently_is_done_at_a_lower_priority_and_by_itself_alone() -> None:
+    found: list[int] = []
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    ahead.gently(lambda: found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))).join()
+    assert found[0] > own
+    assert os.getpriority(os.PRIO_PROCESS, 0) == os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == own
 
 
 def test_a_claim_without_an_end_is_a_failure(store: Store) -> None:

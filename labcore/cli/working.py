@@ -26,6 +26,9 @@ def _declare(parser: argparse.ArgumentParser) -> None:
         "--slot", default="0", help=argparse.SUPPRESS
     )  # which one this is, for a worker's own processes
     parser.add_argument("--until-idle", action="store_true", help="end when nothing waits")
+    parser.add_argument(
+        "--ahead", action="store_true", help="nobody waits yet: come up at low priority, and end if nobody ever does"
+    )
     add_checkpoint_seconds(parser)
     add_maps(parser)
 
@@ -44,6 +47,7 @@ def _worker(options: argparse.Namespace) -> int:
         slots=None if options.slots is None else _count(options.slots, "--slots", 1),
         slot=_count(options.slot, "--slot", 0),
         until_idle=options.until_idle,
+        ahead=options.ahead,
         checkpoint_seconds=checkpoint_seconds(options),
         maps=options.maps,
     )

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import functools
 import logging
+import math
 import os
 import signal
 import subprocess
@@ -34,6 +35,7 @@ from labcore.runs.store import Store
 from labcore.studies import advancing, estimates
 from labcore.studies.reader import Reader
 from labcore.tasks.source import TaskError
+from labcore.training.ahead import gently
 from labcore.training.foreman import Foreman, environment, when_deserted
 from labcore.training.slots import Slots, most_slots
 
@@ -44,6 +46,8 @@ POLL_SECONDS = 0.15
 START_SECONDS = 30.0
 # A further slot for which nothing waits ends after so long; the next one has to load torch again, in about two seconds.
 SLOT_SECONDS = 10.0
+# A worker that came up before anybody needed it ends when it got no run for so long.
+AHEAD_SECONDS = 1800.0
 
 Train = Callable[..., Iterator[Event]]
 
@@ -160,6 +164,7 @@ def work(
     slots: int | None = None,
     slot: int = 0,
     until_idle: bool = False,
+    ahead: bool = False,
     checkpoint_seconds: float = 20.0,
     maps: Detail | None = None,
 ) -> None:
@@ -167,6 +172,8 @@ def work(
 
     Up to `slots` runs train at once, each but the first in a process that is started for it; if it is not said, as many
     as there are cores. Such a process is a `slot` other than 0, and ends when nothing waits, or when its worker does.
+
+    One that comes up `ahead` of need also ends where nobody starts anything in half an hour. After that it stays.
 
     When no run waits, explorations queue what they want next, and the machine's speed is measured if a page wished it.
 
@@ -177,7 +184,9 @@ def work(
     device = hardware.pick_device(device)
     hardware.prepare()
     lock = store.lock_device(device, slot)
-    energy.warm_up()  # in a worker that stays: one that is refused says why, and no library says anything beside it
+    # In a worker that stays: one that is refused says why, and no library says anything beside it.
+    warm_up = functools.partial(gently, energy.warm_up) if ahead else energy.warm_up
+    warm_up()
     ending = _ending()
     own = Slots(store, device, most_slots(device, slots), slot)
     train = functools.partial(
@@ -193,7 +202,8 @@ def work(
             else:
                 store.tell_devices(hardware.devices())
                 stack.enter_context(Foreman(own, options))
-            _serve(own, ending, until_idle, train)
+            patience = SLOT_SECONDS if slot else AHEAD_SECONDS if ahead else math.inf
+            _serve(own, ending, until_idle, patience, train)
     finally:
         store.forget_worker(device, slot)
         os.close(lock)
@@ -211,8 +221,13 @@ def _ending() -> threading.Event:
     return ending
 
 
-def _serve(own: Slots, ending: threading.Event, until_idle: bool, train: Callable[..., RunRecord]) -> None:
-    """Let `train` have the runs whose turn it is in this slot, one by one, until there is no reason to stay."""
+def _serve(
+    own: Slots, ending: threading.Event, until_idle: bool, patience: float, train: Callable[..., RunRecord]
+) -> None:
+    """Let `train` have the runs whose turn it is in this slot, one by one, until there is no reason to stay.
+
+    It waits for `patience` seconds; where somebody has needed it once, slot 0 stays.
+    """
     reader, needed_at = Reader(own.store), time.monotonic()
     while not ending.is_set():
         found = own.claim()
@@ -222,15 +237,13 @@ def _serve(own: Slots, ending: threading.Event, until_idle: bool, train: Callabl
             record = train(claim, threads=threads)
             log.info("Run %s is %s%s", record.run, record.state, f": {record.error}" if record.error else "")
             own.tell(None)
-            needed_at = time.monotonic()
+            needed_at, patience = time.monotonic(), patience if own.slot else math.inf
         elif advancing.advance(own.store, reader):
             needed_at = time.monotonic()
         elif next(own.store.waiting(own.device), None) is not None:  # it waits for a stage, for cores or for memory
             needed_at = time.monotonic()
             ending.wait(POLL_SECONDS)
-        elif (until_idle and not own.store.at_work(own.device)) or (
-            own.slot and time.monotonic() - needed_at > SLOT_SECONDS
-        ):
+        elif (until_idle and not own.store.at_work(own.device)) or time.monotonic() - needed_at > patience:
             return
         elif own.slot or not _measures_a_wish(own, ending):
             ending.wait(POLL_SECONDS)
@@ -273,10 +286,11 @@ def _measure_speed(store: Store, device: str, wish: estimates.Wish, should_stop:
         estimates.forget_wish(store, device, wish.backbone, wish.image_size)
 
 
-def ensure(store: Store, device: str = "auto") -> None:
+def ensure(store: Store, device: str = "auto", *, ahead: bool = False) -> None:
     """Start a worker for a device, detached from this process, unless one lives or was just started.
 
-    With `auto` the worker may be one for any device.
+    With `auto` the worker may be one for any device. One that comes up `ahead` of need does so at low priority, and
+    ends again if nobody starts anything.
     """
     if any(worker.slot == 0 and device in ("auto", worker.device) for worker in store.workers()):
         return
@@ -284,7 +298,7 @@ def ensure(store: Store, device: str = "auto") -> None:
         return
     with (store.root / "workers" / "worker.log").open("ab") as output:
         subprocess.Popen(
-            [sys.executable, "-m", "labcore", "worker", "--device", device],
+            [sys.executable, "-m", "labcore", "worker", "--device", device, *(["--ahead"] if ahead else [])],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

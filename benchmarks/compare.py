@@ -94,7 +94,7 @@ def explore_tick(name: str) -> float:
 
 def report() -> None:
     """Print the lines of a table: what, how much, the aim."""
-    worker.ensure = lambda store, device="auto": None
+    worker.ensure = lambda *arguments, **options: None
     with tempfile.TemporaryDirectory() as folder:
         os.environ["REUSE_LAB_HOME"] = folder
         store = Store(Path(folder))

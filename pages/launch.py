@@ -16,7 +16,7 @@ from labcore.studies import estimates
 from labcore.studies.estimates import Speed
 from labcore.tasks import catalogue
 from labcore.training import worker
-from pages.parts import config_form, lab, live_plot, method_cards, pictures, stages
+from pages.parts import config_form, lab, live_plot, markup, method_cards, pictures, stages
 
 MOST_ABREAST = 5  # jobs in a row
 STARTS = {
@@ -161,6 +161,11 @@ if problem:
 for warning in config.warnings() if config else []:
     st.warning(warning, icon=":material/info:")
 
+if not lab.is_drawn():  # Start works; what follows takes the browser half a second more
+    markup.to_come()
+    pictures.make_ready()  # while the browser draws
+    st.stop()
+
 # ---- the sentence ---------------------------------------------------------------------------------------------------
 
 ready, network, beginning, place = st.columns([1.5, 1, 1, 1])
@@ -277,3 +282,4 @@ if by_hand.open:
             st.code(config.model_dump_json(indent=2), language="json", height=260)
 
 live_plot.ahead()
+worker.ensure(lab.store(), ahead=True)  # warm by the time somebody presses Start

@@ -157,7 +157,7 @@ import sys
 from labcore.training import worker
 from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest
-worker.ensure = lambda store, device="auto": None
+worker.ensure = lambda *arguments, **options: None
 original = PagesManager.__init__
 def as_on_a_warm_server(self, *arguments, **named):
     original(self, *arguments, **named)

@@ -81,8 +81,9 @@ def line(findings: Findings) -> None:
             return
         left = lab.reader().seconds_left(findings, lab.chosen_device(), progress)
         if left is None:
-            lab.have_measured(lab.chosen_device())
-            time = "how long it takes is being measured"
+            device = lab.chosen_device()  # whose worker will measure it, where there is one: a page to read starts none
+            there = any(one.device == device for one in lab.store().workers())
+            time = f"how long it takes is {'being measured' if there else 'not known yet'}"
         elif findings.live:
             time = units.left(left)
         else:

@@ -10,19 +10,27 @@ from labcore.configs.run import RunConfig
 from labcore.runs.errors import StoreError
 from labcore.runs.files import home
 from labcore.runs.store import Store
+from labcore.studies import explorations
 from labcore.studies.estimates import Speed
 from labcore.studies.reader import Reader
 from labcore.training import worker
 
 WORKER_WAITS = 3.0  # seconds
+SOON = 0.1  # seconds; a browser that is still drawing takes longer to ask
 
 
 @st.cache_resource
 def _open(folder: str) -> Store:
     opened = Store()
-    # Warm by the time somebody presses Start, but not at the cost of the first page, which would share the cores.
-    threading.Timer(WORKER_WAITS, worker.ensure, [opened]).start()
+    # Not at the cost of the first page, which would share the cores.
+    threading.Timer(WORKER_WAITS, _go_on, [opened, worker.ensure]).start()
     return opened
+
+
+def _go_on(store: Store, start: Callable[[Store], None]) -> None:
+    """Start a worker where something was begun that is not over, as after the machine was switched off."""
+    if store.active() or explorations.marked(store):
+        start(store)
 
 
 def store() -> Store:
@@ -65,13 +73,33 @@ def device_ahead(asked: str) -> str:
     return f"It will train on {name} ({device}): {why_device(asked, device)}."
 
 
+def is_drawn() -> bool:
+    """Whether the browser has drawn the beginning of a page of this session; False in its first script run alone.
+
+    A page may then leave for later what is not needed at once. It begins anew as soon as the browser has time for it:
+    the browser's own clock asks, and it waits for what is being drawn.
+    """
+    if st.session_state.get("drawn"):
+        return True
+    st.session_state["drawn"] = is_first = True
+
+    @st.fragment(run_every=SOON)
+    def ask() -> None:
+        nonlocal is_first
+        if not is_first:
+            st.rerun()
+        is_first = False
+
+    ask()
+    return False
+
+
 def have_measured(device: str) -> None:
     """See to it that this device has a worker, as only a worker of its own can measure its speed.
 
-    Which devices there are is told by the first worker, which the lab starts by itself.
+    Which devices there are is told by the first worker, whichever it is for.
     """
-    if device in store().devices():
-        worker.ensure(store(), device)
+    worker.ensure(store(), device if device in store().devices() else "auto", ahead=True)
 
 
 def until_measured(speeds: Collection[Speed | None]) -> int | None:
@@ -91,13 +119,16 @@ def with_speeds(configs: Sequence[RunConfig], say: Callable[[set[Speed | None]],
     """Let `say` tell what follows from this machine's speeds for some runs; the page begins anew once it has others."""
     device = chosen_device()
     speeds = reader().speeds(configs, device)
+    is_drawn = st.session_state.get("drawn", False)
 
     @st.fragment(run_every=until_measured(speeds))
     def now() -> None:
+        nonlocal is_drawn
         if reader().speeds(configs, device) != speeds:
             st.rerun()
-        if None in speeds:
+        if None in speeds and is_drawn:
             have_measured(device)
+        is_drawn = True  # by the next time, as that is when the browser asks
         say(speeds)
 
     now()

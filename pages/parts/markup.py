@@ -27,6 +27,11 @@ def style(name: str = "lab") -> None:
     st.html(_sheet(name))
 
 
+def to_come() -> None:
+    """Keep the place of what follows a moment later, so that the page has its scroll bar, and its width, at once."""
+    st.html('<div class="lab-to-come"></div>')
+
+
 def row(kind: Literal["even", "wide", "words"], name: str) -> DeltaGenerator:
     """Places side by side: all equal (`even`), the first half as wide again (`wide`), or the last narrower (`words`).
 

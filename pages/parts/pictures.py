@@ -55,7 +55,7 @@ def _pictures(task: str, count: int, cache: str) -> str:
 
 
 def make_ready() -> None:
-    """Make the pictures of the story's jobs: the first page shows them, and they take a while."""
+    """Make the pictures of the story's jobs, which the first page shows: they take a tenth of a second."""
     for task in preset("story").task_names:
         _examples(task, 5)
 

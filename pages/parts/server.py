@@ -51,6 +51,4 @@ async def lifespan(app: st.App) -> AsyncIterator[None]:
 
 
 def _take_in_the_lab() -> None:
-    from pages.parts import pictures
-
-    pictures.make_ready()
+    from pages.parts import config_form, live_plot, method_cards, pictures, stages  # noqa: F401  # what Launch needs

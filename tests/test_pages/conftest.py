@@ -35,7 +35,7 @@ def warm_server(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def nobody_trains(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr("labcore.training.worker.ensure", lambda store, device="auto": None)
+    monkeypatch.setattr("labcore.training.worker.ensure", lambda *arguments, **options: None)
     st.cache_resource.clear()
     yield
     st.cache_resource.clear()
@@ -54,8 +54,9 @@ def plotly_looks_on(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def app(page: str | None = None, **query: str) -> AppTest:
-    """The app on a page; what Launch folds away is opened, as it is made only then."""
+    """The app on a page, all of it; what Launch folds away is opened, as it is made only then."""
     test = AppTest.from_file(APP, default_timeout=60)
+    test.session_state["drawn"] = True
     for folded in ("add-job", "more0", "details", "by-hand"):
         test.session_state[folded] = True
     for name, value in query.items():
@@ -81,11 +82,11 @@ def button(test: AppTest, label: str) -> Button:
 
 
 def asked_workers(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The devices that pages want workers for, as they ask. `auto` is left out: a timer asks for it in every test."""
+    """The devices that pages want workers for, as they ask. `auto` is left out: Launch asks for it each time."""
     devices: list[str] = []
     monkeypatch.setattr(
         "labcore.training.worker.ensure",
-        lambda store, device="auto": None if device == "auto" else devices.append(device),
+        lambda store, device="auto", **options: None if device == "auto" else devices.append(device),
     )
     return devices
 

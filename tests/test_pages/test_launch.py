@@ -17,10 +17,10 @@ from labcore.runs.store import Store
 from labcore.studies import estimates
 from labcore.tasks import catalogue, pictures
 from labcore.version import ENGINE_VERSION
-from pages.parts import config_form
+from pages.parts import config_form, lab
 from tests import stories
 from tests.conftest import tiny
-from tests.test_pages.conftest import app, asked_workers, button, text, trained
+from tests.test_pages.conftest import APP, app, asked_workers, button, text, trained
 
 
 def test_the_first_start_teaches_and_one_button_starts_the_story(store: Store) -> None:
@@ -31,6 +31,39 @@ def test_the_first_start_teaches_and_one_button_starts_the_story(store: Store) -
     (record,) = store.records()
     assert record.state == "queued"
     assert store.config(record.run) == presets.preset("story")
+
+
+def test_the_head_comes_first_and_a_worker_only_when_it_is_drawn(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("labcore.training.worker.ensure", lambda *arguments, **options: asked.append("a worker"))
+    store.tell_devices({"cpu": "A processor"})
+    test = AppTest.from_file(APP, default_timeout=60).run()
+    assert not test.exception
+    assert not button(test, "Start the story").disabled
+    assert not test.selectbox and not asked
+    test.run()
+    assert len(test.selectbox) >= 3 and asked
+    button(test, "Start the story").click().run()
+    assert len(store.records()) == 1
+
+
+@pytest.mark.parametrize("page", ["watch", "inside", "compare", "runs"])
+def test_pages_that_one_reads_start_no_worker(page: str, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.tell_devices({"cpu": "A processor"})
+    stories.told(store, tiny(), [[0.9], [0.4, 0.8]])
+    test = app()
+    monkeypatch.setattr("labcore.training.worker.ensure", lambda *arguments, **options: pytest.fail("started"))
+    test.switch_page(f"pages/{page}.py").run()
+    assert not test.exception
+
+
+def test_a_server_goes_on_with_what_was_begun(store: Store) -> None:
+    asked: list[Store] = []
+    lab._go_on(store, asked.append)
+    assert not asked
+    store.submit(tiny())
+    lab._go_on(store, asked.append)
+    assert asked == [store]
 
 
 def test_presets_methods_and_order_make_the_configuration(store: Store) -> None:

@@ -34,6 +34,7 @@ OPENED = 10  # how many runs are opened, one after the other
 SETTLING, WATCHED = 5, 20  # for how many seconds a server is left alone, and then watched
 OPENINGS = 3  # how often the first page and the least there can be are opened, in turn
 START = "Start the story"
+STORY = presets.preset("story")
 # A script of one button: no page of Streamlit's can be quicker.
 LEAST = f"import streamlit as st; st.button({START!r})"
 
@@ -51,10 +52,10 @@ def fresh_store() -> Iterator[Store]:
             store.close()
 
 
-def worker(store: Store) -> subprocess.Popen[bytes]:
+def worker(store: Store, *options: str) -> subprocess.Popen[bytes]:
     """Start a worker of the store as the app would."""
     return subprocess.Popen(
-        [sys.executable, "-m", "labcore", "worker", "--device", "cpu"],
+        [sys.executable, "-m", "labcore", "worker", "--device", "cpu", *options],
         env={**os.environ, "REUSE_LAB_HOME": str(store.root)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -75,7 +76,7 @@ def start_to_first_point() -> tuple[float, float]:
     with fresh_store() as store:
         process = worker(store)
         for seed in (0, 1):  # the first decodes the pictures and warms the worker
-            run = store.submit(presets.preset("story").model_copy(update={"seed": seed})).run
+            run = store.submit(STORY.model_copy(update={"seed": seed})).run
             warm = first_point(store, run, time.perf_counter())
             store.request_stop(run)
             while store.record(run).active:
@@ -83,9 +84,24 @@ def start_to_first_point() -> tuple[float, float]:
         process.kill()
         process.wait()
         since = time.perf_counter()
-        run = store.submit(presets.preset("story").model_copy(update={"seed": 2})).run
+        run = store.submit(STORY.model_copy(update={"seed": 2})).run
         worker(store)
         return warm, first_point(store, run, since)
+
+
+def ahead_to_first_point() -> tuple[float, float]:
+    """What a worker that came up ahead is worth to a fresh store: seconds to the first live point of its first run.
+
+    And the share of a core, in per cent, that the worker took while it waited.
+    """
+    with fresh_store() as store:
+        process = worker(store, "--ahead")
+        while not store.workers() or len(list((store.cache / "pictures").glob("*.npz"))) < len(STORY.tasks):
+            time.sleep(0.1)
+        time.sleep(SETTLING)
+        share = computing(psutil.Process(process.pid), lambda: time.sleep(WATCHED)) / 10
+        since = time.perf_counter()
+        return first_point(store, store.submit(STORY).run, since), share
 
 
 def tick(events: int) -> float:
@@ -125,7 +141,7 @@ def server_at(address: str) -> psutil.Process:
 
 
 def computing(server: psutil.Process, meanwhile: Callable[[], object]) -> float:
-    """How many milliseconds the server computes in each second meanwhile; a tick comes once a second."""
+    """How many milliseconds a process computes in each second meanwhile; a page's tick comes once a second."""
     before, begun = sum(server.cpu_times()[:2]), time.perf_counter()
     meanwhile()
     return 1000 * (sum(server.cpu_times()[:2]) - before) / (time.perf_counter() - begun)
@@ -215,13 +231,16 @@ def main() -> None:
     warm, cold = start_to_first_point()
     print(f"| Start to first live point, warm worker (story) | {warm:.2f} s | ≤ 1.5 s |")
     print(f"| the same, no worker running | {cold:.2f} s | ≤ 6 s |", flush=True)
+    first, share = ahead_to_first_point()
+    print(f"| the first run of a fresh store, its worker up ahead | {first:.2f} s | ≤ 1.0 s |")
+    print(f"| that worker while it waits, of a core | {share:.1f} % | ≤ 1 % |", flush=True)
     short, long = tick(SHORT), tick(LONG)
     print(f"| idle tick of Watch, the lab's own part, run of {SHORT} events | {short:.1f} ms | |")
     print(f"| the same, run of {LONG:,} events | {long:.1f} ms | |", flush=True)
     compare.report()
     if shutil.which(str(CHROMIUM)):
         own, least = first_pages()
-        print(f"| cold server to first page in a browser | {own:.2f} s | ≤ 2.5 s |")
+        print(f"| cold server to Start on the first page in a browser | {own:.2f} s | ≤ {least + 0.7:.2f} s |")
         print(f"| the same of a script of one button, the least that Streamlit takes | {least:.2f} s | |", flush=True)
         memory, short, long = opened()
         print(f"| memory of the server after {OPENED} runs opened in turn | {memory:.0f} MB | < 300 MB |")

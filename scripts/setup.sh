@@ -26,6 +26,8 @@ install() {
     for file in "$@"; do
         .venv/bin/python -m pip install -qq --disable-pip-version-check --requirement "$file"
     done
+    # What pip installs it compiles; else the first start would compile the lab, in the server and in the worker at once.
+    .venv/bin/python -m compileall -q labcore pages app.py || true # what is wrong with a file is told where it is used
     echo "$want" >"$stamp"
 }
 

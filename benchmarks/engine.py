@@ -112,7 +112,7 @@ def model_of(case: Case, classes: int) -> nn.Module:
 
     torch.manual_seed(0)
     if case.backbone == "efficientnet_lite0":
-        found: nn.Module = timm.create_model("efficientnet_lite0", num_classes=classes, drop_rate=0.0)
+        found: nn.Module = timm.create_model("tf_efficientnet_lite0", num_classes=classes, drop_rate=0.0)
         return found
     return small_cnn() if case.backbone == "small_cnn" else perceptron()
 

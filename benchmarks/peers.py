@@ -27,7 +27,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -221,7 +221,7 @@ class _Pictures(torch.utils.data.Dataset[tuple[Tensor, int]]):
             else [Image.fromarray(image.squeeze() if grey else image).convert("RGB") for image in split.images]
         )
         shift, scale = ([value / 255 for value in row] * (3 // len(row)) for row in (trunk.shift, trunk.scale))
-        self.turned = lambda picture: turn.normalize(turn.to_tensor(picture), shift, scale)
+        self.turned: Callable[[Any], Tensor] = lambda picture: turn.normalize(turn.to_tensor(picture), shift, scale)
 
     def __len__(self) -> int:
         return len(self.order)

@@ -7,6 +7,7 @@ mlp                  two fully connected layers
 
 from collections import OrderedDict
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -53,6 +54,7 @@ class Mlp(Trunk):
 
     block_names = ("layer1", "layer2")
     width = 128
+    layout = torch.contiguous_format  # the first layer takes all of a picture as one row
 
     def __init__(self, image_size: int) -> None:
         super().__init__()

@@ -33,6 +33,9 @@ class Trunk(nn.Module):
     scale: ClassVar[tuple[float, ...]] = (64.0,)
     """What a pixel is divided by once `shift` has been taken from it; as many numbers as `shift` has."""
 
+    layout: ClassVar[torch.memory_format] = torch.channels_last
+    """How the normalised pictures lie in memory."""
+
     def run_block(self, index: int, x: Tensor) -> Tensor:
         """Run one block: the first on normalised pictures [N, 3, H, W], any other on what the block before gave."""
         raise NotImplementedError
@@ -59,19 +62,18 @@ class Trunk(nn.Module):
         raise KeyError(f"{name} belongs to no block; blocks are {', '.join(self.block_names)}")
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Turn pictures as stored, uint8 [N, H, W, 3 or 1], into float32 [N, 3, H, W], channels_last, on their device.
+        """Turn pictures as stored, uint8 [N, H, W, 3 or 1], into float32 [N, 3, H, W] in `layout`, on their device.
 
         Grey pictures get three equal channels. Raises ValueError for another type or shape.
         """
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3):
             raise ValueError(f"pictures are uint8 [N, H, W, 3 or 1], not {images.dtype} {list(images.shape)}")
         channels_first = images.permute(0, 3, 1, 2).expand(-1, 3, -1, -1)
-        x = torch.empty(
-            channels_first.shape, device=images.device, dtype=torch.float32, memory_format=torch.channels_last
-        )
-        x.copy_(channels_first)
-        for part, shift, scale in zip(x.chunk(len(self.shift), 1), self.shift, self.scale, strict=True):
-            part.sub_(shift).div_(scale)
+        x = torch.empty(channels_first.shape, device=images.device, dtype=torch.float32, memory_format=self.layout)
+        count = len(self.shift)
+        parts = zip(channels_first.chunk(count, 1), x.chunk(count, 1), self.shift, self.scale, strict=True)
+        for whole, part, shift, scale in parts:
+            torch.sub(whole, shift, out=part).div_(scale)
         return x
 
     def load_pretrained(self, weights: Path | None) -> None:

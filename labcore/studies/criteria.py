@@ -12,7 +12,7 @@ from labcore import plugins
 from labcore.configs.registry import ABOUT
 from labcore.studies.criterion import Criterion, Word
 from labcore.studies.experiments import Findings
-from labcore.studies.measures import percents
+from labcore.studies.measures import percents, with_sd
 
 _ANY = float("inf")
 
@@ -20,6 +20,24 @@ _ANY = float("inf")
 def _old_jobs(findings: Findings, label: str) -> str:
     was = findings.spread(label, "old_learnt").mean
     return f"{percents(findings.spread(label, 'old'))}, was {100 * (was or 0):.0f}"
+
+
+def _answer_range(findings: Findings, label: str) -> tuple[float, float] | None:
+    """The means over seeds of the quartiles of an arm's rounds; None until all runs were timed in turn."""
+    if not findings.timed_in_turn:
+        return None
+    found = [cell.finished.in_turn.middle for cell in findings.of(label) if cell.finished and cell.finished.in_turn]
+    known = [middle for middle in found if middle is not None]
+    if not known:
+        return None
+    low, high = (sum(ends) / len(known) for ends in zip(*known, strict=True))
+    return low, high
+
+
+def _answer_time(findings: Findings, label: str) -> str:
+    written = with_sd(findings.spread(label, "test_ms"), "ms")
+    middle = _answer_range(findings, label)
+    return written if middle is None else f"{written} ({middle[0]:.1f} to {middle[1]:.1f})"
 
 
 ARTICLES = (
@@ -70,9 +88,15 @@ ARTICLES = (
         asks="time to answer",
         measure="test_ms",
         rule="for one job that is named, as the lab always asks. fast: at most 1.25 times as long as fine-tuning; "
-        "medium: at most twice; slow: longer. The article counts asking for all jobs, where every copy has to answer",
+        "medium: at most twice; slow: longer. Only figures that were timed in turn are compared, and methods whose "
+        "ranges meet get one word. The article counts asking for all jobs, where every copy has to answer",
         words=(Word("fast", "good", 1.25), Word("medium", "medium", 2.0), Word("slow", "poor", _ANY)),
         against="fine_tuning",
+        figure=_answer_time,
+        computed="*Time to answer* is the median of the rounds in which all runs answered in turn, and its range "
+        "reaches from the rounds' lower to their upper quartile; over several seeds these are means.",
+        chance=_answer_range,
+        waits="not compared yet",
     ),
     Criterion(
         name="memory",

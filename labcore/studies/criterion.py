@@ -40,6 +40,10 @@ class Criterion:
     `figure` writes what was measured of an arm by its label; without it the measure's mean is written, with its unit.
     `computed` are sentences for those who want to know how. `width` is the column's share, by that of others.
 
+    `chance` tells within which two figures an arm lies by chance alone. Arms whose ranges meet, be it by way of others,
+    get one word: fine-tuning's where that is among them, or else that of the least. While it tells nothing there is no
+    word, and `waits` stands in its place.
+
     Raises ValueError with a sentence where these do not fit each other.
     """
 
@@ -52,6 +56,8 @@ class Criterion:
     against: Against
     figure: Callable[[Findings, str], str] | None = None
     computed: str = ""
+    chance: Callable[[Findings, str], tuple[float, float] | None] | None = None
+    waits: str = ""
     width: int = 13
 
     def __post_init__(self) -> None:
@@ -70,17 +76,45 @@ class Criterion:
 
     def _compared(self, findings: Findings, label: str) -> float | None:
         """What is compared with the limits."""
-        mean = findings.spread(label, self.measure).mean
-        if mean is None or self.against == "own":
-            return mean
+        figure = self._figure(findings, label)
+        if figure is None or self.against == "own":
+            return figure
         if self.against == "fine_tuning":
-            base = findings.spread(ABOUT["fine_tuning"].title, self.measure).mean
-            return mean / base if base else None
-        means = [findings.spread(arm.label, self.measure).mean for arm in findings.experiment.arms]
-        known = [other for other in means if other is not None]
+            base = self._figure(findings, ABOUT["fine_tuning"].title)
+            return figure / base if base else None
+        figures = [self._figure(findings, arm.label) for arm in findings.experiment.arms]
+        known = [other for other in figures if other is not None]
         if len(known) < 2:  # the best of one would be said of whichever comes first
             return None
-        return max(known) - mean if MEASURES[self.measure].more else mean - min(known)
+        return max(known) - figure if MEASURES[self.measure].more else figure - min(known)
+
+    def _figure(self, findings: Findings, label: str) -> float | None:
+        """An arm's mean, or that of the one arm that stands for all from which it differs by chance alone."""
+        if self.chance is None:
+            return findings.spread(label, self.measure).mean
+        alike, base = self._alike(findings, label), ABOUT["fine_tuning"].title
+        if base in alike:
+            return findings.spread(base, self.measure).mean
+        means = (findings.spread(other, self.measure).mean for other in alike)
+        return min((mean for mean in means if mean is not None), default=None)
+
+    def _alike(self, findings: Findings, label: str) -> set[str]:
+        """The arms whose ranges meet this one's, be it by way of others, and itself; none where it has no range."""
+        ranges: list[tuple[float, float, str]] = []
+        for arm in findings.experiment.arms:
+            found = self.chance(findings, arm.label) if self.chance else None
+            if found is not None:
+                ranges.append((*found, arm.label))
+        alike: set[str] = set()
+        highest = float("-inf")
+        for low, high, name in sorted(ranges):
+            if low > highest:
+                if label in alike:
+                    break
+                alike = set()
+            alike.add(name)
+            highest = max(highest, high)
+        return alike if label in alike else set()
 
     def written(self, findings: Findings, label: str) -> str:
         """What was measured of an arm by its label, over its seeds; nothing while nothing was."""

@@ -47,7 +47,10 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """Arms and seeds; `tell` makes plain sentences of what they show, `curves` says that it needs whole curves."""
+    """Arms and seeds; `tell` makes plain sentences of what they show, `curves` says that it needs whole curves.
+
+    With `in_turn` the answer times of its runs are compared, and so timed in turn once all are finished.
+    """
 
     name: str
     title: str
@@ -55,6 +58,7 @@ class Experiment:
     seeds: tuple[int, ...]
     tell: "Callable[[Findings], list[str]]" = field(default=lambda findings: [], compare=False)
     curves: bool = False
+    in_turn: bool = False
 
     def __hash__(self) -> int:
         """Cheap: a live page looks an experiment up each second, and its arms may be hundreds."""
@@ -200,6 +204,16 @@ class Findings:
     def complete(self) -> bool:
         """Whether every run is there."""
         return all(cell.finished for cell in self.cells)
+
+    @property
+    def timed_in_turn(self) -> bool:
+        """Whether the answers of its runs were timed in turn; until then each run has its own time, of its own hour."""
+        return self.complete and all(cell.finished and cell.finished.in_turn for cell in self.cells)
+
+    @property
+    def awaits_turn(self) -> bool:
+        """Whether all runs are there, and their answers are still to be timed in turn."""
+        return self.experiment.in_turn and self.complete and not self.timed_in_turn
 
     @property
     def live(self) -> bool:

@@ -11,6 +11,7 @@ from typing import Literal
 
 from labcore.configs.units import size
 from labcore.runs.results import Fold, Matrix, RunResult
+from labcore.studies.answer_times import InTurn
 
 # ---------------------------------------------------------------------------------------------------------------------
 # What a finished run shows
@@ -28,11 +29,20 @@ class CurvePoint:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A complete run: its result, and where asked for the learning curve of its last stage."""
+    """A complete run: its result, and where asked for the learning curve of its last stage.
+
+    `in_turn` is how its answers were timed in turn with those of other runs, where they were.
+    """
 
     run: str
     result: RunResult
     curve: tuple[CurvePoint, ...] = ()
+    in_turn: InTurn | None = None
+
+    @property
+    def answer_ms(self) -> float | None:
+        """Milliseconds an answer: as timed in turn with the other runs, or else as the run timed itself."""
+        return self.result.test_ms_per_image if self.in_turn is None else self.in_turn.median
 
 
 Unit = Literal["%", "s", "ms", "bytes", "Wh", "g", "steps"]
@@ -178,7 +188,7 @@ MEASURES: dict[str, Measure] = {
         lambda run: run.result.train_seconds or None,
     ),
     "test_ms": Measure(
-        "time to answer", "ms", False, "median of single pictures, job known", lambda run: run.result.test_ms_per_image
+        "time to answer", "ms", False, "median of single pictures, job known", lambda run: run.answer_ms
     ),
     "bytes": Measure(
         "memory", "bytes", False, "bytes kept to answer all jobs and learn another",

@@ -4,6 +4,7 @@ Looking again at an experiment costs next to nothing while nothing changes, so t
 """
 
 import contextlib
+import dataclasses
 import os
 import threading
 from collections import OrderedDict
@@ -19,7 +20,8 @@ from labcore.runs.records import RunRecord
 from labcore.runs.results import RunResult
 from labcore.runs.settings import Detail
 from labcore.runs.store import Store
-from labcore.studies import estimates
+from labcore.studies import answer_times, estimates
+from labcore.studies.answer_times import AnswerTimes, Turn
 from labcore.studies.experiments import Arm, Cell, Experiment, Findings, seconds_of
 from labcore.studies.measures import Finished, last_stage_curve
 
@@ -114,7 +116,8 @@ class Reader:
             _remember(self._wanted, experiment, wanted)
         records = [self._record(key, here) for *_, key in wanted]
         runs = tuple(None if r is None else (r.run, r.state, r.attempt, r.lost) for r in records)
-        state = (self.store.country().code, runs)
+        times = self._times(experiment, wanted, records)
+        state = (self.store.country().code, runs, times)
         known = self._findings.get(experiment)
         if known is not None and known[0] == state:
             return known[1]
@@ -124,7 +127,7 @@ class Reader:
             finished = None
             if record is not None and record.state == "complete":
                 try:
-                    finished = self.finished(record, curve=experiment.curves)
+                    finished = _with_times(self.finished(record, curve=experiment.curves), times)
                 except UnknownRun:  # deleted just now
                     record = None
             wasted = self._wasted(record) if record is not None and record.state in ("stopped", "failed") else 0.0
@@ -133,6 +136,52 @@ class Reader:
         findings = Findings(experiment, tuple(cells), self._versions)
         _remember(self._findings, experiment, (state, findings))
         return findings
+
+    def _times(
+        self,
+        experiment: Experiment,
+        wanted: Sequence[tuple[Arm, int, RunConfig, str]],
+        records: Sequence[RunRecord | None],
+    ) -> tuple[AnswerTimes, ...]:
+        """How its runs were timed in turn; nothing until all of them were."""
+        pairs = [
+            (seed, record)
+            for (_, seed, *_), record in zip(wanted, records, strict=True)
+            if record is not None and record.state == "complete"
+        ]
+        if not experiment.in_turn or len(pairs) < len(wanted):
+            return ()
+        try:
+            found = [answer_times.known(self.store, turn) for turn in self._turns(pairs)]
+        except UnknownRun:  # deleted just now
+            return ()
+        return tuple(times for times in found if times is not None) if None not in found else ()
+
+    def _turns(self, runs: Sequence[tuple[int, RunRecord]]) -> list[Turn]:
+        """The runs of each seed, which are timed in turn; on the device on which the first was trained.
+
+        Seed by seed, so that no more networks have to be held at once than there are arms. Raises UnknownRun.
+        """
+        device = self.finished(runs[0][1]).result.device or "cpu"
+        by_seed: dict[int, list[tuple[str, int]]] = {}
+        for seed, record in runs:
+            by_seed.setdefault(seed, []).append((record.run, record.attempt))
+        return [answer_times.turn_of(self.store, device, found) for found in by_seed.values()]
+
+    def wish_answer_times(self, findings: Findings) -> str | None:
+        """Wish that the runs of a complete experiment are timed in turn, where they were not.
+
+        Returns the device whose worker will do it; None where there is nothing to wish for.
+        """
+        if not findings.awaits_turn:
+            return None
+        device = None
+        with contextlib.suppress(UnknownRun):  # deleted just now
+            for turn in self._turns([(cell.seed, cell.record) for cell in findings.cells if cell.record]):
+                if answer_times.known(self.store, turn) is None:
+                    answer_times.wish(self.store, turn)
+                    device = turn.device
+        return device
 
     def _record(self, key: str, here: set[str]) -> RunRecord | None:
         known = self._complete.get(key)
@@ -249,6 +298,12 @@ class Reader:
 def _of_the_device(finished: Finished) -> float:
     """Seconds that a finished run took, each counted by the part of the device that the run had."""
     return seconds_of(finished.result.stages) * finished.result.device_share
+
+
+def _with_times(finished: Finished, times: Sequence[AnswerTimes]) -> Finished:
+    """A finished run with what was found of it, where it was timed in turn with others."""
+    found = next((timed for one in times if (timed := one.of(finished.run))), None)
+    return finished if found is None else dataclasses.replace(finished, in_turn=found)
 
 
 Key = TypeVar("Key")

@@ -6,6 +6,7 @@ shown beside them.
 
 from dataclasses import dataclass
 
+from labcore.configs.looking import TIMED_PASSES, TIMED_PICTURES
 from labcore.configs.presets import preset_data, with_tasks
 from labcore.configs.reading import parse
 from labcore.configs.registry import ABOUT, of_group
@@ -26,20 +27,24 @@ def table(preset_name: str, seeds: int, jobs: tuple[str, ...] | None = None) -> 
         if jobs is not None:
             with_tasks(data, jobs)
         arms.append(Arm(about.title, parse(data), (("method.name", about.name),)))
-    return Experiment("table", "The article's table, measured", tuple(arms), take_seeds(seeds), _tell_table)
+    return Experiment(
+        "table", "The article's table, measured", tuple(arms), take_seeds(seeds), _tell_table, in_turn=True
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class TableCell:
     """One cell: the figure, the word that its criterion gives, the literature's word, and whether the two agree.
 
-    `word` is None while it cannot be told yet, and so is `agrees`. They agree where both are good, medium or poor,
-    whatever the words. `source` says whose the literature's word is; it is None where nobody has rated the method.
+    `word` is None while it cannot be told yet, and so is `agrees`; `waits` then stands in its place where there is a
+    figure. They agree where both are good, medium or poor, whatever the words. `source` says whose the literature's
+    word is; it is None where nobody has rated the method.
     """
 
     criterion: str
     figure: str
     word: str | None
+    waits: str
     mark: Mark | None
     rule: str
     literature: str
@@ -59,6 +64,7 @@ def table_row(findings: Findings, arm: Arm) -> list[TableCell]:
                 criterion=name,
                 figure=criterion.written(findings, arm.label),
                 word=word and word.word,
+                waits=criterion.waits,
                 mark=word and word.mark,
                 rule=criterion.rule,
                 literature=rating.word,
@@ -87,4 +93,36 @@ def _tell_table(findings: Findings) -> list[str]:
         said.append(
             f"The highest average accuracy is {best.label}'s: {percents(findings.spread(best.label, 'accuracy'))}."
         )
+    return said
+
+
+def answer_times_told(findings: Findings) -> list[str]:
+    """Which answer times the table shows, in sentences; nothing while no run is finished."""
+    if not findings.timed_in_turn:
+        if not any(cell.finished for cell in findings.cells):
+            return []
+        then = "Once all are there, they are timed in turn."
+        if findings.complete:
+            then = "All are there, and they will be timed in turn when the machine has nothing else to do."
+        return [
+            "**Time to answer** is each run's own figure so far, measured at its end. These figures are of different "
+            f"hours, and are not compared. {then}"
+        ]
+    found = [(cell, cell.finished.in_turn) for cell in findings.cells if cell.finished and cell.finished.in_turn]
+    timed = [in_turn for _, in_turn in found if in_turn.milliseconds]
+    said = []
+    if timed:
+        threads = ", ".join(str(count) for count in sorted({in_turn.threads for in_turn in timed}))
+        each = " of each seed" if len(findings.experiment.seeds) > 1 else ""
+        said.append(
+            f"**Time to answer**: the runs{each} were timed in turn, in {TIMED_PASSES} rounds of up to "
+            f"{TIMED_PICTURES} pictures, one at a time (threads: {threads}). The figure is the median of the rounds; "
+            "the middle half of them lies within the range beside it. Methods whose ranges meet are not called "
+            "different. What a run measured by itself stands on Watch."
+        )
+    said += [
+        f"{cell.arm.label}, seed {cell.seed}, was not timed with the others. {in_turn.why}"
+        for cell, in_turn in found
+        if not in_turn.milliseconds
+    ]
     return said

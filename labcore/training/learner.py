@@ -21,7 +21,8 @@ class Learner:
     """Network, method and tasks of one run, ready to learn the first task.
 
     `all_tasks` are those of the configuration, `tasks` the ones seen so far, in the same order; the method shares that
-    list. Decoded pictures are kept in `cache`; files that were downloaded lie below `downloads`. Raises TaskError.
+    list. Decoded pictures are kept in `cache`; files that were downloaded lie below `downloads`. No picture is
+    read where `tasks` are given. Raises TaskError.
     """
 
     def __init__(
@@ -31,10 +32,14 @@ class Learner:
         cache: Path | None = None,
         downloads: Path | None = None,
         should_stop: Callable[[], bool] = lambda: False,
+        *,
+        tasks: list[LoadedTask] | None = None,
     ) -> None:
         self.config, self.device, self.should_stop = config, device, should_stop
         size = config.backbone.image_size
-        self.all_tasks = [load_task(i, task, size, cache, device, downloads) for i, task in enumerate(config.tasks, 1)]
+        if tasks is None:
+            tasks = [load_task(i, task, size, cache, device, downloads) for i, task in enumerate(config.tasks, 1)]
+        self.all_tasks = tasks
         self.tasks: list[LoadedTask] = []
         weights = backbones.weights_file(config.backbone.name, config.backbone.start)
         path = weights.path(downloads) if weights and downloads else None

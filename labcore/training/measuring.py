@@ -110,23 +110,31 @@ class Measurer:
         self._known[task.position, split] = torch.cat(answers)
         return self._known[task.position, split]
 
-    @torch.no_grad()
     def ms_per_image(self, task: LoadedTask) -> float:
-        """How many milliseconds an answer takes: the median of some warm passes over the first test images.
+        """How many milliseconds an answer takes: the median of some passes, after a warm one that does not count."""
+        one_pass = self.passes(task)
+        one_pass()
+        return statistics.median(one_pass() for _ in range(TIMED_PASSES))
 
-        Images are given one at a time, and the overlay is made beforehand.
+    def passes(self, task: LoadedTask) -> Callable[[], float]:
+        """A pass over a task's first test images, which returns how many milliseconds an answer took.
+
+        Images are given one at a time, the overlay is made beforehand, and asking whether to stop takes none of the
+        time. The pass raises Stopped where it was told to stop.
         """
         overlay, images = self.method.fixed_overlay(task.position), task.test.images[:TIMED_PICTURES]
-        self.network.let_statistics_move([])
 
-        def one_pass(count: int) -> float:
-            begun = time.perf_counter()
-            for number in range(count):
+        @torch.no_grad()
+        def one_pass() -> float:
+            self.network.let_statistics_move([])
+            spent = 0.0
+            for number in range(len(images)):
                 if self.should_stop():
                     raise Stopped
+                begun = time.perf_counter()
                 image = self.network.trunk.normalise(images[number : number + 1])
                 self.network.logits(image, task.position, overlay).argmax(1).cpu()
-            return (time.perf_counter() - begun) / count * 1000
+                spent += time.perf_counter() - begun
+            return spent / len(images) * 1000
 
-        one_pass(min(10, len(images)))
-        return statistics.median(one_pass(len(images)) for _ in range(TIMED_PASSES))
+        return one_pass

@@ -32,7 +32,7 @@ from labcore.runs.records import RunRecord
 from labcore.runs.settings import Detail
 from labcore.runs.stage_cache import StageCache
 from labcore.runs.store import Store
-from labcore.studies import advancing, estimates
+from labcore.studies import advancing, answer_times, estimates
 from labcore.studies.reader import Reader
 from labcore.tasks.source import TaskError
 from labcore.training.ahead import gently
@@ -175,7 +175,8 @@ def work(
 
     One that comes up `ahead` of need also ends where nobody starts anything in half an hour. After that it stays.
 
-    When no run waits, explorations queue what they want next, and the machine's speed is measured if a page wished it.
+    When no run waits, explorations queue what they want next, and the machine's speed is measured, or finished runs
+    are timed in turn, if a page wished it.
 
     Raises Busy where the device has a worker already, and ConfigError for a device that is not here.
     """
@@ -250,20 +251,26 @@ def _serve(
 
 
 def _measures_a_wish(own: Slots, ending: threading.Event) -> bool:
-    """Measure a speed that somebody wished for, when neither a run nor another worker's measuring shares the machine.
+    """Measure a speed, or time answers in turn, as somebody wished, when nothing else shares the machine.
+
+    That is neither a run nor another worker's measuring.
 
     Returns whether anything was done.
     """
     store = own.store
     wish = estimates.next_wish(store, own.device)
-    if wish is None or store.active():
+    turn = answer_times.next_wish(store, own.device) if wish is None else None
+    if (wish is None and turn is None) or store.active():
         return False
     try:
         lock = take_lock(store.root / "workers" / "speed.lock")
     except Busy:
         return False
     try:
-        _measure_speed(store, own.device, wish, lambda: ending.is_set() or bool(store.active()))
+        if wish is not None:
+            _measure_speed(store, own.device, wish, lambda: ending.is_set() or bool(store.active()))
+        elif turn is not None:
+            _time_answers(store, turn, lambda: ending.is_set() or bool(store.active()))
     finally:
         os.close(lock)
     return True
@@ -284,6 +291,24 @@ def _measure_speed(store: Store, device: str, wish: estimates.Wish, should_stop:
     except Exception:
         log.exception("The speed of %s at %d px cannot be measured", wish.backbone, wish.image_size)
         estimates.forget_wish(store, device, wish.backbone, wish.image_size)
+
+
+def _time_answers(store: Store, turn: answer_times.Turn, should_stop: Callable[[], bool]) -> None:
+    """Time the answers of finished runs in turn, as somebody wished.
+
+    Whatever goes wrong is logged and does not end the worker. What is found then says so, and is not tried again.
+    """
+    from labcore.training import answer_times as timing
+
+    try:
+        found = timing.measure(store, turn, should_stop)
+    except Exception as error:
+        log.exception("The answers of %d runs cannot be timed", len(turn.runs))
+        why = f"Timing broke off ({type(error).__name__}); the log says where."
+        timed = tuple(answer_times.InTurn(run=run, threads=1, why=why) for run, _ in turn.runs)
+        found = answer_times.AnswerTimes(turn=turn, timed=timed)
+    if found is not None:
+        answer_times.keep(store, found)
 
 
 def ensure(store: Store, device: str = "auto", *, ahead: bool = False) -> None:

@@ -14,7 +14,7 @@ from labcore.studies.criteria import criteria
 from labcore.studies.experiments import MOST_SEEDS, Arm, Experiment, Findings
 from labcore.studies.groups import groups_of
 from labcore.studies.questions import NAMED
-from labcore.studies.table import TableCell, table_row
+from labcore.studies.table import TableCell, answer_times_told, table_row
 from labcore.tasks import catalogue
 from pages.parts import comparison, experiment_bar, lab, runs
 
@@ -107,7 +107,7 @@ def show() -> None:
 
 def moving(experiment: Experiment) -> None:
     """The part of the view that changes while runs are at work: how far they are, the table, the charts."""
-    every = experiment_bar.rhythm(lab.reader().look(experiment))
+    every = rhythm(lab.reader().look(experiment))
 
     @st.fragment(run_every=every)
     def now() -> None:
@@ -118,16 +118,29 @@ def moving(experiment: Experiment) -> None:
             "Large: the word for what was measured here, and the figure; rest on it for the rule. Small: “the "
             "article's word”, in italics that of the method's own paper; ✓ where they agree, ≠ where they differ."
         )
-        for sentence in findings.told():
+        have_timed(findings)
+        for sentence in [*answer_times_told(findings), *findings.told()]:
             st.markdown(sentence)
         experiment_bar.earlier_versions(findings)
         groups = groups_of(findings)
         if groups:
             comparison.charts(groups, f"table-{experiment.arms[0].config.task_names}", findings.version)
-        if experiment_bar.rhythm(findings) != every:
+        if rhythm(findings) != every:
             st.rerun()
 
     now()
+
+
+def rhythm(findings: Findings) -> int | None:
+    """Seconds between two looks: one also while the runs wait to be timed in turn."""
+    return 1 if findings.awaits_turn else experiment_bar.rhythm(findings)
+
+
+def have_timed(findings: Findings) -> None:
+    """Wish that finished runs are timed in turn, and see to it that somebody does it, as for the machine's speed."""
+    device = lab.reader().wish_answer_times(findings)
+    if device is not None:
+        lab.have_measured(device)
 
 
 def table_html(findings: Findings, progress: dict[str, float]) -> str:
@@ -179,6 +192,8 @@ def _cell(cell: TableCell) -> str:
     if cell.source is None:
         by = f"<small>{html.escape(cell.literature)}</small>"
     word = '<span class="lab-word lab-none">·</span>'
+    if cell.figure and cell.waits:
+        word = f'<span class="lab-word lab-none">{html.escape(cell.waits)}</span>'
     if cell.word is not None:
         word = f'<span class="lab-word lab-word-{cell.mark}">{html.escape(cell.word)}</span>'
     return f'<td title="{rule}">{word}<i>{html.escape(cell.figure) or "&nbsp;"}</i>{by}</td>'

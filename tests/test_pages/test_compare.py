@@ -5,9 +5,10 @@ import pytest
 from labcore.configs import presets
 from labcore.configs.registry import of_group
 from labcore.runs.store import Store
-from labcore.studies import questions
+from labcore.studies import answer_times, questions
+from labcore.studies.answer_times import AnswerTimes, InTurn
 from tests import stories
-from tests.test_pages.conftest import app, button, text
+from tests.test_pages.conftest import app, asked_workers, button, text
 
 
 def measured(store: Store, *methods: str, seeds: int = 1) -> None:
@@ -151,3 +152,27 @@ def test_a_strange_address_is_no_error(store: Store) -> None:
 @pytest.mark.parametrize("more", ["²", "9" * 5000, "", "-1"])
 def test_an_odd_number_in_the_address_of_which_is_the_usual_one(store: Store, more: str) -> None:
     assert app("compare", view="which", preset="quick", more=more).slider[0].value == 2
+
+
+def test_answer_times_are_compared_once_all_were_timed_in_turn(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.tell_devices({"cpu": "A processor"})
+    asked = asked_workers(monkeypatch)
+    methods = [about.name for about in of_group("article")]
+    measured(store, *methods[:-1])
+    shown = text(app("compare", preset="quick", seeds="1"))
+    assert "not compared yet" in shown and "of different hours" in shown
+    assert answer_times.next_wish(store, "cpu") is None, "not before all are there"
+    for record in store.records():
+        store.delete(record.run)
+    measured(store, *methods)
+    shown = text(app("compare", preset="quick", seeds="1"))
+    assert "not compared yet" in shown and "0.5 ms" in shown and "they will be timed in turn" in shown
+    turn = answer_times.next_wish(store, "cpu")
+    assert turn is not None and len(turn.runs) == 8
+    assert "cpu" in asked, "as for a speed that is not known"
+    timed = (InTurn(run=run, threads=2, milliseconds=(2.1, 2.2, 2.3, 2.4, 2.5)) for run, _ in turn.runs)
+    answer_times.keep(store, AnswerTimes(turn=turn, timed=tuple(timed)))
+    shown = text(app("compare", preset="quick", seeds="1"))
+    assert "not compared yet" not in shown and "of different hours" not in shown
+    assert "2.3 ms (2.2 to 2.4)" in shown and "0.5 ms" not in shown
+    assert "were timed in turn" in shown

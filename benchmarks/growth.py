@@ -12,6 +12,7 @@ import tempfile
 from itertools import cycle, islice
 from pathlib import Path
 
+from labcore.configs.base import ConfigError
 from labcore.configs.reading import parse
 from labcore.configs.registry import ABOUT
 from labcore.runs.events import FootprintMeasured, RunEnded, StageEnded
@@ -72,7 +73,10 @@ def main() -> None:
     )
     for jobs in map(int, asked.jobs.split(",")):
         for method in asked.methods.split(","):
-            print(row(method, asked.backbone, jobs), flush=True)
+            try:
+                print(row(method, asked.backbone, jobs), flush=True)
+            except ConfigError as error:  # PackNet's network is full at some number of jobs
+                print(f"| {method} | {jobs} | {error} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -39,14 +39,21 @@ class DepthwiseConv2d(nn.Conv2d):
 
         `same` may need one more after than before, which is then already in x, as torch does it, too.
         """
-        if self.padding == "valid":
-            return x, (0, 0)
-        if self.padding != "same":
-            return x, (int(self.padding[0]), int(self.padding[1]))
-        down, right = (d * (k - 1) for d, k in zip(self.dilation, self.kernel_size, strict=True))
-        if down % 2 or right % 2:
-            x = F.pad(x, (0, right % 2, 0, down % 2))
-        return x, (down // 2, right // 2)
+        (top, bottom), (left, right) = edges(self)
+        if bottom > top or right > left:
+            x = F.pad(x, (0, right - left, 0, bottom - top))
+        return x, (top, left)
+
+
+def edges(layer: nn.Conv2d) -> tuple[_Pair, _Pair]:
+    """How many zeros a layer puts above and below a picture, and how many to its left and right."""
+    if layer.padding == "valid":
+        return (0, 0), (0, 0)
+    if layer.padding == "same":  # the stride is 1 then, because torch takes no other
+        down, right = (d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True))
+        return (down // 2, down - down // 2), (right // 2, right - right // 2)
+    high, wide = int(layer.padding[0]), int(layer.padding[1])
+    return (high, high), (wide, wide)
 
 
 class TapByTap(torch.autograd.Function):

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from labcore.networks.convolutions import DepthwiseConv2d
+from labcore.networks.convolutions import DepthwiseConv2d, edges
 
 # Takes a weight's name in its layer and the gradient g at the layer's output, and gives Σ_n (gradient of image n)².
 Squares = Callable[[str, Tensor], Tensor]
@@ -97,14 +97,9 @@ def _conv(layer: nn.Conv2d, x: Tensor) -> Squares:
 
 def _pad(layer: nn.Conv2d, x: Tensor) -> Tensor:
     """x with the zeros that the layer puts around it, [N, C, H + …, W + …]."""
-    edges: list[int] = []  # left, right, top, bottom
-    for axis in (1, 0):
-        if layer.padding == "same":  # the stride is 1 then, because torch takes no other
-            total = layer.dilation[axis] * (layer.kernel_size[axis] - 1)
-            edges += [total // 2, total - total // 2]
-        elif layer.padding != "valid":
-            edges += [int(layer.padding[axis])] * 2
-    return F.pad(x, edges) if any(edges) else x
+    vertical, horizontal = edges(layer)
+    around = (*horizontal, *vertical)
+    return F.pad(x, around) if any(around) else x
 
 
 def _squared_patches(layer: nn.Conv2d, g: Tensor, x: Tensor) -> Tensor:

@@ -1,14 +1,15 @@
 import json
+import re
 import struct
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 
 from labcore.configs.base import ConfigError
 from labcore.runs import archive
-from labcore.runs.events import PhaseStarted, to_line
+from labcore.runs.events import MapSaved, PhaseStarted, Warned, to_line
 from labcore.runs.store import Store
 from labcore.training import worker
 from tests.conftest import tiny
@@ -109,6 +110,8 @@ HOSTILE = [
     put("config.json", b"\xff"),
     put("result.json", b"{}"),
     put("result.json", b"[" * 1000),
+    put("result.json", b'{"config":{"a":[' + b"[]," * 6000 + b"[]]}}"),
+    put("config.json", b'{"a":[' + b"[]," * 6000 + b"[]]}"),
     edit("result.json", average_accuracy=0.99),
     edit("config.json", seed=7),
     put("events.jsonl", b""),
@@ -151,9 +154,17 @@ def test_a_zip_with_a_broken_part(exported: Path, tmp_path: Path) -> None:
         archive.import_run(Store(tmp_path / "elsewhere"), broken)
 
 
-def test_what_unpacks_too_large_is_refused_by_its_real_size(exported: Path, tmp_path: Path) -> None:
-    bomb = changed(exported, put("stages/1/method.safetensors", b"\0" * 40_000_000))
-    with pytest.raises(ConfigError, match="unpacks to more than"):
+def test_what_unpacks_too_large_is_refused(exported: Path, tmp_path: Path) -> None:
+    name = "stages/1/method.safetensors"
+    bomb = changed(exported, put(name, b"\0" * 40_000_000))
+    with pytest.raises(ConfigError, match=r"unpacks to 4[0-9,]* bytes, and none of this lab to more than 5,000,000"):
+        archive.import_run(Store(tmp_path / "elsewhere"), bomb, largest=5_000_000)
+    # A zip that lies about it is unpacked as far as it says, and found to be another.
+    data = bytearray(bomb.read_bytes())
+    place = data.rindex(name.encode()) - 46
+    data[place + 24 : place + 28] = struct.pack("<I", 100)
+    bomb.write_bytes(data)
+    with pytest.raises(ConfigError):
         archive.import_run(Store(tmp_path / "elsewhere"), bomb, largest=5_000_000)
 
 
@@ -193,3 +204,214 @@ def test_an_export_from_before_energy_was_measured_comes_in(store: Store, export
 
     elsewhere = Store(tmp_path / "elsewhere")
     assert elsewhere.result(archive.import_run(elsewhere, changed(exported, forget))).energy_wh is None
+
+
+# ---- what a stranger sends -------------------------------------------------------------------------------------------
+
+
+def zipped(path: Path, members: Iterable[tuple[str, bytes]]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, data in members:
+            file.writestr(name, data)
+    return path
+
+
+def members_of(path: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(path) as file:
+        return {name: file.read(name) for name in file.namelist()}
+
+
+@pytest.mark.parametrize("secret", ["../../../secret.txt", "{tmp}/secret.txt", "maps/1/000000000-live.npz", "stages"])
+def test_an_export_takes_no_file_from_outside_the_runs_folder(
+    secret: str, store: Store, exported: Path, tmp_path: Path
+) -> None:
+    run = store.records()[0].run
+    outside = tmp_path / "secret.txt"
+    outside.write_bytes(b"mine alone")
+    folder = store.folder(run)
+    if secret.startswith("maps"):  # a name as it should be, of a file that is none of the run's
+        (folder / "maps/1").mkdir(parents=True, exist_ok=True)
+        (folder / secret).unlink(missing_ok=True)
+        (folder / secret).symlink_to(outside)
+    if secret == "stages":
+        arrays = folder / "stages/1/network.safetensors"
+        arrays.unlink()
+        arrays.symlink_to(outside)
+    event = MapSaved.model_construct(stage=1, kind="live", path=secret.format(tmp=tmp_path), step=0, seq=1)
+    with (folder / "events.jsonl").open("ab") as events:
+        events.write(to_line(event))
+    archive.export_run(store, run, tmp_path / "out.zip")
+    assert outside.read_bytes() not in members_of(tmp_path / "out.zip").values()
+
+
+def told(change: Callable[[list[dict[str, object]]], None]) -> Callable[[dict[str, bytes]], None]:
+    """A change of what the events of an export say."""
+
+    def edited(members: dict[str, bytes]) -> None:
+        events = [json.loads(line) for line in members["events.jsonl"].splitlines()]
+        change(events)
+        members["events.jsonl"] = b"".join(json.dumps(event).encode() + b"\n" for event in events)
+
+    return edited
+
+
+def says(kind: str, **values: object) -> Callable[[dict[str, bytes]], None]:
+    """Let the first event of a kind say other things."""
+
+    def change(events: list[dict[str, object]]) -> None:
+        next(event for event in events if event["event"] == kind).update(values)
+
+    return told(change)
+
+
+WRONG_STORIES = {
+    "a path above": says("map_saved", path="../../../secret.txt"),
+    "a path from the root": says("map_saved", path="/etc/passwd"),
+    "another moment's path": says("map_saved", path="maps/1/000000099-stage.npz"),
+    "a stage that is none": says("stage_started", stage=0),
+    "a stage too far": says("stage_started", stage=2),
+    "a stage past all": says("warned", stage=3),
+    "accuracies of more tasks": says("evaluated", accuracy=[0.5] * 3, images=[1] * 3),
+    "accuracies of no pictures": says("evaluated", images=[]),
+    "an accuracy above 1": says("evaluated", accuracy=[7.0]),
+    "a count below 0": says("stage_started", images=-5),
+    "a count without end": says("stage_started", images=10**400),
+    "a time without end": says("run_started", time=1e300),
+    "a time before all": says("run_started", time=-1e300),
+    "seconds without end": says("stage_ended", train_seconds=1e308),
+    "no threads": says("run_started", threads=0),
+    "tasks without classes": says("run_started", tasks=[]),
+    "another task": says("stage_started", task="digits"),
+    "as many terms as one likes": says("step_logged", loss={f"term {n}": 1.0 for n in range(1000)}),
+    "an error without end": says("run_ended", error="x" * 100_000),
+}
+
+
+@pytest.mark.parametrize("change", WRONG_STORIES.values(), ids=WRONG_STORIES)
+def test_every_word_of_an_import_is_checked(
+    change: Callable[[dict[str, bytes]], None], exported: Path, tmp_path: Path
+) -> None:
+    def with_warning(events: list[dict[str, object]]) -> None:
+        events.insert(1, json.loads(to_line(Warned(stage=1, text="…"))))
+
+    elsewhere = Store(tmp_path / "elsewhere")
+    as_it_is = changed(exported, told(with_warning))
+    archive.import_run(elsewhere, as_it_is)
+    elsewhere.delete(elsewhere.records()[0].run)
+    with pytest.raises(ConfigError) as error:
+        archive.import_run(elsewhere, changed(as_it_is.rename(tmp_path / "as it is.zip"), change))
+    assert "\n" not in str(error.value)
+    assert elsewhere.records() == []
+
+
+def test_a_map_that_no_event_names_stays_out(exported: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="its events do not tell"):
+        archive.import_run(Store(tmp_path / "elsewhere"), changed(exported, put("maps/1/000000077-live.npz", b"")))
+
+
+def test_a_zip_with_a_password_is_a_sentence(exported: Path, tmp_path: Path) -> None:
+    data = bytearray(exported.read_bytes())
+    for place in [at.start() for at in re.finditer(b"PK\x01\x02", data)]:
+        data[place + 8] |= 1  # the flag in the directory, which is where one is asked for a password
+    locked = tmp_path / "locked.zip"
+    locked.write_bytes(data)
+    with pytest.raises(ConfigError, match=r"'locked\.zip' is locked with a password; pack it again without one\."):
+        archive.import_run(Store(tmp_path / "elsewhere"), locked)
+
+
+@pytest.mark.parametrize("way", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA, 99])
+def test_a_zip_packed_in_another_way_is_a_sentence(way: int, exported: Path, tmp_path: Path) -> None:
+    data = bytearray(exported.read_bytes())
+    for place in [at.start() for at in re.finditer(b"PK\x01\x02", data)]:
+        data[place + 10 : place + 12] = struct.pack("<H", way)
+    other = tmp_path / "other.zip"
+    other.write_bytes(data)
+    with pytest.raises(ConfigError, match="packed in a way"):
+        archive.import_run(Store(tmp_path / "elsewhere"), other)
+
+
+def refused(path: Path, tmp_path: Path, words: str) -> None:
+    elsewhere = Store(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match=words):
+        archive.import_run(elsewhere, path)
+    assert elsewhere.records() == [] and not list(elsewhere.cache.iterdir())
+
+
+def test_too_many_files_are_refused_by_the_directory_alone(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = (f"maps/1/{number:09}-live.npz" for number in range(archive.MOST_FILES + 1))
+    many = zipped(tmp_path / "many.zip", ((name, b"") for name in names))
+    monkeypatch.setattr(zipfile.ZipFile, "open", None)  # nothing is unpacked
+    refused(many, tmp_path, "10,001 files, and none of this lab more than 10,000")
+    # A longer directory than that of the largest zip of this lab is not read at all.
+    monkeypatch.setattr(archive, "MOST_FILES", 10)
+    monkeypatch.setattr(zipfile.ZipFile, "infolist", None)
+    refused(many, tmp_path, "holds more files than any of this lab")
+
+
+def test_too_many_events_are_counted_and_none_is_read(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "MOST_EVENTS", 100)
+    members = members_of(exported)
+    line = members["events.jsonl"].splitlines(keepends=True)[-1]
+    read = []
+    monkeypatch.setattr(archive, "from_line", lambda line: read.append(line))
+    refused(
+        zipped(tmp_path / "long.zip", (members | {"events.jsonl": 101 * line}).items()),
+        tmp_path,
+        "101 events, and no run of this lab more than 100",
+    )
+    assert not read
+
+
+@pytest.mark.parametrize("name", ["config.json", "result.json", "events.jsonl"])
+def test_a_text_that_is_too_long_is_not_read(
+    name: str, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = members_of(exported)
+    monkeypatch.setitem(archive.LARGEST_TEXTS, name, len(members[name]) - 1)
+    monkeypatch.setattr(zipfile.ZipFile, "open", None)
+    refused(exported, tmp_path, f"The import's {name} has [0-9,]* bytes, and none of this lab more than")
+
+
+def test_attempts_are_bounded(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "MOST_ATTEMPTS", 3)
+
+    def again(events: list[dict[str, object]]) -> None:
+        events[:0] = events[:1] * 3
+
+    refused(changed(exported, told(again)), tmp_path, "more than 3 attempts")
+
+
+def test_arrays_are_refused_one_by_one_before_the_next_is_unpacked(exported: Path, tmp_path: Path) -> None:
+    elsewhere = Store(tmp_path / "elsewhere")
+    unpacked = []
+    checked = archive.map_files.check
+
+    def check(path: Path) -> None:
+        unpacked.append(path.parent.parent.parent)
+        assert len(list(path.parent.parent.rglob("*.npz"))) == len(unpacked)
+        checked(path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(archive.map_files, "check", check)
+        archive.import_run(elsewhere, exported)
+    assert len(unpacked) > 1
+
+
+def test_a_header_longer_than_any_is_refused_before_the_rest(exported: Path, tmp_path: Path) -> None:
+    name = "stages/1/network.safetensors"
+    bomb = changed(exported, put(name, struct.pack("<Q", 1 << 30) + bytes(1000)))
+    refused(bomb, tmp_path, f"The import's {name} is not a safetensors file of this lab")
+
+
+def test_a_zip_that_unpacks_to_far_more_than_it_has_is_refused(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = members_of(exported) | {"stages/1/method.safetensors": bytes(1 << 28)}
+    bomb = zipped(tmp_path / "bomb.zip", members.items())
+    monkeypatch.setattr(archive, "UNPACKS_ALWAYS", 0)
+    monkeypatch.setattr(zipfile.ZipFile, "open", None)
+    refused(bomb, tmp_path, "unpacks to [0-9,]* bytes, and none of this lab to more than")

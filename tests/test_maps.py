@@ -399,7 +399,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "a negative claim": (npz(**GOOD, importance=claims("(-3,)")), "map"),
     "a bomb": (npz(**GOOD, importance=np.zeros(9_000_000, np.float32)), "larger than any"),
     "no array": (npz(**GOOD, importance=b"hello"), "no array"),
-    "other names": (npz(**GOOD, **{"../importance": np.zeros(1, np.float32)}), "which no map"),
+    "other names": (npz(**GOOD, **{"../importance": np.zeros(1, np.float32)}), "which none"),
     "no layers": (npz(importance=np.zeros(1, np.float32)), "no layers"),
     "shapes of others": (npz(**{**GOOD, "shapes": np.ones((2, 4), np.int32)}), "which layers"),
 }
@@ -445,7 +445,7 @@ def test_maps_travel_with_a_run_and_are_checked(store: Store, tmp_path: Path) ->
 
     with pytest.raises(ConfigError, match="object"):
         archive.import_run(elsewhere, rewritten(tmp_path / "run.zip", poison))
-    with pytest.raises(ConfigError, match="no export of this lab"):
+    with pytest.raises(ConfigError, match="none of this lab"):
         archive.import_run(elsewhere, rewritten(tmp_path / "run.zip", lambda m: m.update({"maps/1/../x.npz": b""})))
 
 

@@ -3,9 +3,10 @@
     config.json  result.json  events.jsonl  stages/K/network.safetensors  stages/K/method.safetensors
     maps/K/STEP-….npz
 
-A zip that comes in is a stranger's until every part of it has been checked: names against a short list, sizes as they
-are unpacked, the configuration and the events as ours are, the result against what the events fold to. Nothing becomes
-visible before all of it is whole.
+A zip that comes in is a stranger's until every part of it has been checked. What costs least comes first: its directory
+(zips.py), then its texts, whose sizes and lines are counted before any of it is understood, and last its arrays, one by
+one, each checked as soon as it is there. Nothing becomes visible before all of it is whole. And what goes out is looked
+at again: a run's events name its maps, and whoever wrote them may have named another file.
 """
 
 import contextlib
@@ -13,11 +14,12 @@ import json
 import os
 import re
 import shutil
+import struct
 import tempfile
 import time
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -25,26 +27,57 @@ from safetensors import SafetensorError, safe_open
 from labcore.configs.base import ConfigError
 from labcore.configs.reading import parse_json
 from labcore.configs.run import RunConfig
-from labcore.runs import map_files
-from labcore.runs.events import Event, RunEnded, from_line, to_line
+from labcore.runs import map_files, zips
+from labcore.runs.events import (
+    Downloading,
+    Evaluated,
+    Event,
+    FootprintMeasured,
+    MapSaved,
+    RunEnded,
+    RunStarted,
+    StageEnded,
+    StageStarted,
+    StepLogged,
+    Waiting,
+    Warned,
+    from_line,
+    to_line,
+)
 from labcore.runs.files import atomic_path
 from labcore.runs.map_files import MapError
 from labcore.runs.records import RunRecord, summary
-from labcore.runs.results import Fold, RunResult, fold
+from labcore.runs.results import Fold, RunResult
 from labcore.runs.store import Store
+from labcore.runs.zips import Zip, ZipError
 
-_MEMBERS = re.compile(
-    r"config\.json|result\.json|events\.jsonl|stages/[1-9][0-9]?/(network|method)\.safetensors|"
-    + map_files.PATH.pattern
-)
-_NEEDED = ("config.json", "result.json", "events.jsonl")
-LARGEST_TEXT = 256 << 20
+_ARRAYS = re.compile(r"stages/([1-9][0-9]{0,2})/(network|method)\.safetensors")
+_MEMBERS = re.compile(rf"config\.json|result\.json|events\.jsonl|{_ARRAYS.pattern}|{map_files.PATH.pattern}")
 LARGEST_IMPORT = 16 << 30
+# Of what a zip may unpack to, for each byte that it has: weights hardly become smaller, events by ten, empty masks by a
+# thousand, but they are the smallest part of a run.
+UNPACKS, UNPACKS_ALWAYS = 100, 64 << 20
+# Two files of arrays a stage, and maps at eight moments a phase and at a stage's end: 7,000 for 254 stages of 3 phases.
+MOST_FILES = 10_000
+# A step in ten is told, so these are a million steps; an attempt is one more start after a kill or a stop.
+MOST_EVENTS, LARGEST_EVENTS = 100_000, 32 << 20
+MOST_ATTEMPTS = 1_000
+# The configuration of 254 tasks has 25 KB, their two matrices 3.6 MB, the event that names them and their classes 0.4,
+# any other event with a figure for each of them less than 10 KB.
+LARGEST_TEXTS = {"config.json": 1 << 20, "result.json": 4 << 20, "events.jsonl": LARGEST_EVENTS}
+_LONGEST_START, _LONGEST_EVENT = 1 << 20, 64 << 10
+_MOST_BRACKETS = 5_000  # in a configuration and in a result; more of them in little text would fill the memory
+_MOST_TERMS = 64  # of a loss, or purposes of what is kept
+# Of 70,000 tensors: EWC's for two hundred tasks.
+_LONGEST_HEADER = 8 << 20
 _CHUNK = 1 << 20
 
 
+# ---- going out -------------------------------------------------------------------------------------------------------
+
+
 def export_run(store: Store, run: str, path: Path) -> list[int]:
-    """Write a run that is over to a zip, whole or not at all.
+    """Write a run that is over to a zip, whole or not at all. It holds files of the run's own folder alone.
 
     Args:
         store: The store that the run lives in.
@@ -63,6 +96,8 @@ def export_run(store: Store, run: str, path: Path) -> list[int]:
         raise ConfigError(f"Run {run} is {record.state}; it can be exported when it is over.")
     result = store.result(run)
     missing = [number for number, stage in enumerate(result.stages, 1) if not stage.weights]
+    arrays = [str(part.relative_to(folder)) for part in sorted(folder.glob("stages/*/*.safetensors"))]
+    maps = [saved.path for saved in store.fold(run).maps]
     try:
         with (
             atomic_path(path.absolute()) as temporary,
@@ -71,14 +106,24 @@ def export_run(store: Store, run: str, path: Path) -> list[int]:
             file.writestr("config.json", store.config(run).model_dump_json(indent=2))
             file.writestr("result.json", json.dumps(result.model_dump(mode="json"), indent=2, allow_nan=False))
             file.writestr("events.jsonl", b"".join(to_line(event) for event in store.tail(run)[0]))
-            for part in sorted(folder.glob("stages/*/*.safetensors")):
-                file.write(part, str(part.relative_to(folder)))
-            for saved in store.fold(run).maps:
-                if (folder / saved.path).is_file():
-                    file.write(folder / saved.path, saved.path, zipfile.ZIP_STORED)
+            for name in arrays:
+                if _ARRAYS.fullmatch(name) and _is_own(folder, name):
+                    file.write(folder / name, name)
+            for name in maps:
+                if map_files.PATH.fullmatch(name) and _is_own(folder, name):
+                    file.write(folder / name, name, zipfile.ZIP_STORED)
     except OSError as error:
         raise ConfigError(f"{str(path)!r} cannot be written: {error.strerror}.") from None
     return missing
+
+
+def _is_own(folder: Path, name: str) -> bool:
+    """Whether a run's folder holds a file of this name itself: neither it nor its folder is a link elsewhere."""
+    path = folder / name
+    return path.is_file() and path.resolve() == folder.resolve() / name
+
+
+# ---- coming in -------------------------------------------------------------------------------------------------------
 
 
 def import_run(store: Store, path: Path, *, largest: int = LARGEST_IMPORT) -> str:
@@ -97,8 +142,11 @@ def import_run(store: Store, path: Path, *, largest: int = LARGEST_IMPORT) -> st
     """
     here = Path(tempfile.mkdtemp(prefix="import-", dir=store.cache))
     try:
-        _unpack(path, here, largest)
-        return _take_in(store, here)
+        largest = min(largest, UNPACKS_ALWAYS + UNPACKS * path.stat().st_size)
+        with zips.opened(path, _MEMBERS, MOST_FILES, largest) as file:
+            return _take_in(store, file, here)
+    except ZipError as error:
+        raise ConfigError(f"{path.name!r} {error}.") from None
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise ConfigError(f"{path.name!r} is not a zip, or is cut short ({error}).") from None
     except OSError as error:
@@ -107,104 +155,179 @@ def import_run(store: Store, path: Path, *, largest: int = LARGEST_IMPORT) -> st
         shutil.rmtree(here, ignore_errors=True)
 
 
-def _unpack(path: Path, target: Path, largest: int) -> None:
-    """Unpack what is expected and nothing else. Bytes are counted as they come, as a zip may lie about its sizes."""
-    left = largest
-    with zipfile.ZipFile(path) as file:
-        names = file.namelist()
-        for name in names:
-            if not _MEMBERS.fullmatch(name):
-                raise ConfigError(f"The import holds {name[:80]!r}, which no export of this lab does.")
-        if len(set(names)) < len(names):
-            raise ConfigError("The import holds a file twice.")
-        for needed in _NEEDED:
-            if needed not in names:
-                raise ConfigError(f"The import has no {needed}; it is not an export of this lab.")
-        for name in names:
-            limit = min(left, LARGEST_TEXT) if name in _NEEDED else left
-            out = target / name
-            out.parent.mkdir(parents=True, exist_ok=True)
-            written = 0
-            with file.open(name) as source, out.open("wb") as sink:
-                while data := source.read(_CHUNK):
-                    written += len(data)
-                    if written > limit:
-                        raise ConfigError(f"The import unpacks to more than {limit:,} bytes; it was not taken in.")
-                    sink.write(data)
-            left -= written
-
-
-def _take_in(store: Store, here: Path) -> str:
-    """Check an unpacked export, and move it among the runs in one step."""
-    config = parse_json((here / "config.json").read_bytes(), stored=True)
-    lines = (here / "events.jsonl").read_bytes().splitlines()
+def _take_in(store: Store, file: Zip, here: Path) -> str:
+    """Unpack an export into the folder `here`, check it, and move it among the runs in one step."""
+    names = file.namelist()
+    for needed, most in LARGEST_TEXTS.items():
+        if needed not in names:
+            raise ConfigError(f"The import has no {needed}; it is not an export of this lab.")
+        if (size := file.getinfo(needed).file_size) > most:
+            raise ConfigError(f"The import's {needed} has {size:,} bytes, and none of this lab more than {most:,}.")
+    text = _text(file, "config.json")
+    config = parse_json(text, stored=True)
+    (here / "config.json").write_bytes(text)
+    text = _text(file, "result.json")
     try:
-        events = [from_line(line) for line in lines]
+        theirs = RunResult.model_validate_json(text)
     except ValueError:
-        raise ConfigError("The import's events.jsonl holds a line that is no event.") from None
-    if not events or not isinstance(events[-1], RunEnded):
-        raise ConfigError("The import's events do not end with the end of a run; it is cut short.")
-    result = _check_result(here, config, events[-1], _folded(events))
-    _check_arrays(here, len(result.stages))
-    run = store.free_id(result.run)
-    (here / "events.jsonl").write_bytes(b"".join(to_line(event.model_copy(update={"run": run})) for event in events))
-    (here / "result.json").unlink()
+        raise ConfigError("The import's result.json is not a result of this lab.") from None
+    if len(theirs.error or "") > _LONGEST_EVENT:
+        raise ConfigError("The import's result.json has an error longer than any of this lab.")
+    run = store.free_id(theirs.run)
+    told = _Story(config)
+    with (here / "events.jsonl").open("wb") as own:
+        for event in _events(file):
+            told.add(event)
+            own.write(to_line(event.model_copy(update={"run": run})))
+    first, last = told.ends()
+    result = _agreed(theirs, told.fold, last, config)
+    for name in names:
+        if name not in LARGEST_TEXTS:
+            _take_arrays(file, name, here, told)
+    for folder, _, _ in os.walk(here):
+        with contextlib.suppress(OSError):
+            Path(folder).chmod(0o700)
     record = RunRecord(
         run=run,
         key=config.key(),
-        state=events[-1].state,
+        state=last.state,
         device="auto",
         submitted=time.time(),
-        started=events[0].time,
-        ended=events[-1].time,
-        attempt=events[-1].attempt,
+        started=first.time,
+        ended=last.time,
+        attempt=last.attempt,
         error=result.error,
         imported=True,
         **summary(result),
     )
-    for folder, _, _ in os.walk(here):
-        with contextlib.suppress(OSError):
-            Path(folder).chmod(0o700)
     store.take_in(record, here)
     return run
 
 
-def _check_arrays(here: Path, stages: int) -> None:
-    """Refuse arrays of stages that the run has not ended, and files that are not what their names say."""
-    for part in here.glob("stages/*/*.safetensors"):
-        if int(part.parent.name) > stages:
-            raise ConfigError(f"The import holds arrays of stage {part.parent.name}, which its run has not ended.")
-        try:
-            with safe_open(part, framework="numpy"):
-                pass
-        except SafetensorError as error:
-            raise ConfigError(f"The import's {part.relative_to(here)} is not a safetensors file ({error}).") from None
-    for part in here.glob("maps/*/*.npz"):
-        try:
-            map_files.check(part)
-        except MapError as error:
-            raise ConfigError(f"The import cannot be taken in. {error}") from None
+def _text(file: Zip, name: str) -> bytes:
+    """A text of an import, which is no longer than the directory says. Raises ConfigError where it is a jumble."""
+    with file.open(name) as source:
+        text = source.read(file.getinfo(name).file_size)
+    if text.count(b"[") + text.count(b"{") > _MOST_BRACKETS:
+        raise ConfigError(f"The import's {name} holds more lists than any of this lab.")
+    return text
 
 
-def _folded(events: Sequence[Event]) -> Fold:
-    """Fold events that a stranger may have put in any order."""
+def _events(file: Zip) -> Iterator[Event]:
+    """An import's events, read line by line, once there are known to be no more than a run tells."""
+    with file.open("events.jsonl") as source:
+        lines = sum(chunk.count(b"\n") for chunk in iter(lambda: source.read(_CHUNK), b""))
+    if lines > MOST_EVENTS:
+        raise ConfigError(f"The import has {lines:,} events, and no run of this lab more than {MOST_EVENTS:,}.")
+    with file.open("events.jsonl") as source:
+        for line in iter(lambda: source.readline(_LONGEST_START), b""):
+            try:
+                event = from_line(line)
+            except ValueError:
+                raise ConfigError("The import's events.jsonl holds a line that is no event.") from None
+            if len(line) > _LONGEST_EVENT and not isinstance(event, RunStarted):
+                raise ConfigError(f"The import has an event of {len(line):,} bytes, which no run of this lab has.")
+            yield event
+
+
+class _Story:
+    """An import's events, folded one by one, each held against what a run of this configuration can say.
+
+    Pages and figures take a place in the sequence, a count or a path as the events say it, so all of them are checked
+    here.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+        self.fold = Fold()
+        self.maps: set[str] = set()
+        self._first: Event | None = None
+        self._last: Event | None = None
+
+    def add(self, event: Event) -> None:
+        """Take the next event. Raises ConfigError where no run would say it here."""
+        if isinstance(event, RunStarted) and event.config != self.config:
+            raise ConfigError("The import's events are of another configuration than its config.json.")
+        try:
+            fits = self._fits(event)
+            self.fold.add(event)
+        except (IndexError, AttributeError, KeyError):
+            fits = False
+        if not fits:
+            raise ConfigError("The import's events are not the story of a run.")
+        if self.fold.attempts > MOST_ATTEMPTS:
+            raise ConfigError(f"The import has more than {MOST_ATTEMPTS:,} attempts, which no run of this lab has.")
+        if isinstance(event, MapSaved):
+            self.maps.add(event.path)
+            if len(self.maps) > MOST_FILES:
+                raise ConfigError(f"The import tells of more than {MOST_FILES:,} maps, which no run of this lab does.")
+        self._first, self._last = self._first or event, event
+
+    def ends(self) -> tuple[Event, RunEnded]:
+        """The first event and the last. Raises ConfigError where the last is not the end of a run."""
+        if self._first is None or self.fold.started is None or not isinstance(self._last, RunEnded):
+            raise ConfigError("The import's events do not end with the end of a run; it is cut short.")
+        return self._first, self._last
+
+    def _fits(self, event: Event) -> bool:
+        begun, names = len(self.fold.stages), self.config.task_names
+        match event:
+            case RunStarted():
+                return tuple(task.name for task in event.tasks) == tuple(names)
+            case StageStarted():
+                return event.stage <= begun + 1 and event.stage <= len(names) and event.task == names[event.stage - 1]
+            case Downloading() | RunEnded():
+                return True
+            case Waiting() | Warned():
+                return event.stage <= len(names)
+            case StageEnded():
+                return event.stage <= begun and event.task == names[event.stage - 1]
+            case Evaluated():
+                return event.stage <= begun and len(event.accuracy) == len(event.images) == event.stage
+            case MapSaved():
+                return event.stage <= begun and event.path == map_files.path_of(event.stage, event.step, event.kind)
+            case StepLogged():
+                return event.stage <= begun and len(event.loss) <= _MOST_TERMS
+            case FootprintMeasured():
+                return event.stage <= begun and len(event.kept) + len(event.working) <= _MOST_TERMS
+        return event.stage <= begun
+
+
+def _agreed(theirs: RunResult, folded: Fold, ended: RunEnded, config: RunConfig) -> RunResult:
+    """The result that the events fold to, which must be the one that the import has."""
     try:
-        return fold(events)
-    except (IndexError, AttributeError):
+        mine = folded.result(theirs.run, ended.state, config.model_dump(mode="json"), error=theirs.error)
+    except (ValueError, IndexError, KeyError, TypeError, OverflowError):
         raise ConfigError("The import's events are not the story of a run.") from None
-
-
-def _check_result(here: Path, config: RunConfig, ended: RunEnded, folded: Fold) -> RunResult:
-    """Read the result of the import, which must be what its events fold to."""
-    try:
-        stored = RunResult.model_validate_json((here / "result.json").read_bytes())
-        mine = folded.result(stored.run, ended.state, config.model_dump(mode="json"), error=stored.error)
-    except (ValueError, IndexError, KeyError, TypeError):
-        raise ConfigError("The import's result.json is not a result of this lab.") from None
-    if folded.started is None or folded.started.config != config:
-        raise ConfigError("The import's events are of another configuration than its config.json.")
     # These may differ, because they are of the lab that the run comes from.
-    theirs = {"cached", "stages", "run", "carbon_g", "carbon_country"}
-    if stored.model_dump(exclude=theirs) != mine.model_dump(exclude=theirs):
+    its_own = {"cached", "stages", "run", "carbon_g", "carbon_country"}
+    if theirs.model_dump(exclude=its_own) != mine.model_dump(exclude=its_own):
         raise ConfigError("The import's result.json does not agree with its events.")
-    return stored
+    return mine
+
+
+def _take_arrays(file: Zip, name: str, here: Path, told: _Story) -> None:
+    """Unpack a file of arrays, of a stage that has ended or of a map that was told of, and check that it is one."""
+    of_stage = _ARRAYS.fullmatch(name)
+    if of_stage and not any(stage.ended for stage in told.fold.stages[int(of_stage[1]) - 1 :][:1]):
+        raise ConfigError(f"The import holds arrays of stage {of_stage[1]}, which its run has not ended.")
+    if not of_stage and name not in told.maps:
+        raise ConfigError(f"The import holds {name}, of which its events do not tell.")
+    path = here / name
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with file.open(name) as source, path.open("wb") as own:
+        if of_stage:
+            own.write(start := source.read(8))
+            if len(start) < 8 or struct.unpack("<Q", start)[0] > _LONGEST_HEADER:
+                raise ConfigError(f"The import's {name} is not a safetensors file of this lab.")
+        shutil.copyfileobj(source, own, _CHUNK)
+    try:
+        if not of_stage:
+            map_files.check(path)
+        else:
+            with safe_open(path, framework="numpy"):
+                pass
+    except SafetensorError as error:
+        raise ConfigError(f"The import's {name} is not a safetensors file ({error}).") from None
+    except MapError as error:
+        raise ConfigError(f"The import cannot be taken in. {error}") from None

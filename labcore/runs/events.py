@@ -16,7 +16,14 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, TypeAdapter, Valida
 
 from labcore.configs.base import Frozen
 from labcore.configs.reading import parse_stored
-from labcore.configs.run import RunConfig
+from labcore.configs.run import MOST_TASKS, RunConfig
+
+# An event may be a stranger's word, so each number has the bounds within which all that is done with it works.
+Count = Annotated[int, Field(ge=0, le=2**53)]
+Place = Annotated[int, Field(ge=1, le=MOST_TASKS)]  # of a stage
+Share = Annotated[float, Field(ge=0, le=1)]
+Amount = Annotated[float, Field(ge=-1, le=1e12)]  # of seconds, of watt-hours: never below 0 but by rounding
+Moment = Annotated[float, Field(ge=0, le=1e11)]  # in Unix seconds
 
 
 def _stored(config: Any) -> Any:
@@ -33,10 +40,10 @@ class EventBase(Frozen):
     """
 
     run: str = ""
-    attempt: int = 0
-    seq: int = 0
-    time: float = Field(default_factory=time.time)
-    step: int = 0
+    attempt: Count = 0
+    seq: Count = 0
+    time: Moment = Field(default_factory=time.time)
+    step: Count = 0
     reused: bool = False
 
 
@@ -48,8 +55,8 @@ class Downloading(EventBase):
 
     event: Literal["downloading"] = "downloading"
     file: str
-    done: int
-    total: int | None = None
+    done: Count
+    total: Count | None = None
 
     @property
     def text(self) -> str:
@@ -63,10 +70,10 @@ class TaskFacts(Frozen):
 
     name: str
     title: str
-    classes: tuple[str, ...]
-    train_images: int
-    validation_images: int
-    test_images: int
+    classes: tuple[str, ...] = Field(min_length=1)
+    train_images: Count
+    validation_images: Count
+    test_images: Count
 
     @property
     def chance(self) -> float:
@@ -86,15 +93,15 @@ class RunStarted(EventBase):
     config: Annotated[SerializeAsAny[RunConfig], BeforeValidator(_stored)]
     device: str
     device_name: str
-    threads: int
-    cores: int | None = None
+    threads: Annotated[int, Field(ge=1, le=2**20)]
+    cores: Count | None = None
     tasks: tuple[TaskFacts, ...]
-    total_images: int
-    resumed_from_step: int | None = None
-    images_seen: int = 0
-    train_seconds: float = 0.0
-    evaluation_seconds: float = 0.0
-    energy_wh: float | None = None
+    total_images: Count
+    resumed_from_step: Count | None = None
+    images_seen: Count = 0
+    train_seconds: Amount = 0.0
+    evaluation_seconds: Amount = 0.0
+    energy_wh: Amount | None = None
     energy_method: str | None = None
     versions: dict[str, str] = {}
 
@@ -103,7 +110,7 @@ class Waiting(EventBase):
     """Another run trains this stage just now; this run waits, in order to take it over instead of training it, too."""
 
     event: Literal["waiting"] = "waiting"
-    stage: int
+    stage: Place
 
     @property
     def text(self) -> str:
@@ -119,23 +126,23 @@ class StageStarted(EventBase):
     """
 
     event: Literal["stage_started"] = "stage_started"
-    stage: int
+    stage: Place
     task: str
-    images: int
-    images_seen: int
-    old_images: int = 0
+    images: Count
+    images_seen: Count
+    old_images: Count = 0
 
 
 class PhaseStarted(EventBase):
     """A part of a stage begins. Most methods have `train` alone; others also prune, retrain, or warm up a head."""
 
     event: Literal["phase_started"] = "phase_started"
-    stage: int
+    stage: Place
     phase: str
-    epochs: int
-    steps: int
-    trained_weights: int
-    cached_blocks: int
+    epochs: Count
+    steps: Count
+    trained_weights: Count
+    cached_blocks: Count
 
 
 class StepLogged(EventBase):
@@ -146,15 +153,15 @@ class StepLogged(EventBase):
     """
 
     event: Literal["step_logged"] = "step_logged"
-    stage: int
+    stage: Place
     phase: str
-    epoch: int
-    images_seen: int
+    epoch: Count
+    images_seen: Count
     loss: dict[str, float]
     learning_rate: float
-    train_seconds: float
-    evaluation_seconds: float
-    energy_wh: float | None = None
+    train_seconds: Amount
+    evaluation_seconds: Amount
+    energy_wh: Amount | None = None
 
 
 class Evaluated(EventBase):
@@ -165,18 +172,18 @@ class Evaluated(EventBase):
     """
 
     event: Literal["evaluated"] = "evaluated"
-    stage: int
+    stage: Place
     kind: Literal["live", "validation", "test"]
-    images_seen: int
-    accuracy: tuple[float, ...]
-    images: tuple[int, ...]
+    images_seen: Count
+    accuracy: tuple[Share, ...]
+    images: tuple[Count, ...]
 
 
 class Warned(EventBase):
     """Training goes on, but not as one would wish. The text says what was seen and what to try."""
 
     event: Literal["warned"] = "warned"
-    stage: int
+    stage: Place
     text: str
 
 
@@ -184,8 +191,8 @@ class MapSaved(EventBase):
     """An array to draw was saved beside the events, at `path` in the run's folder."""
 
     event: Literal["map_saved"] = "map_saved"
-    stage: int
-    kind: str
+    stage: Place
+    kind: Literal["live", "stage"]
     path: str
 
 
@@ -196,9 +203,9 @@ class FootprintMeasured(EventBase):
     """
 
     event: Literal["footprint_measured"] = "footprint_measured"
-    stage: int
-    kept: dict[str, int]
-    working: dict[str, int]
+    stage: Place
+    kept: dict[str, Count]
+    working: dict[str, Count]
 
 
 class StageEnded(EventBase):
@@ -208,13 +215,13 @@ class StageEnded(EventBase):
     """
 
     event: Literal["stage_ended"] = "stage_ended"
-    stage: int
+    stage: Place
     task: str
-    train_seconds: float
-    evaluation_seconds: float
-    images_seen: int
-    steps: int
-    energy_wh: float | None = None
+    train_seconds: Amount
+    evaluation_seconds: Amount
+    images_seen: Count
+    steps: Count
+    energy_wh: Amount | None = None
 
 
 class RunEnded(EventBase):
@@ -229,9 +236,9 @@ class RunEnded(EventBase):
     state: Literal["complete", "stopped", "failed"]
     error: str | None = None
     diverged: bool = False
-    test_ms_per_image: float | None = None
-    peak_memory_bytes: int | None = None
-    energy_wh: float | None = None
+    test_ms_per_image: Amount | None = None
+    peak_memory_bytes: Count | None = None
+    energy_wh: Amount | None = None
 
 
 Event = (

@@ -34,7 +34,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.lib import format as npy
 
+from labcore.runs import zips
 from labcore.runs.files import atomic_path
+from labcore.runs.zips import Zip, ZipError
 
 MOST_SIDE = 512  # of a drawn weight map, in pixels
 # Bytes of weights and importance that a worker keeps to measure drift by; with more tasks than fit, the later ones have
@@ -84,15 +86,10 @@ class MapFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._archive: zipfile.ZipFile | None = None
+        self._archive: Zip | None = None
         members = self._opened().infolist()
-        if len(members) > MOST_MEMBERS or sum(member.file_size for member in members) > LARGEST_FILE:
-            raise MapError(f"The map {path.name} is larger than any map of this lab.")
-        for member in members:
-            if not _MEMBER.fullmatch(member.filename):
-                raise MapError(f"The map {path.name} holds {member.filename[:60]!r}, which no map of this lab does.")
-            if member.file_size > LARGEST_MEMBER:
-                raise MapError(f"The map {path.name} holds an array larger than any of this lab.")
+        if any(member.file_size > LARGEST_MEMBER for member in members):
+            raise MapError(f"The map {path.name} holds an array larger than any of this lab.")
         self.names = frozenset(member.filename.removesuffix(".npy") for member in members)
 
     def __contains__(self, name: str) -> bool:
@@ -113,17 +110,19 @@ class MapFile:
             self._archive.close()
             self._archive = None
 
-    def _opened(self) -> zipfile.ZipFile:
+    def _opened(self) -> Zip:
         try:
-            self._archive = self._archive or zipfile.ZipFile(self.path)
+            self._archive = self._archive or zips.opened(self.path, _MEMBER, MOST_MEMBERS, LARGEST_FILE)
         except FileNotFoundError:
             raise MapError(f"The map {self.path.name} is not there any more.") from None
-        except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-            raise MapError(f"The map {self.path.name} cannot be read, or is cut short ({error}).") from None
+        except OSError as error:
+            raise MapError(f"The map {self.path.name} cannot be read ({error.strerror}).") from None
+        except ZipError as error:
+            raise MapError(f"The map {self.path.name} {error}.") from None
         return self._archive
 
 
-def _plain(file: zipfile.ZipFile, name: str, where: str) -> np.ndarray:
+def _plain(file: Zip, name: str, where: str) -> np.ndarray:
     """An array that is as large as its header says, of a type that a map may have."""
     with file.open(f"{name}.npy") as member:
         try:
@@ -131,17 +130,24 @@ def _plain(file: zipfile.ZipFile, name: str, where: str) -> np.ndarray:
             if version != (1, 0):
                 raise ValueError("another format")
             shape, fortran, dtype = npy.read_array_header_1_0(member)
-        except ValueError as error:
+        except (ValueError, RecursionError, MemoryError) as error:
             raise MapError(f"The map {where} holds {name!r}, which is no array ({error}).") from None
         if dtype.hasobject or not (dtype.name in _TYPES or dtype.kind == "U") or fortran:
             raise MapError(f"The map {where} holds {name!r} as {dtype.name}, which no map of this lab does.")
-        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-        if size > LARGEST_MEMBER:
+        size = math.prod(shape) * dtype.itemsize  # not by numpy, whose product may pass what an integer of it holds
+        if min(shape, default=0) < 0 or size > LARGEST_MEMBER or not dtype.itemsize:
             raise MapError(f"The map {where} holds an array larger than any of this lab.")
         data = member.read(size + 1)
     if len(data) != size:
         raise MapError(f"The map {where} holds {name!r}, which is not as long as it says.")
+    if dtype.kind == "U" and not _are_letters(np.frombuffer(data, dtype.byteorder + "u4")):
+        raise MapError(f"The map {where} holds {name!r}, which is no text.")
     return np.frombuffer(data, dtype).reshape(shape)
+
+
+def _are_letters(codes: np.ndarray) -> bool:
+    """Whether numbers [n] are those of letters, which Python and JSON can write."""
+    return not bool(((codes > 0x10FFFF) | ((codes >= 0xD800) & (codes < 0xE000))).any())
 
 
 def check(path: Path) -> None:

@@ -151,6 +151,7 @@ Point = TypeVar("Point", "AccuracyPoint", "LossPoint", MapSaved)
 # Beyond this many points a curve drops every second one, so that what a page sends each second does not grow with the
 # length of the run.
 MOST_POINTS = 1000
+MOST_WARNINGS = 100  # of different words; there is a page for them, and a person to read it
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,7 +310,7 @@ class Fold:
             case Evaluated(kind="validation"):
                 self.stages[event.stage - 1].validation = event
             case Warned():
-                if event.text not in {known.text for known in self.warnings}:
+                if len(self.warnings) < MOST_WARNINGS and event.text not in {known.text for known in self.warnings}:
                     self.warnings.append(event)
             case MapSaved():
                 while self.maps and (self.maps[-1].stage, self.maps[-1].step) >= (event.stage, event.step):

@@ -300,3 +300,24 @@ def test_a_configuration_that_cannot_be_read_is_said(store: Store) -> None:
     (store.folder(run) / "config.json").write_text("{}")
     with pytest.raises(ConfigError):
         store.config(run)
+
+
+def test_all_that_a_store_has_is_for_its_owner_alone(tmp_path: Path) -> None:
+    """Also in a folder that somebody made for it, open to all, and with what was there before."""
+    old = os.umask(0)
+    try:
+        root = tmp_path / "open"
+        for folder in (root, root / "records", root / "weights"):
+            folder.mkdir(mode=0o755)
+        (root / "settings.json").write_text("{}")
+        Store(root).change_settings(country="FRA")
+        Store(root).submit(tiny())
+        store = Store(root)
+        store.change_settings(country="DEU")
+    finally:
+        os.umask(old)
+    modes = {path.relative_to(root).as_posix(): path.stat().st_mode & 0o777 for path in root.iterdir()}
+    assert {mode for name, mode in modes.items() if (root / name).is_dir()} == {0o700}
+    assert {mode for name, mode in modes.items() if (root / name).is_file()} == {0o600}
+    assert {path.stat().st_mode & 0o777 for path in (root / "records").glob("cache.db*")} == {0o600}
+    assert root.stat().st_mode & 0o777 == 0o755

@@ -50,6 +50,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def write_atomically(path: Path, data: bytes) -> None:
     """Overwrite a file with `data`, whole or not at all. Raises OSError where the system refuses."""
     with atomic_path(path) as temporary:
+        temporary.touch(mode=0o600)  # for its owner alone
         temporary.write_bytes(data)
 
 

@@ -32,6 +32,9 @@ from labcore.runs.errors import Busy, StoreError, UnknownRun, no_such_run, unusa
 from labcore.runs.files import home, take_lock
 from labcore.runs.results import RunResult, State
 
+_FOLDERS = ("runs", "cache", "workers", "records", "weights", "datasets", "explorations")
+_FILES = ("records/cache.db", "records/cache.db-wal", "records/cache.db-shm", "settings.json", "reserve")
+
 RUN_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 
 
@@ -156,7 +159,8 @@ class Records:
     - What is not the ID of a run, `../` and the like included, is an unknown run to every method, and never a path.
 
     Attributes:
-        root: The folder of the store, made on first use for its owner alone (0700).
+        root: The folder of the store, made on first use for its owner alone (0700). A folder that was there before keeps
+            its own mode, and what the store has in it is for its owner alone all the same.
     """
 
     def __init__(self, root: Path | None = None) -> None:
@@ -164,7 +168,7 @@ class Records:
         self.root = (root or home()).expanduser().absolute()
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for name in ("runs", "cache", "workers"):
+            for name in ("runs", "cache", "workers", "records"):
                 (self.root / name).mkdir(mode=0o700, exist_ok=True)
             if not os.access(self.root / "runs", os.W_OK | os.X_OK):
                 raise PermissionError(errno.EACCES, "not writable")
@@ -174,6 +178,15 @@ class Records:
             )
         except (OSError, diskcache.Timeout, sqlite3.Error) as error:
             raise unusable(self.root, error) from None
+        self._keep_to_owner()
+
+    def _keep_to_owner(self) -> None:
+        """Let nobody else read what the store has: its folders may have been there before, open to all."""
+        for name in _FOLDERS + _FILES:
+            path = self.root / name
+            with contextlib.suppress(OSError):  # it is not there, or belongs to somebody else
+                if path.stat().st_mode & 0o077:
+                    path.chmod(0o700 if name in _FOLDERS else 0o600)
 
     def close(self) -> None:
         """Close the database. A later call opens it again."""

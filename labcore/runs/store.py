@@ -8,7 +8,8 @@ Laws that hold whoever comes and goes, `kill -9` included:
 - Records change in transactions, so two that submit the same configuration at once get the same run, and two that claim
   at once get different ones.
 - Nothing read from the folder is ever unpickled: records are JSON text, arrays are safetensors or npz without objects.
-- The folder and what is in it are for its owner alone (0700).
+- What is in the folder is for its owner alone (folders 0700, files 0600 or below such a folder), whatever the folder's
+  own mode.
 
     HOME/records/            states and queue (diskcache, JSON text only, never evicted)
     HOME/runs/ID/            config.json  events.jsonl  checkpoint.safetensors, .before  stop  stages/K/*.safetensors

@@ -159,8 +159,8 @@ class Records:
     - What is not the ID of a run, `../` and the like included, is an unknown run to every method, and never a path.
 
     Attributes:
-        root: The folder of the store, made on first use for its owner alone (0700). A folder that was there before keeps
-            its own mode, and what the store has in it is for its owner alone all the same.
+        root: The folder of the store, made on first use for its owner alone (0700). A folder that was there before
+            keeps its own mode, and what the store has in it is for its owner alone all the same.
     """
 
     def __init__(self, root: Path | None = None) -> None:

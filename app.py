@@ -24,7 +24,7 @@ def draw() -> None:
         ]
     )
     lab.open_or_say_why()
-    page.run()
+    lab.told_in_a_sentence(page.run)
 
 
 if __name__ == "__main__":  # as a script, whenever a page is drawn

@@ -207,9 +207,11 @@ with take_away.container(border=True, height="stretch"):
     elif st.button("Pack it", icon=":material/archive:", key=f"pack-{run}"):
         with tempfile.TemporaryDirectory(dir=store.cache) as folder:
             path = Path(folder) / f"{run}.zip"
-            missing = archive.export_run(store, record.run, path)
+            missing, damaged = archive.export_run(store, record.run, path)
             if missing:
                 st.caption(f"Without the weights of stages {', '.join(map(str, missing))}, which are no longer stored.")
+            if damaged:
+                st.caption(f"Without the weights of stages {', '.join(map(str, damaged))}, which are damaged.")
             st.download_button(f"Download {units.size(path.stat().st_size)}", path.read_bytes(), path.name)
 with bring_back.container(border=True, height="stretch"):
     st.markdown("**Bring a run back**")

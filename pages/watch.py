@@ -160,6 +160,7 @@ def figures_now() -> None:
             icon = ":material/play_arrow:"
             st.button("Resume", type="primary", icon=icon, width=BUTTON, key="resume", on_click=resume)
     explain(record, state, fold)
+    runs.say_damage(store, run, fold)
     for warning in fold.warnings:
         st.warning(warning.text, icon=":material/warning:")
 

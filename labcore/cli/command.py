@@ -14,6 +14,7 @@ from typing import Any
 
 from labcore.configs.base import ConfigError
 from labcore.runs.settings import DETAILS, Detail
+from labcore.runs.store import Store
 
 # The exit statuses. Bad input is told in one line on stderr, and stdout is then empty.
 GOOD, FAILED, BAD_INPUT = 0, 1, 2
@@ -38,6 +39,14 @@ class Command:
     help: str
     run: Callable[[argparse.Namespace], int]
     declare: Callable[[argparse.ArgumentParser], None] = _no_options
+
+
+def opened() -> Store:
+    """The store of the command. What of it is damaged is told on stderr. Raises StoreError."""
+    store = Store()
+    for text in store.warnings():
+        print(f"Warning: {text}", file=sys.stderr)
+    return store
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:

@@ -18,6 +18,7 @@ from labcore.cli.command import (
     add_checkpoint_seconds,
     add_device,
     checkpoint_seconds,
+    opened,
     show,
 )
 from labcore.cli.configuring import task_names
@@ -45,7 +46,7 @@ def _declare(parser: argparse.ArgumentParser) -> None:
 
 
 def _experiment(options: argparse.Namespace) -> int:
-    store = Store()
+    store = opened()
     if options.experiment not in questions.NAMED and options.experiment in explorations.names(store):
         return _exploration(options, store)
     experiment, reader = _named(options, store), Reader(store)
@@ -143,7 +144,7 @@ def _describe_findings(findings: experiments.Findings) -> str:
 
 
 def _experiments(options: argparse.Namespace) -> int:
-    store = Store()
+    store = opened()
     reader, found = Reader(store), []
     for name in explorations.names(store):
         try:

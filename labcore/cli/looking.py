@@ -1,27 +1,34 @@
-"""Commands that look at the runs of the store: `list`, `show`, `events`."""
+"""Commands that look at the store: `list`, `show`, `events` at its runs, `check` at what of it is damaged."""
 
 import argparse
 import contextlib
 import json
+import sys
 from collections.abc import Sequence
 
-from labcore.cli.command import GOOD, Command, add_run, show
+from labcore.cli.command import FAILED, GOOD, Command, add_run, opened, show
 from labcore.configs.base import ConfigError
 from labcore.configs.run import RunConfig
 from labcore.runs import energy
-from labcore.runs.events import to_line
+from labcore.runs.errors import UnknownRun
+from labcore.runs.events import Unreadable, to_line
 from labcore.runs.records import RunRecord
 from labcore.runs.results import RunResult
+from labcore.runs.stage_cache import StageCache
 from labcore.runs.store import Store
+from labcore.studies import explorations
 
 
 def _list(options: argparse.Namespace) -> int:
-    store = Store()
+    store = opened()
     rows = []
     for record in store.records():
-        with contextlib.suppress(ConfigError):
-            config = store.config(record.run)
-            rows.append((record, config))
+        try:
+            rows.append((record, store.config(record.run)))
+        except UnknownRun:  # deleted just now
+            continue
+        except (ConfigError, OSError) as error:
+            print(f"Warning: run {record.run} is left out: {error}", file=sys.stderr)
     document = [
         {**record.model_dump(mode="json"), "method": config.method.name, "tasks": config.task_names}
         for record, config in rows
@@ -37,17 +44,49 @@ def _row(record: RunRecord, config: RunConfig) -> str:
 
 
 def _show(options: argparse.Namespace) -> int:
-    store = Store()
+    store = opened()
     result = store.result(options.run, cached=store.record(options.run).state == "complete")
     show(options, result.model_dump(mode="json"), lambda: describe(result))
-    return GOOD
+    return _told_damage(store, options.run)
 
 
 def _events(options: argparse.Namespace) -> int:
-    events, _ = Store().tail(options.run)
+    store = opened()
+    events = [event for event in store.tail(options.run)[0] if not isinstance(event, Unreadable)]
     lines = [to_line(event).decode().rstrip("\n") for event in events]
     show(options, [json.loads(line) for line in lines], lambda: "\n".join(lines))
-    return GOOD
+    return _told_damage(store, options.run)
+
+
+def _told_damage(store: Store, run: str) -> int:
+    """Say on stderr where a run's events are damaged, and return the exit status that says so, too."""
+    why = store.damage(run, store.fold(run))
+    if why is not None:
+        print(f"Warning: {why}", file=sys.stderr)
+    return GOOD if why is None else FAILED
+
+
+def _declare_check(parser: argparse.ArgumentParser) -> None:
+    text = "make the records anew from the runs' folders where they are damaged, and clear away what was left behind"
+    parser.add_argument("--repair", action="store_true", help=text)
+
+
+def _check(options: argparse.Namespace) -> int:
+    store = Store()
+    wrong = store.check(repair=options.repair)
+    stages = StageCache(store)
+    for record in store.records():
+        with contextlib.suppress(UnknownRun):
+            for stage in stages.spoilt(record.run):
+                wrong.append(f"Run {record.run}: the arrays of stage {stage} are damaged; its figures are not.")
+    for name in explorations.names(store):
+        try:
+            explorations.read(store, name)
+        except ConfigError as error:
+            wrong.append(str(error))
+    plain = [*(f"Put right: {text}" for text in store.notes), *(f"Damaged: {text}" for text in wrong)]
+    show(options, {"damaged": wrong, "put_right": store.notes}, lambda: "\n".join(plain) or "All is well.")
+    return FAILED if wrong else GOOD
 
 
 def describe(result: RunResult) -> str:
@@ -70,4 +109,5 @@ COMMANDS = (
     Command("list", "all runs, the newest first", _list),
     Command("show", "a run's result", _show, add_run),
     Command("events", "a run's events, one JSON line each", _events, add_run),
+    Command("check", "look through the whole store for what is damaged", _check, _declare_check),
 )

@@ -14,7 +14,7 @@ from typing import NoReturn
 from labcore.cli import experimenting, looking, moving, queueing, running, telling, working
 from labcore.cli.command import BAD_INPUT, GOOD
 from labcore.configs.base import ConfigError
-from labcore.runs.errors import StoreError
+from labcore.runs.errors import StoreError, refused
 from labcore.tasks.source import TaskError
 
 # In the order in which the help lists them.
@@ -44,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read our output has gone; what they did not read they did not want.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return GOOD
+    except OSError as error:
+        print(" ".join(refused(error).split()), file=sys.stderr)
+        return BAD_INPUT
 
 
 class _Parser(argparse.ArgumentParser):

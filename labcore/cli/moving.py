@@ -4,9 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from labcore.cli.command import GOOD, Command, add_run, show
+from labcore.cli.command import GOOD, Command, add_run, opened, show
 from labcore.runs import archive
-from labcore.runs.store import Store
 
 
 def _declare_export(parser: argparse.ArgumentParser) -> None:
@@ -15,10 +14,17 @@ def _declare_export(parser: argparse.ArgumentParser) -> None:
 
 
 def _export(options: argparse.Namespace) -> int:
-    missing = archive.export_run(Store(), options.run, options.file)
+    missing, damaged = archive.export_run(opened(), options.run, options.file)
     if missing:
         print(f"Stages without stored arrays, left out: {', '.join(map(str, missing))}.", file=sys.stderr)
-    found = {"run": options.run, "file": str(options.file), "missing_stages": missing}
+    if damaged:
+        print(f"Stages whose arrays are damaged, left out: {', '.join(map(str, damaged))}.", file=sys.stderr)
+    found = {
+        "run": options.run,
+        "file": str(options.file),
+        "missing_stages": missing,
+        "damaged_stages": damaged,
+    }
     show(options, found, lambda: f"{options.run}: written to {options.file}")
     return GOOD
 
@@ -28,7 +34,7 @@ def _declare_import(parser: argparse.ArgumentParser) -> None:
 
 
 def _import(options: argparse.Namespace) -> int:
-    run = archive.import_run(Store(), options.file)
+    run = archive.import_run(opened(), options.file)
     show(options, {"run": run}, lambda: run)
     return GOOD
 

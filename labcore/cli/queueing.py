@@ -2,18 +2,18 @@
 
 import argparse
 
-from labcore.cli.command import GOOD, Command, add_run, show
+from labcore.cli.command import GOOD, Command, add_run, opened, show
 from labcore.runs.store import Store
 
 
 def _cancel(options: argparse.Namespace) -> int:
-    store = Store()
+    store = opened()
     store.request_stop(options.run)
     return _show_record(options, store)
 
 
 def _resume(options: argparse.Namespace) -> int:
-    store = Store()
+    store = opened()
     store.resume(options.run)
     return _show_record(options, store)
 
@@ -26,7 +26,7 @@ def _show_record(options: argparse.Namespace, store: Store) -> int:
 
 
 def _delete(options: argparse.Namespace) -> int:
-    Store().delete(options.run)
+    opened().delete(options.run)
     show(options, {"run": options.run, "deleted": True}, lambda: f"{options.run}: deleted")
     return GOOD
 

@@ -13,6 +13,7 @@ from labcore.cli.command import (
     add_device,
     add_maps,
     checkpoint_seconds,
+    opened,
     show,
 )
 from labcore.cli.configuring import add_configuration, read_config, read_sweep
@@ -48,7 +49,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _train_here(options: argparse.Namespace, configs: Sequence[RunConfig]) -> Iterator[RunResult]:
     """Train one after the other in this process, until all are done or the person stops."""
-    seconds, store = checkpoint_seconds(options), Store()
+    seconds, store = checkpoint_seconds(options), opened()
     energy.warm_up()
     device = ready(options.device)
     tell_precision(store, device, (config for config in configs if options.no_cache or not _finished(store, config)))
@@ -77,7 +78,7 @@ def _finished(store: Store, config: RunConfig) -> bool:
 
 
 def _submit(options: argparse.Namespace) -> int:
-    config, store = read_config(options), Store()
+    config, store = read_config(options), opened()
     if options.device != "auto" and options.device != "cpu":
         from labcore.training.hardware import pick_device
 

@@ -9,10 +9,10 @@ from labcore.cli.command import (
     add_device,
     add_maps,
     checkpoint_seconds,
+    opened,
     show,
 )
 from labcore.configs.base import ConfigError
-from labcore.runs.store import Store
 from labcore.training import worker
 from labcore.training.slots import MOST_SLOTS
 
@@ -42,7 +42,7 @@ def _count(text: str, name: str, least: int) -> int:
 
 def _worker(options: argparse.Namespace) -> int:
     worker.work(
-        Store(),
+        opened(),
         options.device,
         slots=None if options.slots is None else _count(options.slots, "--slots", 1),
         slot=_count(options.slot, "--slot", 0),

@@ -13,14 +13,15 @@ import contextlib
 import json
 import os
 import re
+import secrets
 import shutil
 import struct
-import tempfile
 import time
 import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from safetensors import SafetensorError, safe_open
 
@@ -28,6 +29,7 @@ from labcore.configs.base import ConfigError
 from labcore.configs.reading import parse_json
 from labcore.configs.run import RunConfig
 from labcore.runs import map_files, zips
+from labcore.runs.errors import Busy, unusable
 from labcore.runs.events import (
     Downloading,
     Evaluated,
@@ -48,7 +50,9 @@ from labcore.runs.files import atomic_path
 from labcore.runs.map_files import MapError
 from labcore.runs.records import RunRecord, summary
 from labcore.runs.results import Fold, RunResult
+from labcore.runs.stage_cache import StageCache
 from labcore.runs.store import Store
+from labcore.runs.stories import digest
 from labcore.runs.zips import Zip, ZipError
 
 _ARRAYS = re.compile(r"stages/([1-9][0-9]{0,2})/(network|method)\.safetensors")
@@ -76,7 +80,14 @@ _CHUNK = 1 << 20
 # ---- going out -------------------------------------------------------------------------------------------------------
 
 
-def export_run(store: Store, run: str, path: Path) -> list[int]:
+class Exported(NamedTuple):
+    """The stages whose arrays a zip does without: they are no longer stored, or are damaged."""
+
+    missing: list[int]
+    damaged: list[int]
+
+
+def export_run(store: Store, run: str, path: Path) -> Exported:
     """Write a run that is over to a zip, whole or not at all. It holds files of the run's own folder alone.
 
     Args:
@@ -85,19 +96,27 @@ def export_run(store: Store, run: str, path: Path) -> list[int]:
         path: The zip to write; it overwrites what is there.
 
     Returns:
-        The stages whose arrays are no longer stored, which the zip does without.
+        What the zip does without.
 
     Raises:
-        UnknownRun: There is no such run.
-        ConfigError: The run is not over, or the path cannot be written.
+        UnknownRun: There is no such run, or it was deleted meanwhile.
+        ConfigError: The run is not over, its events are damaged, or the path cannot be written.
     """
     record, folder = store.record(run), store.folder(run)
     if record.active:
         raise ConfigError(f"Run {run} is {record.state}; it can be exported when it is over.")
+    told, damaged = store.fold(run), StageCache(store).spoilt(run)
+    if (why := store.damage(run, told)) is not None:
+        raise ConfigError(f"{why} It was not exported, as no lab could import it.")
     result = store.result(run)
     missing = [number for number, stage in enumerate(result.stages, 1) if not stage.weights]
+    stages = (
+        stage.model_copy(update={"weights": stage.weights and number not in damaged})
+        for number, stage in enumerate(result.stages, 1)
+    )
+    result = result.model_copy(update={"stages": tuple(stages)})
     arrays = [str(part.relative_to(folder)) for part in sorted(folder.glob("stages/*/*.safetensors"))]
-    maps = [saved.path for saved in store.fold(run).maps]
+    maps = [saved.path for saved in told.maps]
     try:
         with (
             atomic_path(path.absolute()) as temporary,
@@ -107,14 +126,18 @@ def export_run(store: Store, run: str, path: Path) -> list[int]:
             file.writestr("result.json", json.dumps(result.model_dump(mode="json"), indent=2, allow_nan=False))
             file.writestr("events.jsonl", b"".join(to_line(event) for event in store.tail(run)[0]))
             for name in arrays:
-                if _ARRAYS.fullmatch(name) and _is_own(folder, name):
+                part = _ARRAYS.fullmatch(name)
+                if part and int(part[1]) not in damaged and _is_own(folder, name):
                     file.write(folder / name, name)
             for name in maps:
                 if map_files.PATH.fullmatch(name) and _is_own(folder, name):
                     file.write(folder / name, name, zipfile.ZIP_STORED)
     except OSError as error:
+        store.folder(run)  # where the run was deleted meanwhile, that is what is wrong
+        if error.filename and Path(error.filename).is_relative_to(folder):
+            raise ConfigError(f"Run {run} cannot be read: {error.filename}: {error.strerror}.") from None
         raise ConfigError(f"{str(path)!r} cannot be written: {error.strerror}.") from None
-    return missing
+    return Exported(missing, damaged)
 
 
 def _is_own(folder: Path, name: str) -> bool:
@@ -139,10 +162,23 @@ def import_run(store: Store, path: Path, *, largest: int = LARGEST_IMPORT) -> st
 
     Raises:
         ConfigError: The zip is not a whole export of this lab; the sentence says what is wrong with it.
+        StoreError: The store cannot be written.
     """
-    here = Path(tempfile.mkdtemp(prefix="import-", dir=store.cache))
     try:
         largest = min(largest, UNPACKS_ALWAYS + UNPACKS * path.stat().st_size)
+        path.open("rb").close()
+    except OSError as error:
+        raise ConfigError(f"{str(path)!r} cannot be read: {error.strerror or error}.") from None
+    while True:
+        with contextlib.suppress(Busy):  # somebody took in the same run just now: it gets another ID
+            return _import(store, path, largest)
+
+
+def _import(store: Store, path: Path, largest: int) -> str:
+    """Raises Busy where the ID that was free is taken by now, and otherwise as `import_run` does."""
+    here = store.cache / f"import-{secrets.token_hex(8)}"
+    try:
+        here.mkdir(mode=0o700)
         with zips.opened(path, _MEMBERS, MOST_FILES, largest) as file:
             return _take_in(store, file, here)
     except ZipError as error:
@@ -150,7 +186,7 @@ def import_run(store: Store, path: Path, *, largest: int = LARGEST_IMPORT) -> st
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise ConfigError(f"{path.name!r} is not a zip, or is cut short ({error}).") from None
     except OSError as error:
-        raise ConfigError(f"{str(path)!r} cannot be read: {error.strerror or error}.") from None
+        raise unusable(store.root, error) from None
     finally:
         shutil.rmtree(here, ignore_errors=True)
 
@@ -198,6 +234,7 @@ def _take_in(store: Store, file: Zip, here: Path) -> str:
         attempt=last.attempt,
         error=result.error,
         imported=True,
+        digest=digest(here / "events.jsonl"),
         **summary(result),
     )
     store.take_in(record, here)

@@ -7,11 +7,13 @@ import contextlib
 import errno
 import os
 import time
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from labcore.configs.base import ConfigError
+from labcore.runs import files
 from labcore.runs.events import Event, RunEnded, to_line
 from labcore.runs.records import RunRecord, summary
+from labcore.runs.stories import digest
 
 if TYPE_CHECKING:  # the store makes the claims, and a claim knows its store
     from labcore.runs.store import Store
@@ -40,6 +42,9 @@ class Claim:
         self.store, self.record, self._lock = store, record, lock
         self.run = record.run
         self.folder = store.folder(record.run)
+        for path in self.folder.rglob(".*"):  # what a writer before us was writing when it was killed
+            if files.is_left_over(path) and not path.name.startswith(".record.json."):
+                path.unlink(missing_ok=True)
         path = self.folder / "events.jsonl"
         self._events = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         self._seq = self._cut_torn_line()
@@ -65,6 +70,7 @@ class Claim:
         event = event.model_copy(update={"run": self.run, "attempt": self.record.attempt, "seq": self._seq})
         line, size = to_line(event), os.fstat(self._events).st_size
         try:
+            files.about_to_write(self.folder / "events.jsonl")
             written = os.write(self._events, line)
             if written < len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -96,9 +102,26 @@ class Claim:
                 figures = summary(self.store.result(self.run))
             with contextlib.suppress(OSError):
                 self.sync()
-            return self.store.change(self.run, state=state, owner=None, ended=time.time(), error=error, **figures)
+            over: dict[str, Any] = {"state": state, "owner": None, "ended": time.time(), "error": error, **figures}
+            with contextlib.suppress(OSError):
+                over["digest"] = digest(self.folder / "events.jsonl")
+            try:
+                return self._write_down(over)
+            except OSError:
+                if not self.store.reserve.spend():
+                    raise
+                return self._write_down(over)
         finally:
             self.release()
+
+    def _write_down(self, over: dict[str, Any]) -> RunRecord:
+        """How the run ended. What was imported counts as this lab's own once it was trained here to its end."""
+        if not (self.record.imported and over["state"] == "complete"):
+            return self.store.change(self.run, **over)
+        with self.store.at_once():
+            record = self.store.change(self.run, imported=False, **over)
+            self.store.answer_with(record)
+        return record
 
     def fail(self, error: str) -> RunRecord:
         """Say the last words of a run that cannot go on, even on a full disk, and finish it.

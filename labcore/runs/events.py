@@ -241,7 +241,14 @@ class RunEnded(EventBase):
     energy_wh: Amount | None = None
 
 
-Event = (
+class Unreadable(EventBase):
+    """A line that holds no event, at so many bytes from the beginning. Whoever reads makes it; it is never written."""
+
+    event: Literal["unreadable"] = "unreadable"
+    offset: int
+
+
+Written = (
     Downloading
     | RunStarted
     | Waiting
@@ -255,7 +262,8 @@ Event = (
     | StageEnded
     | RunEnded
 )
-_ADAPTER: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
+Event = Written | Unreadable
+_ADAPTER: TypeAdapter[Written] = TypeAdapter(Annotated[Written, Field(discriminator="event")])
 
 
 def to_line(event: Event) -> bytes:
@@ -263,9 +271,15 @@ def to_line(event: Event) -> bytes:
     return event.model_dump_json().encode() + b"\n"
 
 
-def from_line(line: bytes | str) -> Event:
-    """The event that a line holds. Raises ValueError where the line is no event of this lab."""
+class OtherVersion(ValueError):
+    """The line is whole, and an event that only another version of the lab knows."""
+
+
+def from_line(line: bytes | str) -> Written:
+    """The event that a line holds. Raises ValueError where the line is no event of this lab, perhaps OtherVersion."""
     try:
         return _ADAPTER.validate_json(line)
     except ValidationError as error:
-        raise ValueError(f"Not an event: {error.errors(include_url=False)[0]['msg']}") from None
+        found = error.errors(include_url=False)[0]
+        of_another = found["type"] == "union_tag_invalid"
+        raise (OtherVersion if of_another else ValueError)(f"Not an event: {found['msg']}") from None

@@ -5,12 +5,16 @@ Laws that hold whoever comes and goes, `kill -9` included:
 - A file that is written with `atomic_path` or `write_atomically` holds at every moment either what it held before or
   all that it shall hold; once the call has returned, a power cut does not undo it.
 - A lock that is taken with `take_lock` belongs to one process, and the system releases it with the process.
-- A megabyte is set aside (`Reserve`), so that a run whose disk is full can still say so.
+- A megabyte is set aside (`Reserve`), so that on a full disk the store can still be opened, a run can say that it
+  ends, and runs can be deleted.
+- Whatever a store writes for good passes `about_to_write` first, and by that name alone a test can make it fail.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,11 +22,23 @@ from pathlib import Path
 from labcore.runs.errors import Busy
 
 _RESERVE_BYTES = 1 << 20
+_TEMPORARY = re.compile(r"\..+\.[0-9]+")
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT}  # what the system says of a full disk
 
 
 def home() -> Path:
     """The folder of the store where none is named: `REUSE_LAB_HOME`, or `~/.local/share/reuse-lab`."""
     return Path(os.environ.get("REUSE_LAB_HOME") or Path.home() / ".local" / "share" / "reuse-lab")
+
+
+def about_to_write(path: Path) -> None:
+    """Every durable write passes here: before its first byte, and once more before it becomes visible.
+
+    It does nothing. A test puts in its place what raises OSError, as a full disk would, or what ends the process.
+
+    Args:
+        path: The file that is to be written, or to be put in place.
+    """
 
 
 @contextlib.contextmanager
@@ -34,6 +50,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         OSError: The system refuses; `path` is then as it was before.
     """
+    about_to_write(path)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     # A process of our number that died may have left it, perhaps as a second name of a file that must not change.
@@ -42,9 +59,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
+        about_to_write(path)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def is_left_over(path: Path) -> bool:
+    """Whether a file has the name of those that `atomic_path` writes to, which nobody reads when the writer is dead."""
+    return _TEMPORARY.fullmatch(path.name) is not None
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -74,7 +97,7 @@ def take_lock(path: Path, *, create: bool = True) -> int:
 
 
 class Reserve:
-    """A megabyte of the disk that is given up when nothing else is free, for the last words of a run."""
+    """A megabyte of the disk that is given up when nothing else is free."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -85,7 +108,14 @@ class Reserve:
             if not self._path.exists() and shutil.disk_usage(self._path.parent).free > 16 * _RESERVE_BYTES:
                 self._path.write_bytes(os.urandom(_RESERVE_BYTES))
 
-    def spend(self) -> None:
-        """Give the megabyte back to the disk. The next process that opens the store sets it aside again."""
-        with contextlib.suppress(OSError):
-            self._path.unlink(missing_ok=True)
+    def spend(self) -> bool:
+        """Give the megabyte back to the disk. The next process that opens the store sets it aside again.
+
+        Returns:
+            Whether there was one.
+        """
+        try:
+            self._path.unlink()
+        except OSError:
+            return False
+        return True

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import time
 from dataclasses import dataclass
 
@@ -54,14 +55,14 @@ class Queue(Records):
         key = config.key()
         try:
             with self._transaction():
-                known = self._database.get(f"key/{key}", retry=True) if use_cache else None
+                known = self._database.get(f"key/{key}") if use_cache else None
                 if known is not None:
                     with contextlib.suppress(UnknownRun):
                         self.folder(known)
                         return self._submit_again(self.record(known), device)
                 run = self._create(config, key, device, fresh=not use_cache)
                 if use_cache:
-                    self._database.set(f"key/{key}", run, retry=True)
+                    self._database.set(f"key/{key}", run)
                 return Submission(run, "queued", cached=False)
         except OSError as error:
             raise unusable(self.root, error) from None
@@ -109,13 +110,14 @@ class Queue(Records):
 
     def _requeue(self, run: str, device: str) -> Submission:
         (self.folder(run) / "stop").unlink(missing_ok=True)
-        self.change(run, state="queued", device=device, owner=None, error=None, ended=None)
+        self.change(run, state="queued", device=device, owner=None, error=None, ended=None, digest=None)
         return Submission(run, "queued", cached=False)
 
     def _create(self, config: RunConfig, key: str, device: str, *, fresh: bool) -> str:
         run = new_id(key[:6])
         folder = self.root / "runs" / run
         folder.mkdir(mode=0o700)
+        self._own.undo.append(lambda: shutil.rmtree(folder, ignore_errors=True))
         write_atomically(folder / "config.json", config.model_dump_json(indent=2).encode())
         self._put(RunRecord(run=run, key=key, state="queued", device=device, submitted=time.time(), fresh=fresh))
         return run

@@ -5,8 +5,8 @@
     active           the IDs of the runs that are queued or running, in the order of the queue
     workers          the list of WorkerRecord; `devices` and `starting/DEVICE` beside it (workers.py)
 
-The database is diskcache's, which keeps it in SQLite. It holds text alone and never evicts; a pickled value, which only
-a stranger can have put there, is refused and not opened.
+Beside it, a run's folder keeps the record as it was last written (`record.json`), so that the database can be made anew
+from the folders (`made_anew`).
 """
 
 import contextlib
@@ -16,25 +16,28 @@ import os
 import re
 import secrets
 import shutil
-import sqlite3
+import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import diskcache
 import psutil
-from diskcache.core import MODE_PICKLE
 
-from labcore.configs.base import Frozen
+from labcore.configs.base import ConfigError, Frozen
 from labcore.configs.reading import parse_json
 from labcore.configs.run import RunConfig
+from labcore.runs import files
+from labcore.runs.database import Database
 from labcore.runs.errors import Busy, StoreError, UnknownRun, no_such_run, unusable
-from labcore.runs.files import home, take_lock
-from labcore.runs.results import RunResult, State
+from labcore.runs.events import Event, RunEnded, RunStarted, from_line
+from labcore.runs.files import NO_ROOM, Reserve, home, take_lock, write_atomically
+from labcore.runs.results import RunResult, State, fold
 
 _FOLDERS = ("runs", "cache", "workers", "records", "weights", "datasets", "explorations")
 _FILES = ("records/cache.db", "records/cache.db-wal", "records/cache.db-shm", "settings.json", "reserve")
 
+Done = TypeVar("Done")
 RUN_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 
 
@@ -66,7 +69,9 @@ class RunRecord(Frozen):
     `owner` is the process that writes the run while it runs. `lost_attempts` counts how many attempts before this one
     lost their worker in a row with the same last checkpoint; `checkpoint` says when the one that this attempt began
     with was written, in nanoseconds, and is 0 where there was none. A `fresh` run reads no stored stage, and the arrays
-    of a `pinned` one are never evicted. The last four fields are the result's in short: see `summary`.
+    of a `pinned` one are never evicted. `digest` is the BLAKE2b (hexadecimal) of its events as they were when it was
+    over; None before, and for runs of before there were digests. The last four fields are the result's in short: see
+    `summary`.
     """
 
     run: str
@@ -84,6 +89,7 @@ class RunRecord(Frozen):
     imported: bool = False
     fresh: bool = False
     pinned: bool = False
+    digest: str | None = None
     average_accuracy: float | None = None
     forgetting: float | None = None
     train_seconds: float | None = None
@@ -128,25 +134,6 @@ class WorkerRecord(Frozen):
     stage: str | None = None
 
 
-class _TextDisk(diskcache.Disk):  # type: ignore[misc]
-    """The form in which diskcache stores values, held to text and bytes."""
-
-    def store(self, value: Any, read: bool, key: Any = diskcache.UNKNOWN) -> Any:
-        if not isinstance(value, str | bytes):
-            raise TypeError(f"only text and bytes are stored, not {type(value).__name__}")
-        return super().store(value, read, key=key)
-
-    def fetch(self, mode: int, filename: str | None, value: Any, read: bool) -> Any:
-        if mode == MODE_PICKLE:
-            raise StoreError("The records hold a pickled value, which this lab never writes; it was not opened.")
-        return super().fetch(mode, filename, value, read)
-
-    def get(self, key: Any, raw: bool) -> Any:
-        if not raw:
-            raise StoreError("The records hold a pickled key, which this lab never writes; it was not opened.")
-        return super().get(key, raw)
-
-
 class Records:
     """Which runs there are: their records, folders and configurations.
 
@@ -157,28 +144,37 @@ class Records:
     - The list of active runs is in step with the records at every moment.
     - A record that was read is a value: it does not change when the store does.
     - What is not the ID of a run, `../` and the like included, is an unknown run to every method, and never a path.
+    - A run is there where its folder is. The folder comes before the record and goes before it, and what is written
+      into the folder's `record.json` is written before the database has it. So whoever is killed in between leaves a
+      folder without a record, which whoever opens the store next takes in as it stands; or a record without a folder,
+      which was being deleted, and goes.
 
     Attributes:
         root: The folder of the store, made on first use for its owner alone (0700). A folder that was there before
             keeps its own mode, and what the store has in it is for its owner alone all the same.
+        reserve: A megabyte of the disk for the last words of a run, and for opening and deleting on a full one.
     """
 
     def __init__(self, root: Path | None = None) -> None:
-        """Open the store at `root`, by default at `files.home()`. Raises StoreError where it cannot be written."""
+        """Open the store at `root`, by default at `files.home()`. Raises StoreError where it can be neither written
+        nor read."""
         self.root = (root or home()).expanduser().absolute()
+        self.reserve = Reserve(self.root / "reserve")
+        self._own = threading.local()  # the records that a thread's transaction has changed
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             for name in ("runs", "cache", "workers", "records"):
-                (self.root / name).mkdir(mode=0o700, exist_ok=True)
-            if not os.access(self.root / "runs", os.W_OK | os.X_OK):
-                raise PermissionError(errno.EACCES, "not writable")
-            # The records are opened here and nowhere else, because diskcache keeps these settings in the database.
-            self._database = diskcache.Cache(
-                str(self.root / "records"), disk=_TextDisk, eviction_policy="none", statistics=0, timeout=60
-            )
-        except (OSError, diskcache.Timeout, sqlite3.Error) as error:
+                with contextlib.suppress(OSError):  # on a full disk, or one that can only be read
+                    (self.root / name).mkdir(mode=0o700, exist_ok=True)
+            if not (self.root / "runs").is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, "there is no folder of runs, and none can be made")
+        except OSError as error:
             raise unusable(self.root, error) from None
-        self._keep_to_owner()
+        self._database = Database(self.root, self._fill, self.reserve)
+        self._database.open()
+        if self.read_only is None:
+            self.reserve.keep()
+            self._keep_to_owner()
 
     def _keep_to_owner(self) -> None:
         """Let nobody else read what the store has: its folders may have been there before, open to all."""
@@ -191,6 +187,16 @@ class Records:
     def close(self) -> None:
         """Close the database. A later call opens it again."""
         self._database.close()
+
+    @property
+    def read_only(self) -> str | None:
+        """Why nothing in the store can be changed, in the system's words; None where it can."""
+        return self._database.read_only
+
+    @property
+    def notes(self) -> list[str]:
+        """What was found damaged since the store was opened, and what was done about it, a sentence each."""
+        return self._database.notes
 
     @property
     def cache(self) -> Path:
@@ -207,17 +213,21 @@ class Records:
 
     def record(self, run: str) -> RunRecord:
         """What is known of a run now, also where its folder is gone. Raises UnknownRun."""
-        text = self._database.get(f"run/{run}", retry=True) if RUN_ID.fullmatch(run) else None
-        if text is None:
+        if not RUN_ID.fullmatch(run):
             raise no_such_run(run)
-        return RunRecord.model_validate_json(text)
+        found = self._row(run)
+        if found is None and (found := self._from_folder(run)) is not None:
+            self._put_right(found)
+        if found is None:
+            raise no_such_run(run)
+        return found
 
     def records(self) -> list[RunRecord]:
         """The records of all runs, the newest first."""
         found = []
-        for name in list(self._database):
-            if name.startswith("run/") and (text := self._database.get(name, retry=True)) is not None:
-                found.append(RunRecord.model_validate_json(text))
+        for run in self._runs_known() | self._folders():
+            with contextlib.suppress(UnknownRun):
+                found.append(self.record(run))
         return sorted(found, key=lambda record: (record.submitted, record.run), reverse=True)
 
     def active(self) -> list[RunRecord]:
@@ -230,7 +240,7 @@ class Records:
 
     def known_by_key(self, key: str) -> RunRecord | None:
         """The run that `submit` would find for a configuration of this key, finished or not; None where none is."""
-        run = self._database.get(f"key/{key}", retry=True)
+        run = self._database.get(f"key/{key}")
         try:
             return None if run is None else self.record(run)
         except UnknownRun:
@@ -257,6 +267,8 @@ class Records:
     def change(self, run: str, **changes: Any) -> RunRecord:
         """Overwrite some fields of a record, and leave the others as they are at this moment.
 
+        It is written into the run's folder, too, when the transaction ends.
+
         Only whoever holds the right to it changes a record: the queue while nobody writes the run, else its writer.
 
         Returns:
@@ -268,6 +280,13 @@ class Records:
         with self._transaction():
             return self._put(self.record(run).model_copy(update=changes))
 
+    def answer_with(self, record: RunRecord) -> None:
+        """Let `submit` find this run for its configuration, unless there is another one that it finds."""
+        with self._transaction():
+            known = self._database.get(f"key/{record.key}")
+            if known is None or not (self.root / "runs" / known / "config.json").is_file():
+                self._database.set(f"key/{record.key}", record.run)
+
     def delete(self, run: str) -> None:
         """Remove a run for good: record, folder, and the way to it from its configuration.
 
@@ -277,22 +296,41 @@ class Records:
             Busy: Somebody writes the run.
             UnknownRun: There is no such run.
         """
+        if self.read_only:
+            self._database.open()  # it may be that the disk was full alone
+        folder = self.folder(run)
         try:
-            lock = take_lock(self.folder(run) / "lock")
+            lock = self._with_reserve(lambda: take_lock(folder / "lock"))
         except Busy:
             raise Busy(f"Run {run} is running; stop it first, then delete it.") from None
         try:
-            with self._transaction():
-                record = self.record(run)
-                self._database.delete(f"run/{run}", retry=True)
-                self._set_active([other for other in self._active() if other != run])
-                if self._database.get(f"key/{record.key}", retry=True) == run:
-                    self._database.delete(f"key/{record.key}", retry=True)
-            gone = self.root / "cache" / f"deleted-{run}"
-            os.replace(self.root / "runs" / run, gone)
-            shutil.rmtree(gone, ignore_errors=True)
+            gone = self.root / "cache" / f"deleted-{run}-{secrets.token_hex(4)}"
+            files.about_to_write(gone)
+            self._with_reserve(lambda: os.replace(folder, gone))
+            shutil.rmtree(gone, ignore_errors=True)  # first of all: on a full disk this is what makes room
+            if self.read_only:
+                self._database.open()
+            self._with_reserve(lambda: self._forget(run))
         finally:
             os.close(lock)
+
+    def _forget(self, run: str) -> None:
+        """Remove what the database knows of a run."""
+        with self._transaction():
+            record = self._row(run)
+            self._database.delete(f"run/{run}")
+            self._set_active([other for other in self._active() if other != run])
+            if record is not None and self._database.get(f"key/{record.key}") == run:
+                self._database.delete(f"key/{record.key}")
+
+    def _with_reserve(self, act: Callable[[], Done]) -> Done:
+        """Do it, and where the disk is full do it again with the reserve given up."""
+        try:
+            return act()
+        except OSError as error:
+            if error.errno not in NO_ROOM or not self.reserve.spend():
+                raise
+            return act()
 
     def free_id(self, run: str) -> str:
         """Return `run` where it can be an ID and no run has it, else an ID that is new."""
@@ -307,10 +345,17 @@ class Records:
             folder: A whole run's folder on the same disk; it is moved.
 
         Raises:
-            OSError: The ID was taken meanwhile, or the system refuses.
+            Busy: The ID was taken meanwhile, as by somebody who takes in the same run.
+            OSError: The system refuses.
         """
+        write_atomically(folder / "record.json", record.model_dump_json(indent=1).encode())
         with self._transaction():
-            os.rename(folder, self.root / "runs" / record.run)
+            place = self.root / "runs" / record.run
+            if place.exists():
+                raise Busy(f"There is a run {record.run} by now.")
+            files.about_to_write(place)
+            os.rename(folder, place)
+            self._own.undo.append(lambda: os.rename(place, folder))
             self._put(record)
 
     # ---- for the parts of the store ---------------------------------------------------------------------------------
@@ -318,7 +363,8 @@ class Records:
     def _put(self, record: RunRecord) -> RunRecord:
         """Overwrite a record, and keep the list of active runs in step."""
         with self._transaction():
-            self._database.set(f"run/{record.run}", record.model_dump_json(), retry=True)
+            self._own.changed[record.run] = record
+            self._database.set(f"run/{record.run}", record.model_dump_json())
             active = self._active()
             if record.active != (record.run in active):
                 (active.append if record.active else active.remove)(record.run)
@@ -327,14 +373,178 @@ class Records:
 
     def _active(self) -> list[str]:
         """The IDs of active runs: one small value to read, however many runs are finished."""
-        return json.loads(self._database.get("active", "[]", retry=True))  # type: ignore[no-any-return]
+        with contextlib.suppress(ValueError):
+            found = json.loads(self._database.get("active") or "[]")
+            if isinstance(found, list) and all(isinstance(run, str) for run in found):
+                return found
+        return self._active_by_records()
+
+    def _active_by_records(self) -> list[str]:
+        """The same, read from every record: the order of the queue is then that in which the runs were first queued."""
+        found = [record for run in self._runs_known() if (record := self._row(run)) is not None and record.active]
+        return [record.run for record in sorted(found, key=lambda record: (record.submitted, record.run))]
 
     def _set_active(self, runs: list[str]) -> None:
-        self._database.set("active", json.dumps(runs), retry=True)
+        self._database.set("active", json.dumps(runs))
 
-    def _transaction(self) -> contextlib.AbstractContextManager[None]:
-        """A block in which all other writers wait. It may stand inside another one of the same thread."""
-        return self._database.transact(retry=True)  # type: ignore[no-any-return]
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """A block in which all other writers wait. It may stand inside another one of the same thread.
+
+        At its end the records that it changed are written into their folders, and then the database has them. Where it
+        raises, neither has, and the folders that it made are gone. Raises StoreError, and OSError where the disk
+        refuses.
+        """
+        if getattr(self._own, "changed", None) is not None:
+            yield
+            return
+        changed: dict[str, RunRecord] = {}
+        undo: list[Callable[[], None]] = []
+        try:
+            with self._database.transact():
+                self._own.changed, self._own.undo = changed, undo
+                yield
+                for run, record in changed.items():
+                    self._write_down(run, record)
+        except BaseException:
+            for step in reversed(undo):
+                with contextlib.suppress(OSError):
+                    step()
+            raise
+        finally:
+            self._own.changed = None
+
+    def _write_down(self, run: str, record: RunRecord) -> None:
+        """Write a record into its run's folder, if that is still there. To be called in a transaction alone."""
+        folder = self.root / "runs" / run
+        if folder.is_dir():
+            for left in folder.glob(".record.json.*"):  # of a process that died: we alone write it now
+                left.unlink(missing_ok=True)
+            write_atomically(folder / "record.json", record.model_dump_json(indent=1).encode())
+
+    # ---- what is damaged --------------------------------------------------------------------------------------------
+
+    def _row(self, run: str) -> RunRecord | None:
+        """The record that the database has of a run; None where it has none, or a damaged one."""
+        text = self._database.get(f"run/{run}")
+        if text is not None:
+            with contextlib.suppress(ValueError):
+                record = RunRecord.model_validate_json(text)
+                return record if record.run == run else None
+        return None
+
+    def _runs_known(self) -> set[str]:
+        """The IDs of which the database has a record, damaged or not."""
+        names = (name.removeprefix("run/") for name in self._database if name.startswith("run/"))
+        return {name for name in names if RUN_ID.fullmatch(name)}
+
+    def _folders(self) -> set[str]:
+        """The IDs that have a folder."""
+        return {name for name in os.listdir(self.root / "runs") if RUN_ID.fullmatch(name)}
+
+    def _from_folder(self, run: str) -> RunRecord | None:
+        """The record of a run as its folder tells it; None where no run is there."""
+        folder = self.root / "runs" / run
+        return made_anew(folder) if (folder / "config.json").is_file() else None
+
+    def _put_right(self, record: RunRecord) -> None:
+        """Write down a record that was missing or damaged, where it can be, and say so."""
+        with contextlib.suppress(OSError, StoreError), self._transaction():
+            if self._row(record.run) is None and (self.root / "runs" / record.run).is_dir():
+                self._take_back(record)
+                self.notes.append(
+                    f"The record of run {record.run} was missing or damaged; it was made anew from the run's folder."
+                )
+
+    def _take_back(self, record: RunRecord) -> None:
+        self._put(record)
+        if not (record.imported or record.fresh):
+            self.answer_with(record)
+
+    def _fill(self) -> None:
+        """Take in what the folders hold and the database does not; forget the runs whose folders are gone."""
+        known, folders = self._runs_known(), self._folders()
+        if known == folders:
+            return
+        found = [record for run in folders - known if (record := self._from_folder(run)) is not None]
+        if not found and not known - folders:
+            return
+        with self._transaction():
+            for record in sorted(found, key=lambda record: (record.submitted, record.run)):
+                if self._row(record.run) is None:
+                    self._take_back(record)
+            for run in known - folders:
+                if not (self.root / "runs" / run).exists():
+                    self._forget(run)
+        if found:
+            many = f"Run {found[0].run} had" if len(found) == 1 else f"{len(found)} runs had"
+            self.notes.append(f"{many} no record; it was made anew from what lies in runs/.")
+
+
+def made_anew(folder: Path) -> RunRecord | None:
+    """The record of a run as its folder tells it: what was last written down, and how its events end.
+
+    A run of which no record was written down counts as imported, because nobody knows who computed it.
+
+    Returns:
+        The record; None where neither a record nor an event is in the folder: then nobody was told of the run.
+    """
+    written, events = _written_down(folder), _events(folder)
+    begun = next((event for event in reversed(events) if isinstance(event, RunStarted)), None)
+    ended = events[-1] if events and isinstance(events[-1], RunEnded) else None
+    if written is None:
+        if not events:
+            return None
+        written = RunRecord(
+            run=folder.name,
+            key=_key(folder),
+            state="stopped" if ended is None else ended.state,
+            device="auto",
+            submitted=events[0].time,
+            started=events[0].time,
+            ended=events[-1].time,
+            attempt=max(event.attempt for event in events),
+            error=ended.error if ended else None,
+            imported=True,
+        )
+        return written.model_copy(update=_figures(written, begun, events))
+    if written.state == "running" and ended is not None and ended.attempt == written.attempt:
+        # Its worker was killed after the last event, before it could write down that the run is over.
+        over = {"state": ended.state, "owner": None, "ended": ended.time, "error": ended.error}
+        written = written.model_copy(update={**over, **_figures(written, begun, events)})
+    return written
+
+
+def _written_down(folder: Path) -> RunRecord | None:
+    with contextlib.suppress(OSError, ValueError):
+        with (folder / "record.json").open("rb") as file:
+            record = RunRecord.model_validate_json(file.read(1 << 16))
+        return record if record.run == folder.name else None
+    return None
+
+
+def _events(folder: Path) -> list[Event]:
+    """The events of a run, as far as they can be read."""
+    events: list[Event] = []
+    with contextlib.suppress(OSError):
+        for line in (folder / "events.jsonl").read_bytes().splitlines():
+            with contextlib.suppress(ValueError):
+                events.append(from_line(line))
+    return events
+
+
+def _figures(record: RunRecord, begun: RunStarted | None, events: list[Event]) -> dict[str, float | None]:
+    if begun is None:
+        return {}
+    return summary(fold(events).result(record.run, record.state, begun.config.model_dump(mode="json")))
+
+
+def _key(folder: Path) -> str:
+    """The key of a run's configuration; empty where this lab cannot tell it."""
+    try:
+        return parse_json((folder / "config.json").read_bytes(), stored=True).key()
+    except (OSError, ConfigError, LookupError):
+        return ""
 
 
 def new_id(hint: str) -> str:

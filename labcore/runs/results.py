@@ -26,6 +26,7 @@ from labcore.runs.events import (
     StageStarted,
     StepLogged,
     TaskFacts,
+    Unreadable,
     Waiting,
     Warned,
 )
@@ -217,6 +218,7 @@ class Fold:
         self._energy_told: float | None = None
         self._energy_lost: float | None = 0.0
         self.events = 0
+        self.damaged = 0  # events that cannot be read, or do not fit those before them
         self.last_time = 0.0
         self.attempts = 0
         # The images seen, the seconds of training, and the time of day from which this attempt's speed is measured, as
@@ -279,6 +281,15 @@ class Fold:
     def add(self, event: Event) -> None:
         """Take the next event. An attempt that goes on from a step takes back what was said past that step."""
         self.events += 1
+        try:
+            self._take(event)
+        except (IndexError, AttributeError):  # it speaks of a stage that was never begun
+            self.damaged += 1
+
+    def _take(self, event: Event) -> None:
+        if isinstance(event, Unreadable):
+            self.damaged += 1
+            return
         self.last_time = event.time
         self.step = event.step
         self._wait(event)

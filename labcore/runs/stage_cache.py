@@ -32,6 +32,7 @@ import os
 import re
 import secrets
 import shutil
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,7 +106,7 @@ class StageCache:
     def __init__(self, store: Store, limit_bytes: int | None = None) -> None:
         """Open the folder, which may take `limit_bytes`, or by default as much as the person has set for the lab."""
         self.store = store
-        self.limit_bytes = round(store.settings().stage_cache_gb * 1e9) if limit_bytes is None else limit_bytes
+        self.limit_bytes = _limit(store) if limit_bytes is None else limit_bytes
         self.root = store.cache / "stages"
 
     # ---- taking -----------------------------------------------------------------------------------------------------
@@ -163,6 +164,28 @@ class StageCache:
         return (entry / "stage.json").exists() and (
             not needs_addition or _arrays(entry, key).with_suffix(".json").exists()
         )
+
+    def spoilt(self, run: str) -> list[int]:
+        """The stages of a run whose arrays are not those that were written, as far as that is known here.
+
+        It is known of what is stored as a trained stage, too, under a second name. Raises UnknownRun.
+        """
+        own: dict[tuple[int, int], Path] = {}
+        for path in self.store.folder(run).glob("stages/*/*.safetensors"):
+            with contextlib.suppress(FileNotFoundError):
+                status = path.stat()
+                own[status.st_dev, status.st_ino] = path
+        found: set[int] = set()
+        for entry in self._entries():
+            if entry.files.isdisjoint(own):
+                continue
+            for part in entry.path.glob("*.safetensors"):
+                with contextlib.suppress(FileNotFoundError):
+                    status = part.stat()
+                    mine = own.get((status.st_dev, status.st_ino))
+                    if mine is not None and (told := _digest_told(part)) is not None and _digest(part) != told:
+                        found.add(int(mine.parent.name))
+        return sorted(found)
 
     # ---- putting ----------------------------------------------------------------------------------------------------
 
@@ -346,12 +369,27 @@ class StageCache:
             os.close(descriptor)
 
 
+def _limit(store: Store) -> int:
+    """How much a person has allowed; all there is where that cannot be read, as what was evicted does not come back."""
+    return sys.maxsize if store.settings_problem() else round(store.settings().stage_cache_gb * 1e9)
+
+
+def _digest_told(part: Path) -> str | None:
+    """The digest that an entry tells of its arrays `part`; None where it tells none."""
+    with contextlib.suppress(OSError, ValueError):
+        if part.name == "network.safetensors":
+            return _Record.model_validate_json((part.parent / "stage.json").read_bytes()).network
+        return Addition.model_validate_json(part.with_suffix(".json").read_bytes()).file
+    return None
+
+
 def _read_events(path: Path, record: _Record) -> tuple[list[Event], list[Evaluated], FootprintMeasured, StageEnded]:
     """Read the events of a stage in their four parts, as `StoredStage` has them. Raises OSError, ValueError."""
     data = path.read_bytes()
     if hashlib.blake2b(data).hexdigest() != record.events:
         raise ValueError("other events than were written")
-    *told, live, validation, test, footprint, ended = map(from_line, data.splitlines())
+    lines: list[Event] = list(map(from_line, data.splitlines()))
+    *told, live, validation, test, footprint, ended = lines
     measured = [event for event in (live, validation, test) if isinstance(event, Evaluated)]
     if (
         not told

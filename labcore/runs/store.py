@@ -34,16 +34,17 @@ A method raises what its docstring names and no other error of the store; where 
 
 import contextlib
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from labcore.configs.base import ConfigError
 from labcore.runs.claims import Claim
-from labcore.runs.errors import Busy, UnknownRun
-from labcore.runs.files import Reserve, take_lock
+from labcore.runs.errors import Busy, StoreError, UnknownRun
+from labcore.runs.files import is_left_over, take_lock, write_atomically
 from labcore.runs.queue import Queue
-from labcore.runs.records import Process, RunRecord
+from labcore.runs.records import Process, RunRecord, made_anew
 from labcore.runs.results import RunResult
 from labcore.runs.settings import Preferences
 from labcore.runs.stories import Stories
@@ -51,6 +52,7 @@ from labcore.runs.workers import Workers
 
 Choose = Callable[[Iterator[RunRecord]], Iterator[RunRecord]]
 
+_DAY = 86400.0  # seconds
 # So many attempts in a row may lose their worker without saving a checkpoint: then it is the run that ends workers.
 MOST_LOST = 3
 _LOST_TOO_OFTEN = (
@@ -61,17 +63,7 @@ _LOST_TOO_OFTEN = (
 
 
 class Store(Queue, Stories, Workers, Preferences):
-    """The folder of runs, with all its parts; and here what needs several of them at once.
-
-    Attributes:
-        reserve: A megabyte of the disk for the last words of a run.
-    """
-
-    def __init__(self, root: Path | None = None) -> None:
-        """Open the store at `root`, by default at `files.home()`. Raises StoreError where it cannot be written."""
-        super().__init__(root)
-        self.reserve = Reserve(self.root / "reserve")
-        self.reserve.keep()
+    """The folder of runs, with all its parts; and here what needs several of them at once."""
 
     def waiting(self, device: str) -> Iterator[RunRecord]:
         """The runs that wait for this device or that lost their worker, in the order of the queue, read one by one."""
@@ -187,12 +179,140 @@ class Store(Queue, Stories, Workers, Preferences):
                         found[what] += status.st_size
         return found
 
-    def check(self) -> list[str]:
-        """What is wrong with the store, a sentence each; empty when all is well."""
-        problems = [str(warning.message) for warning in self._database.check()]
+    def warnings(self) -> list[str]:
+        """What is damaged or cannot be done, as far as it was noticed by now, a sentence each. It costs no search."""
+        found = list(self.notes)
+        if self.read_only:
+            found.append(
+                f"The store {self.root} cannot be written ({self.read_only}); it can be looked at and exported."
+            )
+        return found + list(filter(None, [self.settings_problem()]))
+
+    def check(self, *, repair: bool = False) -> list[str]:
+        """Look through the records, every run's configuration and events, the settings, and what was left behind.
+
+        Args:
+            repair: Make the records anew from the runs' folders where they are damaged, write down in the folders what
+                only the records say, restore configurations that the events hold, and clear away what processes left
+                that died. What was put right stands in `notes`.
+
+        Returns:
+            What is wrong, a sentence each; empty when all is well.
+
+        Raises:
+            StoreError: It cannot be repaired because nothing can be written.
+        """
+        wrong: list[str] = []
+        if repair and (why := self.read_only):
+            raise StoreError(f"The store {self.root} cannot be repaired, because it cannot be written ({why}).")
+        if (why := self._database.problem()) is not None:
+            if repair:
+                self._database.make_anew(why)
+            else:
+                wrong.append(
+                    f"The records are damaged ({why}); `check --repair` makes them anew from the runs' folders."
+                )
+        if (why := self.settings_problem()) is not None:
+            wrong.append(why)
+        wrong += self._check_folders(repair)
         for record in self.records():
+            if (self.root / "runs" / record.run).is_dir():
+                wrong += self._check_run(record, repair)
+        left = [f"{path.relative_to(self.root)} was left by a process that died" for path in self._left_behind()]
+        if repair:
+            self.tidy()
+            self.notes.extend(f"{text}; it was removed." for text in left)
+        else:
+            wrong += [f"{text}; `check --repair` removes it." for text in left]
+        return wrong
+
+    def tidy(self) -> None:
+        """Clear away what processes left that died, and write down in the folders of older runs what only the records
+        say. A worker does so when it comes up."""
+        for path in self._left_behind():
+            with contextlib.suppress(OSError):
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        with contextlib.suppress(OSError):
+            for run in self._runs_known() & self._folders():
+                if not (self.root / "runs" / run / "record.json").exists():
+                    with contextlib.suppress(UnknownRun):
+                        self.change(run)
+
+    def _left_behind(self) -> Iterator[Path]:
+        """Files and folders that nobody writes any more and nobody will read.
+
+        In the folder of a run they are what its writer was writing, once nobody holds its lock. Elsewhere nothing tells
+        whether a writer lives, so they must be a day old, longer than anything takes to be written.
+        """
+        yield from self.cache.glob("deleted-*")
+        for path in [*self.cache.glob("import-*"), *self.cache.glob("tmp*"), *self.cache.glob("pictures/tmp*")]:
+            if _is_old(path):
+                yield path
+        for folder, _, names in os.walk(self.root):
+            left = [path for name in names if is_left_over(path := Path(folder, name))]
+            if left:
+                parts = Path(folder).relative_to(self.root).parts
+                free = len(parts) > 1 and parts[0] == "runs" and self._has_no_writer(parts[1])
+                yield from (path for path in left if (free and ".record.json." not in path.name) or _is_old(path))
+
+    def _has_no_writer(self, run: str) -> bool:
+        try:
+            os.close(take_lock(self.root / "runs" / run / "lock", create=False))
+        except (Busy, OSError):
+            return False
+        return True
+
+    def _check_folders(self, repair: bool) -> list[str]:
+        """Records without a folder, and folders of which nobody was told; each goes where it is to be repaired."""
+        wrong = []
+        for run in sorted(self._runs_known() - self._folders()):
+            text = f"Run {run}: its folder is gone"
+            if repair:
+                with self.at_once():
+                    self._forget(run)
+                self.notes.append(f"{text}, so its record was removed.")
+            else:
+                wrong.append(f"{text}; `check --repair` removes its record.")
+        for run in sorted(self._folders() - self._runs_known()):
+            with contextlib.suppress(UnknownRun):
+                self.record(run)  # which takes it in
+                continue
+            text = f"runs/{run} holds no run: nothing was ever said of it"
+            if repair:
+                shutil.rmtree(self.root / "runs" / run, ignore_errors=True)
+                self.notes.append(f"{text}, so it was removed.")
+            else:
+                wrong.append(f"{text}; `check --repair` removes it.")
+        return wrong
+
+    def _check_run(self, record: RunRecord, repair: bool) -> list[str]:
+        """What is wrong with one run."""
+        wrong = []
+        folder = self.root / "runs" / record.run
+        if made_anew(folder) != record and not record.active:
+            if repair:
+                self.change(record.run)
+            elif (folder / "record.json").exists():
+                wrong.append(
+                    f"Run {record.run}: its record.json is not what the records say; `check --repair` writes it."
+                )
+        try:
+            told = self.fold(record.run)
+            if (why := self.damage(record.run, told)) is not None:
+                wrong.append(why)
             try:
                 self.config(record.run)
-            except (ConfigError, OSError) as error:
-                problems.append(f"Run {record.run}: {error}")
-        return problems
+            except ConfigError as error:
+                if not repair or told.started is None:
+                    raise
+                write_atomically(folder / "config.json", told.started.config.model_dump_json(indent=2).encode())
+                self.notes.append(f"Run {record.run}: its config.json was damaged ({error}); its events restored it.")
+        except (ConfigError, OSError) as error:
+            wrong.append(f"Run {record.run}: {error}")
+        return wrong
+
+
+def _is_old(path: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return abs(time.time() - path.lstat().st_mtime) > _DAY
+    return False

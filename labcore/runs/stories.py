@@ -1,10 +1,13 @@
 """What runs said, and which of their stages' arrays are there: the files in the folders of runs, for reading."""
 
 import contextlib
+import functools
+import hashlib
 import re
 from pathlib import Path
 
-from labcore.runs.events import Event, RunStarted, from_line
+from labcore.configs.units import count_of
+from labcore.runs.events import Event, OtherVersion, RunStarted, Unreadable, from_line
 from labcore.runs.records import Records, RunRecord
 from labcore.runs.results import Fold, fold
 
@@ -15,8 +18,8 @@ class Stories(Records):
     Laws:
 
     - Events are only ever appended, so whoever has read up to an offset need not read again what lies before it.
-    - A last line that is still being written, or that a dead writer tore, is no event. A whole line that is no event of
-      this version is passed over.
+    - A last line that is still being written, or that a dead writer tore, is no event. A whole line that is an event of
+      another version is passed over; one that is damaged is read as Unreadable, and the rest still is.
     - A run of which nothing was said yet has no events, and that is no error.
     """
 
@@ -40,10 +43,16 @@ class Stories(Records):
         except FileNotFoundError:
             return [], offset
         whole = data[: data.rfind(b"\n") + 1]
-        events = []
-        for line in whole.splitlines():
-            with contextlib.suppress(ValueError):
+        events: list[Event] = []
+        place = offset
+        for line in whole.split(b"\n")[:-1]:
+            try:
                 events.append(from_line(line))
+            except OtherVersion:
+                pass
+            except ValueError:
+                events.append(Unreadable(run=run, time=events[-1].time if events else 0.0, offset=place))
+            place += len(line) + 1
         return events, offset + len(whole)
 
     def bytes_said(self, run: str) -> int:
@@ -56,6 +65,29 @@ class Stories(Records):
     def fold(self, run: str) -> Fold:
         """All events of a run, folded. Raises UnknownRun."""
         return fold(self.tail(run)[0])
+
+    def damage(self, run: str, fold: Fold) -> str | None:
+        """What of a run's events is damaged, in a sentence; None where nothing is known to be.
+
+        Args:
+            run: The ID of the run.
+            fold: All of its events, folded.
+
+        Raises:
+            UnknownRun: There is no such run.
+        """
+        record, path = self.record(run), self.folder(run) / "events.jsonl"
+        if fold.damaged:
+            lines = f"{count_of(fold.damaged, 'line')} of its events cannot be read"
+            return f"Run {run} is damaged: {lines}. What is shown comes from the others, and may not be what it was."
+        if record.active or record.digest is None:
+            return None
+        found = path.stat() if path.exists() else None
+        if found is not None and _digest(path, found.st_mtime_ns, found.st_size) == record.digest:
+            return None
+        return (
+            f"Run {run} is damaged: its events are not those that were written. The figures may not be what they were."
+        )
 
     def engine(self, run: str) -> str:
         """The version of the engine that computed the last attempt of a run; empty where it was not written down.
@@ -95,3 +127,15 @@ class Stories(Records):
         # How much room is left in the stage cache is then counted anew, with these arrays or without them.
         (self.cache / "stages" / "room").unlink(missing_ok=True)
         return record
+
+
+def digest(path: Path) -> str:
+    """The BLAKE2b of a file (hexadecimal). Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()
+
+
+@functools.lru_cache(maxsize=256)
+def _digest(path: Path, changed: int, size: int) -> str:
+    """Once for each time that the file changed, because pages ask again and again."""
+    return digest(path)

@@ -4,6 +4,7 @@ A device has one worker, which is its slot 0. For runs that train beside its own
 the slots 1, 2, … Every slot has a lock and a record of its own.
 """
 
+import contextlib
 import json
 import time
 
@@ -40,10 +41,11 @@ class Workers(Records):
     def may_start_worker(self, device: str, patience: float) -> bool:
         """Whether the caller is the one to start a device's worker: one caller alone is, in `patience` seconds."""
         with self._transaction():
-            text = self._database.get(f"starting/{device}", retry=True)
-            if text is not None and abs(time.time() - float(text)) < patience:
-                return False
-            self._database.set(f"starting/{device}", str(time.time()), retry=True)
+            text = self._database.get(f"starting/{device}")
+            with contextlib.suppress(ValueError):
+                if text is not None and abs(time.time() - float(text)) < patience:
+                    return False
+            self._database.set(f"starting/{device}", str(time.time()))
             return True
 
     def tell_worker(
@@ -87,19 +89,24 @@ class Workers(Records):
 
     def tell_devices(self, devices: dict[str, str]) -> None:
         """Say which devices this machine has, and what each is: `{"cpu": "Intel …"}`. It overwrites what was said."""
-        self._database.set("devices", json.dumps(devices), retry=True)
+        self._database.set("devices", json.dumps(devices))
 
     def devices(self) -> dict[str, str]:
         """What each device of this machine is, by name; empty before the first worker has looked."""
-        return dict(json.loads(self._database.get("devices", "{}", retry=True)))
+        with contextlib.suppress(ValueError, TypeError):  # damaged: the next worker tells it anew
+            return dict(json.loads(self._database.get("devices") or "{}"))
+        return {}
 
     def _others(self, device: str, slot: int) -> list[WorkerRecord]:
         return [other for other in self._workers() if (other.device, other.slot) != (device, slot)]
 
     def _workers(self) -> list[WorkerRecord]:
         """The workers as they told: one small value, which pages read each second however many runs there are."""
-        rows = json.loads(self._database.get("workers", "[]", retry=True))
-        return [WorkerRecord.model_validate(row) for row in rows]
+        found = []
+        with contextlib.suppress(ValueError, TypeError):  # damaged: they tell it anew with their next run
+            for row in json.loads(self._database.get("workers") or "[]"):
+                found.append(WorkerRecord.model_validate(row))
+        return found
 
     def _put_workers(self, workers: list[WorkerRecord]) -> None:
-        self._database.set("workers", json.dumps([worker.model_dump(mode="json") for worker in workers]), retry=True)
+        self._database.set("workers", json.dumps([worker.model_dump(mode="json") for worker in workers]))

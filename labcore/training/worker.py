@@ -201,6 +201,7 @@ def work(
             if slot:
                 when_deserted(ending.set)
             else:
+                store.tidy()
                 store.tell_devices(hardware.devices())
                 stack.enter_context(Foreman(own, options))
             patience = SLOT_SECONDS if slot else AHEAD_SECONDS if ahead else math.inf
@@ -314,10 +315,12 @@ def _time_answers(store: Store, turn: answer_times.Turn, should_stop: Callable[[
 def ensure(store: Store, device: str = "auto", *, ahead: bool = False) -> None:
     """Start a worker for a device, detached from this process, unless one lives or was just started.
 
+    Where nothing can be written there is nothing that one could do.
+
     With `auto` the worker may be one for any device. One that comes up `ahead` of need does so at low priority, and
     ends again if nobody starts anything.
     """
-    if any(worker.slot == 0 and device in ("auto", worker.device) for worker in store.workers()):
+    if store.read_only or any(worker.slot == 0 and device in ("auto", worker.device) for worker in store.workers()):
         return
     if not store.may_start_worker(device, START_SECONDS):
         return

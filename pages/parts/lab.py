@@ -7,7 +7,7 @@ import streamlit as st
 from streamlit.runtime.pages_manager import PagesManager
 
 from labcore.configs.run import RunConfig
-from labcore.runs.errors import StoreError
+from labcore.runs.errors import StoreError, refused
 from labcore.runs.files import home
 from labcore.runs.store import Store
 from labcore.studies import explorations
@@ -146,9 +146,22 @@ def through_the_shell() -> None:
 
 
 def open_or_say_why() -> None:
-    """Stop the page with one sentence where the store cannot be used."""
+    """Stop the page with one sentence where the store cannot be used; above it, what of the store is damaged."""
     try:
-        store()
+        warnings = store().warnings()
     except StoreError as error:
         st.error(str(error), icon=":material/error:")
         st.stop()
+    for text in warnings:
+        st.warning(text, icon=":material/healing:")
+
+
+def told_in_a_sentence(draw: Callable[[], None]) -> None:
+    """Draw a page; where the store refuses in the middle of it, as on a full disk, a sentence stands in place of the
+    rest."""
+    try:
+        draw()
+    except StoreError as error:
+        st.error(str(error), icon=":material/error:")
+    except OSError as error:
+        st.error(refused(error), icon=":material/error:")

@@ -15,6 +15,7 @@ from labcore.runs.errors import UnknownRun
 from labcore.runs.records import RunRecord
 from labcore.runs.results import Fold
 from labcore.runs.store import Store
+from pages.parts import lab
 
 # The same face everywhere: what the state is called, and its colour's class.
 _FACES = {
@@ -100,12 +101,15 @@ def from_url(store: Store) -> RunRecord | None:
 
 
 def while_there(tick: Callable[Parameters, None]) -> Callable[Parameters, None]:
-    """For what a page looks at again and again: where a run was deleted meanwhile, the page begins anew without it."""
+    """For what a page looks at again and again: where a run was deleted meanwhile, the page begins anew without it.
+
+    Where the store or the disk refuses, it says so in a sentence, and looks again at the next tick.
+    """
 
     @functools.wraps(tick)
     def guarded(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
         try:
-            tick(*args, **kwargs)
+            lab.told_in_a_sentence(lambda: tick(*args, **kwargs))
         except UnknownRun:
             st.rerun()
 
@@ -195,6 +199,12 @@ def follow(store: Store, run: str) -> Fold:
     while len(followed) > MOST_FOLLOWED:  # the least recently seen goes
         followed.pop(next(iter(followed)))
     return fold
+
+
+def say_damage(store: Store, run: str, fold: Fold) -> None:
+    """Say what of a run's events is damaged, where anything is."""
+    if (why := store.damage(run, fold)) is not None:
+        st.warning(why, icon=":material/healing:")
 
 
 def bytes_to_pack(store: Store, run: str) -> int:

@@ -1,0 +1,425 @@
+"""The database of the records: text by name, for all processes, and made anew where the file of it is damaged.
+
+It is diskcache's, which keeps it in SQLite (HOME/records/cache.db). It holds text alone and never evicts; a pickled
+value, which only a stranger can have put there, is not opened and counts as damage.
+
+Laws that hold whoever comes and goes, `kill -9` included:
+
+- What is in it can be made anew from the folders of runs, which `fill` does. So a file that cannot be read is put aside
+  (HOME/records.damaged-TIME) and never written to again, and a new one takes its place in one step.
+- A process that had the old file open finds the new one at its next question.
+- Where nothing can be written (a read-only disk, or a full one whose reserve is spent), a copy of the file is read, or
+  what `fill` makes of the folders, and whoever wants to change something is told why not.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+import sqlite3
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import diskcache
+from diskcache.core import MODE_PICKLE
+
+from labcore.runs import files
+from labcore.runs.errors import StoreError, unusable
+from labcore.runs.files import NO_ROOM, Reserve
+
+# What SQLite says where not the file is at fault but what surrounds it.
+_FULL, _BUSY = {sqlite3.SQLITE_FULL}, {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+_REFUSED = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PERM}
+
+
+class _Damaged(Exception):
+    """The file is not what was written; the text says how that was seen."""
+
+
+class _TextDisk(diskcache.Disk):  # type: ignore[misc]
+    """The form in which diskcache stores values, held to text."""
+
+    def store(self, value: Any, read: bool, key: Any = diskcache.UNKNOWN) -> Any:
+        if not isinstance(value, str):
+            raise TypeError(f"only text is stored, not {type(value).__name__}")
+        return super().store(value, read, key=key)
+
+    def fetch(self, mode: int, filename: str | None, value: Any, read: bool) -> Any:
+        if mode == MODE_PICKLE:
+            return None
+        try:
+            return super().fetch(mode, filename, value, read)
+        except (OSError, ValueError, TypeError):  # a value that a flipped bit sent to look for a file
+            return None
+
+    def get(self, key: Any, raw: bool) -> Any:
+        return key if raw else None  # a pickled key
+
+
+class Database:
+    """Text by name. Raises StoreError, in one sentence, and OSError where the disk refuses.
+
+    Attributes:
+        read_only: Why nothing can be changed, in the system's words; None where it can.
+        notes: What was found damaged and what was done, a sentence each.
+    """
+
+    def __init__(self, root: Path, fill: Callable[[], None], reserve: Reserve) -> None:
+        """Prepare to `open` the database of the store at `root`.
+
+        Args:
+            root: The folder of the store.
+            fill: Puts into the database, by `set`, what the folders of runs hold and it does not. It is called whenever
+                the file was opened.
+            reserve: What is given up where the disk is full.
+        """
+        self.root, self.folder = root, root / "records"
+        self.read_only: str | None = None
+        self.notes: list[str] = []
+        self._fill, self._reserve = fill, reserve
+        self._own = threading.local()  # what a thread has of a transaction
+        self._filling = False
+        self._opening = threading.RLock()
+        self._copy: tempfile.TemporaryDirectory[str] | None = None
+        self._identity: tuple[int, ...] | None = None
+        self._refusal = OSError("it is not open")
+
+    # ---- reading and changing ---------------------------------------------------------------------------------------
+
+    def get(self, name: str) -> str | None:
+        """The text of this name; None where there is none, and where what is there is no text."""
+
+        def read(cache: Any) -> Any:
+            try:
+                return cache.get(name)
+            except sqlite3.OperationalError as error:
+                if "decode" in str(error):  # one text is damaged, and not the file
+                    return None
+                raise
+
+        value = self._ask(read)
+        return value if isinstance(value, str) else None
+
+    def __iter__(self) -> Iterator[str]:
+        """All names."""
+        return iter(self._ask(lambda cache: [name for name in cache if isinstance(name, str)]))
+
+    def set(self, name: str, text: str) -> None:
+        """Overwrite the text of a name."""
+        with self.transact():
+            self._own.cache.set(name, text)
+
+    def delete(self, name: str) -> None:
+        """Remove a name, if it is there."""
+        with self.transact():
+            self._own.cache.delete(name)
+
+    @contextlib.contextmanager
+    def transact(self) -> Iterator[None]:
+        """A block in which all other writers wait; where it raises, nothing is changed. It may stand in another."""
+        if getattr(self._own, "cache", None) is not None:
+            yield
+            return
+        if self.read_only and not self._filling:
+            raise self._unusable()
+        files.about_to_write(self.folder / "cache.db")
+        cache, block = self._begin()
+        self._own.cache = cache
+        try:
+            with self._told(cache), block:
+                yield
+                files.about_to_write(self.folder / "cache.db")
+        except _Damaged as damage:
+            self._own.cache = None
+            self._make_anew(str(damage))
+            raise StoreError(f"{self.notes[-1]} Nothing was changed; try again.") from None
+        finally:
+            self._own.cache = None
+
+    def close(self) -> None:
+        """Close the connection of this thread. A later call opens it again."""
+        self._cache.close()
+
+    def problem(self) -> str | None:
+        """What is wrong with the file, looked through from end to end; None where it is whole."""
+        if self.read_only:
+            return None
+        try:
+            self._verify("integrity_check")
+        except _Damaged as damage:
+            return str(damage)
+        return None
+
+    def make_anew(self, why: str) -> None:
+        """Put the file aside and fill a new one from the folders of runs."""
+        if self.read_only:
+            raise self._unusable()
+        self._make_anew(why)
+
+    # ---- opening ----------------------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Open the file, or what stands in for it, and fill in what it lacks; perhaps again, as when room was made.
+
+        Raises StoreError where it can be neither written nor read.
+        """
+        with self._opening:
+            self.read_only = None
+            try:
+                try:
+                    self._connect()
+                except OSError as error:
+                    if error.errno not in NO_ROOM or not self._reserve.spend():
+                        raise
+                    self._connect()
+            except OSError as error:
+                self._read_copy(error)
+            except _Damaged as damage:
+                self._make_anew(str(damage))
+                return
+            self._fill_in()
+
+    def _connect(self) -> None:
+        """Raises OSError where the system refuses, and _Damaged."""
+        self._verify("quick_check")
+        with self._told(None):
+            self._cache = self._diskcache(self.folder)
+            self._identity = self._look()
+
+    def _diskcache(self, folder: Path) -> Any:
+        # It is opened here and nowhere else, because diskcache keeps these settings in the file.
+        try:
+            return diskcache.Cache(
+                str(folder),
+                disk=_TextDisk,
+                eviction_policy="none",
+                statistics=0,
+                timeout=60,
+                disk_min_file_size=1 << 30,  # all text in the one file
+            )
+        except (TypeError, ValueError, AttributeError, KeyError, AssertionError) as error:
+            # What diskcache makes of settings that it reads in the file, and that are not those it wrote.
+            raise _Damaged(f"{type(error).__name__}: {error}") from None
+
+    def _fill_in(self) -> None:
+        self._filling = True
+        try:
+            self._fill()
+        finally:
+            self._filling = False
+
+    def _verify(self, how: str) -> None:
+        """Look through the file by a connection of its own. Raises _Damaged, and OSError where it cannot be looked at.
+
+        Args:
+            how: SQLite's `quick_check`, or `integrity_check`, which looks at what is found by name, too.
+        """
+        path = self.folder / "cache.db"
+        if not path.exists():
+            return
+        with self._told(None), contextlib.closing(sqlite3.connect(path, timeout=60)) as connection:
+            found = connection.execute(f"PRAGMA {how}(1)").fetchone()
+            if found is None or found[0] != "ok":
+                raise _Damaged(str(found and found[0]).splitlines()[-1])
+            if path.stat().st_size:
+                connection.execute("SELECT key, value FROM Settings LIMIT 1").fetchall()
+                connection.execute("SELECT rowid, key, raw, mode, filename, value FROM Cache LIMIT 1").fetchall()
+
+    def _look(self) -> tuple[int, ...] | None:
+        """What tells this file from another one of its name; of a file that is read as a copy, also from itself later.
+
+        None where it is not there.
+        """
+        path = self.folder / "cache.db"
+        try:
+            found = path.stat()
+        except OSError:
+            return None
+        if not self.read_only:
+            return found.st_dev, found.st_ino
+        wal = path.with_name("cache.db-wal")
+        there = wal.stat() if wal.exists() else None
+        return (
+            found.st_ino,
+            found.st_mtime_ns,
+            found.st_size,
+            *((there.st_mtime_ns, there.st_size) if there else ()),
+        )
+
+    def _current(self) -> Any:
+        """The open database, which is opened again where another process has put a new file in its place."""
+        if self._look() != self._identity and not self._filling:
+            with self._opening:
+                if self._look() != self._identity:
+                    self.open()
+        return self._cache
+
+    def _read_copy(self, error: OSError) -> None:
+        """Read a copy of the file, because nothing can be written where it is. Raises StoreError."""
+        self.read_only, self._refusal = error.strerror or str(error), error
+        self._identity = self._look()
+        for place in (None, "/dev/shm"):
+            with contextlib.suppress(OSError, _Damaged):
+                self._copy = tempfile.TemporaryDirectory(prefix="reuse-lab-records-", dir=place)
+                for name in ("cache.db", "cache.db-wal"):
+                    with contextlib.suppress(FileNotFoundError):
+                        shutil.copyfile(self.folder / name, Path(self._copy.name) / name)
+                try:
+                    self._cache = self._told_cache()
+                    return
+                except _Damaged:
+                    (Path(self._copy.name) / "cache.db").unlink()
+                    self._cache = self._told_cache()
+                    self.notes.append("The records are damaged; what is shown is read from the runs' folders.")
+                    return
+        raise self._unusable()
+
+    def _told_cache(self) -> Any:
+        assert self._copy is not None
+        with self._told(None):
+            cache = self._diskcache(Path(self._copy.name))
+            list(cache)
+            return cache
+
+    # ---- damage -----------------------------------------------------------------------------------------------------
+
+    def _ask(self, question: Callable[[Any], Any]) -> Any:
+        """Ask the database, and ask again where it had to be made anew."""
+        if (cache := getattr(self._own, "cache", None)) is not None:
+            return question(cache)  # the transaction sees to what goes wrong
+        for last in (False, True):
+            cache = self._current()
+            try:
+                with self._told(cache):
+                    return question(cache)
+            except _Damaged as damage:
+                if last or self.read_only:
+                    raise StoreError(f"The records of {self.root} cannot be read ({damage}).") from None
+                self._make_anew(str(damage))
+
+    def _begin(self) -> tuple[Any, contextlib.ExitStack]:
+        """Begin a transaction. Raises OSError, and StoreError where others keep the records for a minute."""
+        for _ in range(3):
+            cache, block = self._current(), contextlib.ExitStack()
+            try:
+                block.enter_context(cache.transact())
+                return cache, block
+            except diskcache.Timeout:  # diskcache's word for whatever keeps a transaction from beginning
+                cache.close()
+            except sqlite3.Error:
+                cache.close()
+            try:
+                with self._told(None):
+                    self._try_to_write()
+            except OSError as error:
+                if error.errno not in NO_ROOM or not self._reserve.spend():
+                    raise
+            except _Damaged as damage:
+                self._make_anew(str(damage))
+        raise StoreError(f"The records of {self.root} are in use by another process; try again.")
+
+    def _try_to_write(self) -> None:
+        self._verify("quick_check")
+        with contextlib.closing(sqlite3.connect(self.folder / "cache.db", timeout=60)) as connection:
+            connection.isolation_level = None
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("UPDATE Settings SET value = value")
+            connection.execute("ROLLBACK")
+
+    @contextlib.contextmanager
+    def _told(self, cache: Any) -> Iterator[None]:
+        """Turn what SQLite raises in the block into OSError, StoreError or _Damaged; `cache` then begins anew."""
+        try:
+            yield
+        except (sqlite3.Error, diskcache.Timeout, UnicodeDecodeError) as raised:
+            error = _first(raised)
+            if cache is not None:
+                with contextlib.suppress(sqlite3.Error):
+                    cache.close()
+            code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+            if isinstance(error, diskcache.Timeout) or code in _BUSY:
+                raise StoreError(f"The records of {self.root} are in use by another process; try again.") from None
+            if code in _FULL:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None
+            if code in _REFUSED:
+                self._try_the_folder()  # where that is refused, too, it is not the file
+            elif cache is not None:
+                self._verify("integrity_check")
+                if code == sqlite3.SQLITE_ERROR:
+                    raise StoreError(f"The records of {self.root} were refused ({error}); try again.") from None
+            raise _Damaged(str(error)) from None
+
+    def _try_the_folder(self) -> None:
+        """Write and remove a little where the file lies. Raises OSError where the system refuses."""
+        path = self.folder / f".try-{threading.get_ident()}.{os.getpid()}"
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+        try:
+            with path.open("wb") as file:
+                file.write(bytes(1 << 17))
+        finally:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+
+    def _make_anew(self, why: str) -> None:
+        """Put the damaged file aside, with all that lies beside it, and open a new one, filled from the folders."""
+        with self._opening, (self.root / "records.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            before = self._identity
+            if before is not None and self._look() not in (before, None) and self._is_whole():
+                self._connect()  # another process has done it
+                return
+            kept = self._what_is_kept_nowhere_else()
+            aside = self.root / f"records.damaged-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+            number = 0
+            while aside.exists():
+                number += 1
+                aside = aside.with_name(f"{aside.name.split('.')[0]}.{aside.name.split('.')[1]}.{number}")
+            if self.folder.exists():
+                os.rename(self.folder, aside)
+            self.folder.mkdir(mode=0o700)
+            with self._told(None):
+                self._cache = self._diskcache(self.folder)
+            self._identity = self._look()
+            self.notes.append(
+                f"The records were damaged ({why.rstrip('.')}), so they were made anew from the runs' folders; the "
+                f"damaged ones are kept in {aside.name}."
+            )
+            for name, text in kept.items():
+                self.set(name, text)
+            self._fill_in()
+
+    def _is_whole(self) -> bool:
+        try:
+            self._verify("quick_check")
+        except (_Damaged, OSError):
+            return False
+        return True
+
+    def _what_is_kept_nowhere_else(self) -> dict[str, str]:
+        """What workers told of this machine, as far as the damaged file still says it."""
+        kept = {}
+        path = self.folder / "cache.db"
+        for name in ("workers", "devices"):
+            with (
+                contextlib.suppress(sqlite3.Error, UnicodeDecodeError),
+                contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection,
+            ):
+                found = connection.execute("SELECT value FROM Cache WHERE key = ?", (name,)).fetchone()
+                if found is not None and isinstance(found[0], str):
+                    kept[name] = found[0]
+        return kept
+
+    def _unusable(self) -> StoreError:
+        return unusable(self.root, self._refusal)
+
+
+def _first(error: BaseException) -> BaseException:
+    """The error that began it: SQLite ends a transaction that has gone wrong by itself, and to end it again fails."""
+    while isinstance(error.__context__, sqlite3.Error):
+        error = error.__context__
+    return error

@@ -1,16 +1,18 @@
 """What the store knows of its runs beside their events: one small record each, in a database that all processes share.
 
-    run/ID           RunRecord, as JSON
+    run/ID           RunRecord, as JSON, sealed
     key/KEY          the ID of the run that a configuration of this key is, when it is submitted
-    active           the IDs of the runs that are queued or running, in the order of the queue
+    active           the IDs of the runs that are queued or running, in the order of the queue, sealed
     workers          the list of WorkerRecord; `devices` and `starting/DEVICE` beside it (workers.py)
 
-Beside it, a run's folder keeps the record as it was last written (`record.json`), so that the database can be made anew
-from the folders (`made_anew`).
+Beside it, a run's folder keeps the record as it was last written (`record.jsonl`), so that the database can be made anew
+from the folders (`made_anew`). What is sealed has its digest on a second line: a flipped bit is seen, and what is damaged
+is read from the folder.
 """
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import re
@@ -145,7 +147,7 @@ class Records:
     - A record that was read is a value: it does not change when the store does.
     - What is not the ID of a run, `../` and the like included, is an unknown run to every method, and never a path.
     - A run is there where its folder is. The folder comes before the record and goes before it, and what is written
-      into the folder's `record.json` is written before the database has it. So whoever is killed in between leaves a
+      into the folder's `record.jsonl` is written before the database has it. So whoever is killed in between leaves a
       folder without a record, which whoever opens the store next takes in as it stands; or a record without a folder,
       which was being deleted, and goes.
 
@@ -348,7 +350,7 @@ class Records:
             Busy: The ID was taken meanwhile, as by somebody who takes in the same run.
             OSError: The system refuses.
         """
-        write_atomically(folder / "record.json", record.model_dump_json(indent=1).encode())
+        write_atomically(folder / "record.jsonl", _sealed(record.model_dump_json()).encode())
         with self._transaction():
             place = self.root / "runs" / record.run
             if place.exists():
@@ -364,7 +366,7 @@ class Records:
         """Overwrite a record, and keep the list of active runs in step."""
         with self._transaction():
             self._own.changed[record.run] = record
-            self._database.set(f"run/{record.run}", record.model_dump_json())
+            self._database.set(f"run/{record.run}", _sealed(record.model_dump_json()))
             active = self._active()
             if record.active != (record.run in active):
                 (active.append if record.active else active.remove)(record.run)
@@ -374,7 +376,7 @@ class Records:
     def _active(self) -> list[str]:
         """The IDs of active runs: one small value to read, however many runs are finished."""
         with contextlib.suppress(ValueError):
-            found = json.loads(self._database.get("active") or "[]")
+            found = json.loads(_unsealed(self._database.get("active") or ""))
             if isinstance(found, list) and all(isinstance(run, str) for run in found):
                 return found
         return self._active_by_records()
@@ -385,7 +387,7 @@ class Records:
         return [record.run for record in sorted(found, key=lambda record: (record.submitted, record.run))]
 
     def _set_active(self, runs: list[str]) -> None:
-        self._database.set("active", json.dumps(runs))
+        self._database.set("active", _sealed(json.dumps(runs)))
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -418,9 +420,9 @@ class Records:
         """Write a record into its run's folder, if that is still there. To be called in a transaction alone."""
         folder = self.root / "runs" / run
         if folder.is_dir():
-            for left in folder.glob(".record.json.*"):  # of a process that died: we alone write it now
+            for left in folder.glob(".record.jsonl.*"):  # of a process that died: we alone write it now
                 left.unlink(missing_ok=True)
-            write_atomically(folder / "record.json", record.model_dump_json(indent=1).encode())
+            write_atomically(folder / "record.jsonl", _sealed(record.model_dump_json()).encode())
 
     # ---- what is damaged --------------------------------------------------------------------------------------------
 
@@ -429,7 +431,7 @@ class Records:
         text = self._database.get(f"run/{run}")
         if text is not None:
             with contextlib.suppress(ValueError):
-                record = RunRecord.model_validate_json(text)
+                record = RunRecord.model_validate_json(_unsealed(text))
                 return record if record.run == run else None
         return None
 
@@ -517,10 +519,23 @@ def made_anew(folder: Path) -> RunRecord | None:
 
 def _written_down(folder: Path) -> RunRecord | None:
     with contextlib.suppress(OSError, ValueError):
-        with (folder / "record.json").open("rb") as file:
-            record = RunRecord.model_validate_json(file.read(1 << 16))
+        with (folder / "record.jsonl").open("rb") as file:
+            record = RunRecord.model_validate_json(_unsealed(file.read(1 << 16).decode()))
         return record if record.run == folder.name else None
     return None
+
+
+def _sealed(text: str) -> str:
+    """A line of text, and its digest on the next."""
+    return f"{text}\n{json.dumps(hashlib.blake2b(text.encode(), digest_size=16).hexdigest())}\n"
+
+
+def _unsealed(text: str) -> str:
+    """The line that was sealed; one from before there were seals as it is. Raises ValueError where it was changed."""
+    line, _, seal = text.partition("\n")
+    if seal and _sealed(line) != text:
+        raise ValueError("not what was written")
+    return line
 
 
 def _events(folder: Path) -> list[Event]:

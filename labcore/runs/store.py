@@ -234,7 +234,7 @@ class Store(Queue, Stories, Workers, Preferences):
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         with contextlib.suppress(OSError):
             for run in self._runs_known() & self._folders():
-                if not (self.root / "runs" / run / "record.json").exists():
+                if not (self.root / "runs" / run / "record.jsonl").exists():
                     with contextlib.suppress(UnknownRun):
                         self.change(run)
 
@@ -253,7 +253,7 @@ class Store(Queue, Stories, Workers, Preferences):
             if left:
                 parts = Path(folder).relative_to(self.root).parts
                 free = len(parts) > 1 and parts[0] == "runs" and self._has_no_writer(parts[1])
-                yield from (path for path in left if (free and ".record.json." not in path.name) or _is_old(path))
+                yield from (path for path in left if (free and ".record.jsonl." not in path.name) or _is_old(path))
 
     def _has_no_writer(self, run: str) -> bool:
         try:
@@ -292,10 +292,15 @@ class Store(Queue, Stories, Workers, Preferences):
         if made_anew(folder) != record and not record.active:
             if repair:
                 self.change(record.run)
-            elif (folder / "record.json").exists():
+            elif (folder / "record.jsonl").exists():
                 wrong.append(
-                    f"Run {record.run}: its record.json is not what the records say; `check --repair` writes it."
+                    f"Run {record.run}: its record.jsonl is not what the records say; `check --repair` writes it."
                 )
+        if not (record.imported or record.fresh) and self.known_by_key(record.key) is None:
+            if repair:
+                self.answer_with(record)
+            else:
+                wrong.append(f"Run {record.run} is not found by its settings; `check --repair` mends that.")
         try:
             told = self.fold(record.run)
             if (why := self.damage(record.run, told)) is not None:

@@ -41,6 +41,7 @@ from labcore.runs.events import (
     StageEnded,
     StageStarted,
     StepLogged,
+    Unreadable,
     Waiting,
     Warned,
     from_line,
@@ -287,10 +288,10 @@ class _Story:
             raise ConfigError("The import's events are of another configuration than its config.json.")
         try:
             fits = self._fits(event)
-            self.fold.add(event)
-        except (IndexError, AttributeError, KeyError):
+        except IndexError:
             fits = False
-        if not fits:
+        self.fold.add(event)
+        if not fits or self.fold.damaged:
             raise ConfigError("The import's events are not the story of a run.")
         if self.fold.attempts > MOST_ATTEMPTS:
             raise ConfigError(f"The import has more than {MOST_ATTEMPTS:,} attempts, which no run of this lab has.")
@@ -315,6 +316,8 @@ class _Story:
                 return event.stage <= begun + 1 and event.stage <= len(names) and event.task == names[event.stage - 1]
             case Downloading() | RunEnded():
                 return True
+            case Unreadable():
+                return False
             case Waiting() | Warned():
                 return event.stage <= len(names)
             case StageEnded():

@@ -5,9 +5,9 @@
     active           the IDs of the runs that are queued or running, in the order of the queue, sealed
     workers          the list of WorkerRecord; `devices` and `starting/DEVICE` beside it (workers.py)
 
-Beside it, a run's folder keeps the record as it was last written (`record.jsonl`), so that the database can be made anew
-from the folders (`made_anew`). What is sealed has its digest on a second line: a flipped bit is seen, and what is damaged
-is read from the folder.
+Beside it, a run's folder keeps the record as it was last written (`record.jsonl`), so that the database can be made
+anew from the folders (`made_anew`). What is sealed has its digest on a second line: a flipped bit is seen, and what is
+damaged is read from the folder.
 """
 
 import contextlib
@@ -366,8 +366,8 @@ class Records:
         """Overwrite a record, and keep the list of active runs in step."""
         with self._transaction():
             self._own.changed[record.run] = record
-            self._database.set(f"run/{record.run}", _sealed(record.model_dump_json()))
             active = self._active()
+            self._database.set(f"run/{record.run}", _sealed(record.model_dump_json()))
             if record.active != (record.run in active):
                 (active.append if record.active else active.remove)(record.run)
                 self._set_active(active)
@@ -466,6 +466,9 @@ class Records:
     def _fill(self) -> None:
         """Take in what the folders hold and the database does not; forget the runs whose folders are gone."""
         known, folders = self._runs_known(), self._folders()
+        if self._database.get("active") is None:
+            with self._transaction():
+                self._set_active(self._active_by_records())
         if known == folders:
             return
         found = [record for run in folders - known if (record := self._from_folder(run)) is not None]

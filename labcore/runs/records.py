@@ -481,6 +481,7 @@ class Records:
             for run in known - folders:
                 if not (self.root / "runs" / run).exists():
                     self._forget(run)
+                    self.notes.append(f"Run {run}: its folder is gone, so its record was removed.")
         if found:
             many = f"Run {found[0].run} had" if len(found) == 1 else f"{len(found)} runs had"
             self.notes.append(f"{many} no record; it was made anew from what lies in runs/.")

@@ -30,6 +30,8 @@ def draw() -> None:
 if __name__ == "__main__":  # as a script, whenever a page is drawn
     draw()
 else:  # as a module, once, for the server
-    from pages.parts import server
+    from starlette.middleware import Middleware
 
-    app = st.App(__file__, routes=server.routes(), lifespan=server.lifespan)
+    from pages.parts import gate, server
+
+    app = st.App(__file__, routes=server.routes(), lifespan=server.lifespan, middleware=[Middleware(gate.Gate)])

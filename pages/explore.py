@@ -15,7 +15,7 @@ from labcore.studies import estimates, explorations
 from labcore.studies.estimates import Speed
 from labcore.studies.explorations import Exploration
 from labcore.training import worker
-from pages.parts import explore_form, exploring, lab
+from pages.parts import explore_form, exploring, lab, markup
 
 MOST_LISTED, MOST_ESTIMATED = 12, 40
 
@@ -26,7 +26,7 @@ def begin(exploration: Exploration) -> None:
         name = explorations.create(lab.store(), exploration)
         worker.ensure(lab.store(), exploration.device)
     except StoreError as error:
-        st.error(str(error), icon=":material/error:")
+        st.error(markup.literal(error), icon=":material/error:")
         st.stop()
     st.query_params.clear()
     st.query_params["exploration"] = name
@@ -84,7 +84,7 @@ def earlier() -> None:
         try:
             record = explorations.read(lab.store(), name)
         except ConfigError as error:
-            st.caption(str(error))
+            st.caption(markup.literal(error))
             continue
         going = " · running" if record.state == "running" else ""
         done = sum(one.refused is None for one in record.asked)
@@ -116,7 +116,7 @@ if pressed and exploration is not None:
 
 with right:
     if problem:
-        st.error(problem, icon=":material/error:")
+        st.error(markup.literal(problem), icon=":material/error:")
     if wanted is not None:
         act = {"on_click": explore_form.allow, "args": (wanted,)}
         st.button(f"Allow {wanted} runs", icon=":material/add:", **act)

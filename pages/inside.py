@@ -164,7 +164,7 @@ def nothing_yet(shelf: Book) -> None:
     st.html(chip(run))
     learning = store.record(run).active
     if shelf.trouble:
-        st.warning(shelf.trouble, icon=":material/broken_image:")
+        st.warning(markup.literal(shelf.trouble), icon=":material/broken_image:")
     elif (recorded := store.settings().maps) == "none":
         st.info("Runs that begin now record no maps: the lab is set so. Choose otherwise at the foot of "
                 "Runs, and run it again.", icon=":material/layers_clear:")  # fmt: skip
@@ -212,7 +212,7 @@ def whole_and_detail(fold: Fold, shelf: Book, seen: View, at: int) -> None:
     if formula.open:
         formula.markdown(kind.words.formula)
     if shelf.trouble:
-        st.caption(shelf.trouble)
+        st.caption(markup.literal(shelf.trouble))
 
 
 def kind_and_moment(fold: Fold, shelf: Book, at: int) -> MapKind:
@@ -295,5 +295,5 @@ def layer_and_job(kind: MapKind, seen: View, place: int) -> int:
 
 figures_now()
 for sentence in plugins.problems():  # a kind of map that cannot be drawn, among others
-    st.warning(sentence)
+    st.warning(markup.literal(sentence))
 st.page_link("pages/watch.py", label="Watch this run", icon=":material/monitoring:", query_params={"run": run})

@@ -34,7 +34,7 @@ def start(data: dict[str, Any]) -> None:
         submission = lab.store().submit(parse(data), device=device)
         worker.ensure(lab.store(), device)
     except StoreError as error:
-        st.error(str(error))
+        st.error(markup.literal(error))
         st.stop()
     if submission.cached:
         st.session_state["note"] = "You have this run already: here it is."
@@ -157,9 +157,9 @@ if config is not None:
     precision_ahead(config)
 stages.fork_note(lab.store(), config)
 if problem:
-    st.error(problem, icon=":material/error:")
+    st.error(markup.literal(problem), icon=":material/error:")
 for warning in config.warnings() if config else []:
-    st.warning(warning, icon=":material/info:")
+    st.warning(markup.literal(warning), icon=":material/info:")
 
 if not lab.is_drawn():  # Start works; what follows takes the browser half a second more
     markup.to_come()
@@ -226,7 +226,7 @@ about, where = st.columns([2.5, 2])
 about.caption(BACKBONES[name].description)
 where.caption(lab.device_ahead(asked))
 for sentence in plugins.problems():  # what other packages bring and cannot be used
-    st.warning(sentence)
+    st.warning(markup.literal(sentence))
 
 # ---- the jobs -------------------------------------------------------------------------------------------------------
 # What is folded away, here and below, is made when it is opened: the page is there sooner without.

@@ -14,7 +14,7 @@ from labcore.runs.energy import Country
 from labcore.runs.errors import Busy, UnknownRun
 from labcore.runs.records import RunRecord
 from labcore.runs.store import Store
-from pages.parts import lab, live_plot, pictures, runs, settings, stages
+from pages.parts import lab, live_plot, markup, pictures, runs, settings, stages
 
 MOST_DOWNLOADED = 100_000_000  # bytes; what is downloaded is in this server's memory
 
@@ -31,7 +31,7 @@ def ask_to_delete(store: Store, run: str, name: str) -> None:
             with contextlib.suppress(UnknownRun):  # another tab was quicker
                 store.delete(run)
         except Busy as error:
-            st.error(str(error))
+            st.error(markup.literal(error))
             return
         st.rerun()
 
@@ -225,7 +225,7 @@ with bring_back.container(border=True, height="stretch"):
             st.session_state["imported"] = upload.file_id
             st.rerun()
         except ConfigError as error:
-            st.error(str(error).replace(Path(file.name).name, upload.name), icon=":material/error:")
+            st.error(markup.literal(str(error).replace(Path(file.name).name, upload.name)), icon=":material/error:")
 stages.storage(store, everything)
 settings.show(store)
 live_plot.ahead()

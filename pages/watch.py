@@ -56,7 +56,7 @@ def explain(record: RunRecord, state: str, fold: Fold) -> None:
             case "stopped":
                 st.caption("Stopped. Nothing is lost: Resume goes on from where it was.")
             case "failed":
-                st.error(record.error or "It failed without saying why; see the worker's log.")
+                st.error(markup.literal(record.error or "It failed without saying why; see the worker's log."))
             case "complete":
                 st.markdown(figures.summary(fold))
 
@@ -162,7 +162,7 @@ def figures_now() -> None:
     explain(record, state, fold)
     runs.say_damage(store, run, fold)
     for warning in fold.warnings:
-        st.warning(warning.text, icon=":material/warning:")
+        st.warning(markup.literal(warning.text), icon=":material/warning:")
 
     def draw(make: Callable[[], Chart], name: str, height: int, title: str) -> None:
         live_plot.draw(make, f"{name}-{run}", height, title=title, version=fold.events)

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 
 class ConfigError(ValueError):
@@ -13,6 +13,21 @@ class ConfigError(ValueError):
 Whole = Annotated[int, Field(strict=True)]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Switch = Annotated[bool, Field(strict=True)]
+
+
+# What pages and charts would take for more than a letter: Markdown a link or a picture, Plotly markup or a placeholder.
+_PLAIN = str.maketrans({"<": "‹", ">": "›", "[": "(", "]": ")", "{": "(", "}": ")", "\\": "/", "`": "'", "$": "S"})
+_LONGEST_NAME = 200
+
+
+def plain(name: str) -> str:
+    """A name as it may stand in any sentence, label or chart: of letters that mean but themselves, and short."""
+    printable = "".join(letter if letter.isprintable() else " " for letter in name[:_LONGEST_NAME])
+    return printable.translate(_PLAIN).replace("://", ":/")
+
+
+# A name that may be a stranger's: of a task, a class, a device.
+Name = Annotated[str, AfterValidator(plain)]
 
 
 def unit(name: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import ConfigDict
 
-from labcore.configs.base import ConfigError, Frozen
+from labcore.configs.base import ConfigError, Frozen, plain
 from labcore.configs.verdicts import UNRATED, Verdict
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class NotInstalled(MethodConfig):
     @property
     def title(self) -> str:
         """The method's name, and that it is not here."""
-        return f"{self.name} (not installed)"
+        return f"{plain(self.name)} (not installed)"
 
 
 class Cost:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, TypeAdapter, ValidationError
 
-from labcore.configs.base import Frozen
+from labcore.configs.base import Frozen, Name
 from labcore.configs.reading import parse_stored
 from labcore.configs.run import MOST_TASKS, RunConfig
 
@@ -54,7 +54,7 @@ class Downloading(EventBase):
     """
 
     event: Literal["downloading"] = "downloading"
-    file: str
+    file: Name
     done: Count
     total: Count | None = None
 
@@ -69,8 +69,8 @@ class TaskFacts(Frozen):
     """What the charts need to know of a task."""
 
     name: str
-    title: str
-    classes: tuple[str, ...] = Field(min_length=1)
+    title: Name
+    classes: tuple[Name, ...] = Field(min_length=1)
     train_images: Count
     validation_images: Count
     test_images: Count
@@ -91,8 +91,8 @@ class RunStarted(EventBase):
 
     event: Literal["run_started"] = "run_started"
     config: Annotated[SerializeAsAny[RunConfig], BeforeValidator(_stored)]
-    device: str
-    device_name: str
+    device: Name
+    device_name: Name
     threads: Annotated[int, Field(ge=1, le=2**20)]
     cores: Count | None = None
     tasks: tuple[TaskFacts, ...]
@@ -102,7 +102,7 @@ class RunStarted(EventBase):
     train_seconds: Amount = 0.0
     evaluation_seconds: Amount = 0.0
     energy_wh: Amount | None = None
-    energy_method: str | None = None
+    energy_method: Name | None = None
     versions: dict[str, str] = {}
 
 
@@ -138,7 +138,7 @@ class PhaseStarted(EventBase):
 
     event: Literal["phase_started"] = "phase_started"
     stage: Place
-    phase: str
+    phase: Name
     epochs: Count
     steps: Count
     trained_weights: Count
@@ -154,10 +154,10 @@ class StepLogged(EventBase):
 
     event: Literal["step_logged"] = "step_logged"
     stage: Place
-    phase: str
+    phase: Name
     epoch: Count
     images_seen: Count
-    loss: dict[str, float]
+    loss: dict[Name, float]
     learning_rate: float
     train_seconds: Amount
     evaluation_seconds: Amount
@@ -204,8 +204,8 @@ class FootprintMeasured(EventBase):
 
     event: Literal["footprint_measured"] = "footprint_measured"
     stage: Place
-    kept: dict[str, Count]
-    working: dict[str, Count]
+    kept: dict[Name, Count]
+    working: dict[Name, Count]
 
 
 class StageEnded(EventBase):

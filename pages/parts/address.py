@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 
 import streamlit as st
 
+from pages.parts import markup
+
 
 def one_of(page: str, name: str, label: str, choices: Mapping[str, str], help: str | None = None) -> str:
     """Let the person choose one of several in a row of buttons. Returns its key, at first that of the first.
@@ -35,5 +37,6 @@ def number(name: str, read: Callable[[str], float], low: float, high: float, fir
     with contextlib.suppress(ValueError):
         if low <= (number := read(text)) <= high:  # nan is in no range
             return number
-    st.error(f"{name} is {text[:80]!r}; it must be a number from {low:g} to {high:g}.", icon=":material/error:")
+    sentence = f"{name} is {text[:80]!r}; it must be a number from {low:g} to {high:g}."
+    st.error(markup.literal(sentence), icon=":material/error:")
     return first

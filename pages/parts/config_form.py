@@ -13,7 +13,7 @@ from labcore.configs.reading import apply_setting, require_installed
 from labcore.configs.registry import METHODS
 from labcore.configs.run import BackboneConfig, RunConfig, TrainingConfig
 from labcore.runs.store import Store
-from pages.parts import lab, stages
+from pages.parts import lab, markup, stages
 
 
 def draft(store: Store) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def draft(store: Store) -> dict[str, Any]:
             take_config(config)
             st.session_state["fork"] = stages.asked_fork(config, again, fork)
         except ConfigError as error:
-            st.warning(str(error), icon=":material/error:")
+            st.warning(markup.literal(error), icon=":material/error:")
     if "draft" not in st.session_state:
         asked, method = st.query_params.get("preset", ""), st.query_params.get("method", "")
         take_preset(asked if asked in PRESETS else "story", method if method in METHODS else DEFAULT_METHOD)

@@ -10,7 +10,7 @@ from labcore.runs.errors import StoreError, UnknownRun
 from labcore.studies import estimates, experiments
 from labcore.studies.experiments import Experiment, Findings
 from labcore.training import worker
-from pages.parts import lab, runs
+from pages.parts import lab, markup, runs
 
 
 def progress_of(findings: Findings) -> dict[str, float]:
@@ -69,7 +69,7 @@ def _button(experiment: Experiment, findings: Findings, label: str) -> None:
 def line(findings: Findings) -> None:
     """How far and how long, in a line of constant height."""
     if problem := st.session_state.pop("queue-problem", None):
-        st.error(problem, icon=":material/error:")
+        st.error(markup.literal(problem), icon=":material/error:")
     progress = progress_of(findings)
     total = len(findings.cells)
     done = sum(cell.finished is not None for cell in findings.cells)

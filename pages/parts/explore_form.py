@@ -17,7 +17,7 @@ from labcore.studies import explorations
 from labcore.studies.experiments import MOST_SEEDS
 from labcore.studies.explorations import Exploration
 from labcore.studies.varied import MOST_STEPS, Varied, settings_of, spec_of, suggested
-from pages.parts import address, exploring, lab, runs
+from pages.parts import address, exploring, lab, markup, runs
 
 BUDGETS = {"runs": "runs", "minutes": "minutes", "both": "both"}
 RUNS, MINUTES, LEAST_MINUTES = 20, 10.0, 0.5
@@ -74,7 +74,7 @@ def base_config() -> RunConfig:
             st.markdown(f"All else as in [this run](watch?run={again}): {runs.title(config)}.")
             return config
         except ConfigError as error:
-            st.error(str(error), icon=":material/error:")
+            st.error(markup.literal(error), icon=":material/error:")
             del st.query_params["run"]
     asked, method = st.query_params.get("preset", "quick"), st.query_params.get("method", "ewc")
     generation = st.session_state.get("explore-form", 0)
@@ -109,7 +109,7 @@ def settings_to_vary(base: RunConfig) -> list[Varied]:
             varied = varied_of(text, method, base)
             asked[varied.path] = varied
         except ConfigError as error:
-            st.error(str(error), icon=":material/error:")
+            st.error(markup.literal(error), icon=":material/error:")
     place = f"{method}/{st.session_state.get('explore-form', 0)}"
     own = next(iter(known))
     chosen = st.multiselect(

@@ -103,7 +103,7 @@ def show(name: str) -> None:
     try:
         seen = follow(name)
     except ConfigError as error:
-        st.error(str(error), icon=":material/error:")
+        st.error(markup.literal(error), icon=":material/error:")
         st.page_link("pages/explore.py", label="A new exploration", icon=":material/add:")
         return
     head, first, second = st.columns([4, 1, 1], vertical_alignment="center")
@@ -249,7 +249,7 @@ def line(seen: Seen) -> None:
     """How far and how long, in a line of constant height."""
     record, findings = seen.record, seen.findings
     if problem := st.session_state.pop("explore-problem", None):
-        st.error(problem, icon=":material/error:")
+        st.error(markup.literal(problem), icon=":material/error:")
     exploration = record.exploration
     progress = experiment_bar.progress_of(findings)
     parts = [record.so_far(findings)]
@@ -320,7 +320,7 @@ def found(seen: Seen) -> None:
     elif record.state == "running":
         st.caption("The first point appears when the first run is finished.")
     for problem in dict.fromkeys(record.refused):
-        st.warning(f"Left out, as it cannot be: {problem}", icon=":material/info:")
+        st.warning(f"Left out, as it cannot be: {markup.literal(problem)}", icon=":material/info:")
     if len(exploration.varied) > 1:
         matters(record)
     st.dataframe(

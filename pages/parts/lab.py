@@ -14,6 +14,7 @@ from labcore.studies import explorations
 from labcore.studies.estimates import Speed
 from labcore.studies.reader import Reader
 from labcore.training import worker
+from pages.parts import markup
 
 WORKER_WAITS = 3.0  # seconds
 SOON = 0.1  # seconds; a browser that is still drawing takes longer to ask
@@ -150,7 +151,7 @@ def open_or_say_why() -> None:
     try:
         warnings = store().warnings()
     except StoreError as error:
-        st.error(str(error), icon=":material/error:")
+        st.error(markup.literal(error), icon=":material/error:")
         st.stop()
     for text in warnings:
         st.warning(text, icon=":material/healing:")

@@ -2,6 +2,7 @@
 
 import functools
 import html
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +17,22 @@ from labcore.drawings import figures
 def _sheet(name: str) -> str:
     """A style sheet as HTML; read once."""
     return f"<style>\n{(Path(__file__).parent / 'assets' / f'{name}.css').read_text(encoding='utf-8')}</style>"
+
+
+# What means something in Markdown wherever it stands, in Streamlit's a colon too; and what does at the beginning alone.
+_MARKS = re.compile(r"([\\`*_\[\]<>{}!#$&@|~^]|:(?=[A-Za-z/])|(?:^[-+=])|(?<=^\d)[.)])")
+MOST_LITERAL = 2000  # letters; what is longer is cut
+
+
+def literal(text: object) -> str:
+    """Markdown that shows a text letter by letter, in one paragraph.
+
+    For every sentence that may hold a stranger's words: an error, a warning, what stands in an address or a file. As
+    Markdown such words could make the browser fetch a picture from anywhere.
+    """
+    told = " ".join(str(text).split())
+    told = told if len(told) <= MOST_LITERAL else told[:MOST_LITERAL] + " …"
+    return _MARKS.sub(r"\\\1", told)
 
 
 def style(name: str = "lab") -> None:

@@ -16,7 +16,7 @@ from labcore.studies.groups import groups_of
 from labcore.studies.questions import NAMED
 from labcore.studies.table import TableCell, answer_times_told, table_row
 from labcore.tasks import catalogue
-from pages.parts import comparison, experiment_bar, lab, runs
+from pages.parts import comparison, experiment_bar, lab, markup, runs
 
 NAME_WIDTH = 17  # per cent of the table for the methods' names; the criteria share the rest
 
@@ -89,7 +89,7 @@ def show() -> None:
         preset, jobs, seeds = chosen()
         experiment = questions.named("table", preset, seeds, jobs)
     except ConfigError as error:
-        st.error(str(error), icon=":material/error:")
+        st.error(markup.literal(error), icon=":material/error:")
         return
     live = lab.reader().look(experiment).live
     with action:

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import html
 import time
 from collections.abc import Callable, Collection
 from typing import ParamSpec
@@ -15,7 +14,7 @@ from labcore.runs.errors import UnknownRun
 from labcore.runs.records import RunRecord
 from labcore.runs.results import Fold
 from labcore.runs.store import Store
-from pages.parts import lab
+from pages.parts import lab, markup
 
 # The same face everywhere: what the state is called, and its colour's class.
 _FACES = {
@@ -91,11 +90,10 @@ def from_url(store: Store) -> RunRecord | None:
         store.config(asked)
         return store.record(asked)
     except UnknownRun:
-        st.warning(
-            f"There is no run {html.escape(asked[:60])} here. It may have been deleted.", icon=":material/search_off:"
-        )
+        sentence = f"There is no run {asked[:60]} here. It may have been deleted."
+        st.warning(markup.literal(sentence), icon=":material/search_off:")
     except ConfigError as error:
-        st.warning(f"This run cannot be read: {error}", icon=":material/error:")
+        st.warning(f"This run cannot be read: {markup.literal(error)}", icon=":material/error:")
     st.page_link("pages/runs.py", label="See the runs there are", icon=":material/list:")
     st.stop()
 

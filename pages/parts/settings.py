@@ -7,6 +7,7 @@ from labcore.runs import energy
 from labcore.runs.errors import StoreError
 from labcore.runs.settings import DETAILS, MOST_GB
 from labcore.runs.store import Store
+from pages.parts import markup
 
 _WORLD = ""  # no country: for a widget, None is that nothing is chosen
 _MAPS = {"all": "live and after each job", "stages": "after each job", "none": "nothing"}
@@ -17,9 +18,9 @@ def show(store: Store) -> None:
     problem = store.settings_problem()
     with st.expander("Settings", icon=":material/settings:", expanded=problem is not None):
         if problem:
-            st.warning(problem, icon=":material/error:")
+            st.warning(markup.literal(problem), icon=":material/error:")
         if refused := st.session_state.pop("setting-refused", None):
-            st.error(refused, icon=":material/error:")
+            st.error(markup.literal(refused), icon=":material/error:")
         for name, value in store.settings().model_dump().items():
             st.session_state[name] = value or _WORLD if name == "country" else value
         st.selectbox(

@@ -109,7 +109,7 @@ def missing(store: Store, record: RunRecord, fold: Fold) -> None:
         try:
             submission = store.submit(store.config(record.run), device=record.device, use_cache=False)
         except ConfigError as error:  # something of it is not installed here
-            st.error(str(error), icon=":material/error:")
+            st.error(markup.literal(error), icon=":material/error:")
             return
         worker.ensure(store, record.device)
         st.switch_page("pages/watch.py", query_params={"run": submission.run})

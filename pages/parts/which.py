@@ -11,7 +11,7 @@ from labcore.configs.units import whole
 from labcore.studies import advice, questions
 from labcore.studies.advice import Wish
 from labcore.studies.groups import Group, groups_of
-from pages.parts import lab, measured_table
+from pages.parts import lab, markup, measured_table
 
 PICTURES = {"no": "No, they are gone", "yes": "Yes"}
 CHANGE = {"not at all": "Not at all", "a little": "A little", "freely": "Freely"}
@@ -37,7 +37,7 @@ def show() -> None:
     try:
         experiment = questions.named("table", preset, seeds, jobs)
     except ConfigError as error:
-        st.error(str(error), icon=":material/error:")
+        st.error(markup.literal(error), icon=":material/error:")
         return
     groups = groups_of(lab.reader().look(experiment))
     left, right = st.columns([1, 1.4], gap="large")

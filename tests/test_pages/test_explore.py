@@ -9,7 +9,7 @@ from labcore.runs.store import Store
 from labcore.studies import advancing, estimates, explorations
 from labcore.studies.reader import Reader
 from labcore.version import ENGINE_VERSION
-from pages.parts import exploring
+from pages.parts import exploring, markup
 from tests import stories
 from tests.conftest import tiny
 from tests.test_pages.conftest import app, button, text
@@ -64,7 +64,7 @@ def test_explore_teaches_and_one_button_begins(store: Store) -> None:
 )
 def test_explore_tells_what_cannot_be_in_one_sentence(vary: str, sentence: str, store: Store) -> None:
     test = app("explore", preset="quick", method="ewc", vary=vary)
-    assert sentence in text(test)
+    assert markup.literal(sentence) in text(test)
     begin = button(test, "Explore")
     assert begin.disabled or "not a setting" in sentence or "must be like" in sentence  # it goes on with a default
 

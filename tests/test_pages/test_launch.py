@@ -17,7 +17,7 @@ from labcore.runs.store import Store
 from labcore.studies import estimates
 from labcore.tasks import catalogue, pictures
 from labcore.version import ENGINE_VERSION
-from pages.parts import config_form, lab
+from pages.parts import config_form, lab, markup
 from tests import stories
 from tests.conftest import tiny
 from tests.test_pages.conftest import APP, app, asked_workers, button, text, trained
@@ -266,7 +266,7 @@ def test_a_store_that_cannot_be_used_is_one_sentence(monkeypatch: pytest.MonkeyP
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("REUSE_LAB_HOME", str(tmp_path / "file" / "home"))
     test = app()
-    assert "REUSE_LAB_HOME" in test.error[0].value
+    assert markup.literal("REUSE_LAB_HOME") in test.error[0].value
 
 
 def test_a_fork_says_how_many_stages_are_reused(store: Store) -> None:

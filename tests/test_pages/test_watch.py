@@ -51,7 +51,7 @@ def test_watch_running_and_stopping(store: Store) -> None:
 def test_watch_shows_a_download(store: Store) -> None:
     claim = stories.written(store, [Downloading(file="net<b>.pth", done=40, total=100)])
     shown = watched(store, claim.run)
-    assert "downloading net&lt;b&gt;.pth, 40 %" in shown
+    assert "downloading net‹b›.pth, 40 %" in shown
     claim.append(stories.opened())
     assert "loading pictures" in watched(store, claim.run)
 

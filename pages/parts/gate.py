@@ -1,0 +1,98 @@
+"""Who may talk to the lab's server: asked of every request, the page's own connection included, before anything else.
+
+A page of a stranger's site can make a browser ask for an address on this machine, or let its own name point here. The
+first says in Origin which site asks, the second in Host by which name it does. Neither is answered unless the name is
+the lab's: this machine's own, or the one under which people reach it, which `browser.serverAddress` says. And a page
+of the lab may load what the lab itself serves, and nothing from elsewhere, whatever words it shows.
+"""
+
+from urllib.parse import urlsplit
+
+import streamlit as st
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_THIS_MACHINE = {"localhost", "127.0.0.1", "::1"}
+_EVERYWHERE = {"0.0.0.0", "::", ""}  # where a server listens, and no name
+SETTING = "STREAMLIT_BROWSER_SERVER_ADDRESS"
+
+# Streamlit's page has a script and styles in its text, and takes components and workers from what it makes itself.
+_POLICY = "; ".join(
+    [
+        "default-src 'self'",
+        "script-src 'self' 'unsafe-inline' blob:",
+        "style-src 'self' 'unsafe-inline'",
+        "img-src 'self' data: blob:",
+        "font-src 'self' data:",
+        "media-src 'self' data: blob:",
+        "worker-src 'self' blob:",
+        "object-src 'none'",
+        "base-uri 'self'",
+        "form-action 'self'",
+        "frame-ancestors 'self'",
+    ]
+)
+_HEADERS = {
+    "Content-Security-Policy": _POLICY,
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class Gate:
+    """Answers 421 to a foreign Host and 403 to a foreign Origin, and lets the rest pass to `app`."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        named = (st.get_option("browser.serverAddress"), st.get_option("server.address"))
+        # An address that is set may end in a path; what a request says may not.
+        self._own = _THIS_MACHINE | {_name(f"//{name.split('/')[0]}") for name in named if name} - _EVERYWHERE
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Take a request, or the connection of a page."""
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+
+        async def send_with_policy(message: Message) -> None:
+            if message["type"] in ("http.response.start", "websocket.http.response.start"):
+                MutableHeaders(scope=message).update(_HEADERS)
+            await send(message)
+
+        refusal = self._refusal(Headers(scope=scope))
+        if refusal is not None:
+            await refusal(scope, receive, send_with_policy)
+            return
+        # Asked about an origin that it does not know, Streamlit would ask the internet for this machine's address.
+        asked = [(name, value) for name, value in scope["headers"] if name != b"origin"]
+        await self._app({**scope, "headers": asked}, receive, send_with_policy)
+
+    def _refusal(self, headers: Headers) -> PlainTextResponse | None:
+        hosts = headers.getlist("host") or [""]
+        for host in hosts:
+            if _name(f"//{host}") not in self._own:
+                return PlainTextResponse(_sentence("does not answer to the name", host, _name(f"//{host}")), 421)
+        for origin in headers.getlist("origin"):
+            if _name(origin) not in self._own:
+                return PlainTextResponse(_sentence("does not answer pages of", origin, _name(origin)), 403)
+        return None
+
+
+def _name(address: str) -> str:
+    """The name in an address such as `//[::1]:8501` or `https://lab.example`, in small letters; `""` for none."""
+    try:
+        parts = urlsplit(address)
+        _ = parts.port  # raises ValueError where it is no number
+        more = parts.username is not None or parts.path or parts.query or parts.fragment
+        return "" if more else (parts.hostname or "").rstrip(".")
+    except ValueError:
+        return ""
+
+
+def _sentence(refused: str, told: str, name: str) -> str:
+    return (
+        f"This lab {refused} {told[:80]!r}; if people shall reach it so, start it with {SETTING}={name[:80] or 'NAME'} "
+        "in its environment.\n"
+    )

@@ -10,7 +10,7 @@ from streamlit import config
 from pages.parts.gate import SETTING, Gate
 
 
-def asked(kind: str = "http", **headers: str) -> tuple[int | None, dict[str, str], str, list[Scope]]:
+def asked(kind: str = "http", path: str = "/", **headers: str) -> tuple[int | None, dict[str, str], str, list[Scope]]:
     """What a request is answered: status (None: nothing), headers and text; and what came through to Streamlit."""
     came: list[Scope] = []
     sent: list[Message] = []
@@ -28,7 +28,7 @@ def asked(kind: str = "http", **headers: str) -> tuple[int | None, dict[str, str
         return {"type": f"{kind}.connect"}
 
     scope: dict[str, Any] = {
-        "type": kind, "method": "GET", "path": "/", "extensions": {"websocket.http.response": {}},
+        "type": kind, "method": "GET", "path": path, "extensions": {"websocket.http.response": {}},
         "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
     }  # fmt: skip
     asyncio.run(Gate(streamlit)(scope, receive, send))
@@ -85,6 +85,14 @@ def test_a_name_of_ones_own_is_let_in_once_it_is_set(kind: str) -> None:
         assert asked(kind, host="other.example")[0] == 421
     finally:
         config.set_option("browser.serverAddress", "localhost")
+
+
+def test_a_proxy_that_asks_by_another_name_is_told_on_its_page() -> None:
+    assert asked(host="127.0.0.1:8501", **{"x-forwarded-host": "lab.example"})[0] == 421
+    assert len(asked(host="127.0.0.1:8501", **{"x-forwarded-host": "localhost"})[-1]) == 1
+    status, headers, script, came = asked(path="/static/js/index.js", host="127.0.0.1", origin="http://lab.example")
+    assert (status, came) == (200, []) and headers["content-type"].startswith("text/javascript")
+    assert f"{SETTING}=lab.example" in script
 
 
 def test_every_answer_names_the_lab_alone_as_what_a_page_may_load() -> None:

@@ -121,7 +121,7 @@ def precision_ahead(config: RunConfig) -> None:
         st.caption(sentence)
         return
     words, action = st.columns([5, 1], vertical_alignment="center")
-    words.warning(sentence, icon=":material/info:")
+    words.warning(markup.literal(sentence), icon=":material/info:")
     action.button("Use float32", width="stretch", on_click=config_form.take_precision, args=("float32",))
 
 

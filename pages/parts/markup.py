@@ -19,8 +19,9 @@ def _sheet(name: str) -> str:
     return f"<style>\n{(Path(__file__).parent / 'assets' / f'{name}.css').read_text(encoding='utf-8')}</style>"
 
 
-# What means something in Markdown wherever it stands, in Streamlit's a colon too; and what does at the beginning alone.
-_MARKS = re.compile(r"([\\`*_\[\]<>{}!#$&@|~^]|:(?=[A-Za-z/])|(?:^[-+=])|(?<=^\d)[.)])")
+# What means something in Markdown wherever it stands, in Streamlit's a colon before a word too; and at the beginning.
+_MARKS = re.compile(r"([\\`*_\[\]<>{}!#$&@|~^]|:(?=[A-Za-z/]))")
+_FIRST_MARKS = re.compile(r"^([0-9]*)([-+=.)])")
 MOST_LITERAL = 2000  # letters; what is longer is cut
 
 
@@ -32,7 +33,7 @@ def literal(text: object) -> str:
     """
     told = " ".join(str(text).split())
     told = told if len(told) <= MOST_LITERAL else told[:MOST_LITERAL] + " …"
-    return _MARKS.sub(r"\\\1", told)
+    return _FIRST_MARKS.sub(r"\1\\\2", _MARKS.sub(r"\\\1", told))
 
 
 def style(name: str = "lab") -> None:

@@ -154,7 +154,7 @@ def open_or_say_why() -> None:
         st.error(markup.literal(error), icon=":material/error:")
         st.stop()
     for text in warnings:
-        st.warning(text, icon=":material/healing:")
+        st.warning(markup.literal(text), icon=":material/healing:")
 
 
 def told_in_a_sentence(draw: Callable[[], None]) -> None:
@@ -163,6 +163,6 @@ def told_in_a_sentence(draw: Callable[[], None]) -> None:
     try:
         draw()
     except StoreError as error:
-        st.error(str(error), icon=":material/error:")
+        st.error(markup.literal(error), icon=":material/error:")
     except OSError as error:
-        st.error(refused(error), icon=":material/error:")
+        st.error(markup.literal(refused(error)), icon=":material/error:")

@@ -202,7 +202,7 @@ def follow(store: Store, run: str) -> Fold:
 def say_damage(store: Store, run: str, fold: Fold) -> None:
     """Say what of a run's events is damaged, where anything is."""
     if (why := store.damage(run, fold)) is not None:
-        st.warning(why, icon=":material/healing:")
+        st.warning(markup.literal(why), icon=":material/healing:")
 
 
 def bytes_to_pack(store: Store, run: str) -> int:

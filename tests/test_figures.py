@@ -1,3 +1,4 @@
+import re
 from itertools import pairwise
 
 import pytest
@@ -5,6 +6,7 @@ import pytest
 from labcore.drawings import figures
 from labcore.runs.events import FootprintMeasured
 from labcore.runs.results import fold
+from labcore.studies import measures
 from tests import stories
 from tests.drawn import drawn
 
@@ -19,12 +21,56 @@ def test_accuracy_curves_are_the_live_points_of_each_task() -> None:
     ]
     assert [(span.title, span.first, span.last) for span in info.spans] == [(TITLES[0], 0, 76), (TITLES[1], 76, 152)]
     assert (info.total_images, info.pictures) == (152, "50")
+    assert [line.measured for line in info.lines] == [[(76, 90), (152, 40)], [(152, 80)]]
     figure = drawn(figures.accuracy_curves(info))
-    assert [trace.line.color for trace in figure.data] == ["#0072B2", "#E69F00"]
-    assert len({trace.line.dash for trace in figure.data}) == 2
+    lines = [trace for trace in figure.data if "lines" in trace.mode]
+    assert [trace.line.color for trace in lines] == ["#0072B2", "#E69F00"]
+    assert len({trace.line.dash for trace in lines}) == 2
+    marks = [trace for trace in figure.data if trace.mode == "markers"]
+    assert [(trace.x, trace.y) for trace in marks] == [((76, 152), (90, 40)), ((152,), (80,))]
     said = {annotation.text for annotation in figure.layout.annotations}
     assert {"learns Digits 0 to 3", "learns Fashion 0 to 2", "Digits 0 to 3 40 %", "Fashion 0 to 2 80 %"} == said
     assert tuple(figure.layout.yaxis.range) == (0, 102)
+
+
+def test_while_a_stage_is_learnt_its_values_say_how_sure_they_are() -> None:
+    told = [*stories.FIRST, *stories.SECOND[:2], stories.live(2, 90, 12, 0.5, 0.3)]
+    info = figures.accuracy_curves_info(fold(told))
+    assert [line.end[:2] for line in info.lines] == [(50, "≈ 50 %"), (30, "≈ 30 %")]
+    figure = drawn(figures.accuracy_curves(info))
+    assert "Digits 0 to 3 ≈ 50 %" in {annotation.text for annotation in figure.layout.annotations}
+    digits, fashion = (trace.error_y for trace in figure.data if trace.error_y.array is not None)
+    assert digits.array == pytest.approx(digits.arrayminus)  # from 36.6 to 63.4 %, by Wilson
+    assert digits.array[0] == pytest.approx(13.4, abs=0.05)
+    assert (30 - fashion.arrayminus[0], 30 + fashion.array[0]) == pytest.approx((19.1, 43.8), abs=0.05)
+    # The stage's first look has the same place as the end of the stage before, whose figure is surer.
+    at_first = figures.accuracy_curves_info(fold([*stories.FIRST, *stories.SECOND[:3]]))
+    assert [line.end[1] for line in at_first.lines] == ["90 %", "≈ 30 %"]
+
+
+def test_all_that_watch_says_of_one_job_is_the_same_figure() -> None:
+    """The few pictures that were looked at live say 18 % and 66 %, all test pictures 30 % and 61 %."""
+    first = [*stories.FIRST[:-5], stories.live(1, 76, 10, 0.97), *stories.measured(1, "digits:0-3", 76, 10, 0.92)]
+    second = [*stories.SECOND[:2], stories.live(2, 152, 20, 0.18, 0.66)]
+    told = fold([*first, *second, *stories.measured(2, "fashion:0-2", 152, 20, 0.30, 0.61), stories.END])
+    curves, matrix = figures.accuracy_curves_info(told), figures.accuracy_matrix_info(told, TITLES)
+    overlay = figures.accuracy_overlay_info(TITLES, {"this run": told})
+    assert [line.end[0] for line in curves.lines] == matrix.percent[-1] == [30, 61]
+    assert [line.end[1] for line in curves.lines] == ["30 %", "61 %"]
+    assert [line.end for line in overlay.lines] == [(30, "30"), (61, "61")]
+    assert [[value for _, value in line.measured] for line in curves.lines] == [[92, 30], [61]]
+    assert matrix.text[-1] == ["30 %<br>was 92 %", "61 %"]
+    said = figures.summary(told)
+    assert re.findall(r"\d+ %", said) == ["92 %", "30 %"], said
+    on_the_charts = str(drawn(figures.accuracy_curves(curves)).layout.annotations)
+    assert "18 %" not in on_the_charts
+    assert "66 %" not in on_the_charts
+
+
+def test_wilsons_interval_is_that_of_the_quadratic_equation() -> None:
+    for share, count in ((0.0, 8), (0.3, 50), (1.0, 200)):
+        for end in measures.wilson(share, count):
+            assert abs(end - share) == pytest.approx(1.96 * (end * (1 - end) / count) ** 0.5, abs=1e-12)
 
 
 def test_a_run_that_has_not_begun_draws_empty_axes() -> None:
@@ -75,8 +121,8 @@ def test_the_summary_is_made_of_the_figures() -> None:
     said = figures.summary(fold(stories.COMPLETE))
     assert "90 %" in said
     assert "40 %" in said
-    assert "200 pictures" in said
-    assert "77 %" in said  # (0.9 − 0.4) of (0.9 − 0.25)
+    assert "200 test pictures" in said
+    assert "It forgot most of it." in said  # (0.9 − 0.4) of (0.9 − 0.25)
     assert "before it had learnt" in figures.summary(fold([]))
     assert "90 %" in figures.summary(fold(stories.FIRST))
 
@@ -91,6 +137,7 @@ def test_runs_laid_over_each_other_are_aligned_by_stage() -> None:
         (1, 1, [0, half_way, 1], [25, 75, 90]),
         (2, 0, [1, 2], [30, 80]),
     ]
+    assert [line.end[1] for line in info.lines] == ["40", "90", "80"]
     laid_over = drawn(figures.accuracy_overlay(info))
     assert [trace.xaxis for trace in laid_over.data] == ["x", "x", "x2"]
     assert [trace.name[0] for trace in laid_over.data] == ["AB"[line.run] for line in info.lines]

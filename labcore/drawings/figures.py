@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from labcore.drawings.charts import Chart
-from labcore.runs.results import AccuracyPoint, Fold
+from labcore.runs.results import AccuracyPoint, Fold, Stage
+from labcore.studies import measures
 
 # Okabe & Ito's colours, which colour-blind eyes can tell apart, too. A task's colour is that of its position.
 TASK_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
@@ -36,6 +37,11 @@ def ink_on(percent: float) -> str:
     return "#FFFFFF" if percent > 55 else "#1C2130"
 
 
+def task_symbol(position: int) -> str:
+    """The mark of the task at a position from 1."""
+    return TASK_SYMBOLS[(position - 1) % len(TASK_SYMBOLS)]
+
+
 def task_dash(position: int) -> str:
     """The dash of a line for the task at a position from 1."""
     return TASK_DASHES[(position - 1) % len(TASK_DASHES)]
@@ -46,13 +52,29 @@ def task_dash(position: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class AccuracyLine:
-    """One task's accuracy in per cent against the training images seen in the run; `pictures` says of how many."""
+    """One task's accuracy in per cent against the training images seen in the run.
+
+    The line is what was seen live, on the first `pictures` validation pictures. Beside it stand `measured` values, at
+    the images seen when a stage ended: those of the matrix, on all test pictures.
+    """
 
     position: int
     title: str
     images_seen: list[int]
     percent: list[float]
     pictures: list[int]
+    measured: list[tuple[int, float]]
+
+    @property
+    def end(self) -> tuple[float, str, tuple[float, float] | None]:
+        """What stands at the line's end: the value, how it is written, and how far the truth may be, in per cent.
+
+        It is the matrix's value where the stage is over, and a live one before: of few pictures, so about so much.
+        """
+        if self.measured and (not self.images_seen or self.measured[-1][0] >= self.images_seen[-1]):
+            return self.measured[-1][1], f"{self.measured[-1][1]:.0f} %", None
+        low, high = measures.wilson(self.percent[-1] / 100, self.pictures[-1])
+        return self.percent[-1], f"≈ {self.percent[-1]:.0f} %", (100 * low, 100 * high)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +116,18 @@ def accuracy_curves_info(fold: Fold) -> AccuracyCurves:
             seen = [point.images_seen for point in points]
             percent = [100 * point.accuracy[position - 1] for point in points]
             pictures = [point.images[position - 1] for point in points]
-            lines.append(AccuracyLine(position, task.title, seen, percent, pictures))
+            measured = [(stage.first_image + stage.images, value) for stage, value in _measured(fold, position)]
+            lines.append(AccuracyLine(position, task.title, seen, percent, pictures, measured))
     return AccuracyCurves(lines, stage_spans(fold), fold.started.total_images if fold.started else 0)
+
+
+def _measured(fold: Fold, position: int) -> list[tuple[Stage, float]]:
+    """The stages that were measured with this task, and its accuracy on all test pictures then, in per cent."""
+    return [
+        (stage, 100 * stage.test.accuracy[position - 1])
+        for stage in fold.stages[position - 1 :]
+        if stage.test and len(stage.test.accuracy) >= position
+    ]
 
 
 def stage_spans(fold: Fold) -> list[StageSpan]:
@@ -113,22 +145,42 @@ def stage_spans(fold: Fold) -> list[StageSpan]:
 
 
 def accuracy_curves(info: AccuracyCurves) -> Chart:
-    """Draw a line for each task, labelled at its end. Stages are named above, and every second one is shaded."""
+    """Draw a line for each task, labelled at its end. Stages are named above, and every second one is shaded.
+
+    What was measured at a stage's end is a larger mark. A line whose stage is not over ends in a whisker, as wide as
+    the doubt that its few pictures leave.
+    """
     chart = Chart()
     _name_stages(chart, info.spans, info.total_images)
-    ends = apart([line.percent[-1] for line in info.lines], gap=7)
-    for line, height in zip(info.lines, ends, strict=True):
+    heights = apart([line.end[0] for line in info.lines], gap=7)
+    for line, height in zip(info.lines, heights, strict=True):
         colour = task_colour(line.position)
+        value, written, between = line.end
         chart.trace(
             "scatter", x=line.images_seen, y=line.percent, name=line.title, mode="lines+markers",
-            line={"color": colour, "width": 2.5, "dash": task_dash(line.position)}, marker={"size": 5},
+            line={"color": colour, "width": 2.5, "dash": task_dash(line.position)}, marker={"size": 4},
             customdata=line.pictures,
-            hovertemplate=f"{line.title}: %{{y:.0f}} % of %{{customdata}} pictures<br>"
+            hovertemplate=f"{line.title}: about %{{y:.0f}} %, seen on %{{customdata}} pictures<br>"
             "after %{x:,} images of training<extra></extra>",
         )  # fmt: skip
+        if line.measured:
+            chart.trace(
+                "scatter", x=[seen for seen, _ in line.measured], y=[percent for _, percent in line.measured],
+                name=line.title, mode="markers",
+                marker={"size": 11, "color": colour, "symbol": task_symbol(line.position), "line": {"width": 0}},
+                hovertemplate=f"{line.title}: %{{y:.0f}} % of all test pictures<br>"
+                "after %{x:,} images of training<extra></extra>",
+            )  # fmt: skip
+        if between is not None:
+            up, down = between[1] - value, value - between[0]
+            chart.trace(
+                "scatter", x=line.images_seen[-1:], y=[value], name=line.title, mode="markers",
+                marker={"size": 4, "color": colour}, hoverinfo="skip",
+                error_y={"array": [up], "arrayminus": [down], "color": colour, "thickness": 1.5, "width": 5},
+            )  # fmt: skip
         chart.note(
             x=1.0, xref="paper", xanchor="left", xshift=6, y=height, yanchor="middle",
-            text=f"{line.title} {line.percent[-1]:.0f} %", font={"size": 13, "color": colour},
+            text=f"{line.title} {written}", font={"size": 13, "color": colour},
         )  # fmt: skip
     _axis_of_images(chart, info.total_images)
     chart.set(yaxis=PERCENT_AXIS, margin={"l": 52, "r": 128, "t": 28, "b": 44}, showlegend=False)
@@ -184,12 +236,24 @@ _OVERLAY_WIDTH, _LETTER_WIDTH = 620, 6.5
 
 @dataclass(frozen=True, slots=True)
 class OverlayLine:
-    """One run's accuracy on one task in per cent; `stages` counts stages learnt, so 1.5 is half-way through stage 2."""
+    """One run's accuracy on one task in per cent; `stages` counts stages learnt, so 1.5 is half-way through stage 2.
+
+    The line is what was seen live; `measured` are the stages after which it was measured on all test pictures, and what
+    was found.
+    """
 
     position: int
     run: int
     stages: list[float]
     percent: list[float]
+    measured: list[tuple[int, float]]
+
+    @property
+    def end(self) -> tuple[float, str]:
+        """The value at the line's end and how it is written: that of the matrix, or about a live one before."""
+        if self.measured and self.measured[-1][0] >= self.stages[-1]:
+            return self.measured[-1][1], f"{self.measured[-1][1]:.0f}"
+        return self.percent[-1], f"≈ {self.percent[-1]:.0f}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +277,8 @@ def accuracy_overlay_info(titles: list[str], folds: Mapping[str, Fold]) -> Accur
             if points:
                 stages = [_stages_learnt(fold, point) for point in points]
                 percent = [100 * point.accuracy[position - 1] for point in points]
-                lines.append(OverlayLine(position, number, stages, percent))
+                measured = [(fold.stages.index(stage) + 1, value) for stage, value in _measured(fold, position)]
+                lines.append(OverlayLine(position, number, stages, percent, measured))
     return AccuracyOverlay(titles, list(folds), lines)
 
 
@@ -256,18 +321,18 @@ def accuracy_overlay(info: AccuracyOverlay) -> Chart:
             x=(position - 1) * width, xref="paper", xanchor="left", y=1.0, yref="paper", yanchor="bottom",
             text=f"<b>{position}. {info.titles[position - 1]}</b>", font={"size": 13, "color": colour},
         )  # fmt: skip
-        ends = apart([line.percent[-1] for line in mine], gap=8)
-        for line, height in zip(mine, ends, strict=True):
+        heights = apart([line.end[0] for line in mine], gap=8)
+        for line, height in zip(mine, heights, strict=True):
             letter, name = chr(ord("A") + line.run), info.runs[line.run]
             chart.trace(
                 "scatter", x=line.stages, y=line.percent, name=f"{letter} {name}", mode="lines", xaxis=f"x{suffix}",
                 yaxis=f"y{suffix}", opacity=1.0 if line.run == 0 else 0.75,
                 line={"color": colour, "width": 3 if line.run == 0 else 1.8, "dash": task_dash(line.run + 1)},
-                hovertemplate=f"{letter} {name}: %{{y:.0f}} %<extra></extra>",
+                hovertemplate=f"{letter} {name}: about %{{y:.0f}} %<extra></extra>",
             )  # fmt: skip
             chart.note(
                 x=position * width - 0.08, xref="paper", xanchor="left", y=height, yref=f"y{suffix}",
-                yanchor="middle", text=f"{letter} {line.percent[-1]:.0f}",
+                yanchor="middle", text=f"{letter} {line.end[1]}",
                 font={"size": 12, "color": colour},
             )  # fmt: skip
     chart.note(
@@ -426,19 +491,17 @@ def summary(fold: Fold) -> str:
     first, last = tasks[0].title, tasks[len(rows) - 1].title
     if len(rows) == 1:
         return f"It learnt {first}: {_percent(learnt)} of {tasks[0].test_images} test pictures right."
-    lost = learnt - now
-    chance = tasks[0].chance
+    lost, chance = learnt - now, tasks[0].chance
+    share = lost / max(learnt - chance, 1e-9)  # of what it knew beyond guessing
     if lost < 0.02:
-        verdict = "it forgot nothing that shows."
+        verdict = "It forgot nothing that shows."
     elif now - chance < 0.1:
-        verdict = f"guessing would get {_percent(chance)}: it forgot nearly all of it."
-    elif lost < 0.15:
-        verdict = "it forgot a little."
+        verdict = f"It forgot nearly all of it: guessing gets {_percent(chance)}."
     else:
-        verdict = f"it forgot {_percent(min(1.0, lost / max(learnt - chance, 1e-9)))} of what it knew beyond guessing."
+        verdict = f"It forgot {'a little' if share < 0.2 else 'much' if share < 0.5 else 'most'} of it."
     return (
-        f"It learnt {first} to {_percent(learnt)}. After learning {last} as well it gets {_percent(now)} of the same "
-        f"{tasks[0].test_images} pictures right: {verdict}"
+        f"It learnt {first}: {_percent(learnt)} of {tasks[0].test_images} test pictures right. Now that it has learnt "
+        f"{last} as well, it gets {_percent(now)} of the same pictures right. {verdict}"
     )
 
 

@@ -45,6 +45,18 @@ class Finished:
         return self.result.test_ms_per_image if self.in_turn is None else self.in_turn.median
 
 
+def wilson(share: float, count: int) -> tuple[float, float]:
+    """Between which shares the truth lies, with 95 % confidence, where `share` (0 to 1) of `count` pictures were right.
+
+    Source: Wilson 1927, Probable inference, the law of succession, and statistical inference, JASA 22, eq. for the
+    interval of a proportion, with z = 1.96.
+    """
+    z = 1.96
+    spread = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2)
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    return max(0.0, middle - spread), min(1.0, middle + spread)
+
+
 Unit = Literal["%", "s", "ms", "bytes", "Wh", "g", "steps"]
 
 

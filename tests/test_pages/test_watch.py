@@ -140,7 +140,7 @@ def test_watch_stopped_failed_and_complete(store: Store) -> None:
     done = stories.written(store, stories.COMPLETE, tiny(seed=2))
     done.finish("complete")
     shown = watched(store, done.run)
-    assert "it forgot 77 %" in shown
+    assert "It forgot most of it." in shown
     assert "60.0 %" in shown
     assert "1.0 kB" in shown
 

@@ -61,7 +61,7 @@ def test_all_that_watch_says_of_one_job_is_the_same_figure() -> None:
     assert [[value for _, value in line.measured] for line in curves.lines] == [[92, 30], [61]]
     assert matrix.text[-1] == ["30 %<br>was 92 %", "61 %"]
     said = figures.summary(told)
-    assert re.findall(r"\d+ %", said) == ["92 %", "30 %"], said
+    assert re.findall(r"\d+ %", said) == ["92 %", "30 %", "25 %"], said  # the last is what guessing gets
     on_the_charts = str(drawn(figures.accuracy_curves(curves)).layout.annotations)
     assert "18 %" not in on_the_charts
     assert "66 %" not in on_the_charts

@@ -40,7 +40,7 @@ def row(store: Store, record: RunRecord, place: int | None, country: Country) ->
     """A line of the table; None for a run that this version cannot read. `place` in the queue counts from 1."""
     try:
         config = store.config(record.run)
-        progress = runs.follow(store, record.run).progress if record.state == "running" else None
+        progress = runs.forecast_of(store, runs.follow(store, record.run)).share if record.state == "running" else None
     except ConfigError:
         return None
     percent = lambda value: None if value is None else round(100 * value)  # noqa: E731

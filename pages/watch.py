@@ -44,13 +44,14 @@ def explain(record: RunRecord, state: str, fold: Fold) -> None:
                 stage = f"stage {len(fold.stages)} of {len(config.tasks)}" if fold.stages else "loading pictures"
                 held = fold.downloading or fold.waiting
                 stage = html.escape(held.text) if held else stage
-                left = f" · {units.left(fold.seconds_left)}" if fold.seconds_left is not None else ""
+                forecast = runs.forecast_of(store, fold)
+                left = f" · {units.left(forecast.seconds_left)}" if forecast.seconds_left is not None else ""
                 shown = (
-                    f"{100 * fold.progress:.0f} %{left}"
+                    f"{100 * forecast.share:.0f} %{left}"
                     if state == "running"
                     else "it writes down where it is, and stops"
                 )
-                st.html(f"{runs.bar(fold.progress)}<div class='lab-term'>{stage} · {shown}</div>")
+                st.html(f"{runs.bar(forecast.share)}<div class='lab-term'>{stage} · {shown}</div>")
             case "lost":
                 st.caption("Its worker is gone. It goes on by itself when a worker is there again, or press Resume.")
             case "stopped":

@@ -11,11 +11,22 @@ from torch import Tensor
 
 from labcore.configs.registry import METHODS
 from labcore.configs.run import RunConfig
-from labcore.runs.events import Evaluated, Event, FootprintMeasured, RunEnded, RunStarted, StageEnded, StepLogged
+from labcore.runs.events import (
+    Evaluated,
+    Event,
+    FootprintMeasured,
+    RunEnded,
+    RunStarted,
+    StageEnded,
+    StageStarted,
+    StepLogged,
+)
 from labcore.runs.results import fold
+from labcore.studies import estimates
 from labcore.training import loop
 from tests.conftest import tiny
 from tests.recorded import Recorded, recorded
+from tests.test_estimates import ROUND
 
 pytestmark = pytest.mark.usefixtures("device", "few_answers")
 
@@ -287,6 +298,8 @@ def test_events_tell_the_whole_story(method: str, device: str) -> None:
     assert all(0 <= value <= 1 for event in live for value in event.accuracy)
     logs = [event for event in events if isinstance(event, StepLogged)]
     assert logs[-1].images_seen == first.total_images
+    planned = [sum(part.images for part in stage) for stage in estimates.parts(run, ROUND)]
+    assert planned == [*(event.images for event in events if isinstance(event, StageStarted)), 0]
     assert logs[-1].train_seconds > 0
     prints = [event.kept for event in events if isinstance(event, FootprintMeasured)]
     assert len(prints) == 2

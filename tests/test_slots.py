@@ -26,6 +26,7 @@ from labcore.runs.stage_keys import StageKey
 from labcore.runs.store import Store
 from labcore.studies import advancing, experiments, explorations
 from labcore.studies.experiments import Arm, Experiment
+from labcore.studies.forecast import forecast
 from labcore.studies.reader import Reader
 from labcore.training import hardware, loop, worker
 from labcore.training.slots import Slots, Turn, most_slots
@@ -281,7 +282,10 @@ def test_how_long_a_run_waited_says_nothing_of_its_speed() -> None:
         stage=1, phase="train", epoch=1, images_seen=40, loss={}, learning_rate=1.0, train_seconds=1,
         evaluation_seconds=0, step=5, time=1110.0,
     )  # fmt: skip
-    assert fold([*begun[:2], *late, logged]).seconds_left == pytest.approx(11 / 40 * (152 - 40))
+    at_once = [event.model_copy(update={"time": event.time + 1}) for event in begun[2:]]
+    there = logged.model_copy(update={"time": 111.0})
+    waited, never = (fold([*begun[:2], *late, logged]), fold([begun[0], *at_once, there]))
+    assert forecast(waited, None).seconds_left == pytest.approx(11 / 12 * forecast(never, None).seconds_left)
 
 
 def test_a_stage_whose_trainer_was_killed_is_free(store: Store) -> None:

@@ -30,6 +30,7 @@ from labcore.runs.results import fold
 from labcore.runs.stage_cache import StageCache
 from labcore.runs.stage_keys import shared_stages
 from labcore.runs.store import Store
+from labcore.studies.forecast import forecast
 from labcore.training import loop, stored_stages, worker
 from labcore.training.learner import Learner
 from tests import kept
@@ -381,8 +382,9 @@ def test_what_is_told_again_is_marked_and_counts_neither_as_speed_nor_as_time_le
     position = events.index(told_again[-1])
     at_the_start = fold(events[: position + 1])
     assert at_the_start.images_per_second is None
-    assert at_the_start.seconds_left is None
-    assert at_the_start.progress > 0
+    ahead = forecast(at_the_start, None)
+    assert ahead.seconds_left is None
+    assert ahead.share > 0
     logs = [event for event in events if isinstance(event, StepLogged)]
     assert all(a.train_seconds <= b.train_seconds for a, b in pairwise(logs))
     stages_ended = [event for event in events if isinstance(event, StageEnded)]

@@ -249,31 +249,6 @@ class Fold:
         return sum(known) if len(known) == len(spent) else None
 
     @property
-    def progress(self) -> float:
-        """The share of the run's training images that were seen, from 0 to 1."""
-        if self.ended and self.ended.state == "complete":
-            return 1.0
-        return (
-            min(1.0, self.images_seen / self.started.total_images)
-            if self.started and self.started.total_images
-            else 0.0
-        )
-
-    @property
-    def seconds_left(self) -> float | None:
-        """How long the run will still take, at the pace of this attempt so far, evaluation included.
-
-        It is None while there is no pace yet, and once the run is over.
-        """
-        if not self.started or self.ended:
-            return None
-        seen = self.images_seen - self.attempt_start[0]
-        if seen <= 0:
-            return None
-        passed = self.last_time - self.attempt_start[2]
-        return passed / seen * (self.started.total_images - self.images_seen)
-
-    @property
     def energy_wh(self) -> float | None:
         """What all attempts together have spent so far; None where a part was not measured."""
         return _sum(self._energy_told, self._energy_lost)

@@ -181,47 +181,63 @@ def forget_wish(store: Store, device: str, backbone: str, image_size: int) -> No
 
 def estimate(config: RunConfig, speed: Speed, maps: Detail = "all") -> Estimate:
     """Seconds and bytes for the whole run: every stage, every measurement, and the maps that are to be recorded."""
-    counts = [catalogue.counts(task.name, task.images_per_class) for task in config.tasks]
-    milliseconds = sum(_stage_ms(config, speed, counts, stage, maps) for stage in range(1, len(counts) + 1))
-    milliseconds += TIMED_PASSES * min(TIMED_PICTURES, counts[0][2]) * speed.single_ms
-    return Estimate(milliseconds / 1000, _memory(config, speed, counts, maps))
+    milliseconds = sum(part.milliseconds for stage in parts(config, speed, maps) for part in stage)
+    return Estimate(milliseconds / 1000, _memory(config, speed, _counts(config), maps))
 
 
-def _stage_ms(config: RunConfig, speed: Speed, counts: list[tuple[int, int, int]], stage: int, maps: Detail) -> float:
-    """What a stage takes: its phases, what the method does around them, and measuring."""
+class Part(NamedTuple):
+    """A part of a stage: how many images it trains on, counted with repetition, and what it takes with all it tells."""
+
+    images: int
+    milliseconds: float
+
+
+def parts(config: RunConfig, speed: Speed, maps: Detail = "all") -> list[list[Part]]:
+    """What each stage does, in order: the phases that it trains, and at its end what is measured, without images.
+
+    Beyond the stages there is the run's own end, in which its answers are timed.
+    """
+    counts = _counts(config)
+    found = [_stage_parts(config, speed, counts, stage, maps) for stage in range(1, len(counts) + 1)]
+    return [*found, [Part(0, TIMED_PASSES * min(TIMED_PICTURES, counts[0][2]) * speed.single_ms)]]
+
+
+def _counts(config: RunConfig) -> list[tuple[int, int, int]]:
+    return [catalogue.counts(task.name, task.images_per_class) for task in config.tasks]
+
+
+def _stage_parts(
+    config: RunConfig, speed: Speed, counts: list[tuple[int, int, int]], stage: int, maps: Detail
+) -> list[Part]:
     training, cost = config.training, _cost(config)
     images = counts[stage - 1][0]
     held = _still_share(config, stage)
     read = sum(counts[task - 1][0] for task in cost.tasks_read(stage))
     epochs, passes = cost.epochs(config, stage), cost.passes(config, stage)
-    whole = sum(_training_ms(config, speed, read, passed, held) for passed in epochs) * passes
-    warms = training.head_warmup_epochs > 0 and not cost.is_fresh(config, stage)
-    if warms:
-        whole += _training_ms(config, speed, images, training.head_warmup_epochs, 1.0)
-    whole += images * cost.looked_at(config, stage) * speed.forward_ms
-    whole += min(images, cost.measured_images(config, stage)) * speed.image_ms
-    whole += min(images, cost.measured_alone(config, stage)) * (speed.step_ms + speed.image_ms)
     jobs = 1 if held == 1 or cost.isolates(config) else stage  # whose answers may change
-    looks = [STILL_LOOKS if held == 1 else live_looks(read * passed, jobs) for passed in epochs]
-    live = sum(pictures * jobs * (points * (1 - held) + held) for points, pictures in looks)
-    live += STILL_LOOKS.pictures if warms else 0
+    map_ms = _MAP_LIVE_IMAGES * _MAP_IMAGE * speed.image_ms if maps == "all" else 0.0
+    found = [Part(0, images * cost.looked_at(config, stage) * speed.forward_ms)]
+    if training.head_warmup_epochs > 0 and not cost.is_fresh(config, stage):
+        looking = STILL_LOOKS.pictures * speed.forward_ms + _MAP_STILL_POINTS * map_ms
+        found += _phase_parts(config, speed, images, training.head_warmup_epochs, 1.0, 1, looking)
+    for passed in epochs:
+        looks = STILL_LOOKS if held == 1 else live_looks(read * passed, jobs)
+        looking = looks.pictures * jobs * (looks.points * (1 - held) + held) * speed.forward_ms
+        looking += (_MAP_STILL_POINTS if held == 1 else _MAP_POINTS) / len(epochs) * map_ms
+        found += _phase_parts(config, speed, read, passed, held, passes, looking)
+    return [*found, Part(0, _end_ms(config, speed, counts, stage, maps))]
+
+
+def _end_ms(config: RunConfig, speed: Speed, counts: list[tuple[int, int, int]], stage: int, maps: Detail) -> float:
+    """What the end of a stage takes: what the method measures, the matrix, and the maps."""
+    cost, images = _cost(config), counts[stage - 1][0]
     stand = cost.isolates(config) and stage < len(counts)
     anew = counts[stage - 1 if stand else 0 : stage]
-    measured = sum(validation + test for _, validation, test in anew)
-    return whole + (live + measured) * speed.forward_ms + _maps_ms(config, speed, stage, maps)
-
-
-def _maps_ms(config: RunConfig, speed: Speed, stage: int, maps: Detail) -> float:
-    """What the maps of a stage take: importance, nearly all of it."""
-    if maps == "none":
-        return 0.0
-    warms = config.training.head_warmup_epochs > 0 and not _cost(config).is_fresh(config, stage)
-    points = _MAP_STILL_POINTS if _still_share(config, stage) == 1 else _MAP_POINTS
-    points += _MAP_STILL_POINTS if warms else 0
-    if maps == "stages":
-        points = 0
-    ends = 0 if _cost(config).measures_importance else _MAP_END_IMAGES
-    return (points * _MAP_LIVE_IMAGES + ends) * _MAP_IMAGE * speed.image_ms
+    looking = sum(validation + test for _, validation, test in anew) * speed.forward_ms
+    own = min(images, cost.measured_images(config, stage)) * speed.image_ms
+    own += min(images, cost.measured_alone(config, stage)) * (speed.step_ms + speed.image_ms)
+    drawn = 0 if maps == "none" or cost.measures_importance else _MAP_END_IMAGES
+    return looking + own + drawn * _MAP_IMAGE * speed.image_ms
 
 
 def _memory(config: RunConfig, speed: Speed, counts: list[tuple[int, int, int]], maps: Detail) -> float:
@@ -264,13 +280,18 @@ def _still_share(config: RunConfig, stage: int) -> float:
     return 0.0 if config.backbone.norm_by_task else _cost(config).still_share(config, stage)
 
 
-def _training_ms(config: RunConfig, speed: Speed, images: int, epochs: int, held: float) -> float:
-    """What the steps take; those of a head on kept features are short, and take as long in any precision."""
+def _phase_parts(
+    config: RunConfig, speed: Speed, images: int, epochs: int, held: float, passes: int, telling_ms: float
+) -> list[Part]:
+    """A phase's first pass over the pictures, in which a trunk that stands still describes them, and the others.
+
+    Steps of a head on kept features are short, and take as long in any precision.
+    """
     batch_size = config.training.batch_size
-    steps = epochs * -(-images // batch_size)
     once = images * speed.forward_ms * held
     step = (speed.step_ms + batch_size * speed.image_ms) * ((speed.bfloat16 or 1.0) if _in_bfloat16(config) else 1.0)
-    return once + steps * (held * speed.head_step_ms + (1 - held) * step)
+    each = -(-images // batch_size) * (held * speed.head_step_ms + (1 - held) * step) * passes + telling_ms / epochs
+    return [Part(images, once * passes + each), Part(images * (epochs - 1), each * (epochs - 1))]
 
 
 def told_of_bfloat16(device: str, times: float) -> str:

@@ -19,7 +19,8 @@ def progress_of(findings: Findings) -> dict[str, float]:
     for cell in findings.having("running"):
         if cell.record is not None:
             with contextlib.suppress(UnknownRun):
-                found[cell.record.run] = runs.follow(lab.store(), cell.record.run).progress
+                fold = runs.follow(lab.store(), cell.record.run)
+                found[cell.record.run] = runs.forecast_of(lab.store(), fold).share
     return found
 
 

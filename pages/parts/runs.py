@@ -14,6 +14,8 @@ from labcore.runs.errors import UnknownRun
 from labcore.runs.records import RunRecord
 from labcore.runs.results import Fold
 from labcore.runs.store import Store
+from labcore.studies import estimates
+from labcore.studies.forecast import Forecast, forecast
 from pages.parts import lab, markup
 
 # The same face everywhere: what the state is called, and its colour's class.
@@ -51,6 +53,12 @@ def standing(store: Store, record: RunRecord) -> str:
     if record.state == "running" and store.stop_requested(record.run):
         return "stopping"
     return record.state
+
+
+def forecast_of(store: Store, fold: Fold) -> Forecast:
+    """How far a run is that this machine trains, and how long it still takes."""
+    speed = estimates.kept(store, fold.started.device, fold.started.config) if fold.started else None
+    return forecast(fold, speed, store.settings().maps)
 
 
 def word(state: str) -> str:

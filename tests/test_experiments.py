@@ -23,7 +23,7 @@ from labcore.studies.estimates import Speed
 from labcore.studies.experiments import Arm, Experiment
 from labcore.studies.measures import CurvePoint, Difference, Spread
 from labcore.studies.reader import Reader
-from labcore.studies.table import table_row
+from labcore.studies.table import TableCell, table_row
 from labcore.version import ENGINE_VERSION
 from tests import stories
 from tests.conftest import tiny
@@ -251,15 +251,45 @@ def test_the_words_of_the_table_come_from_the_figures(store: Store) -> None:
             kept=3000 if method == "ewc" else 1000,
             old_images=5 if method == "joint" else 0,
         )
-    findings = Reader(store).look(experiment)
-    cells = {arm.config.method.name: table_row(findings, arm) for arm in experiment.arms}
+    cells = cells_of(store, experiment)
+    words = {method: [cell.word for cell in row] for method, row in cells.items()}
+    assert [words[method][0] for method in rows] == [None] * 3, "one of the others may be the best"
+    assert words["lwf"] == [None] * 6
+    assert [cell.agrees for cell in cells["lwf"]] == [None] * 6
+    measure_the_others(store, experiment)
+    cells = cells_of(store, experiment)
     words = {method: [cell.word for cell in row] for method, row in cells.items()}
     assert words["fine_tuning"] == ["good", "bad", "fast", None, "medium", "not needed"]
     assert words["ewc"] == ["medium", "medium", "fast", None, "large", "not needed"]
     assert words["joint"] == ["best", "good", "slow", None, "medium", "needed"]
-    assert words["lwf"] == [None] * 6
     assert [cell.agrees for cell in cells["joint"]] == [True, True, True, None, False, True]
-    assert [cell.agrees for cell in cells["lwf"]] == [None] * 6
+
+
+def cells_of(store: Store, experiment: Experiment) -> dict[str, list[TableCell]]:
+    findings = Reader(store).look(experiment)
+    return {arm.config.method.name: table_row(findings, arm) for arm in experiment.arms}
+
+
+def measure_the_others(store: Store, experiment: Experiment) -> None:
+    """What is missing of the experiment is done, and learns each job to 80 %."""
+    for cell in Reader(store).look(experiment).cells:
+        if cell.finished is None:
+            stories.told(store, cell.config, [[0.8], [0.8, 0.8], [0.8, 0.8, 0.8]])
+
+
+def test_what_may_be_chance_is_not_called_different(store: Store) -> None:
+    """Over two seeds EWC is 1.5 points below the best at a new job, and its own spread is 2.1 points."""
+    experiment = questions.named("table", "quick", 2)
+    for method, learnt in (("joint", (0.9, 0.9)), ("ewc", (0.87, 0.90)), ("lwf", (0.885, 0.885))):
+        for seed, value in enumerate(learnt):
+            config = parse(presets.preset_data("quick", method) | {"seed": seed})
+            stories.told(store, config, [[0.9], [0.9, value], [0.9, 0.9, value]])
+    measure_the_others(store, experiment)
+    new = {method: row[0].word for method, row in cells_of(store, experiment).items()}
+    assert (new["joint"], new["ewc"], new["lwf"]) == ("best", "best", "good")
+    said = " ".join(Reader(store).look(experiment).told())
+    assert "The highest average accuracy is Joint training's" in said
+    assert "within their spread there are Elastic weights (EWC), too" in said
 
 
 def test_one_measured_method_is_not_yet_the_best(store: Store) -> None:
@@ -293,11 +323,13 @@ def test_a_criterion_whose_parts_do_not_fit_is_refused_in_a_sentence() -> None:
 def test_the_best_is_the_least_where_less_is_better(store: Store) -> None:
     for method, seconds in (("fine_tuning", 1.0), ("ewc", 3.0)):
         stories.told(store, presets.preset("quick", method), [[0.9], [0.5, 0.8], [0.4, 0.5, 0.9]], seconds=seconds)
-    findings = Reader(store).look(questions.named("table", "quick", 1))
+    experiment = questions.named("table", "quick", 1)
+    measure_the_others(store, experiment)
+    findings = Reader(store).look(experiment)
     words = (Word("least", "good", 0.0), Word("more", "poor", float("inf")))
     criterion = dataclasses.replace(ARTICLES[0], measure="train_seconds", words=words)
-    found = [criterion.word(findings, ABOUT[method].title) for method in ("fine_tuning", "ewc", "lwf")]
-    assert found == [*words, None]
+    found = [criterion.word(findings, ABOUT[method].title) for method in ("fine_tuning", "ewc")]
+    assert found == list(words)
 
 
 def test_a_criterion_of_another_package_is_a_column_by_which_nobody_is_rated(

@@ -54,6 +54,7 @@ ARTICLES = (
             Word("bad", "poor", _ANY),
         ),
         against="best",
+        waits="told once all are measured",
         figure=lambda findings, label: percents(findings.spread(label, "new")),
         computed="*New job* is the mean of `R[k, k]` over the jobs after the first.",
         width=12,

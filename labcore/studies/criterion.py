@@ -40,9 +40,12 @@ class Criterion:
     `figure` writes what was measured of an arm by its label; without it the measure's mean is written, with its unit.
     `computed` are sentences for those who want to know how. `width` is the column's share, by that of others.
 
-    `chance` tells within which two figures an arm lies by chance alone. Arms whose ranges meet, be it by way of others,
-    get one word: fine-tuning's where that is among them, or else that of the least. While it tells nothing there is no
-    word, and `waits` stands in its place.
+    Nobody gets a lesser word for what may be chance: a mean is beyond a limit only where it is so by more than its own
+    standard deviation over seeds. Of how far from the best one is nothing is said before all are measured.
+
+    `chance` tells instead within which two figures an arm lies by chance alone. Arms whose ranges meet, be it by way of
+    others, get one word: fine-tuning's where that is among them, or else that of the least. While there is no word,
+    `waits` stands in its place.
 
     Raises ValueError with a sentence where these do not fit each other.
     """
@@ -75,16 +78,21 @@ class Criterion:
         return None if value is None else next(word for word in self.words if value <= word.limit + 1e-9)
 
     def _compared(self, findings: Findings, label: str) -> float | None:
-        """What is compared with the limits."""
+        """What is compared with the limits: the figure, in the arm's favour by as much as may be chance."""
         figure = self._figure(findings, label)
-        if figure is None or self.against == "own":
+        if figure is None:
+            return None
+        if self.chance is None:
+            doubt = findings.spread(label, self.measure).sd or 0.0
+            figure += doubt if MEASURES[self.measure].more else -doubt
+        if self.against == "own":
             return figure
         if self.against == "fine_tuning":
             base = self._figure(findings, ABOUT["fine_tuning"].title)
             return figure / base if base else None
         figures = [self._figure(findings, arm.label) for arm in findings.experiment.arms]
         known = [other for other in figures if other is not None]
-        if len(known) < 2:  # the best of one would be said of whichever comes first
+        if len(known) < len(figures):  # one of the others may be the best
             return None
         return max(known) - figure if MEASURES[self.measure].more else figure - min(known)
 

@@ -87,12 +87,14 @@ def _tell_table(findings: Findings) -> list[str]:
     if compared:
         agree = sum(bool(cell.agrees) for cell in compared)
         said.append(f"Of {len(compared)} words of the article's table, {agree} agree with what was measured.")
-    kept = [arm for arm in findings.experiment.arms if findings.spread(arm.label, "accuracy").n]
-    if len(kept) > 1:
-        best = max(kept, key=lambda arm: findings.spread(arm.label, "accuracy").mean or 0)
-        said.append(
-            f"The highest average accuracy is {best.label}'s: {percents(findings.spread(best.label, 'accuracy'))}."
-        )
+    spreads = {arm.label: findings.spread(arm.label, "accuracy") for arm in findings.experiment.arms}
+    if all(spread.n for spread in spreads.values()):  # before, one of the others may be higher
+        best = max(spreads, key=lambda label: spreads[label].mean or 0)
+        alike = [label for label in spreads if label != best and spreads[best].meets(spreads[label])]
+        told = f"The highest average accuracy is {best}'s: {percents(spreads[best])}"
+        said.append(f"{told}; within their spread there are {', '.join(alike)}, too." if alike else f"{told}.")
+        if len(findings.experiment.seeds) == 1:
+            said.append("With one seed nothing tells what is chance; more seeds do.")
     return said
 
 

@@ -10,6 +10,7 @@ from labcore.runs.events import Downloading, RunEnded, Waiting, Warned
 from labcore.runs.records import Process, RunRecord
 from labcore.runs.stage_cache import StageCache
 from labcore.runs.store import Store
+from labcore.studies.forecast import forecast
 from pages.parts import news
 from tests import stories
 from tests.conftest import tiny
@@ -40,7 +41,7 @@ def test_watch_running_and_stopping(store: Store) -> None:
     claim = stories.written(store, stories.FIRST[:6])
     shown = watched(store, claim.run)
     assert "stage 1 of 2" in shown
-    assert "26 %" in shown
+    assert f"{100 * forecast(store.fold(claim.run), None).share:.0f} %" in shown
     assert "left, estimated" in shown
     test = app("watch", run=claim.run)
     button(test, "Stop").click().run()

@@ -249,7 +249,7 @@ class Spread:
         return statistics.stdev(self.values) if len(self.values) > 1 else None
 
     def meets(self, other: "Spread") -> bool:
-        """Whether the two means are no further apart than the standard deviations together; False where one has none."""
+        """Whether the two means are no further apart than both standard deviations together; False without a mean."""
         if self.mean is None or other.mean is None:
             return False
         return abs(self.mean - other.mean) <= (self.sd or 0.0) + (other.sd or 0.0)

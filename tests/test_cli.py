@@ -118,7 +118,7 @@ def test_settings_apply_in_order(config: str) -> None:
     assert read("--preset", "quick", "--method", "feature_extraction") == preset("quick", "feature_extraction")
     changed = read("--preset", "story", "--backbone", "mlp", "--tasks", "fashion,faces", "--seed", "3")
     assert (changed.backbone.name, changed.backbone.start, changed.backbone.image_size) == ("mlp", "kaiming", 28)
-    assert [(task.name, task.images_per_class) for task in changed.tasks] == [("fashion", 100), ("faces", None)]
+    assert [(task.name, task.images_per_class) for task in changed.tasks] == [("fashion", 60), ("faces", None)]
     assert changed.seed == 3
     last = read(
         "--preset",

@@ -84,7 +84,7 @@ ABOUT = About(
             "old data": ("not needed", "good"),
         }
     ),
-    presets={"story": {"method.strength": 1e4}, "quick": {"method.strength": 300.0}},
+    presets={"story": {"method.strength": 3e5}, "quick": {"method.strength": 300.0}},
     cost=EWCCost(),
     suggestion=Suggestion("How stiff should the springs be?", ("method.strength~1~1000000~7~log",), place=1),
 )

@@ -60,7 +60,7 @@ ABOUT = About(
         compared=True,
     ),
     # Heads alone cost next to nothing on cached features, so they get the passes that they need to converge.
-    presets={"story": {"training.epochs": 100}, "quick": {"training.epochs": 40}},
+    presets={"story": {"training.epochs": 20}, "quick": {"training.epochs": 40}},
     cost=FeatureExtractionCost(),
     explore_first="training.epochs",
 )

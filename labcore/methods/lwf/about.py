@@ -67,7 +67,7 @@ ABOUT = About(
         compared=True,
     ),
     presets={
-        "story": {"method.strength": 0.5, "method.temperature": 4.0},
+        "story": {"method.temperature": 8.0},
         "quick": {"method.temperature": 8.0},
     },
     cost=LwFCost(),

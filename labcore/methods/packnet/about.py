@@ -101,9 +101,8 @@ ABOUT = About(
             "old data": ("not needed", "good"),
         }
     ),
-    # PackNet retrains in many small steps.
     presets={
-        "story": {"training.batch_size": 16, "backbone.norm": "affine_per_task"},
+        "story": {"backbone.norm": "affine_per_task"},
         "quick": {"method.prune_ratio": 0.7, "method.retrain_epochs": 6, "backbone.norm": "per_task"},
     },
     cost=PackNetCost(),

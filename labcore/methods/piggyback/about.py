@@ -76,7 +76,7 @@ ABOUT = About(
     ),
     # How far scores get depends on the number of steps, and large steps do not replace them.
     presets={
-        "story": {"training.epochs": 8, "training.batch_size": 16, "backbone.norm": "affine_per_task"},
+        "story": {"training.epochs": 5, "training.batch_size": 16, "backbone.norm": "affine_per_task"},
         "quick": {
             "method.score_learning_rate": 1e-3,
             "training.epochs": 14,

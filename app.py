@@ -13,16 +13,22 @@ def draw() -> None:
     icon = Path(__file__).parent / "pages/parts/assets/icon.svg"
     st.set_page_config("Reuse Lab", page_icon=icon, layout="wide")
     markup.style()
-    page = st.navigation(
-        [
-            st.Page("pages/launch.py", title="Launch", icon=":material/rocket_launch:", default=True),
-            st.Page("pages/watch.py", title="Watch", icon=":material/monitoring:"),
-            st.Page("pages/inside.py", title="Inside", icon=":material/layers:"),
-            st.Page("pages/compare.py", title="Compare", icon=":material/compare_arrows:"),
-            st.Page("pages/explore.py", title="Explore", icon=":material/tune:"),
-            st.Page("pages/runs.py", title="Runs", icon=":material/list:"),
-        ]
-    )
+    watch = st.Page("pages/watch.py", title="Watch", icon=":material/monitoring:")
+    inside = st.Page("pages/inside.py", title="Inside", icon=":material/layers:")
+    pages = [
+        st.Page("pages/launch.py", title="Launch", icon=":material/rocket_launch:", default=True),
+        watch,
+        inside,
+        st.Page("pages/compare.py", title="Compare", icon=":material/compare_arrows:"),
+        st.Page("pages/explore.py", title="Explore", icon=":material/tune:"),
+        st.Page("pages/runs.py", title="Runs", icon=":material/list:"),
+    ]
+    page = st.navigation(pages, position="hidden")
+    with (
+        st.sidebar
+    ):  # our own links: they say which run one is at, so that its address is whole and Back takes one click
+        for one in pages:
+            st.page_link(one, query_params=lab.place() if one in (watch, inside) else None, width="stretch")
     lab.open_or_say_why()
     lab.told_in_a_sentence(page.run)
 

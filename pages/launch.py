@@ -150,7 +150,7 @@ if not lab.store().records():
     st.info(
         "**One network learns one job after another, and you watch what happens to the old ones.** "
         "Press **Start the story**: a network that knows photographs learns to read digits, then clothes, then hand "
-        "fans. It took a minute on two processor cores; everything below can be changed first.",
+        "fans. How long it takes here stands under the button; everything below can be changed first.",
         icon=":material/lightbulb:",
     )
 if config is not None:

@@ -278,3 +278,24 @@ def test_an_exploration_fills_by_itself_and_its_points_open_their_runs(
     page.goto(f"{address}/explore?exploration={name}")
     page.get_by_role("button", name="Use the best").click()
     page.get_by_text("How should it learn them").wait_for()
+
+
+def test_the_side_bar_goes_to_the_run_one_is_at_and_back_takes_one_click(
+    address: str, page: sync_api.Page, home: Path
+) -> None:
+    store = Store(home)
+    older = stories.written(store, stories.FIRST)
+    older.finish("stopped")
+    newest = stories.written(store, stories.COMPLETE, tiny(seed=1))
+    newest.finish("complete")
+    page.goto(f"{address}/watch?run={older.run}")
+    page.get_by_text("Nothing is lost").wait_for()
+    for name, there in (("Inside", "/inside"), ("Compare", "/compare"), ("Watch", "/watch")):
+        page.locator("[data-testid=stSidebar]").get_by_role("link", name=name, exact=True).click()
+        page.wait_for_url(lambda url, there=there: there in url)
+        page.locator("[data-testid=stSidebar]").get_by_role("link", name="Runs", exact=True).wait_for()
+        if there != "/compare":
+            assert page.url.endswith(f"{there}?run={older.run}")
+    page.get_by_text("Nothing is lost").wait_for()
+    page.go_back()
+    page.wait_for_url(lambda url: "/compare" in url)

@@ -66,7 +66,7 @@ PRESETS: dict[str, Preset] = {
     "quick": Preset(
         "quick",
         "Quick look",
-        "A tiny network from scratch, ten to twenty seconds a method.",
+        "A tiny network from random weights learns clothes, then digits, then hot dogs: the quickest of all.",
         {
             "backbone": {"name": "small_cnn", "start": "kaiming", "image_size": 28, "norm": "frozen"},
             "tasks": [

@@ -146,6 +146,12 @@ def through_the_shell() -> None:
         st.rerun()
 
 
+def place() -> dict[str, str]:
+    """The run that one is at, as part of an address: that of the address, or the one that a page showed last."""
+    run = st.query_params.get("run") or st.session_state.get("run-here")
+    return {"run": run} if run else {}
+
+
 def open_or_say_why() -> None:
     """Stop the page with one sentence where the store cannot be used; above it, what of the store is damaged."""
     try:

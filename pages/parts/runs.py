@@ -84,19 +84,21 @@ def bar(share: float) -> str:
 
 
 def from_url(store: Store) -> RunRecord | None:
-    """The run of the address; without one the newest, which then is in the address. None where there are no runs.
+    """The run of the address; without one that one was at last, or the newest, which then is in the address.
 
-    An address that names no run says so, and the page stops.
+    It is None where there are no runs. An address that names no run says so, and the page stops.
     """
     asked = st.query_params.get("run")
     if asked is None:
-        newest = next(iter(store.records()), None)
-        if newest is not None:
-            st.query_params["run"] = newest.run
-        return newest
+        found = _last(store) or next(iter(store.records()), None)
+        if found is not None:
+            st.query_params["run"] = st.session_state["run-here"] = found.run
+        return found
     try:
         store.config(asked)
-        return store.record(asked)
+        found = store.record(asked)
+        st.session_state["run-here"] = found.run
+        return found
     except UnknownRun:
         sentence = f"There is no run {asked[:60]} here. It may have been deleted."
         st.warning(markup.literal(sentence), icon=":material/search_off:")
@@ -104,6 +106,13 @@ def from_url(store: Store) -> RunRecord | None:
         st.warning(f"This run cannot be read: {markup.literal(error)}", icon=":material/error:")
     st.page_link("pages/runs.py", label="See the runs there are", icon=":material/list:")
     st.stop()
+
+
+def _last(store: Store) -> RunRecord | None:
+    """The run that a page showed last; None where that was none, or it was deleted since."""
+    with contextlib.suppress(UnknownRun):
+        return store.record(st.session_state.get("run-here", ""))
+    return None
 
 
 def while_there(tick: Callable[Parameters, None]) -> Callable[Parameters, None]:

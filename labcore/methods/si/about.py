@@ -69,6 +69,6 @@ ABOUT = About(
             "old data": ("not needed", "good"),
         }
     ),
-    presets={"story": {"method.strength": 100.0}, "quick": {"method.strength": 1.0}},
+    presets={"story": {"method.strength": 300.0}, "quick": {"method.strength": 1.0}},
     cost=SICost(),
 )

@@ -74,6 +74,7 @@ def train(preset: str, method: str) -> dict[str, float]:
 
     from labcore.configs import presets
     from labcore.methods.load import learner
+    from labcore.runs import energy
     from labcore.runs.claims import Claim
     from labcore.runs.store import Store
     from labcore.training import learner as learners
@@ -105,6 +106,7 @@ def train(preset: str, method: str) -> dict[str, float]:
     purse.count(StoredStages, "keep", "disk")
     for name in ("append", "sync", "finish"):
         purse.count(Claim, name, "disk")
+    energy.warm_up()  # as a worker does before it takes a run
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder))
         run = store.submit(presets.preset(preset, method)).run

@@ -34,7 +34,9 @@ class Queue(Records):
       `stop` in its folder, which stays until its writer has ended or the run is queued again.
     """
 
-    def submit(self, config: RunConfig, *, device: str = "auto", use_cache: bool = True) -> Submission:
+    def submit(
+        self, config: RunConfig, *, device: str = "auto", use_cache: bool = True, asked_by: str = ""
+    ) -> Submission:
         """Queue a configuration, or find the run that it already is.
 
         A complete, queued or running run of the same key is that run. A stopped or failed one is queued again.
@@ -43,6 +45,7 @@ class Queue(Records):
             config: What to train.
             device: Which worker may take it (`cpu`, `cuda:0`); `auto` for any.
             use_cache: False makes a new run in any case, which reads no stored stage and which no later call finds.
+            asked_by: The experiment that wants the run; nothing where a person wants it for itself.
 
         Returns:
             The run and its state.
@@ -59,8 +62,8 @@ class Queue(Records):
                 if known is not None:
                     with contextlib.suppress(UnknownRun):
                         self.folder(known)
-                        return self._submit_again(self.record(known), device)
-                run = self._create(config, key, device, fresh=not use_cache)
+                        return self._submit_again(self.record(known), device, asked_by)
+                run = self._create(config, key, device, fresh=not use_cache, asked_by=asked_by)
                 if use_cache:
                     self._database.set(f"key/{key}", run)
                 return Submission(run, "queued", cached=False)
@@ -100,24 +103,28 @@ class Queue(Records):
         with self._transaction():
             record = self.record(run)
             if record.state in ("stopped", "failed") or record.lost:
-                return self._requeue(run, record.device)
+                return self._requeue(run, record.device, record.asked_by)
             return Submission(run, record.state, cached=record.state == "complete")
 
-    def _submit_again(self, record: RunRecord, device: str) -> Submission:
+    def _submit_again(self, record: RunRecord, device: str, asked_by: str) -> Submission:
         if record.state in ("stopped", "failed"):
-            return self._requeue(record.run, device)
+            return self._requeue(record.run, device, asked_by)
         return Submission(record.run, record.state, cached=record.state == "complete")
 
-    def _requeue(self, run: str, device: str) -> Submission:
+    def _requeue(self, run: str, device: str, asked_by: str) -> Submission:
         (self.folder(run) / "stop").unlink(missing_ok=True)
-        self.change(run, state="queued", device=device, owner=None, error=None, ended=None, digest=None)
+        fresh_start = {"owner": None, "error": None, "ended": None, "digest": None}
+        self.change(run, state="queued", device=device, asked_by=asked_by, **fresh_start)
         return Submission(run, "queued", cached=False)
 
-    def _create(self, config: RunConfig, key: str, device: str, *, fresh: bool) -> str:
+    def _create(self, config: RunConfig, key: str, device: str, *, fresh: bool, asked_by: str) -> str:
         run = new_id(key[:6])
         folder = self.root / "runs" / run
         folder.mkdir(mode=0o700)
         self._own.undo.append(lambda: shutil.rmtree(folder, ignore_errors=True))
         write_atomically(folder / "config.json", config.model_dump_json(indent=2).encode())
-        self._put(RunRecord(run=run, key=key, state="queued", device=device, submitted=time.time(), fresh=fresh))
+        at = time.time()
+        self._put(
+            RunRecord(run=run, key=key, state="queued", device=device, submitted=at, fresh=fresh, asked_by=asked_by)
+        )
         return run

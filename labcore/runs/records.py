@@ -71,7 +71,8 @@ class RunRecord(Frozen):
     `owner` is the process that writes the run while it runs. `lost_attempts` counts how many attempts before this one
     lost their worker in a row with the same last checkpoint; `checkpoint` says when the one that this attempt began
     with was written, in nanoseconds, and is 0 where there was none. A `fresh` run reads no stored stage, and the arrays
-    of a `pinned` one are never evicted. `digest` is the BLAKE2b (hexadecimal) of its events as they were when it was
+    of a `pinned` one are never evicted. `asked_by` names the experiment that queued it; it is empty where a person did,
+    for the run alone. `digest` is the BLAKE2b (hexadecimal) of its events as they were when it was
     over; None before, and for runs of before there were digests. The last four fields are the result's in short: see
     `summary`.
     """
@@ -91,6 +92,7 @@ class RunRecord(Frozen):
     imported: bool = False
     fresh: bool = False
     pinned: bool = False
+    asked_by: str = ""
     digest: str | None = None
     average_accuracy: float | None = None
     forgetting: float | None = None

@@ -76,7 +76,7 @@ def _next(store: Store, reader: Reader, record: ExplorationRecord) -> bool:
         else:
             # Queued first: where the worker dies before it is written down, the same values are asked for again.
             for seed in range(exploration.seeds):
-                store.submit(arm.seeded(seed), device=exploration.device)
+                store.submit(arm.seeded(seed), device=exploration.device, asked_by=record.name)
             asked = Asked(values=values)
         record = record.model_copy(update={"asked": (*record.asked, asked)})
         explorations.write(store, record)

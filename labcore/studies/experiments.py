@@ -220,6 +220,12 @@ class Findings:
         """Whether some run waits or trains."""
         return any(cell.record is not None and cell.record.active for cell in self.cells)
 
+    @property
+    def own(self) -> list[RunRecord]:
+        """The runs that wait or train because this experiment was asked for; others are somebody's own."""
+        active = [cell.record for cell in self.cells if cell.record is not None and cell.record.active]
+        return [record for record in active if record.asked_by == self.experiment.name]
+
     def of(self, label: str) -> list[Cell]:
         """An arm's cells, by seed."""
         return self._by_label.get(label, [])
@@ -318,7 +324,8 @@ def queue(store: Store, findings: Findings, device: str = "auto") -> list[str]:
     with store.at_once():
         try:
             for cell in findings.missing:
-                queued.append(store.submit(cell.config, device=device).run)
+                asked_by = findings.experiment.name
+                queued.append(store.submit(cell.config, device=device, asked_by=asked_by).run)
         except (StoreError, ConfigError) as error:  # it is raised after the block, so that what is queued stays queued
             problem = error
     if problem is not None:
@@ -327,8 +334,7 @@ def queue(store: Store, findings: Findings, device: str = "auto") -> list[str]:
 
 
 def stop(store: Store, findings: Findings) -> None:
-    """Ask every run of it that waits or trains to stop; what is finished stays."""
-    for cell in reversed(findings.cells):  # those that wait first, so that none is claimed in between
-        if cell.record is not None and cell.record.active:
-            with contextlib.suppress(UnknownRun):
-                store.request_stop(cell.record.run)
+    """Ask its own runs that wait or train to stop; what is finished stays, and what somebody started by itself."""
+    for record in reversed(findings.own):  # those that wait first, so that none is claimed in between
+        with contextlib.suppress(UnknownRun):
+            store.request_stop(record.run)

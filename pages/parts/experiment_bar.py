@@ -55,12 +55,15 @@ def rhythm(findings: Findings) -> int | None:
 
 
 def _button(experiment: Experiment, findings: Findings, label: str) -> None:
-    """Start, go on, or stop; nothing where all is done."""
-    if findings.live:
+    """Start, go on, or stop what it started; nothing where all is done, or is being done anyway."""
+    if findings.own:
         stop = {"on_click": experiments.stop, "args": (lab.store(), findings)}
         st.button("Stop", icon=":material/stop:", width="stretch", key=f"stop-{experiment.name}", **stop)
     elif findings.complete:
         st.button("All measured", icon=":material/check:", width="stretch", disabled=True, key=f"all-{experiment.name}")
+    elif not findings.missing:
+        words = "Somebody started these runs by themselves. They count here once they are done; Runs can stop them."
+        st.button("Being trained", width="stretch", disabled=True, key=f"others-{experiment.name}", help=words)
     else:
         word = "Go on" if any(cell.finished for cell in findings.cells) else label
         act = {"on_click": queue, "args": (findings,), "key": f"queue-{experiment.name}"}

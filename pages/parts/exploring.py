@@ -227,7 +227,7 @@ def main_button(seen: Seen) -> None:
     """Stop, go on, or where the budget is used up a larger one."""
     record, exploration = seen.record, seen.record.exploration
     everything = exploration.sampler == "grid" and len(record.asked) >= exploration.combinations
-    if seen.live:
+    if seen.findings.own or record.state == "running":
         act = {"on_click": stop, "args": (record.name,)}
         st.button("Stop", icon=":material/stop:", width="stretch", key="stop", **act)
     elif record.state == "stopped" or record.broken or (everything and seen.findings.missing):

@@ -40,6 +40,21 @@ def test_compare_without_runs_teaches_and_one_button_queues_all_eight(store: Sto
     assert not test.exception and not store.active()
 
 
+def test_somebody_elses_runs_can_be_seen_in_the_table_and_not_be_stopped_by_it(store: Store) -> None:
+    own = store.submit(presets.preset("quick", "ewc")).run
+    test = app("compare", preset="quick")
+    assert "waiting" in text(test)
+    button(test, "Measure all eight").click().run()
+    assert len(store.active()) == 8
+    button(test, "Stop").click().run()
+    assert [record.run for record in store.active()] == [own]
+    for about in of_group("article"):
+        store.submit(presets.preset("quick", about.name))
+    test.run()
+    assert button(test, "Being trained").disabled
+    assert not test.exception and len(store.active()) == 8
+
+
 def test_the_table_fills_and_goes_on(store: Store) -> None:
     measured(store, "fine_tuning", "joint", seeds=2)
     test = app("compare", preset="quick", seeds="2")

@@ -57,8 +57,8 @@ class _Timed(map_maker.MapMaker):
     def begin(self, stage: int) -> None:
         self._count(stage, "maps", lambda: super(_Timed, self).begin(stage))
 
-    def live(self, stage: int, step: int) -> str:
-        return self._count(stage, "maps", lambda: super(_Timed, self).live(stage, step))
+    def live(self, stage: int, step: int, images: int) -> str:
+        return self._count(stage, "maps", lambda: super(_Timed, self).live(stage, step, images))
 
     def before_end(self, stage: int) -> None:
         self._count(stage, "maps", lambda: super(_Timed, self).before_end(stage))

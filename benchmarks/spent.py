@@ -94,6 +94,7 @@ def train(preset: str, method: str) -> dict[str, float]:
     purse.count(torch.Tensor, "backward", "backward")
     for name in ("prepare", "step"):
         purse.count(Updates, name, "optimiser")
+    purse.count(Updates, "__init__", "start-up")  # a process's first optimizer takes torch two seconds
     for name in ("before_step", "after_step", "start_stage", "end_phase", "end_stage", "further_terms"):
         purse.count(kind, name, "method's own")
     for name in ("probe", "right_now", "right"):

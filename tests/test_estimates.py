@@ -55,13 +55,13 @@ def test_an_estimate_by_hand() -> None:
     live = (3 * 8 * 1 + 3 * 8 * 2) * 0.5  # the fewest looks and pictures that there are
     whole = (2 * sum(first[1:]) + sum(second[1:])) * 0.5
     single = 5 * 30 * 1.0
-    maps = 2 * (8 * 32 + 100) * 1.25 * 1.0
+    maps = 2 * (8 * 8 + 100) * 1.25 * 1.0  # the fewest pictures that a live map has
     assert estimate(config, ROUND).seconds == pytest.approx((steps + live + whole + single + maps) / 1000)
 
 
 def test_maps_that_are_not_recorded_are_not_counted() -> None:
     whole, ends, none = (estimate(tiny(), ROUND, detail).seconds for detail in DETAILS)
-    assert whole - ends == pytest.approx(2 * 8 * 32 * 1.25 * 1.0 / 1000)
+    assert whole - ends == pytest.approx(2 * 8 * 8 * 1.25 * 1.0 / 1000)
     assert ends - none == pytest.approx(2 * 100 * 1.25 * 1.0 / 1000)
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from labcore.configs import looking
 from labcore.configs.looking import FEWEST_PICTURES, FEWEST_POINTS, MOST_PICTURES, MOST_POINTS, SHARE, live_looks
 from labcore.configs.registry import ABOUT
 from labcore.methods.load import learner
@@ -29,6 +30,15 @@ def test_live_looks_take_their_share_of_a_phase(trained: int, jobs: int) -> None
     more = live_looks(2 * trained, jobs)
     assert more.points >= points
     assert more.points * more.pictures >= points * pictures
+
+
+@pytest.mark.parametrize("trained", [0, 10, 1800, 5000, 100_000])
+def test_live_maps_take_their_share_of_a_phase(trained: int) -> None:
+    pictures = looking.map_pictures(trained, 8)
+    assert looking.FEWEST_MAP_PICTURES <= pictures <= looking.MOST_MAP_PICTURES
+    if pictures > looking.FEWEST_MAP_PICTURES:
+        assert 8 * pictures * looking.MAP_PICTURE_COST <= SHARE * trained
+    assert [looking.map_pictures(images, 8) for images in (1800, 5000, 100_000)] == [9, 25, 32]
 
 
 def test_live_looks_by_hand() -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from labcore.configs import looking
 from labcore.configs.base import ConfigError
 from labcore.configs.registry import METHODS
 from labcore.configs.run import RunConfig
@@ -51,8 +52,8 @@ class Watched(map_maker.MapMaker):
             found[task] = {name[:-7]: overlay.get(name, own[name]).detach().cpu().clone() for name in names}
         return found
 
-    def live(self, stage: int, step: int) -> str:
-        path = super().live(stage, step)
+    def live(self, stage: int, step: int, images: int) -> str:
+        path = super().live(stage, step, images)
         self.made.append({"path": path, "stage": stage, "weights": self.now(stage)})
         return path
 
@@ -154,7 +155,7 @@ METHODS_THAT_ISOLATE = {"separate_copies", "packnet", "piggyback", "feature_extr
 def test_live_importance_is_an_estimate_and_says_so(watch: None, tmp_path: Path) -> None:
     _, said = trained(config("fine_tuning", tasks=[{"name": "digits", "images_per_class": 20}]), tmp_path)
     kinds = {event.kind: int(MapFile(tmp_path / event.path).read("images")) for event in said}
-    assert kinds == {"live": map_maker.LIVE_IMAGES, "stage": map_maker.FULL_IMAGES}
+    assert kinds == {"live": looking.FEWEST_MAP_PICTURES, "stage": map_maker.FULL_IMAGES}
 
 
 @pytest.mark.parametrize("method", ["packnet", "packnet, learned", "packnet, kept"])

@@ -12,6 +12,11 @@ SHARE, TRAINING_COST = 0.05, 3
 MOST_POINTS, FEWEST_POINTS = 8, 3
 # Fewer pictures than these tell little; where there are many jobs, and little to train, it is fewer all the same.
 MOST_PICTURES, ENOUGH_PICTURES, FEWEST_PICTURES = 50, 24, 8
+# A live map estimates importance on this many pictures, and a picture of it takes longer than one that is trained on.
+MOST_MAP_PICTURES, FEWEST_MAP_PICTURES, MAP_PICTURE_COST = 32, 8, 1.25
+# The network's inside is drawn so many times a stage in which the trunk moves. Where it stands still, what matters in
+# it moves slowly, and fewer are enough.
+MAPS, MAPS_OF_A_STILL_TRUNK = 8, 2
 # At the end of a run this many answers are timed, one at a time, so many times.
 TIMED_PICTURES, TIMED_PASSES = 30, 5
 
@@ -32,6 +37,16 @@ def live_looks(trained_images: int, jobs: int) -> Looks:
     affordable = int(SHARE * TRAINING_COST * trained_images / jobs)
     points = min(MOST_POINTS, max(FEWEST_POINTS, affordable // ENOUGH_PICTURES))
     return Looks(points, min(MOST_PICTURES, max(FEWEST_PICTURES, affordable // points)))
+
+
+def map_pictures(trained_images: int, maps: int) -> int:
+    """On how many pictures each of so many live maps of a phase estimates importance.
+
+    Together they share SHARE of the phase's time as far as FEWEST_MAP_PICTURES lets them. Of a phase in which the trunk
+    stands still no step takes long, so `trained_images` is 0 there.
+    """
+    affordable = int(SHARE * trained_images / MAP_PICTURE_COST / maps)
+    return min(MOST_MAP_PICTURES, max(FEWEST_MAP_PICTURES, affordable))
 
 
 # Where the trunk stands still, each job's pictures pass through it once, and every look then asks a head alone.

@@ -168,6 +168,7 @@ def accuracy_curves(info: AccuracyCurves) -> Chart:
                 "scatter", x=[seen for seen, _ in line.measured], y=[percent for _, percent in line.measured],
                 name=line.title, mode="markers",
                 marker={"size": 11, "color": colour, "symbol": task_symbol(line.position), "line": {"width": 0}},
+                cliponaxis=False,  # a run's last mark stands on the edge
                 hovertemplate=f"{line.title}: %{{y:.0f}} % of all test pictures<br>"
                 "after %{x:,} images of training<extra></extra>",
             )  # fmt: skip
@@ -175,7 +176,7 @@ def accuracy_curves(info: AccuracyCurves) -> Chart:
             up, down = between[1] - value, value - between[0]
             chart.trace(
                 "scatter", x=line.images_seen[-1:], y=[value], name=line.title, mode="markers",
-                marker={"size": 4, "color": colour}, hoverinfo="skip",
+                marker={"size": 4, "color": colour}, hoverinfo="skip", cliponaxis=False,
                 error_y={"array": [up], "arrayminus": [down], "color": colour, "thickness": 1.5, "width": 5},
             )  # fmt: skip
         chart.note(

@@ -15,7 +15,16 @@ from typing import NamedTuple
 
 from labcore.configs.base import Frozen
 from labcore.configs.catalogue import BACKBONES
-from labcore.configs.looking import STILL_LOOKS, TIMED_PASSES, TIMED_PICTURES, live_looks
+from labcore.configs.looking import (
+    MAP_PICTURE_COST,
+    MAPS,
+    MAPS_OF_A_STILL_TRUNK,
+    STILL_LOOKS,
+    TIMED_PASSES,
+    TIMED_PICTURES,
+    live_looks,
+    map_pictures,
+)
 from labcore.configs.method import Cost
 from labcore.configs.registry import ABOUT
 from labcore.configs.run import RunConfig
@@ -27,9 +36,8 @@ from labcore.version import ENGINE_VERSION
 
 # As in the loop, which this module must not import: how many images are looked at in one batch.
 _CHUNK = 50
-# As in the maps: how often a phase is drawn, and where the trunk stands still; images for importance then and at a
-# stage's end. An image of it takes about a quarter more than one of training, in time and in memory.
-_MAP_POINTS, _MAP_STILL_POINTS, _MAP_LIVE_IMAGES, _MAP_END_IMAGES, _MAP_IMAGE = 8, 2, 32, 100, 1.25
+# As in the maps, which this module must not import: images for importance at a stage's end.
+_MAP_END_IMAGES = 100
 # As in the Fisher diagonal: images at once, and numbers in them.
 _FISHER_CHUNK, _FISHER_NUMBERS = 64, 64 * 3 * 64 * 64
 # A promise reaches from an estimate to so many times it: within this factor it held wherever it was measured
@@ -215,15 +223,17 @@ def _stage_parts(
     read = sum(counts[task - 1][0] for task in cost.tasks_read(stage))
     epochs, passes = cost.epochs(config, stage), cost.passes(config, stage)
     jobs = 1 if held == 1 or cost.isolates(config) else stage  # whose answers may change
-    map_ms = _MAP_LIVE_IMAGES * _MAP_IMAGE * speed.image_ms if maps == "all" else 0.0
+    map_ms = MAP_PICTURE_COST * speed.image_ms if maps == "all" else 0.0
     found = [Part(0, images * cost.looked_at(config, stage) * speed.forward_ms)]
     if training.head_warmup_epochs > 0 and not cost.is_fresh(config, stage):
-        looking = STILL_LOOKS.pictures * speed.forward_ms + _MAP_STILL_POINTS * map_ms
+        looking = STILL_LOOKS.pictures * speed.forward_ms
+        looking += MAPS_OF_A_STILL_TRUNK * map_pictures(0, MAPS_OF_A_STILL_TRUNK) * map_ms
         found += _phase_parts(config, speed, images, training.head_warmup_epochs, 1.0, 1, looking)
     for passed in epochs:
         looks = STILL_LOOKS if held == 1 else live_looks(read * passed, jobs)
         looking = looks.pictures * jobs * (looks.points * (1 - held) + held) * speed.forward_ms
-        looking += (_MAP_STILL_POINTS if held == 1 else _MAP_POINTS) / len(epochs) * map_ms
+        drawn = MAPS_OF_A_STILL_TRUNK if held == 1 else -(-MAPS // len(epochs))
+        looking += drawn * map_pictures(0 if held == 1 else read * passed, drawn) * map_ms
         found += _phase_parts(config, speed, read, passed, held, passes, looking)
     return [*found, Part(0, _end_ms(config, speed, counts, stage, maps))]
 
@@ -237,7 +247,7 @@ def _end_ms(config: RunConfig, speed: Speed, counts: list[tuple[int, int, int]],
     own = min(images, cost.measured_images(config, stage)) * speed.image_ms
     own += min(images, cost.measured_alone(config, stage)) * (speed.step_ms + speed.image_ms)
     drawn = 0 if maps == "none" or cost.measures_importance else _MAP_END_IMAGES
-    return looking + own + drawn * _MAP_IMAGE * speed.image_ms
+    return looking + own + drawn * MAP_PICTURE_COST * speed.image_ms
 
 
 def _memory(config: RunConfig, speed: Speed, counts: list[tuple[int, int, int]], maps: Detail) -> float:
@@ -258,7 +268,7 @@ def _memory(config: RunConfig, speed: Speed, counts: list[tuple[int, int, int]],
     measuring = 0.0
     if maps != "none" or cost.measures_importance:
         at_once = min(_FISHER_CHUNK, max(1, _FISHER_NUMBERS // (3 * config.backbone.image_size**2)))
-        measuring = _MAP_IMAGE * at_once * speed.activation_bytes
+        measuring = MAP_PICTURE_COST * at_once * speed.activation_bytes
     return (
         _LIBRARIES
         + (4 + cost.bytes_a_weight(config)) * speed.weights

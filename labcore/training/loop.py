@@ -300,8 +300,11 @@ class Loop:
         batches = PhaseBatches(learner, stage, phase, cached)
         trunk_moves = cached < len(learner.network.trunk.block_names)
         stands = {task.position for task in learner.tasks if self._stands(task.position, masks, statistics)}
-        looks = live_looks(batches.images * phase.epochs, max(1, stage - len(stands))) if trunk_moves else STILL_LOOKS
-        plan = PhasePlan.of(phase, method.phases(stage), batches.steps_in_epoch, looks, trunk_moves=trunk_moves)
+        trained_images = batches.images * phase.epochs
+        looks = live_looks(trained_images, max(1, stage - len(stands))) if trunk_moves else STILL_LOOKS
+        plan = PhasePlan.of(
+            phase, method.phases(stage), batches.steps_in_epoch, trained_images, looks, trunk_moves=trunk_moves
+        )
         self.measurer.forget(task.position for task in learner.tasks if task.position not in stands)
         probes = [
             self.measurer.probe(task, looks.pictures, cached, stands=task.position in stands) for task in learner.tasks
@@ -310,7 +313,7 @@ class Loop:
         yield self.telling.phase_started(stage, phase, plan, learns, masks, cached)
         if entry.step == 0:  # before any step, and before an optimizer: a process's first takes torch two seconds
             yield from self._look(stage, probes)
-            yield from self._draw(stage)
+            yield from self._draw(stage, plan)
         updates = Updates(learner.config.training, learns, masks, method)
         updates.restore(entry.tensors)
         trunk = next((name for name in learns if not name.startswith("heads/")), "heads/")
@@ -337,7 +340,7 @@ class Loop:
             if step in plan.measure_at and step > 0:
                 yield from self._look(course.stage, course.probes)
             if step in plan.map_at and step > 0:
-                yield from self._draw(course.stage)
+                yield from self._draw(course.stage, plan)
             scale = rate_at(step, plan.steps, training.warmup_fraction, training.schedule)
             self._step(course, step, scale)
             self.telling.check_finite(course.phase)
@@ -380,10 +383,10 @@ class Loop:
         self.progress.clock.evaluated()
         yield evaluated
 
-    def _draw(self, stage: int) -> Iterator[Event]:
+    def _draw(self, stage: int, plan: PhasePlan) -> Iterator[Event]:
         """Draw the network's inside as it is now, where live maps are wanted."""
         if self.maps and self.live_maps:
-            yield self._map_saved("live", stage, self.maps.live)
+            yield self._map_saved("live", stage, functools.partial(self.maps.live, images=plan.map_pictures))
 
     def _map_saved(self, kind: Literal["live", "stage"], stage: int, make: Callable[[int, int], str]) -> MapSaved:
         """Make and save maps; training finds everything as it was."""

@@ -40,7 +40,6 @@ from labcore.runs.reductions import FULL_SIDE, LIVE_SIDE
 ByName = dict[str, Tensor]
 
 FULL_IMAGES = 100  # for importance at a stage's end
-LIVE_IMAGES = 32  # for its estimate before
 PROBES = 32  # validation images of each task whose features are compared
 
 
@@ -144,10 +143,10 @@ class MapMaker:
             {f"gram/{task}.{block}": g.cpu().numpy() for task, row in grams.items() for block, g in enumerate(row)},
         )
 
-    def live(self, stage: int, step: int) -> str:
-        """At a live point: importance estimated on a few images, everything else as it is."""
+    def live(self, stage: int, step: int, images: int) -> str:
+        """At a live point: importance estimated on so few images, everything else as it is."""
         self.network.let_statistics_move([])
-        return self._save(stage, step, "live", self._state(stage) | self._importance(stage, LIVE_IMAGES, LIVE_SIDE))
+        return self._save(stage, step, "live", self._state(stage) | self._importance(stage, images, LIVE_SIDE))
 
     @torch.no_grad()
     def before_end(self, stage: int) -> None:

@@ -3,23 +3,20 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from labcore.configs.looking import Looks
+from labcore.configs.looking import MAPS, MAPS_OF_A_STILL_TRUNK, Looks, map_pictures
 from labcore.methods.base import Phase
 
 # Loss terms are told about a hundred times a phase, and at least every ten steps.
 LOGS_A_PHASE = 100
 LONGEST_LOG_INTERVAL = 10
-# The network's inside is drawn so many times a phase. Where the trunk stands still, what matters in it moves slowly,
-# and every fourth of these is enough.
-MAPS_A_PHASE = 8
-MAP_INTERVAL_OF_A_STILL_TRUNK = 4
 
 
 @dataclass(frozen=True, slots=True)
 class PhasePlan:
     """Steps are counted from 0 within the phase. At the steps of `measure_at` and `map_at` it looks before it steps.
 
-    A live look looks at the first `pictures` validation pictures of each task.
+    A live look looks at the first `pictures` validation pictures of each task, and a live map estimates importance on
+    `map_pictures` of the training pictures.
     """
 
     steps_in_epoch: int
@@ -28,24 +25,34 @@ class PhasePlan:
     measure_at: frozenset[int]
     pictures: int
     map_at: frozenset[int]
+    map_pictures: int
 
     @classmethod
     def of(
-        cls, phase: Phase, phases: Sequence[Phase], steps_in_epoch: int, looks: Looks, *, trunk_moves: bool
+        cls,
+        phase: Phase,
+        phases: Sequence[Phase],
+        steps_in_epoch: int,
+        trained_images: int,
+        looks: Looks,
+        *,
+        trunk_moves: bool,
     ) -> "PhasePlan":
-        """The plan of one of the `phases` of a stage."""
+        """The plan of one of the `phases` of a stage, whose steps together train on so many images."""
         steps = steps_in_epoch * phase.epochs
         # Where the trunk moves in more phases than one, they share the maps among them: such a stage is drawn no more
         # often than another, and costs no more.
         moving = sum(not other.head_only for other in phases)
-        interval = moving if trunk_moves else MAP_INTERVAL_OF_A_STILL_TRUNK
+        interval = moving if trunk_moves else MAPS // MAPS_OF_A_STILL_TRUNK
+        maps = _evenly(steps, MAPS)[::interval]
         return cls(
             steps_in_epoch=steps_in_epoch,
             steps=steps,
             log_interval=max(1, min(LONGEST_LOG_INTERVAL, steps // LOGS_A_PHASE)),
             measure_at=frozenset(_evenly(steps, looks.points)),
             pictures=looks.pictures,
-            map_at=frozenset(_evenly(steps, MAPS_A_PHASE)[::interval]),
+            map_at=frozenset(maps),
+            map_pictures=map_pictures(trained_images if trunk_moves else 0, max(1, len(maps))),
         )
 
     def epoch(self, step: int) -> int:

@@ -30,7 +30,8 @@ def draw() -> None:
         for one in pages:
             st.page_link(one, query_params=lab.place() if one in (watch, inside) else None, width="stretch")
     lab.open_or_say_why()
-    lab.told_in_a_sentence(page.run)
+    with lab.refusals_told():
+        page.run()
 
 
 if __name__ == "__main__":  # as a script, whenever a page is drawn

@@ -2,6 +2,7 @@
 
 import contextlib
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +12,7 @@ from labcore.configs import units
 from labcore.configs.base import ConfigError
 from labcore.runs import archive
 from labcore.runs.energy import Country
-from labcore.runs.errors import Busy, UnknownRun
+from labcore.runs.errors import StoreError, UnknownRun, refused
 from labcore.runs.records import RunRecord
 from labcore.runs.store import Store
 from pages.parts import lab, live_plot, markup, pictures, runs, settings, stages
@@ -30,18 +31,18 @@ def ask_to_delete(store: Store, run: str, name: str) -> None:
         try:
             with contextlib.suppress(UnknownRun):  # another tab was quicker
                 store.delete(run)
-        except Busy as error:
-            st.error(markup.literal(error))
+        except (StoreError, OSError) as error:
+            st.error(markup.literal(refused(error) if isinstance(error, OSError) else error), icon=":material/error:")
             return
         st.rerun()
 
 
 def row(store: Store, record: RunRecord, place: int | None, country: Country) -> dict[str, object] | None:
-    """A line of the table; None for a run that this version cannot read. `place` in the queue counts from 1."""
+    """A line of the table; None for a run whose configuration cannot be read. `place` in the queue counts from 1."""
     try:
         config = store.config(record.run)
         progress = runs.forecast_of(store, runs.follow(store, record.run)).share if record.state == "running" else None
-    except ConfigError:
+    except (ConfigError, OSError):
         return None
     percent = lambda value: None if value is None else round(100 * value)  # noqa: E731
     state = runs.standing(store, record)
@@ -68,8 +69,10 @@ def lines(store: Store) -> pd.DataFrame:
     waiting = [record.run for record in store.active() if record.state == "queued"]
     places = {run: place for place, run in enumerate(waiting, 1)}
     country = store.country()
-    found = (row(store, record, places.get(record.run), country) for record in store.records())
-    return pd.DataFrame([line for line in found if line is not None])
+    found = {record.run: row(store, record, places.get(record.run), country) for record in store.records()}
+    table = pd.DataFrame([line for line in found.values() if line is not None])
+    table.attrs["unreadable"] = [run for run, line in found.items() if line is None]
+    return table
 
 
 def shown(table: pd.DataFrame, column: str) -> bool:
@@ -111,9 +114,24 @@ def chosen(store: Store, table: pd.DataFrame) -> RunRecord | None:
     return None
 
 
+@contextlib.contextmanager
+def told_here() -> Iterator[None]:
+    """For the block, say on the spot what keeps a run from being packed or taken in."""
+    with lab.refusals_told():
+        try:
+            yield
+        except ConfigError as error:
+            st.error(markup.literal(error), icon=":material/error:")
+
+
 lab.through_the_shell()
 store = lab.store()
 table = lines(store)
+if unreadable := table.attrs["unreadable"]:
+    st.warning(
+        f"Left out, as their settings cannot be read: {', '.join(unreadable)}. `python -m labcore check` says why.",
+        icon=":material/healing:",
+    )
 if table.empty:
     sentence = "Every run you start is kept here, finished or not: its curves, its figures, its weights."
     pictures.nothing_yet("No runs yet", sentence)
@@ -205,7 +223,8 @@ with take_away.container(border=True, height="stretch"):
         st.caption(f"{units.size(size)}, too much to pass through the browser. On the command line:")
         st.code(f"python -m labcore export {run} {run}.zip", language="bash", wrap_lines=True)
     elif st.button("Pack it", icon=":material/archive:", key=f"pack-{run}"):
-        with tempfile.TemporaryDirectory(dir=store.cache) as folder:
+        # Not in the store, whose disk may be full or for reading alone.
+        with told_here(), tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"{run}.zip"
             missing, damaged = archive.export_run(store, record.run, path)
             if missing:
@@ -217,15 +236,12 @@ with bring_back.container(border=True, height="stretch"):
     st.markdown("**Bring a run back**")
     upload = st.file_uploader("A zip that a lab has packed", type="zip", label_visibility="collapsed")
     if upload is not None and st.session_state.get("imported") != upload.file_id:
-        try:
-            with tempfile.NamedTemporaryFile(dir=store.cache, suffix=".zip") as file:
-                file.write(upload.getbuffer())
-                file.flush()
-                archive.import_run(store, Path(file.name))
+        with told_here(), tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / Path(upload.name).name
+            path.write_bytes(upload.getbuffer())
+            archive.import_run(store, path)
             st.session_state["imported"] = upload.file_id
             st.rerun()
-        except ConfigError as error:
-            st.error(markup.literal(str(error).replace(Path(file.name).name, upload.name)), icon=":material/error:")
 stages.storage(store, everything)
 settings.show(store)
 live_plot.ahead()

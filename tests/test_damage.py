@@ -1,19 +1,26 @@
 """What is damaged is said in a sentence, what is whole is still shown, and nothing finished is lost."""
 
+import contextlib
+import errno
 import json
 import os
 import random
 import shutil
 import signal
 import sqlite3
-from collections.abc import Callable
+import subprocess
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from labcore.cli.main import main
 from labcore.runs import archive, files
+from labcore.runs.errors import StoreError, UnknownRun
 from labcore.runs.events import RunEnded
+from labcore.runs.stage_cache import StageCache
 from labcore.runs.store import Store
 from tests import kept, stories
 from tests.conftest import tiny
@@ -268,3 +275,270 @@ def test_a_kill_between_two_writes_loses_and_doubles_no_run(action: str, full: S
         assert again.keys() == rows.keys()
         assert killed or again == rows
     assert number >= 3
+
+
+# ---- events, weights, settings --------------------------------------------------------------------------------------
+
+
+def run_of(full: Store) -> str:
+    return run_where(full, state="complete", imported=False, pinned=False)
+
+
+@pytest.mark.parametrize("line", range(len(stories.COMPLETE)))
+def test_a_damaged_event_is_said_and_the_others_still_are_shown(
+    line: int, store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    claim = stories.written(store, stories.COMPLETE)
+    claim.finish("complete")
+    path = store.folder(claim.run) / "events.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[line] = lines[line].replace(b'{"', b"{\xff", 1)
+    path.write_bytes(b"".join(lines))
+    assert main(["show", claim.run]) == 1
+    told = capsys.readouterr()
+    assert claim.run in told.out
+    assert f"Run {claim.run} is damaged: " in told.err
+    assert main(["events", claim.run]) == 1
+    assert len(capsys.readouterr().out.splitlines()) == len(lines) - 1
+    assert main(["export", claim.run, str(tmp_path / "out.zip")]) == 2
+    assert "no lab could import it" in capsys.readouterr().err
+    assert not (tmp_path / "out.zip").exists()
+
+
+def test_another_figure_in_the_events_is_said(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    claim = stories.written(store, stories.COMPLETE)
+    claim.finish("complete")
+    path = store.folder(claim.run) / "events.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"[0.9]", b"[0.8]"))
+    assert main(["show", claim.run]) == 1
+    assert "its events are not those that were written" in capsys.readouterr().err
+    assert main(["check"]) == 1
+
+
+def test_an_event_of_a_later_version_is_no_damage(store: Store) -> None:
+    claim = stories.written(store, stories.COMPLETE[:-1])
+    with (claim.folder / "events.jsonl").open("ab") as file:
+        file.write(b'{"event":"weather_told","sun":true}\n')
+    assert store.fold(claim.run).damaged == 0
+    assert len(store.tail(claim.run)[0]) == len(stories.COMPLETE) - 1
+
+
+def test_a_run_that_goes_on_after_it_was_over_is_whole(store: Store) -> None:
+    claim = stories.written(store, stories.FIRST)
+    claim.append(RunEnded(state="stopped"))
+    claim.finish("stopped")
+    store.resume(claim.run)
+    again = store.claim_run(claim.run)
+    for event in stories.COMPLETE:
+        again.append(event)
+    assert store.damage(claim.run, store.fold(claim.run)) is None
+    again.finish("complete")
+    assert store.damage(claim.run, store.fold(claim.run)) is None
+
+
+def test_damaged_weights_are_left_out_of_an_export_and_named(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = kept.trained(store, tiny("separate_copies"))
+    path = store.stage_folder(run, 1) / "network.safetensors"
+    flip(path, path.stat().st_size - 3)
+    assert StageCache(store).spoilt(run) == [1]
+    assert main(["export", run, str(tmp_path / "out.zip")]) == 0
+    assert "Stages whose arrays are damaged, left out: 1." in capsys.readouterr().err
+    with zipfile.ZipFile(tmp_path / "out.zip") as file:
+        names = file.namelist()
+        assert [stage["weights"] for stage in json.loads(file.read("result.json"))["stages"]] == [False, True]
+    assert not [name for name in names if name.startswith("stages/1/")]
+    assert [name for name in names if name.startswith("stages/2/")]
+    assert main(["check"]) == 1
+    assert "the arrays of stage 1 are damaged" in capsys.readouterr().out
+    assert archive.import_run(Store(tmp_path / "elsewhere"), tmp_path / "out.zip") == run
+
+
+def test_damaged_settings_are_said_and_what_is_whole_holds(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    store.change_settings(country="FRA", stage_cache_gb=50.0)
+    path = store.root / "settings.json"
+    path.write_text(path.read_text().replace('"FRA"', '"FRB"'))
+    assert store.settings().stage_cache_gb == 50
+    assert main(["list"]) == 0
+    assert "Carbon is counted by the world's average" in capsys.readouterr().err
+    path.write_text("{")
+    # What was set cannot be read: so nothing is evicted by a limit that nobody chose.
+    assert StageCache(store).limit_bytes > 10**15
+    store.change_settings(maps="none")
+    assert store.settings_problem() is None
+    assert (store.root / "settings.json.damaged").read_text() == "{"
+
+
+# ---- a full disk, a disk for reading alone --------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def mounted(place: Path, megabytes: int) -> Iterator[Path]:
+    place.mkdir()
+    how = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(place)]
+    if os.geteuid() or subprocess.run(how, capture_output=True).returncode:
+        pytest.skip("a small disk cannot be mounted here")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=False)
+
+
+def fill(disk: Path) -> None:
+    rest = os.open(disk / "rest", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    with contextlib.suppress(OSError):
+        while True:
+            os.write(rest, bytes(4096))
+    os.close(rest)
+
+
+@pytest.mark.parametrize("reserve", [True, False])
+def test_on_a_full_disk_all_can_be_read_and_deleted(
+    reserve: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with mounted(tmp_path / "disk", 24) as disk:
+        monkeypatch.setenv("REUSE_LAB_HOME", str(disk / "home"))
+        store = Store()
+        runs = [stories.told(store, tiny(seed=seed), [[0.9], [0.4, 0.8]]) for seed in range(3)]
+        archive.export_run(store, runs[0], tmp_path / "in.zip")
+        store.close()
+        if not reserve:
+            (store.root / "reserve").unlink()
+        fill(disk)
+        assert main(["list"]) == 0
+        fill(disk)  # with what the reserve gave back
+        assert len(capsys.readouterr().out.splitlines()) == 3
+        assert main(["show", runs[0]]) == 0
+        assert main(["export", runs[0], str(tmp_path / "out.zip")]) == 0
+        assert main(["import", str(tmp_path / "in.zip")]) == 2
+        told = capsys.readouterr().err.splitlines()[-1]
+        assert "No space left on device" in told
+        assert "`delete RUN` still works" in told
+        for run in runs:
+            assert main(["delete", run]) == 0, capsys.readouterr().err
+        capsys.readouterr()
+        assert main(["list"]) == 0
+        assert capsys.readouterr().out.startswith("No runs yet")
+
+
+def test_a_store_for_reading_alone_is_listed_shown_and_exported(
+    full: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, run = facts(full), run_of(full)
+    full.close()
+    with mounted(tmp_path / "disk", 24) as disk:
+        shutil.copytree(full.root, disk / "home")
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        store = Store(disk / "home")
+        assert store.read_only == "Read-only file system"
+        assert facts(store) == before
+        monkeypatch.setenv("REUSE_LAB_HOME", str(disk / "home"))
+        for command in (
+            ["list"],
+            ["show", run],
+            ["events", run],
+            ["export", run, str(tmp_path / "out.zip")],
+            ["check"],
+        ):
+            assert main(command) == 0, capsys.readouterr().err
+            assert "cannot be written (Read-only file system)" in capsys.readouterr().err or command == ["check"]
+        for command in (["delete", run], ["submit"], ["import", str(tmp_path / "out.zip")], ["check", "--repair"]):
+            assert main(command) == 2
+            assert "cannot be written (Read-only file system)" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_write_that_is_refused_changes_nothing(full: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = facts(full)
+
+    def refuse(path: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(files, "about_to_write", refuse)
+    for action in ACTIONS.values():
+        with pytest.raises((OSError, StoreError)):
+            action(full)
+    monkeypatch.undo()
+    assert facts(full) == before
+    assert full.check() == []
+
+
+# ---- two at once, and what the dead leave behind --------------------------------------------------------------------
+
+
+def test_two_imports_of_one_zip_at_once_are_two_runs(full: Store, tmp_path: Path) -> None:
+    elsewhere = Store(tmp_path / "elsewhere")
+    found: list[str] = []
+    real, both = elsewhere.free_id, threading.Barrier(2, timeout=20)
+
+    def free_id(run: str) -> str:
+        picked = real(run)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(5 if len(found) == 0 else 0.01)
+        return picked
+
+    elsewhere.free_id = free_id  # type: ignore[method-assign]
+
+    def take() -> None:
+        found.append(archive.import_run(elsewhere, tmp_path / "run.zip"))
+
+    threads = [threading.Thread(target=take) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(found)) == 2
+    assert {record.run for record in elsewhere.records()} == set(found)
+    assert not list(elsewhere.cache.glob("import-*"))
+
+
+def test_an_export_of_a_run_that_is_deleted_meanwhile_blames_no_target(
+    full: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_of(full)
+    real = full.tail
+
+    def tail(asked: str, offset: int = 0) -> object:
+        found = real(asked, offset)
+        if (tmp_path / f".out.zip.{os.getpid()}").exists():  # the zip is begun
+            full.delete(run)
+        return found
+
+    monkeypatch.setattr(full, "tail", tail)
+    full.stage_folder(run, 1).mkdir(parents=True, exist_ok=True)
+    (full.stage_folder(run, 1) / "network.safetensors").write_bytes(b"arrays")
+    with pytest.raises(UnknownRun, match=run):
+        archive.export_run(full, run, tmp_path / "out.zip")
+    assert not (tmp_path / "out.zip").exists()
+
+
+def test_what_a_killed_writer_left_is_cleared_away_by_the_next(store: Store) -> None:
+    run = store.submit(tiny()).run
+    left = store.folder(run) / ".checkpoint.safetensors.4194999"
+    left.write_bytes(b"half")
+    (store.folder(run) / "checkpoint.safetensors").write_bytes(b"whole")
+    store.claim_run(run).finish("stopped")
+    assert not left.exists()
+    assert (store.folder(run) / "checkpoint.safetensors").read_bytes() == b"whole"
+
+
+def test_what_the_dead_left_is_cleared_away_and_what_the_living_write_is_not(store: Store) -> None:
+    run, other = store.submit(tiny()).run, store.submit(tiny(seed=1)).run
+    claim = store.claim_run(run)
+    store.claim_run(other).finish("stopped")
+    old = [
+        store.folder(other) / ".checkpoint.safetensors.17",
+        store.cache / "import-aaaa",
+        store.root / ".settings.json.17",
+        store.cache / "deleted-x",
+    ]
+    new = [claim.folder / ".checkpoint.safetensors.18", store.cache / "import-bbbb", store.root / ".settings.json.18"]
+    for path in old + new:
+        path.mkdir() if path.parent == store.cache else path.write_bytes(b"half")
+    for path in old[1:3]:
+        os.utime(path, (0, 0))
+    assert len(store.check()) == len(old)
+    store.check(repair=True)
+    assert not [path for path in old if path.exists()]
+    assert all(path.exists() for path in new)
+    claim.release()

@@ -133,6 +133,7 @@ def export_run(store: Store, run: str, path: Path) -> Exported:
             for name in maps:
                 if map_files.PATH.fullmatch(name) and _is_own(folder, name):
                     file.write(folder / name, name, zipfile.ZIP_STORED)
+            store.folder(run)  # what was deleted meanwhile is not whole
     except OSError as error:
         store.folder(run)  # where the run was deleted meanwhile, that is what is wrong
         if error.filename and Path(error.filename).is_relative_to(folder):

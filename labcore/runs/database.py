@@ -161,6 +161,17 @@ class Database:
             raise self._unusable()
         self._make_anew(why)
 
+    def make_room(self) -> bool:
+        """Open the file again if the disk was full when it was opened; whether it can be written now.
+
+        Raises StoreError where it is not for want of room that it cannot.
+        """
+        if self.read_only:
+            self.open()
+        if self.read_only and self._refusal.errno not in NO_ROOM:
+            raise self._unusable()
+        return not self.read_only
+
     # ---- opening ----------------------------------------------------------------------------------------------------
 
     def open(self) -> None:

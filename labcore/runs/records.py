@@ -300,8 +300,7 @@ class Records:
             Busy: Somebody writes the run.
             UnknownRun: There is no such run.
         """
-        if self.read_only:
-            self._database.open()  # it may be that the disk was full alone
+        self._database.make_room()
         folder = self.folder(run)
         try:
             lock = self._with_reserve(lambda: take_lock(folder / "lock"))
@@ -312,9 +311,10 @@ class Records:
             files.about_to_write(gone)
             self._with_reserve(lambda: os.replace(folder, gone))
             shutil.rmtree(gone, ignore_errors=True)  # first of all: on a full disk this is what makes room
-            if self.read_only:
-                self._database.open()
-            self._with_reserve(lambda: self._forget(run))
+            # On a disk that is still full the record stays, and goes when the store is next opened.
+            with contextlib.suppress(OSError, StoreError):
+                if self._database.make_room():
+                    self._with_reserve(lambda: self._forget(run))
         finally:
             os.close(lock)
 

@@ -378,6 +378,8 @@ class Fold:
             country: Whose electricity carbon is counted by.
         """
         test, validation, tasks = self.matrix("test"), self.matrix("validation"), len(config["tasks"])
+        if self.started is None:  # where its first event is damaged, nothing says what the rows are of
+            test = validation = ()
         footprint = next((stage.footprint for stage in reversed(self.stages) if stage.footprint), None)
         kept = dict(footprint.kept) if footprint else {}
         return RunResult(

@@ -1,6 +1,9 @@
 """What a person has set for the lab as a whole, which lies in `settings.json` of the store."""
 
+import contextlib
 import functools
+import json
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,11 +47,12 @@ class Settings(Frozen):
 class Preferences(Records):
     """The settings of a store.
 
-    Law: a lab whose file is damaged or of another version still works, with the defaults, and says what is wrong.
+    Law: a lab whose file is damaged or of another version still works, with the defaults for what of it cannot be used,
+    and says what that is.
     """
 
     def settings(self) -> Settings:
-        """What a person has set; the defaults where the file is missing or cannot be used."""
+        """What a person has set; the default for whatever is missing or cannot be used."""
         return read_settings(self.root / "settings.json")[0]
 
     def settings_problem(self) -> str | None:
@@ -66,7 +70,10 @@ class Preferences(Records):
             StoreError: The file cannot be written.
         """
         changed = parse_settings({**self.settings().model_dump(), **changes})
+        path = self.root / "settings.json"
         try:
+            if self.settings_problem() is not None:  # what cannot be read may still be worth a look
+                os.replace(path, path.with_name("settings.json.damaged"))
             write_atomically(self.root / "settings.json", changed.model_dump_json(indent=2).encode())
         except OSError as error:
             raise unusable(self.root, error) from None
@@ -89,28 +96,48 @@ def read_settings(path: Path) -> tuple[Settings, str | None]:
     """Read the file of settings.
 
     Returns:
-        The settings, or the defaults where the file is missing or cannot be used; and in a sentence what is wrong with
-        it, or None.
+        The settings, with the defaults for what is missing or cannot be used; and in a sentence what is wrong with the
+        file, or None.
     """
     try:
         found = path.stat()
-        return _read(path, found.st_mtime_ns, found.st_ino), None
+        settings, reason = _read(path, found.st_mtime_ns, found.st_ino)
     except FileNotFoundError:
         return Settings(), None
-    except ValidationError as error:
-        reason = explain(error, Settings).rstrip(".")
     except OSError as error:
-        reason = error.strerror or str(error)
+        settings, reason = Settings(), error.strerror or str(error)
     except ValueError as error:
-        reason = str(error)
-    return Settings(), f"{path.name} cannot be used, so the defaults hold until settings are changed here: {reason}."
+        settings, reason = Settings(), str(error)
+    if reason is None:
+        return settings, None
+    kept = "" if settings == Settings() else "; what else it says holds"
+    carbon = "" if settings.country else " Carbon is counted by the world's average."
+    reason = reason.rstrip(".")
+    return settings, (
+        f"{path.name} cannot be used ({reason}), so the defaults hold until settings are changed on page Runs{kept}."
+        f"{carbon}"
+    )
 
 
 @functools.lru_cache(maxsize=8)
-def _read(path: Path, changed: int, inode: int) -> Settings:
-    """Read the file once for each time that it changed, because pages ask every second. Raises OSError, ValueError."""
+def _read(path: Path, changed: int, inode: int) -> tuple[Settings, str | None]:
+    """The settings that the file says, and what is wrong with the others.
+
+    It is read once for each time that it changed, because pages ask every second. Raises OSError, and ValueError where
+    nothing in it can be used.
+    """
     with path.open("rb") as file:
         text = file.read(_LARGEST + 1)
     if len(text) > _LARGEST:
         raise ValueError("it is too large")
-    return Settings.model_validate_json(text)
+    try:
+        return Settings.model_validate_json(text), None
+    except ValidationError as error:
+        reason = explain(error, Settings)
+    said = json.loads(text)
+    usable = {}
+    for name, value in said.items() if isinstance(said, dict) else ():
+        with contextlib.suppress(ValidationError):
+            Settings.model_validate({name: value})
+            usable[name] = value
+    return Settings.model_validate(usable), reason

@@ -1,7 +1,8 @@
 """What every page stands on: the store, a worker for it, and what its machine can do."""
 
+import contextlib
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import streamlit as st
 from streamlit.runtime.pages_manager import PagesManager
@@ -163,11 +164,11 @@ def open_or_say_why() -> None:
         st.warning(markup.literal(text), icon=":material/healing:")
 
 
-def told_in_a_sentence(draw: Callable[[], None]) -> None:
-    """Draw a page; where the store refuses in the middle of it, as on a full disk, a sentence stands in place of the
-    rest."""
+@contextlib.contextmanager
+def refusals_told() -> Iterator[None]:
+    """For the block: where the store refuses, or a full disk, a sentence stands in place of the rest."""
     try:
-        draw()
+        yield
     except StoreError as error:
         st.error(markup.literal(error), icon=":material/error:")
     except OSError as error:

@@ -124,7 +124,8 @@ def while_there(tick: Callable[Parameters, None]) -> Callable[Parameters, None]:
     @functools.wraps(tick)
     def guarded(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
         try:
-            lab.told_in_a_sentence(lambda: tick(*args, **kwargs))
+            with lab.refusals_told():
+                tick(*args, **kwargs)
         except UnknownRun:
             st.rerun()
 

@@ -12,7 +12,8 @@ Laws that hold whoever comes and goes, `kill -9` included:
   own mode.
 
     HOME/records/            states and queue (diskcache, JSON text only, never evicted)
-    HOME/runs/ID/            config.json  record.jsonl  events.jsonl  checkpoint.safetensors, .before  stop  stages/K/*.safetensors
+    HOME/runs/ID/            config.json  record.jsonl  events.jsonl  checkpoint.safetensors, .before  stop
+                             stages/K/*.safetensors
     HOME/cache/pictures/     decoded pictures, by fingerprint
     HOME/cache/stages/       trained stages (stage_cache.py), by what they depend on; the arrays are the runs' own
     HOME/cache/training/     who trains which stage just now (stage_locks.py)

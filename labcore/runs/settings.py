@@ -72,7 +72,7 @@ class Preferences(Records):
         changed = parse_settings({**self.settings().model_dump(), **changes})
         path = self.root / "settings.json"
         try:
-            if self.settings_problem() is not None:  # what cannot be read may still be worth a look
+            if path.is_file() and self.settings_problem() is not None:  # what cannot be read may still be worth a look
                 os.replace(path, path.with_name("settings.json.damaged"))
             write_atomically(self.root / "settings.json", changed.model_dump_json(indent=2).encode())
         except OSError as error:
@@ -134,7 +134,10 @@ def _read(path: Path, changed: int, inode: int) -> tuple[Settings, str | None]:
         return Settings.model_validate_json(text), None
     except ValidationError as error:
         reason = explain(error, Settings)
-    said = json.loads(text)
+    try:
+        said = json.loads(text)
+    except RecursionError:
+        raise ValueError(reason) from None
     usable = {}
     for name, value in said.items() if isinstance(said, dict) else ():
         with contextlib.suppress(ValidationError):

@@ -1,10 +1,13 @@
 """Runs told by hand: events with round numbers, for results, figures and pages."""
 
+import contextlib
 import shutil
 from collections.abc import Iterator
+from typing import Any
 
 from labcore.configs.run import RunConfig
 from labcore.runs.claims import Claim
+from labcore.runs.errors import Busy
 from labcore.runs.events import (
     Evaluated,
     Event,
@@ -240,3 +243,10 @@ def map_by_map(store: Store, finished: str, claim: Claim) -> Iterator[MapSaved]:
             claim.append(event)
         if isinstance(event, MapSaved):
             yield event
+
+
+def worker_told(store: Store, device: str, run: str | None, *, slot: int = 0, **told: Any) -> None:
+    """A slot's worker that lives and has told what it does: this process, which holds its lock to its own end."""
+    with contextlib.suppress(Busy):
+        store.lock_device(device, slot)
+    store.tell_worker(device, run, slot=slot, **told)

@@ -13,7 +13,6 @@ from labcore.configs.reading import parse
 from labcore.configs.registry import ABOUT, of_group
 from labcore.configs.run import RunConfig
 from labcore.configs.verdicts import Verdict
-from labcore.runs.records import Process
 from labcore.runs.results import RunResult
 from labcore.runs.store import Store
 from labcore.studies import estimates, experiments, measures, questions
@@ -115,7 +114,6 @@ def test_what_failed_is_named_and_the_rest_is_shown(store: Store) -> None:
 def test_a_lost_worker_is_seen_and_its_run_still_counts_as_coming(store: Store) -> None:
     experiment = two_arms(1)
     claim = stories.written(store, stories.FIRST, seeded(experiment.arms[0], 0))
-    store.change(claim.run, owner=Process(pid=2**22 + 5, created=1.0))
     claim.release()
     findings = Reader(store).look(experiment)
     assert findings.cells[0].state == "lost" and findings.live

@@ -12,7 +12,6 @@ from labcore.configs.reading import parse
 from labcore.configs.registry import METHODS
 from labcore.drawings import explored as charts
 from labcore.runs.errors import StoreError
-from labcore.runs.records import Process
 from labcore.runs.store import Store
 from labcore.studies import advancing, experiments, explorations, proposals
 from labcore.studies.explorations import Exploration, ExplorationRecord, Told, parse_exploration
@@ -378,7 +377,6 @@ def test_a_worker_lost_in_the_middle_is_waited_for(store: Store) -> None:
     advancing.advance(store, Reader(store))
     (cell,) = look(store, name)[1].cells
     claim = stories.written(store, stories.FIRST, cell.config)
-    store.change(claim.run, owner=Process(pid=2**22 + 5, created=1.0))
     claim.release()
     advancing.advance(store, Reader(store))
     record, findings = look(store, name)

@@ -76,7 +76,7 @@ def begin(store: Store, config: RunConfig, threads: int) -> str:
 
 def occupy(store: Store, threads: int = 1, stage: str | None = None, slot: int = 1) -> None:
     """As if another slot of this machine trained a run of its own."""
-    store.tell_worker("cpu", "another-run", slot=slot, slots=2, threads=threads, stage=stage)
+    stories.worker_told(store, "cpu", "another-run", slot=slot, slots=2, threads=threads, stage=stage)
 
 
 # ---- whose turn it is -----------------------------------------------------------------------------------------------
@@ -210,8 +210,8 @@ def test_an_experiment_is_queued_at_once_and_an_exploration_for_every_slot(store
         assert seen == [0]
     assert len(store.active()) == 2
     experiments.stop(store, Reader(store).look(experiment))
-    store.tell_worker("cpu", None, slots=2)
-    store.tell_worker("cpu", None, slot=1, slots=2)
+    stories.worker_told(store, "cpu", None, slots=2)
+    stories.worker_told(store, "cpu", None, slot=1, slots=2)
     explorations.create(store, explored(STRENGTH))
     advancing.advance(store, Reader(store))
     assert len(store.active()) == 2
@@ -219,11 +219,17 @@ def test_an_experiment_is_queued_at_once_and_an_exploration_for_every_slot(store
 
 def test_a_slot_whose_worker_is_gone_is_no_worker(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[list[str]] = []
-    monkeypatch.setattr("labcore.training.worker.subprocess.Popen", lambda command, **_: started.append(command))
-    store.tell_worker("cpu", "a-run", slot=1, slots=2)
+
+    def start(command: list[str], **_: Any) -> subprocess.Popen[bytes]:
+        started.append(command)
+        return real([sys.executable, "-c", ""])
+
+    real = subprocess.Popen
+    monkeypatch.setattr("labcore.training.worker.subprocess.Popen", start)
+    stories.worker_told(store, "cpu", "a-run", slot=1, slots=2)
     worker.ensure(store, "cpu")
     assert [command[-2:] for command in started] == [["--device", "cpu"]]
-    store.tell_worker("cpu", None)
+    stories.worker_told(store, "cpu", None)
     worker.ensure(store, "cpu")
     assert len(started) == 1
 

@@ -1,4 +1,5 @@
 import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 from labcore.configs.base import ConfigError
 from labcore.runs.errors import Busy, StoreError, UnknownRun
 from labcore.runs.events import RunEnded, StageStarted
+from labcore.runs.files import is_held, take_lock
 from labcore.runs.records import Process
 from labcore.runs.store import Store
 from tests.conftest import tiny
@@ -240,18 +242,12 @@ sys.stdin.read()
         assert (claim.run, claim.record.attempt) == (run, 2)
 
 
-def lose(store: Store, run: str) -> None:
-    """As if its worker had been killed."""
-    store.change(run, owner=Process(pid=2**22 + 5, created=1.0))
-
-
 def test_a_run_that_ends_its_workers_fails_at_last_and_the_next_is_taken(store: Store) -> None:
     run, other = store.submit(tiny()).run, store.submit(tiny(seed=1)).run
     for attempt in (1, 2, 3):
         claim = store.claim("cpu")
         assert claim is not None and (claim.run, claim.record.attempt) == (run, attempt)
-        lose(store, run)
-        claim.release()
+        claim.release()  # as if its worker had been killed
     claim = store.claim("cpu")
     assert claim is not None and claim.run == other
     record = store.record(run)
@@ -261,26 +257,120 @@ def test_a_run_that_ends_its_workers_fails_at_last_and_the_next_is_taken(store: 
     for _ in (1, 2, 3):
         claim = store.claim("cpu")
         assert claim is not None and claim.run == run
-        lose(store, run)
-        claim.release()
+        claim.release()  # as if its worker had been killed
 
 
 def test_a_run_that_gets_further_may_lose_any_number_of_workers(store: Store) -> None:
-    run = store.submit(tiny()).run
+    store.submit(tiny())
     for attempt in range(1, 8):
         claim = store.claim("cpu")
         assert claim is not None and claim.record.attempt == attempt
         (claim.folder / "checkpoint.safetensors").write_bytes(b"")
         os.utime(claim.folder / "checkpoint.safetensors", (attempt, attempt))
-        lose(store, run)
-        claim.release()
+        claim.release()  # as if its worker had been killed
 
 
 def test_a_process_is_told_from_a_later_one_of_its_number() -> None:
     me = Process.me()
-    assert me.alive
-    assert not Process(pid=me.pid, created=me.created - 100).alive
-    assert not Process(pid=2**22 + 1, created=0).alive
+    assert me.memory() > 1_000_000
+    assert Process(pid=me.pid, created=me.created - 100).memory() == 0
+    assert Process(pid=2**22 + 1, created=0).memory() == 0
+
+
+# Asks whether a lock is held, until its standard input is closed, and says how often; or dies at the first refusal.
+ASKS = """
+import sys, threading
+from pathlib import Path
+from labcore.runs.files import is_held
+
+over = threading.Event()
+threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()
+asked = 0
+while not over.is_set() or asked < 1000:
+    is_held(Path(sys.argv[1]))
+    asked += 1
+print(asked)
+"""
+
+
+def test_a_thousand_questions_refuse_none_of_a_thousand_claims(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    asks = [
+        subprocess.Popen(
+            [sys.executable, "-c", ASKS, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in (1, 2)
+    ]
+    try:
+        for _ in range(1000):
+            lock = take_lock(path)  # raises Busy where a question is in its way
+            assert is_held(path)
+            os.close(lock)
+        assert not is_held(path)
+        assert all(int(process.communicate()[0]) >= 1000 for process in asks)
+    finally:
+        for process in asks:
+            process.kill()
+            process.wait()
+
+
+def test_a_question_in_the_way_of_a_claim_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "lock"
+    path.touch()
+    question = os.open(path, os.O_RDONLY)
+    fcntl.flock(question, fcntl.LOCK_SH)
+    monkeypatch.setattr("labcore.runs.files.time.sleep", lambda seconds: fcntl.flock(question, fcntl.LOCK_UN))
+    os.close(take_lock(path))
+    assert not is_held(path)
+    os.close(question)
+
+
+def test_neither_a_clock_that_is_set_nor_another_container_makes_the_living_dead(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There a process has another start, or is not to be seen at all."""
+    run = store.submit(tiny()).run
+    claim = store.claim_run(run)
+    lock = store.lock_device("cpu")
+    store.tell_worker("cpu", run)
+    monkeypatch.setattr("psutil.Process", lambda *pid: pytest.fail("a process is asked for by its number"))
+    assert not store.record(run).lost and not store.records()[0].lost
+    assert list(store.waiting("cpu")) == [] and store.claim("cpu") is None
+    assert [worker.run for worker in store.workers()] == [worker.run for worker in store.at_work()] == [run]
+    assert store.resume(run).state == "running"
+    store.request_stop(run)
+    assert claim.stop_requested()
+    claim.finish("stopped")
+    os.close(lock)
+    assert store.workers() == store.at_work() == []
+
+
+def test_a_stop_reaches_whoever_holds_the_run_next(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was asked for while the run trained, or by a person who saw a claim begin, and its worker died first."""
+    run = store.submit(tiny()).run
+    claim = store.claim_run(run)
+    store.request_stop(run)
+    for descriptor in (claim._events, claim._lock):
+        os.close(descriptor)  # killed: nothing is tidied up
+    assert store.record(run).lost
+    assert store.claim("cpu") is None
+    assert store.record(run).state == "stopped"
+
+    assert store.resume(run).state == "queued"
+    claim = store.claim_run(run)
+    assert not claim.stop_requested()
+    store.request_stop(run)
+    assert claim.put_back().state == "stopped"
+
+
+def test_a_worker_that_comes_up_says_nothing_of_what_the_dead_one_trained(store: Store) -> None:
+    lock = store.lock_device("cpu")
+    store.tell_worker("cpu", "a-run")
+    os.close(lock)
+    assert store.workers() == []
+    lock = store.lock_device("cpu")
+    assert store.at_work() == []
+    os.close(lock)
 
 
 def test_only_numbers_are_stages(store: Store) -> None:

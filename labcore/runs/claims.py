@@ -138,9 +138,15 @@ class Claim:
         return self.finish("failed", error)
 
     def put_back(self) -> RunRecord:
-        """Give the run back to the queue: this process ends, and another may go on from the checkpoint."""
+        """Give the run back to the queue: this process ends, and another may go on from the checkpoint.
+
+        Where somebody has asked it to stop meanwhile, it is stopped instead.
+        """
         try:
-            return self.store.change(self.run, state="queued", owner=None)
+            with self.store.at_once():
+                if self.stop_requested():
+                    return self.store.change(self.run, state="stopped", owner=None, ended=time.time())
+                return self.store.change(self.run, state="queued", owner=None)
         finally:
             self.release()
 

@@ -4,7 +4,8 @@ Laws that hold whoever comes and goes, `kill -9` included:
 
 - A file that is written with `atomic_path` or `write_atomically` holds at every moment either what it held before or
   all that it shall hold; once the call has returned, a power cut does not undo it.
-- A lock that is taken with `take_lock` belongs to one process, and the system releases it with the process.
+- A lock that is taken with `take_lock` belongs to one process, and the system releases it with the process. Whether
+  somebody has it is asked with `is_held`, which keeps nobody from taking it.
 - A megabyte is set aside (`Reserve`), so that on a full disk the store can still be opened, a run can say that it
   ends, and runs can be deleted.
 - Whatever a store writes for good passes `about_to_write` first, and by that name alone a test can make it fail.
@@ -16,6 +17,7 @@ import fcntl
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +26,9 @@ from labcore.runs.errors import Busy
 _RESERVE_BYTES = 1 << 20
 _TEMPORARY = re.compile(r"\..+\.[0-9]+")
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT}  # what the system says of a full disk
+# Somebody who asks about a lock is in the way of who takes it for some microseconds; so often it is tried again, so
+# many seconds apart.
+_TRIES, _MOMENT = 1000, 0.0005
 
 
 def home() -> Path:
@@ -77,8 +82,8 @@ def write_atomically(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
-def take_lock(path: Path, *, create: bool = True) -> int:
-    """Lock a file, which is made where it is missing unless `create` is False, without waiting.
+def take_lock(path: Path) -> int:
+    """Lock a file, which is made where it is missing, without waiting for whoever has it.
 
     Returns:
         The open descriptor. The lock is held until it is closed, or until the process ends.
@@ -87,13 +92,40 @@ def take_lock(path: Path, *, create: bool = True) -> int:
         Busy: Another process, or another descriptor of this one, holds the lock.
         OSError: The file cannot be opened.
     """
-    descriptor = os.open(path, os.O_RDWR | (os.O_CREAT if create else 0) | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    for _ in range(_TRIES):
+        if _locks(descriptor, fcntl.LOCK_EX):
+            return descriptor
+        if not _locks(descriptor, fcntl.LOCK_SH):
+            break  # held by one that took it
+        fcntl.flock(descriptor, fcntl.LOCK_UN)  # those who were in the way only asked
+        time.sleep(_MOMENT)
+    os.close(descriptor)
+    raise Busy(f"{path.parent.name} is in use by another process.")
+
+
+def is_held(path: Path) -> bool:
+    """Whether somebody holds the lock of a file: a process of whatever number and clock, in whatever container.
+
+    Those who ask share the lock for that moment, which refuses neither one who asks nor one who takes it.
+    """
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
+        return False  # nobody ever took it, or it went with its folder
+    try:
+        return not _locks(descriptor, fcntl.LOCK_SH)
+    finally:
         os.close(descriptor)
-        raise Busy(f"{path.parent.name} is in use by another process.") from None
-    return descriptor
+
+
+def _locks(descriptor: int, how: int) -> bool:
+    """Lock an open file in this way, if nobody is in the way of it."""
+    try:
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 class Reserve:

@@ -31,7 +31,8 @@ class Queue(Records):
     - Two that submit the same configuration at once get the same run.
     - A run that is queued again goes to the end of the queue, and goes on from its last checkpoint.
     - A stop that is asked for is not lost: a run that waits leaves the queue at once, and a running one finds the file
-      `stop` in its folder, which stays until its writer has ended or the run is queued again.
+      `stop` in its folder, which stays until its writer has ended or the run is queued again. Where that writer dies
+      before it obeys, the next one to claim the run obeys for it.
     """
 
     def submit(

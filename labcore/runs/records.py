@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
+from pydantic import Field
 
 from labcore.configs.base import ConfigError, Frozen
 from labcore.configs.reading import parse_json
@@ -33,7 +34,7 @@ from labcore.runs import files
 from labcore.runs.database import Database
 from labcore.runs.errors import Busy, StoreError, UnknownRun, no_such_run, unusable
 from labcore.runs.events import Event, RunEnded, RunStarted, from_line
-from labcore.runs.files import NO_ROOM, Reserve, home, take_lock, write_atomically
+from labcore.runs.files import NO_ROOM, Reserve, home, is_held, take_lock, write_atomically
 from labcore.runs.results import RunResult, State, fold
 
 _FOLDERS = ("runs", "cache", "workers", "records", "weights", "datasets", "explorations")
@@ -54,27 +55,27 @@ class Process(Frozen):
         """The calling process."""
         return cls(pid=os.getpid(), created=psutil.Process().create_time())
 
-    @property
-    def alive(self) -> bool:
-        """Whether it still runs. A zombie does not, and another process that was given its number is another."""
+    def memory(self) -> int:
+        """How many bytes it holds; 0 where it is not seen from here. Whether it lives, its lock alone can tell."""
         try:
             process = psutil.Process(self.pid)
             same = abs(process.create_time() - self.created) < 1
-            return bool(same and process.status() != psutil.STATUS_ZOMBIE)
+            return int(process.memory_info().rss) if same else 0
         except psutil.Error:
-            return False
+            return 0
 
 
 class RunRecord(Frozen):
     """What the store knows of a run beside its events. Times are Unix seconds.
 
-    `owner` is the process that writes the run while it runs. `lost_attempts` counts how many attempts before this one
-    lost their worker in a row with the same last checkpoint; `checkpoint` says when the one that this attempt began
-    with was written, in nanoseconds, and is 0 where there was none. A `fresh` run reads no stored stage, and the arrays
-    of a `pinned` one are never evicted. `asked_by` names the experiment that queued it; it is empty where a person did,
-    for the run alone. `digest` is the BLAKE2b (hexadecimal) of its events as they were when it was
-    over; None before, and for runs of before there were digests. The last four fields are the result's in short: see
-    `summary`.
+    `owner` is the process that writes the run while it runs. `is_held` says whether a process held the run's lock when
+    the record was read, which is asked of active runs alone and stands in no file. `lost_attempts` counts how many
+    attempts before this one lost their worker in a row with the same last checkpoint; `checkpoint` says when the one
+    that this attempt began with was written, in nanoseconds, and is 0 where there was none. A `fresh` run reads no
+    stored stage, and the arrays of a `pinned` one are never evicted. `asked_by` names the experiment that queued it;
+    it is empty where a person did, for the run alone. `digest` is the BLAKE2b (hexadecimal) of its events as they were
+    when it was over; None before, and for runs of before there were digests. The last four fields are the result's in
+    short: see `summary`.
     """
 
     run: str
@@ -88,6 +89,7 @@ class RunRecord(Frozen):
     lost_attempts: int = 0
     checkpoint: int = 0
     owner: Process | None = None
+    is_held: bool = Field(default=False, exclude=True)
     error: str | None = None
     imported: bool = False
     fresh: bool = False
@@ -101,8 +103,8 @@ class RunRecord(Frozen):
 
     @property
     def lost(self) -> bool:
-        """Whether it should be running and its worker is gone."""
-        return self.state == "running" and (self.owner is None or not self.owner.alive)
+        """Whether it should be running and nobody has the right to write it: its worker is gone."""
+        return self.state == "running" and not self.is_held
 
     @property
     def active(self) -> bool:
@@ -224,7 +226,7 @@ class Records:
             self._put_right(found)
         if found is None:
             raise no_such_run(run)
-        return found
+        return self._asked(found)
 
     def records(self) -> list[RunRecord]:
         """The records of all runs, the newest first."""
@@ -363,6 +365,11 @@ class Records:
             self._put(record)
 
     # ---- for the parts of the store ---------------------------------------------------------------------------------
+
+    def _asked(self, record: RunRecord) -> RunRecord:
+        """The record, and whether somebody holds the run's lock now."""
+        held = record.active and is_held(self.root / "runs" / record.run / "lock")
+        return record.model_copy(update={"is_held": held})
 
     def _put(self, record: RunRecord) -> RunRecord:
         """Overwrite a record, and keep the list of active runs in step."""

@@ -18,6 +18,7 @@ import logging
 import os
 from pathlib import Path
 
+from labcore.runs import files
 from labcore.runs.errors import Busy
 from labcore.runs.files import take_lock
 from labcore.runs.stage_keys import StageKey
@@ -61,13 +62,7 @@ def hold(store: Store, key: StageKey) -> Held | None:
 
 def is_held(store: Store, training: str) -> bool:
     """Whether somebody trains just now the stage whose training has this key."""
-    try:
-        os.close(take_lock(_path(store, training), create=False))
-    except Busy:
-        return True
-    except OSError:
-        pass
-    return False
+    return files.is_held(_path(store, training))
 
 
 def _path(store: Store, training: str) -> Path:

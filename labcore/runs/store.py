@@ -43,7 +43,7 @@ from pathlib import Path
 from labcore.configs.base import ConfigError
 from labcore.runs.claims import Claim
 from labcore.runs.errors import Busy, StoreError, UnknownRun
-from labcore.runs.files import is_left_over, take_lock, write_atomically
+from labcore.runs.files import is_held, is_left_over, take_lock, write_atomically
 from labcore.runs.queue import Queue
 from labcore.runs.records import Process, RunRecord, made_anew
 from labcore.runs.results import RunResult
@@ -98,6 +98,8 @@ class Store(Queue, Stories, Workers, Preferences):
     def claim_run(self, run: str) -> Claim:
         """Become the writer of this run, which waits or lost its worker.
 
+        One that somebody asked to stop, and whose worker was lost before it could obey, is stopped here.
+
         Raises:
             Busy: Another process writes it, or it is over.
             UnknownRun: There is no such run.
@@ -105,9 +107,13 @@ class Store(Queue, Stories, Workers, Preferences):
         lock = take_lock(self.folder(run) / "lock")
         try:
             with self._transaction():
+                if self.record(run).state == "running" and self.stop_requested(run):
+                    self.change(run, state="stopped", owner=None, ended=time.time())
+            with self._transaction():
                 record = self.record(run)
-                if not (record.state == "queued" or record.lost):
+                if not record.active:
                     raise Busy(f"Run {run} is {record.state}, not waiting.")
+                lost = record.state == "running"  # whoever wrote it is gone, for the lock is ours
                 checkpoint = self._checkpoint_time(run)
                 before = record.lost_attempts if checkpoint == record.checkpoint else 0
                 # An old request to stop goes here, where nobody can make a new one yet: a later one is not lost.
@@ -117,7 +123,7 @@ class Store(Queue, Stories, Workers, Preferences):
                     state="running",
                     owner=Process.me(),
                     attempt=record.attempt + 1,
-                    lost_attempts=before + 1 if record.lost else 0,
+                    lost_attempts=before + 1 if lost else 0,
                     checkpoint=checkpoint,
                     started=record.started or time.time(),
                     ended=None,
@@ -257,11 +263,8 @@ class Store(Queue, Stories, Workers, Preferences):
                 yield from (path for path in left if (free and ".record.jsonl." not in path.name) or _is_old(path))
 
     def _has_no_writer(self, run: str) -> bool:
-        try:
-            os.close(take_lock(self.root / "runs" / run / "lock", create=False))
-        except (Busy, OSError):
-            return False
-        return True
+        lock = self.root / "runs" / run / "lock"
+        return lock.exists() and not is_held(lock)
 
     def _check_folders(self, repair: bool) -> list[str]:
         """Records without a folder, and folders of which nobody was told; each goes where it is to be repaired."""

@@ -7,9 +7,10 @@ the slots 1, 2, … Every slot has a lock and a record of its own.
 import contextlib
 import json
 import time
+from pathlib import Path
 
 from labcore.runs.errors import Busy
-from labcore.runs.files import take_lock
+from labcore.runs.files import is_held, take_lock
 from labcore.runs.records import Process, Records, WorkerRecord
 
 
@@ -32,11 +33,13 @@ class Workers(Records):
             Busy: The slot has a process already.
         """
         try:
-            return take_lock(self.root / "workers" / f"{device.replace(':', '-')}-{slot}.lock")
+            lock = take_lock(self._lock(device, slot))
         except Busy:
             if slot:
                 raise Busy(f"Slot {slot} of the worker for {device} is taken already.") from None
             raise Busy(f"There is a worker for {device} already; one a device is enough.") from None
+        self.forget_worker(device, slot)  # what one that died had told is not said of us
+        return lock
 
     def may_start_worker(self, device: str, patience: float) -> bool:
         """Whether the caller is the one to start a device's worker: one caller alone is, in `patience` seconds."""
@@ -79,13 +82,13 @@ class Workers(Records):
 
     def workers(self) -> list[WorkerRecord]:
         """The processes that are alive, in the order of their devices' names, each device's worker before its slots."""
-        alive = (worker for worker in self._workers() if worker.process.alive)
+        alive = (worker for worker in self._workers() if self._lives(worker))
         return sorted(alive, key=lambda worker: (worker.device, worker.slot))
 
     def at_work(self, device: str | None = None) -> list[WorkerRecord]:
         """The processes of a device, or of all, that train a run now."""
         told = (worker for worker in self._workers() if worker.run is not None and device in (None, worker.device))
-        return [worker for worker in told if worker.process.alive]
+        return [worker for worker in told if self._lives(worker)]
 
     def tell_devices(self, devices: dict[str, str]) -> None:
         """Say which devices this machine has, and what each is: `{"cpu": "Intel …"}`. It overwrites what was said."""
@@ -96,6 +99,12 @@ class Workers(Records):
         with contextlib.suppress(ValueError, TypeError):  # damaged: the next worker tells it anew
             return dict(json.loads(self._database.get("devices") or "{}"))
         return {}
+
+    def _lock(self, device: str, slot: int) -> Path:
+        return self.root / "workers" / f"{device.replace(':', '-')}-{slot}.lock"
+
+    def _lives(self, worker: WorkerRecord) -> bool:
+        return is_held(self._lock(worker.device, worker.slot))
 
     def _others(self, device: str, slot: int) -> list[WorkerRecord]:
         return [other for other in self._workers() if (other.device, other.slot) != (device, slot)]

@@ -210,10 +210,7 @@ class Slots:
         needed = self._needs(record.run)
         for worker in at_work:
             needed += self._needs(worker.run or "")
-            try:
-                held += psutil.Process(worker.process.pid).memory_info().rss
-            except psutil.Error:
-                continue  # it ended just now, and what it held is free
+            held += worker.process.memory()
         return needed <= held
 
     def _needs(self, run: str) -> float:

@@ -254,7 +254,7 @@ def test_launch_has_the_speed_measured_on_the_device_that_is_chosen(
     app()
     assert not devices  # nobody knows yet what is here; the first worker comes by itself
     store.tell_devices({"cuda:0": "A card", "cpu": "A processor"})
-    store.tell_worker("cuda:0", None)
+    stories.worker_told(store, "cuda:0", None)
     test = app()
     devices.clear()
     (device,) = [box for box in test.selectbox if "device" in box.label]

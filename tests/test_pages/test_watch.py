@@ -7,7 +7,7 @@ import streamlit as st
 
 from labcore.drawings import figures
 from labcore.runs.events import Downloading, RunEnded, Waiting, Warned
-from labcore.runs.records import Process, RunRecord
+from labcore.runs.records import RunRecord
 from labcore.runs.stage_cache import StageCache
 from labcore.runs.store import Store
 from labcore.studies.forecast import forecast
@@ -70,7 +70,6 @@ def test_a_warning_stands_on_watch_while_the_run_goes_and_after(store: Store) ->
 
 def test_watch_lost_offers_resume(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     claim = stories.written(store, stories.FIRST)
-    store.change(claim.run, owner=Process(pid=2**22 + 5, created=1.0))
     claim.release()
     test = app("watch", run=claim.run)
     assert "worker is gone" in text(test)
@@ -92,7 +91,7 @@ def test_watch_says_which_device_and_why(store: Store) -> None:
 def test_watch_says_what_a_run_waits_for(store: Store) -> None:
     run = store.submit(tiny()).run
     assert "The worker is waking up." in watched(store, run)
-    store.tell_worker("cpu", "another-run", slot=1, slots=2, threads=1)
+    stories.worker_told(store, "cpu", "another-run", slot=1, slots=2, threads=1)
     assert "It begins when there is room beside the runs that train now." in watched(store, run)
     opened = stories.opened().model_copy(update={"threads": 1})
     claim = stories.written(store, [opened, Waiting(stage=1, time=101.0)], tiny(seed=1))
@@ -101,7 +100,7 @@ def test_watch_says_what_a_run_waits_for(store: Store) -> None:
 
 
 def test_a_run_gets_a_worker_of_its_own_device(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    store.tell_worker("cuda:0", None)
+    stories.worker_told(store, "cuda:0", None)
     run = store.submit(tiny(), device="cpu").run
     devices = asked_workers(monkeypatch)
     assert "No worker yet" in watched(store, run) and set(devices) == {"cpu"}
@@ -109,7 +108,7 @@ def test_a_run_gets_a_worker_of_its_own_device(store: Store, monkeypatch: pytest
     devices.clear()
     button(app("watch", run=run), "Resume").click().run()
     assert set(devices) == {"cpu"}
-    store.tell_worker("cpu", None)
+    stories.worker_told(store, "cpu", None)
     devices.clear()
     assert "Worker on cpu: ready" in watched(store, run) and not devices
 

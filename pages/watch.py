@@ -164,6 +164,8 @@ def figures_now() -> None:
     runs.say_damage(store, run, fold)
     for warning in fold.warnings:
         st.warning(markup.literal(warning.text), icon=":material/warning:")
+    if lost := runs.told_lost(record):
+        st.caption(markup.literal(lost))
 
     def draw(make: Callable[[], Chart], name: str, height: int, title: str) -> None:
         live_plot.draw(make, f"{name}-{run}", height, title=title, version=fold.events)

@@ -10,6 +10,7 @@ import diskcache
 import pytest
 
 from labcore.configs.base import ConfigError
+from labcore.runs import losses
 from labcore.runs.errors import Busy, StoreError, UnknownRun
 from labcore.runs.events import RunEnded, StageStarted
 from labcore.runs.files import is_held, take_lock
@@ -251,7 +252,11 @@ def test_a_run_that_ends_its_workers_fails_at_last_and_the_next_is_taken(store: 
     claim = store.claim("cpu")
     assert claim is not None and claim.run == other
     record = store.record(run)
-    assert record.state == "failed" and "training.batch_size" in (record.error or "")
+    assert record.state == "failed" and record.times_lost == 3
+    assert record.error == (
+        "Its worker was lost 3 times in a row, each time before a new checkpoint was there. Resume it once whatever "
+        "ends its workers is over; workers/worker.log may say what that is."
+    )
     assert store.tail(run)[0][-1].event == "run_ended"
     store.resume(run)  # a person may try again, as often as before
     for _ in (1, 2, 3):
@@ -268,6 +273,86 @@ def test_a_run_that_gets_further_may_lose_any_number_of_workers(store: Store) ->
         (claim.folder / "checkpoint.safetensors").write_bytes(b"")
         os.utime(claim.folder / "checkpoint.safetensors", (attempt, attempt))
         claim.release()  # as if its worker had been killed
+
+
+def test_three_in_a_row_without_a_new_checkpoint_are_counted_from_the_last_new_one(store: Store) -> None:
+    run = store.submit(tiny()).run
+    for lost_attempts in (0, 0, 1, 2):
+        claim = store.claim("cpu")
+        assert claim is not None and claim.record.lost_attempts == lost_attempts
+        if claim.record.attempt == 1:
+            (claim.folder / "checkpoint.safetensors").touch()
+        claim.release()  # as if its worker had been killed
+    assert store.claim("cpu") is None
+    record = store.record(run)
+    assert (record.state, record.times_lost) == ("failed", 4)
+
+
+def test_memory_is_named_where_the_system_has_counted_that_it_ran_out(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = store.submit(tiny()).run
+    for counted in ((7, 2), (7, 2), (7, 3)):
+        monkeypatch.setattr("labcore.runs.losses.memory_kills", lambda counted=counted: counted)
+        store.claim_run(run).release()
+        loss = store.record(run).loss
+        assert loss is None or not loss.memory or counted == (7, 3)
+    store.tell_loss(os.getpid(), "signal 9 (SIGKILL)", memory=False)
+    monkeypatch.setattr("labcore.runs.losses.memory_kills", lambda: (7, 4))
+    assert store.claim("cpu") is None
+    error = store.record(run).error or ""
+    assert "the last one by signal 9 (SIGKILL). The system had run out of memory." in error
+    assert "training.batch_size" in error
+
+    # Another process in another control group: nothing is known.
+    monkeypatch.setattr("labcore.runs.losses.memory_kills", lambda: (8, 9))
+    monkeypatch.setattr(Process, "me", lambda: Process(pid=2**22 + 1, created=1.0))
+    store.resume(run)
+    for _ in range(3):
+        store.claim_run(run).release()
+    assert store.claim("cpu") is None
+    assert "memory" not in (store.record(run).error or "")
+
+
+@pytest.mark.parametrize(
+    ("files", "found"),
+    [
+        ({"memory.events": "low 0\noom 2\noom_kill 1\n"}, 1),
+        ({"memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 4\n"}, 4),
+        ({"memory.oom_control": "oom_kill_disable 0\nunder_oom 0\n"}, None),
+        ({}, None),
+    ],
+)
+def test_what_the_system_counts_of_memory_is_read_where_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], found: int | None
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr("labcore.runs.losses._control_groups", lambda: [tmp_path / "elsewhere", tmp_path])
+    kills = losses.memory_kills()
+    assert (kills and kills[1]) == found
+    (tmp_path / "memory.max").write_text("1000\n")
+    assert losses.memory_there_is() == 1000
+
+
+@pytest.mark.parametrize("claimed_again", [False, True])
+def test_whoever_started_a_worker_tells_how_it_was_lost(store: Store, claimed_again: bool) -> None:
+    run = store.submit(tiny()).run
+    code = f"from labcore.runs.store import Store; Store().claim_run({run!r}); print(1, flush=True); input()"
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe) as writer:
+        assert writer.stdout is not None and writer.stdout.readline() == b"1\n"
+        told: list[tuple[str, bool]] = []
+        end = losses.watch(writer, lambda how, memory: told.append((how, memory)))
+        writer.kill()
+        end.join()
+        assert told == [("signal 9 (SIGKILL)", False)] and writer.returncode == -9
+    if claimed_again:
+        claim = until(lambda: store.claim("cpu"))
+        assert claim.record.loss.how == ""
+    until(lambda: claimed_again or store.record(run).lost)
+    store.tell_loss(writer.pid, *told[0])
+    assert (store.record(run).loss or pytest.fail("not told")).how == "signal 9 (SIGKILL)"
 
 
 def test_a_process_is_told_from_a_later_one_of_its_number() -> None:

@@ -15,8 +15,9 @@ from safetensors.torch import load_file
 
 from labcore.cli import main as cli
 from labcore.configs.run import RunConfig
+from labcore.runs import checkpoints
 from labcore.runs.claims import Claim
-from labcore.runs.events import Event, RunStarted, StageStarted, StepLogged
+from labcore.runs.events import Event, PhaseStarted, RunStarted, StageStarted, StepLogged
 from labcore.runs.store import Store
 from labcore.studies import estimates
 from labcore.training import ahead, worker
@@ -107,6 +108,56 @@ def test_killed_in_the_middle_it_goes_on_by_itself_and_ends_bit_for_bit_the_same
     assert store.result(run).accuracy_matrix == store.result(whole).accuracy_matrix
     assert store.fold(run).accuracy == store.fold(whole).accuracy
     assert store.fold(run).losses == store.fold(whole).losses
+
+
+class Killed(BaseException):
+    """As by a signal: nothing catches it."""
+
+
+@pytest.mark.parametrize("method", ["ewc", "packnet"])
+def test_killed_after_its_first_checkpoint_each_attempt_gets_a_step_further_and_ends_the_same(
+    store: Store, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    run = store.submit(tiny(method)).run
+    saved: list[tuple[int, int]] = []
+
+    def save_and_be_killed(path: Path, position: checkpoints.Position, tensors: dict[str, torch.Tensor]) -> None:
+        save(path, position, tensors)
+        saved.append((position.stage, position.step))
+        raise Killed
+
+    save = checkpoints.save
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "save", save_and_be_killed)
+        while store.record(run).active:
+            claim = store.claim("cpu") or pytest.fail("it failed")
+            with contextlib.suppress(Killed):
+                worker.run_claim(claim, "cpu", maps="none")
+                break
+            claim.release()
+    record = store.record(run)
+    assert (record.state, record.times_lost) == ("complete", len(saved)) and len(saved) > 10
+    steps = [step for _, step in saved]
+    assert steps == sorted(steps) and len(set(saved)) == len(saved)
+    assert set(range(steps[-1])) - set(steps) <= {0, *last_steps(store, run)}  # every step but where a phase ends
+
+    whole = store.submit(tiny(method), use_cache=False).run
+    worker.run_claim(store.claim_run(whole), "cpu", maps="none")
+    for stage in (1, 2):
+        killed, never = (stage_arrays(store, r, stage) for r in (run, whole))
+        assert all(torch.equal(killed[name], never[name]) for name in never)
+    assert store.result(run).accuracy_matrix == store.result(whole).accuracy_matrix
+    assert store.fold(run).losses == store.fold(whole).losses
+
+
+def last_steps(store: Store, run: str) -> set[int]:
+    """The steps with which phases end."""
+    began = {(event.stage, event.phase): event for event in store.tail(run)[0] if isinstance(event, PhaseStarted)}
+    first = {}
+    for event in store.tail(run)[0]:
+        if isinstance(event, PhaseStarted):
+            first.setdefault((event.stage, event.phase), event.step)
+    return {first[phase] + event.steps for phase, event in began.items()}
 
 
 def test_one_worker_a_device(store: Store) -> None:

@@ -84,7 +84,9 @@ class Queue(Records):
         with self._transaction():
             record = self.record(run)
             if record.state == "queued" or record.lost:
-                self.change(run, state="stopped", owner=None, ended=time.time())
+                self.change(
+                    run, state="stopped", owner=None, ended=time.time(), times_lost=record.times_lost + record.lost
+                )
             elif record.state == "running":
                 (self.folder(run) / "stop").touch(mode=0o600)
 
@@ -104,19 +106,20 @@ class Queue(Records):
         with self._transaction():
             record = self.record(run)
             if record.state in ("stopped", "failed") or record.lost:
-                return self._requeue(run, record.device, record.asked_by)
+                return self._requeue(record, record.device, record.asked_by)
             return Submission(run, record.state, cached=record.state == "complete")
 
     def _submit_again(self, record: RunRecord, device: str, asked_by: str) -> Submission:
         if record.state in ("stopped", "failed"):
-            return self._requeue(record.run, device, asked_by)
+            return self._requeue(record, device, asked_by)
         return Submission(record.run, record.state, cached=record.state == "complete")
 
-    def _requeue(self, run: str, device: str, asked_by: str) -> Submission:
-        (self.folder(run) / "stop").unlink(missing_ok=True)
-        fresh_start = {"owner": None, "error": None, "ended": None, "digest": None}
-        self.change(run, state="queued", device=device, asked_by=asked_by, **fresh_start)
-        return Submission(run, "queued", cached=False)
+    def _requeue(self, record: RunRecord, device: str, asked_by: str) -> Submission:
+        (self.folder(record.run) / "stop").unlink(missing_ok=True)
+        lost = record.times_lost + record.lost
+        anew = {"owner": None, "error": None, "ended": None, "digest": None, "times_lost": lost}
+        self.change(record.run, state="queued", device=device, asked_by=asked_by, **anew)
+        return Submission(record.run, "queued", cached=False)
 
     def _create(self, config: RunConfig, key: str, device: str, *, fresh: bool, asked_by: str) -> str:
         run = new_id(key[:6])

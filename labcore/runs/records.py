@@ -65,17 +65,29 @@ class Process(Frozen):
             return 0
 
 
+class Loss(Frozen):
+    """How a worker was lost that wrote a run: by which signal or exit status (empty where nobody was told).
+
+    `memory` says that the system is known to have run out of it.
+    """
+
+    process: Process | None
+    how: str = ""
+    memory: bool = False
+
+
 class RunRecord(Frozen):
     """What the store knows of a run beside its events. Times are Unix seconds.
 
     `owner` is the process that writes the run while it runs. `is_held` says whether a process held the run's lock when
     the record was read, which is asked of active runs alone and stands in no file. `lost_attempts` counts how many
-    attempts before this one lost their worker in a row with the same last checkpoint; `checkpoint` says when the one
-    that this attempt began with was written, in nanoseconds, and is 0 where there was none. A `fresh` run reads no
-    stored stage, and the arrays of a `pinned` one are never evicted. `asked_by` names the experiment that queued it;
-    it is empty where a person did, for the run alone. `digest` is the BLAKE2b (hexadecimal) of its events as they were
-    when it was over; None before, and for runs of before there were digests. The last four fields are the result's in
-    short: see `summary`.
+    attempts before this one lost their worker in a row and left no newer checkpoint; `checkpoint` says when the one
+    that this attempt began with was written, in nanoseconds, and is 0 where there was none. `times_lost` counts all the
+    lost workers of the run, `loss` tells of the last one, and `memory_kills` is the system's count when this attempt
+    began (`losses.memory_kills`). A `fresh` run reads no stored stage, and the arrays of a `pinned` one are never
+    evicted. `asked_by` names the experiment that queued it; it is empty where a person did, for the run alone. `digest`
+    is the BLAKE2b (hexadecimal) of its events as they were when it was over; None before, and for runs of before there
+    were digests. The last four fields are the result's in short: see `summary`.
     """
 
     run: str
@@ -88,6 +100,9 @@ class RunRecord(Frozen):
     attempt: int = 0
     lost_attempts: int = 0
     checkpoint: int = 0
+    times_lost: int = 0
+    loss: Loss | None = None
+    memory_kills: tuple[int, int] | None = None
     owner: Process | None = None
     is_held: bool = Field(default=False, exclude=True)
     error: str | None = None

@@ -41,11 +41,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from labcore.configs.base import ConfigError
+from labcore.runs import losses
 from labcore.runs.claims import Claim
 from labcore.runs.errors import Busy, StoreError, UnknownRun
 from labcore.runs.files import is_held, is_left_over, take_lock, write_atomically
 from labcore.runs.queue import Queue
-from labcore.runs.records import Process, RunRecord, made_anew
+from labcore.runs.records import Loss, Process, RunRecord, made_anew
 from labcore.runs.results import RunResult
 from labcore.runs.settings import Preferences
 from labcore.runs.stories import Stories
@@ -54,13 +55,8 @@ from labcore.runs.workers import Workers
 Choose = Callable[[Iterator[RunRecord]], Iterator[RunRecord]]
 
 _DAY = 86400.0  # seconds
-# So many attempts in a row may lose their worker without saving a checkpoint: then it is the run that ends workers.
+# So many attempts in a row may lose their worker without leaving a newer checkpoint.
 MOST_LOST = 3
-_LOST_TOO_OFTEN = (
-    f"Its worker was gone {MOST_LOST} times in a row before anything more was saved; most likely the run needs more "
-    "memory than there is. Close other programs and resume it, or run it again with a smaller training.batch_size or "
-    "backbone.image_size."
-)
 
 
 class Store(Queue, Stories, Workers, Preferences):
@@ -92,7 +88,7 @@ class Store(Queue, Stories, Workers, Preferences):
                 claim = self.claim_run(record.run)
                 if claim.record.lost_attempts < MOST_LOST:
                     return claim
-                claim.fail(_LOST_TOO_OFTEN)
+                claim.fail(_lost_too_often(claim.record.loss))
         return None
 
     def claim_run(self, run: str) -> Claim:
@@ -108,14 +104,17 @@ class Store(Queue, Stories, Workers, Preferences):
         try:
             with self._transaction():
                 if self.record(run).state == "running" and self.stop_requested(run):
-                    self.change(run, state="stopped", owner=None, ended=time.time())
+                    lost = self.record(run).times_lost + 1
+                    self.change(run, state="stopped", owner=None, ended=time.time(), times_lost=lost)
             with self._transaction():
                 record = self.record(run)
                 if not record.active:
                     raise Busy(f"Run {run} is {record.state}, not waiting.")
                 lost = record.state == "running"  # whoever wrote it is gone, for the lock is ours
                 checkpoint = self._checkpoint_time(run)
-                before = record.lost_attempts if checkpoint == record.checkpoint else 0
+                in_vain = lost and checkpoint == record.checkpoint
+                kills = losses.memory_kills()
+                loss = _loss_of(record, kills) if lost else record.loss
                 # An old request to stop goes here, where nobody can make a new one yet: a later one is not lost.
                 (self.folder(run) / "stop").unlink(missing_ok=True)
                 record = self.change(
@@ -123,8 +122,11 @@ class Store(Queue, Stories, Workers, Preferences):
                     state="running",
                     owner=Process.me(),
                     attempt=record.attempt + 1,
-                    lost_attempts=before + 1 if lost else 0,
+                    lost_attempts=record.lost_attempts + 1 if in_vain else 0,
                     checkpoint=checkpoint,
+                    times_lost=record.times_lost + lost,
+                    loss=loss,
+                    memory_kills=kills,
                     started=record.started or time.time(),
                     ended=None,
                     error=None,
@@ -133,6 +135,22 @@ class Store(Queue, Stories, Workers, Preferences):
         except BaseException:
             os.close(lock)
             raise
+
+    def tell_loss(self, pid: int, how: str, memory: bool) -> None:
+        """Say how a process was lost, of the run that it wrote, also where another one goes on with that by now.
+
+        Args:
+            pid: The process's number.
+            how: The signal or the exit status, in words.
+            memory: Whether it is known that memory had run out.
+        """
+        with self._transaction():
+            for record in self.active():
+                owner, loss = record.owner, record.loss
+                if record.lost and owner is not None and owner.pid == pid:
+                    self.change(record.run, loss=Loss(process=owner, how=how, memory=memory))
+                elif loss is not None and not loss.how and loss.process is not None and loss.process.pid == pid:
+                    self.change(record.run, loss=Loss(process=loss.process, how=how, memory=memory or loss.memory))
 
     def _checkpoint_time(self, run: str) -> int:
         try:
@@ -325,3 +343,23 @@ def _is_old(path: Path) -> bool:
     with contextlib.suppress(OSError):
         return abs(time.time() - path.lstat().st_mtime) > _DAY
     return False
+
+
+def _loss_of(record: RunRecord, kills: tuple[int, int] | None) -> Loss:
+    """What is known of how the worker of this run was lost, where the system has counted so many ended by now."""
+    told = record.loss if record.loss and record.loss.process == record.owner else Loss(process=record.owner)
+    then = record.memory_kills
+    more = then is not None and kills is not None and kills[0] == then[0] and kills[1] > then[1]
+    return told.model_copy(update={"memory": told.memory or more})
+
+
+def _lost_too_often(loss: Loss | None) -> str:
+    """Why a run ends that lost its worker again and again, and what to do."""
+    text = f"Its worker was lost {MOST_LOST} times in a row, each time before a new checkpoint was there"
+    text += f", the last one by {loss.how}." if loss and loss.how else "."
+    if loss and loss.memory:
+        return text + (
+            " The system had run out of memory. Close other programs and resume it, or run it again with a smaller "
+            "training.batch_size or backbone.image_size."
+        )
+    return text + " Resume it once whatever ends its workers is over; workers/worker.log may say what that is."

@@ -14,8 +14,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
+from labcore.runs import losses
 from labcore.runs.quiet import somebody_measures
 from labcore.runs.store import Store
 from labcore.training.slots import Slots
@@ -37,6 +39,7 @@ class Foreman:
         self._slots, self._options = slots, options
         self._ahead = Slots(slots.store, slots.device, slots.most, slot=-1)  # as one that is not there yet sees them
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
+        self._ends: dict[int, threading.Thread] = {}
         self._over, self._not_before = threading.Event(), 0.0
         self._thread = threading.Thread(target=self._watch, name="foreman", daemon=True)
 
@@ -52,10 +55,9 @@ class Foreman:
             self._thread.join()
         for process in self._processes.values():
             _close(process)
-        for slot, process in self._processes.items():
-            try:
-                process.wait(END_SECONDS)
-            except subprocess.TimeoutExpired:
+        for slot in self._processes:
+            self._ends[slot].join(END_SECONDS)
+            if self._ends[slot].is_alive():
                 log.warning("Slot %d has not ended yet; it will when it can", slot)
 
     def _watch(self) -> None:
@@ -70,9 +72,9 @@ class Foreman:
 
     def _reap(self) -> None:
         for slot, process in list(self._processes.items()):
-            if process.poll() is not None:
+            if not self._ends[slot].is_alive():
                 _close(process)
-                del self._processes[slot]
+                del self._processes[slot], self._ends[slot]
                 if process.returncode:
                     log.warning("Slot %d ended with status %d", slot, process.returncode)
                     self._not_before = time.monotonic() + AFTER_A_LOSS
@@ -90,12 +92,13 @@ class Foreman:
     def _start(self) -> None:
         slot = next(number for number in itertools.count(1) if number not in self._processes)
         command = [*self._options, "--device", self._slots.device, "--slots", str(self._slots.most)]
-        self._processes[slot] = subprocess.Popen(
+        process = self._processes[slot] = subprocess.Popen(
             [sys.executable, "-m", "labcore", "worker", *command, "--slot", str(slot)],
             stdin=subprocess.PIPE,
             env=environment(self._slots.store),
         )
-        log.info("Slot %d begins, process %d", slot, self._processes[slot].pid)
+        self._ends[slot] = losses.watch(process, partial(self._slots.store.tell_loss, process.pid))
+        log.info("Slot %d begins, process %d", slot, process.pid)
 
 
 def _close(process: "subprocess.Popen[bytes]") -> None:

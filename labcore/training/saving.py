@@ -1,5 +1,6 @@
 """What a run writes down: the arrays of its stages, and checkpoints from which it goes on bit for bit."""
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -67,25 +68,35 @@ def load_method(learner: Learner, folder: Path, from_network: Mapping[str, Tenso
 # ---- checkpoints ----------------------------------------------------------------------------------------------------
 
 
+# The second checkpoint of an attempt comes so many seconds after the first, if writing takes no more than a hundredth
+# of that; each further one after twice the time of the one before.
+FIRST_SECONDS, LARGEST_SHARE = 1.0, 0.01
+
+
 class Checkpoints:
-    """Writes the whole state of a run to `path`, every so many `seconds`, and takes it up again; None: writes none."""
+    """Writes the whole state of a run to `path`, and takes it up again; None: writes none.
+
+    An attempt's first checkpoint is due as soon as a step is done, so that each attempt gets further than the one
+    before, however soon it ends. The next ones come at rising intervals, at last every so many `seconds`.
+    """
 
     def __init__(
         self, learner: Learner, progress: Progress, telling: Telling, path: Path | None = None, seconds: float = 20.0
     ) -> None:
         self.learner, self.progress, self.telling = learner, progress, telling
         self.path, self.seconds = path, seconds
-        self._saved_at = time.monotonic()
+        self._saved_at, self._interval = time.monotonic(), 0.0
 
     def is_due(self) -> bool:
-        """Whether the last one is old enough for the next."""
-        return time.monotonic() - self._saved_at >= self.seconds
+        """Whether the last one is old enough for the next, once a step is done."""
+        return time.monotonic() - self._saved_at >= self._interval
 
     def save(self, stage: int, phase: int = 0, phase_step: int = 0, updates: Updates | None = None) -> None:
         """Write down everything that the rest of the run depends on; `updates` has the optimizers of a phase."""
-        self._saved_at = time.monotonic()
         if self.path is None:
+            self._interval = math.inf
             return
+        begun = time.monotonic()
         self.progress.energy.read()
         tensors = dict(self.learner.network.tensors())
         own = self.learner.method.checkpoint_tensors()
@@ -93,6 +104,9 @@ class Checkpoints:
         if updates is not None:
             tensors |= updates.tensors()
         checkpoints.save(self.path, self._position(stage, phase, phase_step), tensors)
+        self._saved_at = time.monotonic()
+        rising = max(2 * self._interval, FIRST_SECONDS, (self._saved_at - begun) / LARGEST_SHARE)
+        self._interval = min(rising, self.seconds)
 
     def _position(self, stage: int, phase: int, phase_step: int) -> Position:
         """Where the run stands, and what it has spent and said by then."""

@@ -22,7 +22,7 @@ from types import FrameType
 
 from labcore.configs.base import ConfigError
 from labcore.configs.reading import require_installed
-from labcore.runs import energy
+from labcore.runs import energy, losses
 from labcore.runs.claims import Claim
 from labcore.runs.errors import Busy
 from labcore.runs.events import Event, RunEnded, StageEnded
@@ -325,7 +325,7 @@ def ensure(store: Store, device: str = "auto", *, ahead: bool = False) -> None:
     if not store.may_start_worker(device, START_SECONDS):
         return
     with (store.root / "workers" / "worker.log").open("ab") as output:
-        subprocess.Popen(
+        started = subprocess.Popen(
             [sys.executable, "-m", "labcore", "worker", "--device", device, *(["--ahead"] if ahead else [])],
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -333,6 +333,7 @@ def ensure(store: Store, device: str = "auto", *, ahead: bool = False) -> None:
             start_new_session=True,
             env=environment(store),
         )
+    losses.watch(started, functools.partial(store.tell_loss, started.pid))
 
 
 def wait_for(

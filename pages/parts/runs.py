@@ -10,6 +10,7 @@ import streamlit as st
 
 from labcore.configs.base import ConfigError
 from labcore.configs.run import RunConfig
+from labcore.configs.units import count_of
 from labcore.runs.errors import UnknownRun
 from labcore.runs.records import RunRecord
 from labcore.runs.results import Fold
@@ -59,6 +60,16 @@ def forecast_of(store: Store, fold: Fold) -> Forecast:
     """How far a run is that this machine trains, and how long it still takes."""
     speed = estimates.kept(store, fold.started.device, fold.started.config) if fold.started else None
     return forecast(fold, speed, store.settings().maps)
+
+
+def told_lost(record: RunRecord) -> str:
+    """How often a run's worker was lost, and what is known of the last time; empty where it never was."""
+    times = record.times_lost + record.lost
+    if not times:
+        return ""
+    how = f", the last time by {record.loss.how}" if record.loss and record.loss.how else ""
+    memory = " Memory had run out." if record.loss and record.loss.memory else ""
+    return f"Its worker was lost {count_of(times, 'time')}{how}.{memory}"
 
 
 def word(state: str) -> str:

@@ -73,6 +73,7 @@ def test_watch_lost_offers_resume(store: Store, monkeypatch: pytest.MonkeyPatch)
     claim.release()
     test = app("watch", run=claim.run)
     assert "worker is gone" in text(test)
+    assert "Its worker was lost 1 time." in text(test)
     button(test, "Resume").click().run()
     assert store.record(claim.run).state == "queued"
 

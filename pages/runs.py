@@ -129,7 +129,8 @@ store = lab.store()
 table = lines(store)
 if unreadable := table.attrs["unreadable"]:
     st.warning(
-        f"Left out, as their settings cannot be read: {', '.join(unreadable)}. `python -m labcore check` says why.",
+        f"Left out, as their settings cannot be read: {markup.literal(', '.join(unreadable))}. "
+        "`python -m labcore check` says why.",
         icon=":material/healing:",
     )
 if table.empty:

@@ -501,11 +501,11 @@ def test_a_run_of_something_that_is_not_installed_is_seen_and_moved_but_not_trai
     part: str, store: Store, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     claim = stories.written(store, stories.COMPLETE)
-    claim.finish("complete")
     run, file = claim.run, str(tmp_path / "out.zip")
     for name in ("config.json", "events.jsonl"):
         path = claim.folder / name
         path.write_text(path.read_text().replace(f'"{part}"', '"elsewhere"'))
+    claim.finish("complete")
     config = store.config(run)
     titles = [config.method.title, config.backbone.title, *(task.title for task in config.tasks)]
     assert titles.count("elsewhere (not installed)") == 1

@@ -24,11 +24,10 @@ def draw() -> None:
         st.Page("pages/runs.py", title="Runs", icon=":material/list:"),
     ]
     page = st.navigation(pages, position="hidden")
-    with (
-        st.sidebar
-    ):  # our own links: they say which run one is at, so that its address is whole and Back takes one click
+    # Our own links: they say which run one is at, so that its address is whole and Back takes one click.
+    with st.sidebar:
         for one in pages:
-            st.page_link(one, query_params=lab.place() if one in (watch, inside) else None, width="stretch")
+            st.page_link(one, query_params=lab.run_in_address() if one in (watch, inside) else None, width="stretch")
     lab.open_or_say_why()
     with lab.refusals_told():
         page.run()

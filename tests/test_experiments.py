@@ -287,7 +287,7 @@ def test_what_may_be_chance_is_not_called_different(store: Store) -> None:
     assert (new["joint"], new["ewc"], new["lwf"]) == ("best", "best", "good")
     said = " ".join(Reader(store).look(experiment).told())
     assert "The highest average accuracy is Joint training's" in said
-    assert "within their spread there are Elastic weights (EWC), too" in said
+    assert "; Elastic weights (EWC) lies within the spread." in said
 
 
 def test_one_measured_method_is_not_yet_the_best(store: Store) -> None:

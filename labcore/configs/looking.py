@@ -42,8 +42,8 @@ def live_looks(trained_images: int, jobs: int) -> Looks:
 def map_pictures(trained_images: int, maps: int) -> int:
     """On how many pictures each of so many live maps of a phase estimates importance.
 
-    Together they share SHARE of the phase's time as far as FEWEST_MAP_PICTURES lets them. Of a phase in which the trunk
-    stands still no step takes long, so `trained_images` is 0 there.
+    Together they share SHARE of the phase's time as far as FEWEST_MAP_PICTURES lets them. Where the trunk stands still
+    no step takes long: `trained_images` is 0 there.
     """
     affordable = int(SHARE * trained_images / MAP_PICTURE_COST / maps)
     return min(MOST_MAP_PICTURES, max(FEWEST_MAP_PICTURES, affordable))

@@ -4,11 +4,11 @@ Every chart is two functions: one decides what is shown, in plain lists that tes
 A task has one colour everywhere, by its position in the sequence, and always a second sign beside it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from labcore.drawings.charts import Chart
-from labcore.runs.results import AccuracyPoint, Fold, Stage
+from labcore.runs.results import AccuracyPoint, Fold
 from labcore.studies import measures
 
 # Okabe & Ito's colours, which colour-blind eyes can tell apart, too. A task's colour is that of its position.
@@ -66,15 +66,19 @@ class AccuracyLine:
     measured: list[tuple[int, float]]
 
     @property
-    def end(self) -> tuple[float, str, tuple[float, float] | None]:
-        """What stands at the line's end: the value, how it is written, and how far the truth may be, in per cent.
+    def end(self) -> tuple[float, str]:
+        """The value at the line's end, and how it is written: that of the matrix, or about a live one before."""
+        value, about = _end_of(self.measured, self.images_seen, self.percent)
+        return value, f"{about}{value:.0f} %"
 
-        It is the matrix's value where the stage is over, and a live one before: of few pictures, so about so much.
-        """
-        if self.measured and (not self.images_seen or self.measured[-1][0] >= self.images_seen[-1]):
-            return self.measured[-1][1], f"{self.measured[-1][1]:.0f} %", None
-        low, high = measures.wilson(self.percent[-1] / 100, self.pictures[-1])
-        return self.percent[-1], f"≈ {self.percent[-1]:.0f} %", (100 * low, 100 * high)
+    @property
+    def between(self) -> tuple[float, float] | None:
+        """Between which per cent the truth lies where the line ends in a live look; None where all were measured."""
+        value, about = _end_of(self.measured, self.images_seen, self.percent)
+        if not about:
+            return None
+        low, high = measures.wilson(value / 100, self.pictures[-1])
+        return 100 * low, 100 * high
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,18 +120,29 @@ def accuracy_curves_info(fold: Fold) -> AccuracyCurves:
             seen = [point.images_seen for point in points]
             percent = [100 * point.accuracy[position - 1] for point in points]
             pictures = [point.images[position - 1] for point in points]
-            measured = [(stage.first_image + stage.images, value) for stage, value in _measured(fold, position)]
+            stages = fold.stages
+            measured = [
+                (stages[number - 1].first_image + stages[number - 1].images, value)
+                for number, value in _measured(fold, position)
+            ]
             lines.append(AccuracyLine(position, task.title, seen, percent, pictures, measured))
     return AccuracyCurves(lines, stage_spans(fold), fold.started.total_images if fold.started else 0)
 
 
-def _measured(fold: Fold, position: int) -> list[tuple[Stage, float]]:
-    """The stages that were measured with this task, and its accuracy on all test pictures then, in per cent."""
+def _measured(fold: Fold, position: int) -> list[tuple[int, float]]:
+    """The stages, from 1, that were measured with this task, and its accuracy on all test pictures, in per cent."""
     return [
-        (stage, 100 * stage.test.accuracy[position - 1])
-        for stage in fold.stages[position - 1 :]
+        (number, 100 * stage.test.accuracy[position - 1])
+        for number, stage in enumerate(fold.stages, 1)
         if stage.test and len(stage.test.accuracy) >= position
     ]
+
+
+def _end_of(measured: list[tuple[int, float]], places: Sequence[float], percent: list[float]) -> tuple[float, str]:
+    """The value at a line's end and what stands before it: the matrix's if its stage is over, else about a live one."""
+    if measured and (not places or measured[-1][0] >= places[-1]):
+        return measured[-1][1], ""
+    return percent[-1], "≈ "
 
 
 def stage_spans(fold: Fold) -> list[StageSpan]:
@@ -155,7 +170,7 @@ def accuracy_curves(info: AccuracyCurves) -> Chart:
     heights = apart([line.end[0] for line in info.lines], gap=7)
     for line, height in zip(info.lines, heights, strict=True):
         colour = task_colour(line.position)
-        value, written, between = line.end
+        (value, written), between = line.end, line.between
         chart.trace(
             "scatter", x=line.images_seen, y=line.percent, name=line.title, mode="lines+markers",
             line={"color": colour, "width": 2.5, "dash": task_dash(line.position)}, marker={"size": 4},
@@ -252,9 +267,8 @@ class OverlayLine:
     @property
     def end(self) -> tuple[float, str]:
         """The value at the line's end and how it is written: that of the matrix, or about a live one before."""
-        if self.measured and self.measured[-1][0] >= self.stages[-1]:
-            return self.measured[-1][1], f"{self.measured[-1][1]:.0f}"
-        return self.percent[-1], f"≈ {self.percent[-1]:.0f}"
+        value, about = _end_of(self.measured, self.stages, self.percent)
+        return value, f"{about}{value:.0f}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,8 +292,7 @@ def accuracy_overlay_info(titles: list[str], folds: Mapping[str, Fold]) -> Accur
             if points:
                 stages = [_stages_learnt(fold, point) for point in points]
                 percent = [100 * point.accuracy[position - 1] for point in points]
-                measured = [(fold.stages.index(stage) + 1, value) for stage, value in _measured(fold, position)]
-                lines.append(OverlayLine(position, number, stages, percent, measured))
+                lines.append(OverlayLine(position, number, stages, percent, _measured(fold, position)))
     return AccuracyOverlay(titles, list(folds), lines)
 
 

@@ -112,6 +112,8 @@ class Queue(Records):
     def _submit_again(self, record: RunRecord, device: str, asked_by: str) -> Submission:
         if record.state in ("stopped", "failed"):
             return self._requeue(record, device, asked_by)
+        if record.active and record.asked_by and not asked_by:
+            self.change(record.run, asked_by="")  # now a person wants it, too, and no experiment may stop it
         return Submission(record.run, record.state, cached=record.state == "complete")
 
     def _requeue(self, record: RunRecord, device: str, asked_by: str) -> Submission:

@@ -110,12 +110,11 @@ def read_settings(path: Path) -> tuple[Settings, str | None]:
         settings, reason = Settings(), str(error)
     if reason is None:
         return settings, None
-    kept = "" if settings == Settings() else "; what else it says holds"
     carbon = "" if settings.country else " Carbon is counted by the world's average."
     reason = reason.rstrip(".")
     return settings, (
-        f"{path.name} cannot be used ({reason}), so the defaults hold until settings are changed on page Runs{kept}."
-        f"{carbon}"
+        f"{path.name} cannot be used ({reason}), so defaults stand in for what cannot be read, until settings are "
+        f"changed on page Runs.{carbon}"
     )
 
 

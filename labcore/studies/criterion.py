@@ -41,7 +41,7 @@ class Criterion:
     `computed` are sentences for those who want to know how. `width` is the column's share, by that of others.
 
     Nobody gets a lesser word for what may be chance: a mean is beyond a limit only where it is so by more than its own
-    standard deviation over seeds. Of how far from the best one is nothing is said before all are measured.
+    standard deviation over seeds. Before all are measured there is no word for the distance from the best.
 
     `chance` tells instead within which two figures an arm lies by chance alone. Arms whose ranges meet, be it by way of
     others, get one word: fine-tuning's where that is among them, or else that of the least. While there is no word,

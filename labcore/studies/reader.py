@@ -115,7 +115,7 @@ class Reader:
             wanted = [(arm, seed, config, self.key(config)) for arm, seed, config in experiment.configs()]
             _remember(self._wanted, experiment, wanted)
         records = [self._record(key, here) for *_, key in wanted]
-        runs = tuple(None if r is None else (r.run, r.state, r.attempt, r.lost) for r in records)
+        runs = tuple(None if r is None else (r.run, r.state, r.attempt, r.lost, r.asked_by) for r in records)
         times = self._times(experiment, wanted, records)
         state = (self.store.country().code, runs, times)
         known = self._findings.get(experiment)

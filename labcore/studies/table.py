@@ -92,9 +92,10 @@ def _tell_table(findings: Findings) -> list[str]:
         best = max(spreads, key=lambda label: spreads[label].mean or 0)
         alike = [label for label in spreads if label != best and spreads[best].meets(spreads[label])]
         told = f"The highest average accuracy is {best}'s: {percents(spreads[best])}"
-        said.append(f"{told}; within their spread there are {', '.join(alike)}, too." if alike else f"{told}.")
+        lie = "lies" if len(alike) == 1 else "lie"
+        said.append(f"{told}; {' and '.join(alike)} {lie} within the spread." if alike else f"{told}.")
         if len(findings.experiment.seeds) == 1:
-            said.append("With one seed nothing tells what is chance; more seeds do.")
+            said.append("One seed cannot tell a difference from chance; run more.")
     return said
 
 

@@ -62,7 +62,7 @@ def _button(experiment: Experiment, findings: Findings, label: str) -> None:
     elif findings.complete:
         st.button("All measured", icon=":material/check:", width="stretch", disabled=True, key=f"all-{experiment.name}")
     elif not findings.missing:
-        words = "Somebody started these runs by themselves. They count here once they are done; Runs can stop them."
+        words = "These runs were started elsewhere. They count here once they are done; page Runs can stop them."
         st.button("Being trained", width="stretch", disabled=True, key=f"others-{experiment.name}", help=words)
     else:
         word = "Go on" if any(cell.finished for cell in findings.cells) else label

@@ -8,7 +8,7 @@ import streamlit as st
 from streamlit.runtime.pages_manager import PagesManager
 
 from labcore.configs.run import RunConfig
-from labcore.runs.errors import StoreError, refused
+from labcore.runs.errors import StoreError, UnknownRun, refused
 from labcore.runs.files import home
 from labcore.runs.store import Store
 from labcore.studies import explorations
@@ -147,10 +147,16 @@ def through_the_shell() -> None:
         st.rerun()
 
 
-def place() -> dict[str, str]:
-    """The run that one is at, as part of an address: that of the address, or the one that a page showed last."""
-    run = st.query_params.get("run") or st.session_state.get("run-here")
-    return {"run": run} if run else {}
+def run_in_address() -> dict[str, str]:
+    """The run that one is at, for a link to a page about it: that of the address, or the one that a page showed last.
+
+    Without one, or where it was deleted, the page takes the newest.
+    """
+    run = st.query_params.get("run") or st.session_state.get("run-here", "")
+    try:
+        return {"run": store().record(run).run}
+    except (UnknownRun, StoreError, OSError):  # where the store cannot be opened, the page says why
+        return {}
 
 
 def open_or_say_why() -> None:

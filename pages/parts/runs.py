@@ -95,9 +95,10 @@ def bar(share: float) -> str:
 
 
 def from_url(store: Store) -> RunRecord | None:
-    """The run of the address; without one that one was at last, or the newest, which then is in the address.
+    """The run of the address; without one, the run that a page showed last, or the newest.
 
-    It is None where there are no runs. An address that names no run says so, and the page stops.
+    That one is in the address from then on. It is None where there are no runs. An address that names no run says so,
+    and the page stops.
     """
     asked = st.query_params.get("run")
     if asked is None:

@@ -52,6 +52,14 @@ def test_somebody_elses_runs_can_be_seen_in_the_table_and_not_be_stopped_by_it(s
         store.submit(presets.preset("quick", about.name))
     test.run()
     assert button(test, "Being trained").disabled
+    stopped = store.records()[-1].run
+    store.request_stop(stopped)
+    test.run()
+    button(test, "Measure all eight").click().run()
+    assert store.record(stopped).asked_by == "table"
+    store.submit(store.config(stopped))  # now somebody wants it, too
+    test.run()
+    assert button(test, "Being trained").disabled
     assert not test.exception and len(store.active()) == 8
 
 

@@ -279,3 +279,17 @@ def test_a_run_that_is_deleted_in_another_tab_is_no_error_at_the_next_tick(
     test.run()
     assert not test.exception, test.exception
     assert "There is no run" in text(test)
+
+
+def test_the_side_bar_forgets_a_run_that_was_deleted(store: Store) -> None:
+    older = stories.written(store, stories.COMPLETE)
+    older.finish("complete")
+    newest = stories.written(store, stories.COMPLETE, tiny(seed=1))
+    newest.finish("complete")
+    older.release()
+    test = app("watch", run=older.run)
+    assert test.session_state["run-here"] == older.run
+    store.delete(older.run)
+    test = app("watch")
+    assert not test.exception
+    assert test.query_params["run"] in (newest.run, [newest.run])

@@ -63,6 +63,13 @@ def changed(path: str, value: object) -> dict:
             {"name": "piggyback", "initial_score": 0.001},
             ["method.initial_score", "0.001", "method.threshold"],
         ),
+        (
+            "method",
+            {"name": "piggyback", "initial_score": 0.01 + 1e-12, "threshold": 0.01},
+            ["method.initial_score is 0.010000000001", "method.threshold (0.01) in 32 bits"],
+        ),
+        ("method", {"name": "piggyback", "initial_score": 1e-60, "threshold": 0}, ["method.initial_score is 1e-60"]),
+        ("method", {"name": "si", "damping": 1e-60}, ["method.damping is 1e-60, which is 0 in 32 bits"]),
         ("seed", -1, ["seed", "-1", "from 0"]),
         ("seed", None, ["seed"]),
     ],

@@ -25,6 +25,9 @@ class BackboneInfo:
     `blocks` are the names of the trunk's blocks, in order. `smallest_layer` is the number of weights of the smallest
     convolution or linear layer that is not depthwise, and `smallest_depthwise` that of the smallest depthwise one, or 0
     where there is none.
+
+    In pictures of up to `one_place` px a side, the last map that is normalised has a single place, so that a single
+    picture has one value a channel; 0 where there is no such map, or nobody has looked.
     """
 
     title: str
@@ -38,6 +41,7 @@ class BackboneInfo:
     smallest_layer: int
     smallest_depthwise: int = 0
     smallest_image: int = 16
+    one_place: int = 0
     download: int = 0
     weights_file: File | None = None
 

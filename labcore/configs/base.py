@@ -1,5 +1,6 @@
 """What every part of a configuration is built of: frozen models, strict numbers, and the error for bad input."""
 
+import struct
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -28,6 +29,11 @@ def plain(name: str) -> str:
 
 # A name that may be a stranger's: of a task, a class, a device.
 Name = Annotated[str, AfterValidator(plain)]
+
+
+def single(value: float) -> float:
+    """The number as torch has it, in 32 bits: what differs by less is the same there, and the smallest are 0."""
+    return float(struct.unpack("f", struct.pack("f", value))[0])
 
 
 def unit(name: str) -> dict[str, Any]:

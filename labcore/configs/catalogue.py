@@ -27,6 +27,7 @@ def _zoo(
     smallest_layer: int,
     smallest_depthwise: int = 0,
     has_norm: bool = True,
+    one_place: int = 32,
 ) -> BackboneInfo:
     """One of torchvision's networks: it has seen ImageNet, and halves a picture five times.
 
@@ -44,6 +45,7 @@ def _zoo(
         smallest_layer=smallest_layer,
         smallest_depthwise=smallest_depthwise,
         smallest_image=32,
+        one_place=one_place if has_norm else 0,
         download=download,
         weights_file=File(f"https://download.pytorch.org/models/{name}-{digest}.pth", digest, "weights"),
     )
@@ -61,6 +63,7 @@ _OWN: dict[str, BackboneInfo] = {
         has_norm=True,
         smallest_layer=512,
         smallest_depthwise=288,
+        one_place=32,
     ),
     "small_cnn": BackboneInfo(
         title="Small CNN",
@@ -139,6 +142,7 @@ _OWN: dict[str, BackboneInfo] = {
         digest="a639ec97",
         download=32,
         smallest_layer=8192,
+        one_place=60,
     ),
     "vgg16": _zoo(
         "vgg16",
@@ -160,6 +164,7 @@ _OWN: dict[str, BackboneInfo] = {
         digest="6c64b313",
         download=554,
         smallest_layer=1728,
+        one_place=0,
     ),
 }
 

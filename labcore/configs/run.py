@@ -15,7 +15,7 @@ from pydantic import Field, SerializeAsAny, ValidatorFunctionWrapHandler, WrapVa
 from labcore.configs.base import Frozen, Number, Whole, unit
 from labcore.configs.catalogue import BACKBONES, BackboneInfo, BackboneName, Start
 from labcore.configs.method import BASE, MethodConfig, NotInstalled
-from labcore.configs.registry import METHODS, version_of
+from labcore.configs.registry import ABOUT, METHODS, version_of
 from labcore.tasks import catalogue
 from labcore.tasks.source import TaskError
 from labcore.version import ENGINE_VERSION
@@ -163,6 +163,7 @@ class RunConfig(Frozen):
                 raise ValueError(f"tasks.{position}.name: {error}") from None
         if here:
             self.method.check(self)
+            self._check_statistics(BACKBONES[self.backbone.name])
         return self
 
     def _check_backbone(self, info: BackboneInfo) -> None:
@@ -177,6 +178,25 @@ class RunConfig(Frozen):
                 f"backbone.image_size is {self.backbone.image_size}, but {self.backbone.name} needs at least "
                 f"{info.smallest_image} px; choose {info.smallest_image} to 256"
             )
+
+    def _check_statistics(self, info: BackboneInfo) -> None:
+        """Raise ValueError where normalisation would have to learn from one value a channel."""
+        if self.training.batch_size == 1 and self.backbone.image_size <= info.one_place and self._statistics_move():
+            raise ValueError(
+                f"training.batch_size is 1, but at a backbone.image_size of {self.backbone.image_size} the last map of "
+                f"{self.backbone.name} is 1 × 1, and normalisation cannot learn from one value; choose a batch_size of "
+                f"at least 2, or an image_size above {info.one_place}"
+            )
+
+    def _statistics_move(self) -> bool:
+        """Whether statistics of normalisation follow the batches of some stage; the learners' own rule, told here."""
+        if self.backbone.norm == "per_task":
+            return True
+        cost = ABOUT[self.method.name].cost
+        return any(
+            cost.still_share(self, stage) < 1 and (self.backbone.norm == "shared" or cost.is_fresh(self, stage))
+            for stage in range(1, len(self.tasks) + 1)
+        )
 
     def _check_task(self, task: TaskConfig) -> None:
         """Raise TaskError where there is no such task."""
@@ -259,6 +279,9 @@ class RunOfUninstalled(RunConfig):
         """Raise TaskError where the task is installed and has no such classes, or cannot be a task anywhere."""
         if task.is_installed:
             super()._check_task(task)
+
+    def _check_statistics(self, info: BackboneInfo) -> None:
+        """Nothing: what was stored can be read, also where it could not be trained."""
 
     @property
     def lacking(self) -> list[str]:

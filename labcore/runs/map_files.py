@@ -237,12 +237,16 @@ def range_of(largest: float) -> tuple[float, float]:
 
 
 def facts(arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Numbers and lists as the arrays that a map may hold."""
+    """Numbers and lists as the arrays that a map may hold. A number that is infinite is as one that is not known."""
     found = {}
     for name, value in arrays.items():
         array = np.asarray(value)
         if array.dtype.kind == "U" or array.dtype == np.uint8:
             found[name] = array
+        elif array.dtype.kind in "iub":
+            found[name] = array.astype(np.int32)
         else:
-            found[name] = array.astype(np.int32 if array.dtype.kind in "iub" else np.float32)
+            with np.errstate(over="ignore"):
+                single = array.astype(np.float32)
+            found[name] = np.where(np.isinf(single), np.float32(np.nan), single)
     return found

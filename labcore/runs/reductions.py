@@ -3,6 +3,7 @@
 With torch, unlike `map_files`, which says what the arrays are. Methods use it for what they show inside themselves.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -77,13 +78,15 @@ def magnitudes(
 ) -> dict[str, Any]:
     """Values ≥ 0 of the trunk's weights, by the names of its tensors, as a map has them; other tensors are left out.
 
-    ARRAY holds the mean over each layer (NaN where nothing was found of it), ARRAY/NAME the layer by filter and input
-    in logarithmic codes, and ARRAY_range what these mean: `labcore.drawings.inside.importance.magnitude_kind` draws
-    them.
+    So are those that are not all finite. ARRAY holds the mean over each layer (NaN where nothing was found of it),
+    ARRAY/NAME the layer by filter and input in logarithmic codes, and ARRAY_range what these mean:
+    `labcore.drawings.inside.importance.magnitude_kind` draws them.
     """
     there = {layer.name: found[f"{layer.name}.weight"] for layer in layers if f"{layer.name}.weight" in found}
+    mean = {name: float(values.mean()) for name, values in there.items()}
+    there = {name: values for name, values in there.items() if math.isfinite(mean[name])}
     grids = {name: block_mean(importance_matrix(values), side).cpu().numpy() for name, values in there.items()}
     span = map_files.range_of(max((float(grid.max()) for grid in grids.values()), default=0.0))
-    means = [float(there[layer.name].mean()) if layer.name in there else float("nan") for layer in layers]
+    means = [mean[layer.name] if layer.name in there else float("nan") for layer in layers]
     codes = {f"{array}/{name}": map_files.encode(grid, span) for name, grid in grids.items()}
     return {array: means, f"{array}_range": span, **codes}

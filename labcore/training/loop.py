@@ -23,6 +23,7 @@ from labcore.configs.looking import STILL_LOOKS, live_looks
 from labcore.configs.run import RunConfig
 from labcore.methods.base import Mask, Phase
 from labcore.networks.batches import LoadedTask, Stopped
+from labcore.networks.proportion import OutOfProportion
 from labcore.runs import checkpoints
 from labcore.runs.checkpoints import Checkpoint, Position
 from labcore.runs.energy import Meter
@@ -43,7 +44,7 @@ from labcore.training.phase_plan import PhasePlan
 from labcore.training.saving import Checkpoints, Entry
 from labcore.training.spending import Progress
 from labcore.training.stored_stages import StoredStages
-from labcore.training.telling import NotFinite, Telling
+from labcore.training.telling import Telling
 
 # A run that waits for a stage looks so often whether it is there.
 WAIT_SECONDS = 0.05
@@ -85,8 +86,8 @@ def train(
     from there for as long as the next one is found, unless it is to be `fresh`. A stage that another run trains just
     now is waited for.
 
-    The last event is a `RunEnded`: complete, stopped, or failed where the loss is not finite or a file that must be
-    downloaded cannot be. Raises ConfigError, TaskError, and OSError where something cannot be written.
+    The last event is a `RunEnded`: complete, stopped, or failed where numbers left all proportion or a file that must
+    be downloaded cannot be. Raises ConfigError, TaskError, and OSError where something cannot be written.
     """
     where, threads, quiet = torch.device(pick_device(device)), prepare(threads), quiet or Quiet()
     saved, unread = checkpoints.find(checkpoint, config.key()) if checkpoint else (None, None)
@@ -113,19 +114,23 @@ def train(
         loop = Loop(learner, progress, stages, checkpoint, checkpoint_seconds, looks, live_maps, stored, quiet)
         try:
             yield from loop.events(threads, saved, unread)
-        except (Stopped, NotFinite) as error:
+        except Stopped as error:
             yield _broken_off(error, progress.step, progress.energy.read())
+        except OutOfProportion as error:
+            why = f"{error} {loop.telling.what_to_try()}"
+            yield RunEnded(
+                state="failed", step=progress.step, error=why, diverged=True, energy_wh=progress.energy.read()
+            )
         finally:
             if stored is not None:
                 stored.let_go()
 
 
-def _broken_off(error: Stopped | DownloadError | NotFinite, step: int, energy_wh: float | None = None) -> RunEnded:
+def _broken_off(error: Stopped | DownloadError, step: int, energy_wh: float | None = None) -> RunEnded:
     """The last event of a run that did not come to its end."""
     if isinstance(error, Stopped):
         return RunEnded(state="stopped", step=step, energy_wh=energy_wh)
-    diverged = isinstance(error, NotFinite)
-    return RunEnded(state="failed", step=step, error=str(error), diverged=diverged, energy_wh=energy_wh)
+    return RunEnded(state="failed", step=step, error=str(error), energy_wh=energy_wh)
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,10 +273,12 @@ class Loop:
     def _end_stage(self, stage: int) -> Iterator[Event]:
         """Let the method add what it adds at the end, measure everything, and write it down."""
         method, progress = self.learner.method, self.progress
+        self.telling.check_stage()
         working = method.working_footprint()
         if self.maps:
             self.maps.before_end(stage)
         added = self.learner.end_stage(stage, progress)
+        self.telling.check_kept()
         if self.maps:
             yield self._map_saved("stage", stage, self.maps.end)
         for text in added.warnings:

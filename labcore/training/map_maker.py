@@ -16,6 +16,7 @@ What the files hold is said in `labcore/runs/map_files.py`; what a method shows 
 """
 
 import copy
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from labcore.methods.base import Method
 from labcore.networks.batches import LoadedTask, Stopped
 from labcore.networks.fisher import fisher_diagonal
 from labcore.networks.network import Network, count_bytes, like
+from labcore.networks.proportion import require_proportion
 from labcore.networks.streams import stream
 from labcore.networks.trunk import Trunk
 from labcore.runs import map_files, reductions
@@ -169,6 +171,7 @@ class MapMaker:
         known = self._fisher_that_method_has(stage) if full else None
         found, images = known or (self._measured(stage, images), images)
         if full:
+            require_proportion("importance", found, largest=sys.float_info.max)
             self._fisher[stage] = found
         tensors = {f"{name}.weight": values for name, values in found.items()}
         counted = {"images": min(images, len(self.tasks[stage - 1].train))}

@@ -2,6 +2,7 @@
 
 import math
 import statistics
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from labcore.methods.base import Mask, Phase
 from labcore.networks.batches import LoadedTask
+from labcore.networks.proportion import LARGEST, OutOfProportion, require_proportion
 from labcore.runs.events import (
     Evaluated,
     Event,
@@ -30,10 +32,6 @@ from labcore.version import ENGINE_VERSION
 
 # Between two ends of stages the meter is read at most this often, in seconds: a reading takes some milliseconds.
 METER_SECONDS = 1.0
-
-
-class NotFinite(Exception):
-    """The loss is no longer a number; the message says where that happened and what to try."""
 
 
 class Telling:
@@ -166,15 +164,47 @@ class Telling:
         self.pending.append({name: float(term.detach()) for name, term in terms.items()})
 
     def check_finite(self, phase: Phase) -> None:
-        """Raise NotFinite where the last step's loss was not, naming step and term."""
+        """Raise OutOfProportion where the last step's loss was not finite, naming step and term."""
         for name, value in self.pending[-1].items():
             if not math.isfinite(value):
-                training = self.learner.config.training
-                raise NotFinite(
-                    f"At step {self.progress.step} (phase {phase.name}) the loss term '{name}' became {value}. "
-                    f"Try a smaller training.learning_rate (it is {training.learning_rate:g}) or "
-                    f"training.head_learning_rate (it is {training.head_learning_rate:g}), or a longer warm-up."
+                raise OutOfProportion(
+                    f"At step {self.progress.step} (phase {phase.name}) the loss term '{name}' became {value}."
                 )
+
+    def check_stage(self) -> None:
+        """Raise OutOfProportion where the losses that the stage ended with, or the network, have left all proportion.
+
+        Losses may be large for a while, where springs are rigid, and come down again.
+        """
+        for name, value in self._last_loss().items():
+            if not abs(value) <= LARGEST:
+                raise OutOfProportion(
+                    f"At the end of the stage, step {self.progress.step}, the loss term '{name}' is {value:.3g}."
+                )
+        require_proportion("the network's weights and statistics", self.learner.network.tensors())
+
+    def check_kept(self) -> None:
+        """Raise OutOfProportion where what the method keeps from the stage, such as importance, is not all finite."""
+        require_proportion("what the method keeps", self.learner.method.state_dict(), largest=sys.float_info.max)
+
+    def what_to_try(self) -> str:
+        """What most likely makes numbers leave all proportion, the likeliest first, as a sentence."""
+        training, method = self.learner.config.training, self.learner.config.method
+        rates = (
+            f"a smaller training.learning_rate (it is {training.learning_rate:g}) or "
+            f"training.head_learning_rate (it is {training.head_learning_rate:g}), or a longer warm-up"
+        )
+        strength, loss = getattr(method, "strength", 0.0), self._last_loss()
+        if not strength or len(self.learner.tasks) < 2:  # in the first stage there is nothing old to hold
+            return f"Try {rates}."
+        by_strength = f"a smaller method.strength (it is {strength:g})"
+        if loss.get("old tasks", 0.0) < loss.get("new task", 0.0):
+            return f"Try {rates}, or {by_strength}."
+        return f"Try {by_strength}, or {rates}."
+
+    def _last_loss(self) -> dict[str, float]:
+        """The loss terms that the stage told last."""
+        return next((event.loss for event in reversed(self.told) if isinstance(event, StepLogged)), {})
 
     def step_logged(self, stage: int, phase: Phase, epoch: int, rate: float) -> StepLogged:
         """The mean of each loss term over the steps since the last time; `rate` is the trunk's step size now."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from labcore.configs.catalogue import BACKBONES
 from labcore.methods.base import Method, Phase
 from labcore.networks.batches import Batch
 
@@ -32,13 +33,17 @@ class Joint(Method):
 
         Each image's loss is by its own task's head, and both sums are divided by the size of the whole batch.
         """
-        network = self.network
+        network, every = self.network, range(len(self.network.trunk.block_names))
+        one_place = network.config.image_size <= BACKBONES[network.config.name].one_place
+        careful = one_place and network.config.norm == "per_task" and not batch.head_only
         features = None if network.config.norm_by_task else network.run_blocks(batch.inputs, {}, batch.first)
         terms = {"new task": batch.inputs.new_zeros(())}
         if batch.task > 1:
             terms["old tasks"] = batch.inputs.new_zeros(())
         for task in torch.unique(batch.tasks).tolist():
             mine = batch.tasks == task
+            if careful:  # a task's only picture in the batch has one value a channel, which has no statistics
+                network.let_statistics_move(every if int(mine.sum()) > 1 else ())
             own = (
                 network.run_blocks(batch.inputs[mine], self.overlay(task), batch.first)
                 if features is None

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from labcore.configs.base import Number, Switch
+from labcore.configs.base import Number, Switch, single
 from labcore.configs.method import About, MethodConfig
 from labcore.configs.verdicts import Verdict
 from labcore.methods.shared.settings import KeptTrunk, KeptTrunkCost
@@ -41,10 +41,10 @@ class PiggybackConfig(MethodConfig):
 
     def check(self, run: "RunConfig") -> None:
         """Refuse scores that do not begin above the threshold: all weights must be on at first. Raises ValueError."""
-        if self.initial_score <= self.threshold:
+        if single(self.initial_score) <= single(self.threshold):
             raise ValueError(
-                f"method.initial_score is {self.initial_score:g}, which is not above method.threshold "
-                f"({self.threshold:g}): every weight would start switched off; choose a larger score"
+                f"method.initial_score is {self.initial_score}, which is not above method.threshold "
+                f"({self.threshold}) in 32 bits: every weight would start switched off; choose a larger score"
             )
 
 

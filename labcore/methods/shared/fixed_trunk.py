@@ -2,6 +2,7 @@
 
 import torch
 
+from labcore.configs.catalogue import BACKBONES
 from labcore.methods.base import Method
 from labcore.methods.shared.settings import kept_trunk, learns_trunk
 
@@ -36,7 +37,9 @@ class FixedTrunk(Method):
         network.let_statistics_move(range(len(network.trunk.block_names)))
         images = self.tasks[0].train.images
         for start in range(0, len(images), _STATISTICS_BATCH):
-            network.trunk(network.trunk.normalise(images[start : start + _STATISTICS_BATCH]))
+            chunk = images[start : start + _STATISTICS_BATCH]
+            if len(chunk) > 1 or network.config.image_size > BACKBONES[network.config.name].one_place:
+                network.trunk(network.trunk.normalise(chunk))  # one value a channel has no statistics
         network.let_statistics_move([])
         for layer in network.norm_layers.values():
             layer.momentum = 0.1

@@ -1,5 +1,6 @@
 """What EWC, synaptic intelligence and memory aware synapses share: weights that are held by springs."""
 
+import sys
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -12,6 +13,7 @@ from labcore.methods.shared.settings import HoldsBySprings
 from labcore.methods.shared.springs import ByName, Spring
 from labcore.networks.batches import Batch, LoadedTask
 from labcore.networks.network import Network, count_bytes, like
+from labcore.networks.proportion import require_proportion
 
 
 class Sprung(Method):
@@ -55,7 +57,12 @@ class Sprung(Method):
 
     @torch.no_grad()
     def hold(self, stage: int, importance: ByName) -> None:
-        """From now on, hold the weights where they are, each as firmly as it was important for the stage's task."""
+        """From now on, hold the weights where they are, each as firmly as it was important for the stage's task.
+
+        Raises:
+            OutOfProportion: Importance is not all finite; no spring is made of it.
+        """
+        require_proportion("importance", importance, largest=sys.float_info.max)
         self.importance[stage] = importance
         self.anchors[stage] = {name: weight.detach().clone() for name, weight in self.weights.items()}
         self.tie()

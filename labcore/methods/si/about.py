@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from labcore.configs.base import Number
+from labcore.configs.base import Number, single
 from labcore.configs.method import About, Cost, MethodConfig
 from labcore.configs.verdicts import Verdict
 
@@ -31,6 +31,11 @@ class SIConfig(MethodConfig):
         "moved are not held by what is only noise (ξ).",
         json_schema_extra={"log": True},
     )
+
+    def check(self, run: "RunConfig") -> None:
+        """Refuse a damping that is 0 in 32 bits: importance would be divided by nothing. Raises ValueError."""
+        if not single(self.damping):
+            raise ValueError(f"method.damping is {self.damping}, which is 0 in 32 bits; choose at least 1e-40")
 
     def stage_config(self, stage: int, stages: int) -> dict[str, Any]:
         """There is no spring in stage 1, but its path is followed: all strengths share it, fine-tuning does not.

@@ -10,6 +10,7 @@ from torch import nn
 
 from labcore.configs.base import ConfigError
 from labcore.configs.catalogue import BACKBONES
+from labcore.configs.reading import parse_stored, require_installed
 from labcore.configs.registry import METHODS
 from labcore.configs.run import RunConfig
 from labcore.runs.events import StepLogged
@@ -45,8 +46,8 @@ def refused_or_trains(monkeypatch: pytest.MonkeyPatch, method: str, batch_size: 
         with monkeypatch.context() as patch:
             patch.setattr(RunConfig, "_check_statistics", lambda *_: None)
             config = small(method, batch_size, **backbone)
-        with pytest.raises(ValueError, match="more than 1 value per channel"):
-            trains_two_steps_of_each_stage(config)
+            with pytest.raises(ValueError, match="more than 1 value per channel"):
+                trains_two_steps_of_each_stage(config)
         return True
     trains_two_steps_of_each_stage(config)
     return False
@@ -113,7 +114,17 @@ def test_the_catalogue_says_up_to_which_size_the_last_map_has_one_place(name: st
         places: list[int] = []
         for layer in trunk.modules():
             if isinstance(layer, nn.BatchNorm2d):
-                layer.register_forward_pre_hook(lambda layer, given: places.append(given[0][0, 0].numel()))
+                layer.register_forward_pre_hook(lambda _, given, found=places: found.append(given[0][0, 0].numel()))
         trunk(torch.zeros(1, 3, size, size), 0, None)
         if places:  # some networks normalise within their convolutions, where the test above looks
             assert (min(places) == 1) == (size <= info.one_place)
+
+
+def test_one_that_is_stored_from_before_is_read_and_not_trained() -> None:
+    good = small("fine_tuning", 2, name="efficientnet_lite0", start="kaiming", norm="shared", image_size=16)
+    data = good.model_dump(mode="json")
+    data["training"]["batch_size"] = 1
+    stored = parse_stored(data)
+    assert stored.training.batch_size == 1
+    with pytest.raises(ConfigError, match="cannot learn from one value"):
+        require_installed(stored)

@@ -47,8 +47,10 @@ def parse_stored(data: Mapping[str, Any]) -> RunConfig:
 
 
 def require_installed(config: RunConfig) -> None:
-    """Refuse a run that can be read but not trained. Raises ConfigError, which names what lacks."""
-    if isinstance(config, RunOfUninstalled):
+    """Refuse a run that can be read but not trained. Raises ConfigError, which names what lacks, or what is wrong."""
+    if isinstance(config, RunOfUninstalled) and not config.lacking:
+        parse(config.model_dump(mode="json"))
+    elif isinstance(config, RunOfUninstalled):
         *others, last = config.lacking
         names = f"{', '.join(others)} and {last} are" if others else f"{last} is"
         raise ConfigError(

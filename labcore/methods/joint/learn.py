@@ -35,7 +35,7 @@ class Joint(Method):
         """
         network, every = self.network, range(len(self.network.trunk.block_names))
         one_place = network.config.image_size <= BACKBONES[network.config.name].one_place
-        careful = one_place and network.config.norm == "per_task" and not batch.head_only
+        careful = one_place and network.config.norm == "per_task" and not batch.head_only and len(batch.labels) > 1
         features = None if network.config.norm_by_task else network.run_blocks(batch.inputs, {}, batch.first)
         terms = {"new task": batch.inputs.new_zeros(())}
         if batch.task > 1:

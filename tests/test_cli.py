@@ -1,5 +1,7 @@
+import io
 import json
 import os
+import pwd
 import signal
 import subprocess
 import sys
@@ -524,3 +526,50 @@ def test_a_run_of_something_that_is_not_installed_is_seen_and_moved_but_not_trai
     good(capsys, "resume", run)
     record = worker.run_claim(store.claim_run(run), "cpu")
     assert record.state == "failed" and "'elsewhere' is not installed here" in (record.error or "")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_every_command_ends_in_its_own_result_whatever_letters_the_terminal_has(
+    store: Store, monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    run = stories.told(store, tiny(), [[0.9], [0.5, 0.8]])
+    for command, status in (
+        (["list"], 0),
+        (["show", run], 0),
+        (["events", run], 0),
+        (["tasks"], 0),
+        (["methods"], 0),
+        (["presets"], 0),
+        (["backbones"], 0),
+        (["experiments"], 0),
+        (["check"], 0),
+        (["show", "naïve → 網"], 2),
+    ):
+        out, err = (io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict") for _ in range(2))
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", out)
+            patch.setattr(sys, "stderr", err)
+            assert cli.main(command) == status, command
+        out.flush()
+        raw = out.buffer
+        assert isinstance(raw, io.BytesIO)
+        assert bool(raw.getvalue()) == (status == 0) or command == ["check"], command
+
+
+def test_a_home_that_cannot_be_found_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def nobody(uid: int) -> None:
+        raise KeyError(uid)
+
+    monkeypatch.delenv("REUSE_LAB_HOME", raising=False)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    status, out, err = call(capsys, "list")
+    assert (status, out) == (2, "")
+    assert err == (
+        "There is no home folder for ~/.local/share/reuse-lab; set REUSE_LAB_HOME to the whole path of a folder for "
+        "the lab.\n"
+    )
+    monkeypatch.setenv("REUSE_LAB_HOME", "~nobody-of-this-name/lab")
+    assert call(capsys, "list")[0] == 2

@@ -5,6 +5,7 @@ that failed or was stopped, 2 bad input, told in one line on stderr with stdout 
 """
 
 import argparse
+import io
 import logging
 import os
 import sys
@@ -31,6 +32,10 @@ COMMANDS = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal or pipe of few letters shows "?" for those that it lacks: a result is worth more than its arrows.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         options = parser().parse_args(arguments)
         logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(message)s")

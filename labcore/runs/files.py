@@ -21,7 +21,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from labcore.runs.errors import Busy
+from labcore.runs.errors import Busy, StoreError
 
 _RESERVE_BYTES = 1 << 20
 _TEMPORARY = re.compile(r"\..+\.[0-9]+")
@@ -32,8 +32,17 @@ _TRIES, _MOMENT = 1000, 0.0005
 
 
 def home() -> Path:
-    """The folder of the store where none is named: `REUSE_LAB_HOME`, or `~/.local/share/reuse-lab`."""
-    return Path(os.environ.get("REUSE_LAB_HOME") or Path.home() / ".local" / "share" / "reuse-lab")
+    """The folder of the store where none is named: `REUSE_LAB_HOME`, or `~/.local/share/reuse-lab`.
+
+    Raises StoreError where the system knows no home of this person.
+    """
+    named = os.environ.get("REUSE_LAB_HOME") or "~/.local/share/reuse-lab"
+    try:
+        return Path(named).expanduser()
+    except RuntimeError:
+        raise StoreError(
+            f"There is no home folder for {named}; set REUSE_LAB_HOME to the whole path of a folder for the lab."
+        ) from None
 
 
 def about_to_write(path: Path) -> None:

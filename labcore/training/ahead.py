@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from labcore.runs.errors import StoreError
 from labcore.runs.files import home
 
 # How nice a session and a thread are meanwhile, from 0 to 19. At 10 it gets a tenth of a core beside one that is not.
@@ -26,7 +27,10 @@ def come_up() -> None:
 
     Whatever goes wrong is told by whoever needs it next. Once a run is submitted it is as quick as any process.
     """
-    runs = _changed(home() / "runs")
+    try:
+        runs = _changed(home() / "runs")
+    except StoreError:  # the command says it, which comes next
+        return
     _weigh(_NICE_SESSION)
     ready = gently(_make_ready)
     imported = gently(lambda: _import(*_IMPORTED))

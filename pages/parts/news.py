@@ -72,4 +72,4 @@ def follow(names: Sequence[str], what: What, seen: str) -> None:
 
 @functools.cache
 def _component() -> Callable[..., Any]:
-    return st.components.v2.component("news", js=(Path(__file__).parent / "assets" / "news.js").read_text())
+    return st.components.v2.component("news", js=(Path(__file__).parent / "assets" / "news.js").read_text("utf-8"))

@@ -195,7 +195,7 @@ def accuracy_curves(info: AccuracyCurves) -> Chart:
                 error_y={"array": [up], "arrayminus": [down], "color": colour, "thickness": 1.5, "width": 5},
             )  # fmt: skip
         chart.note(
-            x=1.0, xref="paper", xanchor="left", xshift=6, y=height, yanchor="middle",
+            x=1.0, xref="paper", xanchor="left", xshift=10, y=height, yanchor="middle",
             text=f"{line.title} {written}", font={"size": 13, "color": colour},
         )  # fmt: skip
     _axis_of_images(chart, info.total_images)

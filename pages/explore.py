@@ -121,7 +121,7 @@ with right:
         act = {"on_click": explore_form.allow, "args": (wanted,)}
         st.button(f"Allow {wanted} runs", icon=":material/add:", **act)
     if exploration is not None:
-        with st.container(height=44, border=False):
+        with st.container(key="line-explore"):
             cost_ahead(exploration)
     st.info(
         "**Every method has knobs, and what is right for one depends on the jobs.** Choose one to three, press "

@@ -140,7 +140,7 @@ with head:
 with action:
     label = "Start the story" if st.session_state["preset"] == "story" else "Start"
     pressed = st.button(label, type="primary", icon=":material/play_arrow:", width="stretch", disabled=config is None)
-    with st.container(height=44, border=False):
+    with st.container(key="line-cost"):
         if config is not None:
             cost_ahead(config)
 if pressed and config is not None:

@@ -33,8 +33,8 @@ if note := st.session_state.pop("note", None):
 
 
 def explain(record: RunRecord, state: str, fold: Fold) -> None:
-    """What a state means, and what to do next, in a line of constant height; only what went wrong may be longer."""
-    with st.container(height="content" if state == "failed" else 64, border=False):
+    """What a state means, and what to do next: where it fits in its place, nothing below moves from state to state."""
+    with st.container(key="line-watch"):
         match state:
             case "queued":
                 waiting = [other.run for other in store.active()]

@@ -77,7 +77,7 @@ def line(findings: Findings) -> None:
     progress = progress_of(findings)
     total = len(findings.cells)
     done = sum(cell.finished is not None for cell in findings.cells)
-    with st.container(height=44, border=False):
+    with st.container(key="line-experiment"):
         if findings.complete:
             work = findings.work
             words = f"{count_of(total, 'run')}, {units.seconds(work.spent)} of training and measuring; {work.shared}."

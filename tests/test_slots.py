@@ -187,7 +187,7 @@ def test_a_run_that_cannot_be_read_has_its_turn_and_fails(store: Store) -> None:
 
 def test_a_claim_is_told_with_its_threads_and_its_stage(store: Store) -> None:
     run = store.submit(tiny()).run
-    own = Slots(store, "cpu", 2)
+    own, lock = Slots(store, "cpu", 2), store.lock_device("cpu")  # a worker lives as long as it holds its lock
     found = own.claim()
     assert found is not None and found[0].run == run
     (told,) = store.workers()
@@ -196,6 +196,8 @@ def test_a_claim_is_told_with_its_threads_and_its_stage(store: Store) -> None:
     assert own.claim() is None
     own.tell(None)
     assert store.at_work() == [] and store.workers()[0].run is None
+    os.close(lock)
+    assert store.workers() == []
 
 
 def test_an_experiment_is_queued_at_once_and_an_exploration_for_every_slot(store: Store) -> None:

@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from labcore.cli.main import main
-from labcore.runs import archive, files
+from labcore.runs import archive, database, files
+from labcore.runs.database import Database
 from labcore.runs.errors import StoreError, UnknownRun
 from labcore.runs.events import RunEnded
 from labcore.runs.stage_cache import StageCache
@@ -107,6 +108,67 @@ def test_the_damaged_file_is_kept_aside(full: Store) -> None:
     assert "kept in records.damaged-" in Store(full.root).notes[0]
     (aside,) = full.root.glob("records.damaged-*")
     assert (aside / "cache.db").read_bytes().startswith(b"not a database")
+
+
+def test_two_that_open_damaged_records_at_once_make_them_anew_once(
+    full: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = facts(full)
+    full.close()
+    no_database(full.root / "records" / "cache.db")
+    real = Database._alone
+
+    def alone(self: Database) -> contextlib.AbstractContextManager[None]:
+        monkeypatch.setattr(Database, "_alone", real)
+        Store(full.root).submit(tiny(seed=9))  # another process is quicker
+        return real(self)
+
+    monkeypatch.setattr(Database, "_alone", alone)
+    assert len(facts(Store(full.root))) == len(before) + 1
+    assert len(list(full.root.glob("records.damaged-*"))) == 1
+    assert (full.root / "records.lock").stat().st_mode & 0o777 == 0o600
+
+
+def test_damage_that_a_change_meets_and_another_process_put_right_is_said(full: Store) -> None:
+    def change() -> None:
+        with full.at_once():
+            os.rename(full.root / "records", full.root / "records.damaged-elsewhere")
+            Store(full.root)
+            raise database._Damaged("database disk image is malformed")
+
+    with pytest.raises(StoreError, match="Nothing was changed; try again"):
+        change()
+    assert full.check() == []
+
+
+def test_what_was_put_right_is_told_once_and_not_for_ever(full: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(2):
+        full._database.note("Something was put right.")
+    assert full.warnings() == ["Something was put right."]
+    monkeypatch.setattr(database, "_TOLD_FOR", 0.0)
+    assert full.warnings() == []
+
+
+def test_a_damaged_list_of_active_runs_is_written_anew(full: Store) -> None:
+    waiting = [record.run for record in full.active()]
+    full._database.set("active", "[")
+    assert [record.run for record in full.active()] == waiting
+    assert json.loads((full._database.get("active") or "").partition("\n")[0]) == waiting
+
+
+def test_a_run_that_is_deleted_while_it_is_taken_in_stays_gone(full: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = run_of(full)
+    full._database.delete(f"run/{run}")
+    real = full._from_folder
+
+    def found_last(asked: str) -> object:
+        record = real(asked)
+        shutil.rmtree(full.root / "runs" / asked)
+        return record
+
+    monkeypatch.setattr(full, "_from_folder", found_last)
+    full._fill()
+    assert run not in full._runs_known()
 
 
 def test_a_flipped_bit_anywhere_in_the_records_loses_nothing(full: Store, capsys: pytest.CaptureFixture[str]) -> None:
@@ -342,7 +404,7 @@ def test_damaged_weights_are_left_out_of_an_export_and_named(
     run = kept.trained(store, tiny("separate_copies"))
     path = store.stage_folder(run, 1) / "network.safetensors"
     flip(path, path.stat().st_size - 3)
-    assert StageCache(store).spoilt(run) == [1]
+    assert StageCache(store).spoilt([run]) == {run: [1]}
     assert main(["export", run, str(tmp_path / "out.zip")]) == 0
     assert "Stages whose arrays are damaged, left out: 1." in capsys.readouterr().err
     with zipfile.ZipFile(tmp_path / "out.zip") as file:
@@ -355,11 +417,25 @@ def test_damaged_weights_are_left_out_of_an_export_and_named(
     assert archive.import_run(Store(tmp_path / "elsewhere"), tmp_path / "out.zip") == run
 
 
+def test_damaged_weights_are_found_for_all_runs_at_once_and_in_folders_of_stages_alone(store: Store) -> None:
+    run = kept.trained(store, tiny("separate_copies"))
+    other = kept.trained(store, tiny("separate_copies", seed=1))
+    path = store.stage_folder(run, 2) / "network.safetensors"
+    for name in ("0old", "old"):
+        store.stage_folder(run, 1).with_name(name).mkdir()
+        os.link(path, store.stage_folder(run, 1).with_name(name) / path.name)
+    store.stage_folder(other, 4).mkdir()
+    os.link(path, store.stage_folder(other, 4) / path.name)
+    flip(path, path.stat().st_size - 3)
+    assert StageCache(store).spoilt([run, other, "gone"]) == {run: [2], other: [4]}
+
+
 def test_damaged_settings_are_said_and_what_is_whole_holds(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     store.change_settings(country="FRA", stage_cache_gb=50.0)
     path = store.root / "settings.json"
     path.write_text(path.read_text().replace('"FRA"', '"FRB"'))
     assert store.settings().stage_cache_gb == 50
+    assert StageCache(store).limit_bytes == 50e9
     assert main(["list"]) == 0
     assert "Carbon is counted by the world's average" in capsys.readouterr().err
     path.write_text("{")
@@ -446,6 +522,103 @@ def test_a_store_for_reading_alone_is_listed_shown_and_exported(
         for command in (["delete", run], ["submit"], ["import", str(tmp_path / "out.zip")], ["check", "--repair"]):
             assert main(command) == 2
             assert "cannot be written (Read-only file system)" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_store_whose_disk_was_full_is_written_once_there_is_room(tmp_path: Path) -> None:
+    with mounted(tmp_path / "disk", 24) as disk:
+        run = Store(disk / "home").submit(tiny()).run
+        (disk / "home" / "reserve").unlink()
+        fill(disk)
+        store = Store(disk / "home")
+        assert store.read_only == "No space left on device"
+        with pytest.raises(StoreError, match="No space left on device"):
+            store.pin(run, True)
+        (disk / "rest").unlink()
+        assert store.pin(run, True).pinned
+        assert store.read_only is None
+        assert Store(disk / "home").record(run).pinned
+
+
+@pytest.mark.parametrize("damage", [no_database, cut_short, without_rows])
+def test_damage_that_cannot_be_put_right_is_not_said_to_be(
+    damage: Callable[[Path], None],
+    full: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = facts(full)
+    full.close()
+    damage(full.root / "records" / "cache.db")
+    with mounted(tmp_path / "disk", 24) as disk:
+        shutil.copytree(full.root, disk / "home")
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        store = Store(disk / "home")
+        assert facts(store) == before
+        assert "what is shown is read from the runs' folders" in store.warnings()[0]
+        monkeypatch.setenv("REUSE_LAB_HOME", str(disk / "home"))
+        assert main(["check"]) == 1
+        told = capsys.readouterr().out
+        assert told.startswith("Damaged: The records are damaged (")
+        assert "Put right" not in told
+
+
+def test_a_change_that_comes_while_a_copy_is_filled_is_refused_and_not_lost(full: Store, tmp_path: Path) -> None:
+    full.close()
+    refused: list[StoreError] = []
+    with mounted(tmp_path / "disk", 24) as disk:
+        shutil.copytree(full.root, disk / "home")
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+
+        def change() -> None:
+            try:
+                found.set("run/x", "lost")
+            except StoreError as error:
+                refused.append(error)
+
+        thread = threading.Thread(target=change)
+
+        def fill_in() -> None:
+            if thread.ident is None:
+                thread.start()
+            thread.join(0.5)  # it may wait for us
+
+        found = Database(disk / "home", fill_in, files.Reserve(disk / "home" / "reserve"))
+        found.open()
+        thread.join()
+        assert len(refused) == 1
+        assert found.get("run/x") is None
+
+
+def test_a_change_that_is_refused_at_any_write_leaves_folders_and_records_alike(
+    full: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [record.run for record in full.records() if record.state == "complete"]
+
+    def change() -> None:
+        with full.at_once():
+            for run in runs:
+                full.change(run, pinned=not full.record(run).pinned)
+
+    before, number, refused = facts(full), -1, True
+    while refused:
+        number += 1
+        left, refused = number, False
+
+        def refuse(path: Path) -> None:
+            nonlocal left, refused
+            left -= 1
+            if left == -1:
+                refused = True
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+        monkeypatch.setattr(files, "about_to_write", refuse)
+        with contextlib.suppress(OSError):
+            change()
+        monkeypatch.undo()
+        assert not refused or facts(full) == before
+        assert full.check() == []
+    assert number > len(runs)
 
 
 def test_a_write_that_is_refused_changes_nothing(full: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -542,3 +715,30 @@ def test_what_the_dead_left_is_cleared_away_and_what_the_living_write_is_not(sto
     assert not [path for path in old if path.exists()]
     assert all(path.exists() for path in new)
     claim.release()
+
+
+def test_a_run_that_is_being_submitted_is_not_cleared_away(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go, real = threading.Event(), threading.Event(), store.at_once
+    found: list[str] = []
+
+    def write(path: Path, data: bytes) -> None:
+        begun.set()
+        go.wait(60)
+        files.write_atomically(path, data)
+
+    def at_once() -> contextlib.AbstractContextManager[None]:
+        go.set()
+        return real()
+
+    monkeypatch.setattr("labcore.runs.queue.write_atomically", write)
+    monkeypatch.setattr(store, "at_once", at_once)
+    thread = threading.Thread(target=lambda: found.append(Store(store.root).submit(tiny()).run))
+    thread.start()
+    try:
+        assert begun.wait(60)
+        assert store.check(repair=True) == []
+    finally:
+        go.set()
+        thread.join()
+    assert [record.run for record in store.records()] == found
+    assert store.config(found[0]) == tiny()

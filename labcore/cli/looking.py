@@ -1,7 +1,6 @@
 """Commands that look at the store: `list`, `show`, `events` at its runs, `check` at what of it is damaged."""
 
 import argparse
-import contextlib
 import json
 import sys
 from collections.abc import Sequence
@@ -74,11 +73,8 @@ def _declare_check(parser: argparse.ArgumentParser) -> None:
 def _check(options: argparse.Namespace) -> int:
     store = Store()
     wrong = store.check(repair=options.repair)
-    stages = StageCache(store)
-    for record in store.records():
-        with contextlib.suppress(UnknownRun):
-            for stage in stages.spoilt(record.run):
-                wrong.append(f"Run {record.run}: the arrays of stage {stage} are damaged; its figures are not.")
+    for run, stages in StageCache(store).spoilt(record.run for record in store.records()).items():
+        wrong += [f"Run {run}: the arrays of stage {stage} are damaged; its figures are not." for stage in stages]
     for name in explorations.names(store):
         try:
             explorations.read(store, name)

@@ -106,7 +106,7 @@ def export_run(store: Store, run: str, path: Path) -> Exported:
     record, folder = store.record(run), store.folder(run)
     if record.active:
         raise ConfigError(f"Run {run} is {record.state}; it can be exported when it is over.")
-    told, damaged = store.fold(run), StageCache(store).spoilt(run)
+    told, damaged = store.fold(run), StageCache(store).spoilt([run]).get(run, [])
     if (why := store.damage(run, told)) is not None:
         raise ConfigError(f"{why} It was not exported, as no lab could import it.")
     result = store.result(run)

@@ -105,12 +105,7 @@ class Claim:
             over: dict[str, Any] = {"state": state, "owner": None, "ended": time.time(), "error": error, **figures}
             with contextlib.suppress(OSError):
                 over["digest"] = digest(self.folder / "events.jsonl")
-            try:
-                return self._write_down(over)
-            except OSError:
-                if not self.store.reserve.spend():
-                    raise
-                return self._write_down(over)
+            return self.store.reserve.give_for(lambda: self._write_down(over))
         finally:
             self.release()
 

@@ -36,6 +36,10 @@ from labcore.runs.files import NO_ROOM, Reserve
 _FULL, _BUSY = {sqlite3.SQLITE_FULL}, {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _REFUSED = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PERM}
 
+_TOLD_FOR = 3600.0  # seconds for which it is told that something was put right
+
+Identity = tuple[int, ...] | None
+
 
 class _Damaged(Exception):
     """The file is not what was written; the text says how that was seen."""
@@ -66,7 +70,7 @@ class Database:
 
     Attributes:
         read_only: Why nothing can be changed, in the system's words; None where it can.
-        notes: What was found damaged and what was done, a sentence each.
+        damage: What is wrong with a file that can only be read, so that it stays as it is; None where it is whole.
     """
 
     def __init__(self, root: Path, fill: Callable[[], None], reserve: Reserve) -> None:
@@ -80,13 +84,13 @@ class Database:
         """
         self.root, self.folder = root, root / "records"
         self.read_only: str | None = None
-        self.notes: list[str] = []
+        self.damage: str | None = None
+        self._noted: dict[str, float] = {}  # sentences, and when they were said
         self._fill, self._reserve = fill, reserve
-        self._own = threading.local()  # what a thread has of a transaction
-        self._filling = False
+        self._own = threading.local()  # what a thread has of a transaction, and whether it fills a new file
         self._opening = threading.RLock()
         self._copy: tempfile.TemporaryDirectory[str] | None = None
-        self._identity: tuple[int, ...] | None = None
+        self._identity: Identity = None
         self._refusal = OSError("it is not open")
 
     # ---- reading and changing ---------------------------------------------------------------------------------------
@@ -125,9 +129,8 @@ class Database:
         if getattr(self._own, "cache", None) is not None:
             yield
             return
-        if self.read_only and not self._filling:
-            raise self._unusable()
         files.about_to_write(self.folder / "cache.db")
+        seen = self._identity
         cache, block = self._begin()
         self._own.cache = cache
         try:
@@ -136,8 +139,10 @@ class Database:
                 files.about_to_write(self.folder / "cache.db")
         except _Damaged as damage:
             self._own.cache = None
-            self._make_anew(str(damage))
-            raise StoreError(f"{self.notes[-1]} Nothing was changed; try again.") from None
+            self.make_anew(str(damage), seen)
+            raise StoreError(
+                f"The records were damaged ({damage}) and are made anew. Nothing was changed; try again."
+            ) from None
         finally:
             self._own.cache = None
 
@@ -145,32 +150,39 @@ class Database:
         """Close the connection of this thread. A later call opens it again."""
         self._cache.close()
 
+    @property
+    def notes(self) -> list[str]:
+        """What was found damaged and put right within the last hour, a sentence each."""
+        return [text for text, at in list(self._noted.items()) if time.monotonic() - at < _TOLD_FOR]
+
+    def note(self, text: str) -> None:
+        """Say what was put right."""
+        kept = {other: self._noted[other] for other in self.notes}
+        self._noted = {**kept, text: time.monotonic()}
+
     def problem(self) -> str | None:
         """What is wrong with the file, looked through from end to end; None where it is whole."""
         if self.read_only:
-            return None
+            return self.damage
         try:
-            self._verify()
+            self._verify(self.folder)
         except _Damaged as damage:
             return str(damage)
         return None
 
-    def make_anew(self, why: str) -> None:
-        """Put the file aside and fill a new one from the folders of runs."""
-        if self.read_only:
-            raise self._unusable()
-        self._make_anew(why)
-
     def make_room(self) -> bool:
-        """Open the file again if the disk was full when it was opened; whether it can be written now.
+        """Open the file again where it could not be written before and now can be; whether it can be written now.
 
         Raises StoreError where it is not for want of room that it cannot.
         """
-        if self.read_only:
-            self.open()
-        if self.read_only and self._refusal.errno not in NO_ROOM:
-            raise self._unusable()
-        return not self.read_only
+        with self._opening:
+            if self.read_only:
+                with contextlib.suppress(OSError):
+                    self._try_the_folder()
+                    self.open()
+            if self.read_only and self._refusal.errno not in NO_ROOM:
+                raise self._unusable()
+            return not self.read_only
 
     # ---- opening ----------------------------------------------------------------------------------------------------
 
@@ -180,24 +192,23 @@ class Database:
         Raises StoreError where it can be neither written nor read.
         """
         with self._opening:
-            self.read_only = None
+            self.read_only = self.damage = None
             try:
-                try:
-                    self._connect()
-                except OSError as error:
-                    if error.errno not in NO_ROOM or not self._reserve.spend():
-                        raise
-                    self._connect()
+                self._reserve.give_for(self._connect_or_make_anew)
             except OSError as error:
                 self._read_copy(error)
-            except _Damaged as damage:
-                self._make_anew(str(damage))
-                return
             self._fill_in()
+
+    def _connect_or_make_anew(self) -> None:
+        seen = self._look()
+        try:
+            self._connect()
+        except _Damaged as damage:
+            self.make_anew(str(damage), seen)
 
     def _connect(self) -> None:
         """Raises OSError where the system refuses, and _Damaged."""
-        self._verify()
+        self._verify(self.folder)
         with self._told(None):
             self._cache = self._diskcache(self.folder)
             self._identity = self._look()
@@ -218,18 +229,23 @@ class Database:
             raise _Damaged(f"{type(error).__name__}: {error}") from None
 
     def _fill_in(self) -> None:
-        self._filling = True
+        before = self._is_filling()
+        self._own.filling = True
         try:
             self._fill()
         finally:
-            self._filling = False
+            self._own.filling = before
 
-    def _verify(self) -> None:
-        """Look through the file by a connection of its own: 10 ms for 5,000 runs.
+    def _is_filling(self) -> bool:
+        """Whether this thread fills what was opened just now, which may be a copy."""
+        return getattr(self._own, "filling", False)
+
+    def _verify(self, folder: Path) -> None:
+        """Look through the file in this folder by a connection of its own: 10 ms for 5,000 runs.
 
         Raises _Damaged, and OSError where it cannot be looked at.
         """
-        path = self.folder / "cache.db"
+        path = folder / "cache.db"
         if not path.exists():
             return
         with self._told(None), contextlib.closing(sqlite3.connect(path, timeout=60)) as connection:
@@ -240,7 +256,7 @@ class Database:
                 connection.execute("SELECT key, value FROM Settings LIMIT 1").fetchall()
                 connection.execute("SELECT rowid, key, raw, mode, filename, value FROM Cache LIMIT 1").fetchall()
 
-    def _look(self) -> tuple[int, ...] | None:
+    def _look(self) -> Identity:
         """What tells this file from another one of its name; of a file that is read as a copy, also from itself later.
 
         None where it is not there.
@@ -263,7 +279,7 @@ class Database:
 
     def _current(self) -> Any:
         """The open database, which is opened again where another process has put a new file in its place."""
-        if self._look() != self._identity and not self._filling:
+        if self._look() != self._identity and not self._is_filling():
             with self._opening:
                 if self._look() != self._identity:
                     self.open()
@@ -282,19 +298,19 @@ class Database:
                 try:
                     self._cache = self._told_cache()
                     return
-                except _Damaged:
-                    (Path(self._copy.name) / "cache.db").unlink()
+                except _Damaged as damage:
+                    self.damage = str(damage)
+                    for left in Path(self._copy.name).iterdir():
+                        left.unlink()
                     self._cache = self._told_cache()
-                    self.notes.append("The records are damaged; what is shown is read from the runs' folders.")
                     return
         raise self._unusable()
 
     def _told_cache(self) -> Any:
         assert self._copy is not None
+        self._verify(Path(self._copy.name))
         with self._told(None):
-            cache = self._diskcache(Path(self._copy.name))
-            list(cache)
-            return cache
+            return self._diskcache(Path(self._copy.name))
 
     # ---- damage -----------------------------------------------------------------------------------------------------
 
@@ -303,19 +319,25 @@ class Database:
         if (cache := getattr(self._own, "cache", None)) is not None:
             return question(cache)  # the transaction sees to what goes wrong
         for last in (False, True):
-            cache = self._current()
+            seen, cache = self._identity, self._current()
             try:
                 with self._told(cache):
                     return question(cache)
             except _Damaged as damage:
                 if last or self.read_only:
                     raise StoreError(f"The records of {self.root} cannot be read ({damage}).") from None
-                self._make_anew(str(damage))
+                self.make_anew(str(damage), seen)
 
     def _begin(self) -> tuple[Any, contextlib.ExitStack]:
         """Begin a transaction. Raises OSError, and StoreError where others keep the records for a minute."""
         for _ in range(3):
-            cache, block = self._current(), contextlib.ExitStack()
+            seen, block = self._identity, contextlib.ExitStack()
+            with self._opening:  # so that what is written to is what `read_only` speaks of
+                cache = self._current()
+                if self.read_only and not self._is_filling():
+                    if not self.make_room():
+                        raise self._unusable()
+                    cache = self._cache
             try:
                 block.enter_context(cache.transact())
                 return cache, block
@@ -324,18 +346,16 @@ class Database:
             except sqlite3.Error:
                 cache.close()
             try:
-                with self._told(None):
-                    self._try_to_write()
-            except OSError as error:
-                if error.errno not in NO_ROOM or not self._reserve.spend():
-                    raise
+                self._reserve.give_for(self._try_to_write)
             except _Damaged as damage:
-                self._make_anew(str(damage))
+                self.make_anew(str(damage), seen)
         raise StoreError(f"The records of {self.root} are in use by another process; try again.")
 
     def _try_to_write(self) -> None:
-        self._verify()
-        with contextlib.closing(sqlite3.connect(self.folder / "cache.db", timeout=60)) as connection:
+        """Raises what `_told` says."""
+        self._verify(self.folder)
+        path = self.folder / "cache.db"
+        with self._told(None), contextlib.closing(sqlite3.connect(path, timeout=60)) as connection:
             connection.isolation_level = None
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("UPDATE Settings SET value = value")
@@ -359,7 +379,7 @@ class Database:
             if code in _REFUSED:
                 self._try_the_folder()  # where that is refused, too, it is not the file
             elif cache is not None:
-                self._verify()
+                self._verify(self.folder)
                 if code == sqlite3.SQLITE_ERROR:
                     raise StoreError(f"The records of {self.root} were refused ({error}); try again.") from None
             raise _Damaged(str(error)) from None
@@ -375,14 +395,19 @@ class Database:
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
 
-    def _make_anew(self, why: str) -> None:
-        """Put the damaged file aside, with all that lies beside it, and open a new one, filled from the folders."""
-        with self._opening, (self.root / "records.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            before = self._identity
-            if before is not None and self._look() not in (before, None) and self._is_whole():
-                self._connect()  # another process has done it
-                return
+    def make_anew(self, why: str, seen: Identity = None) -> None:
+        """Put the damaged file aside, with all that lies beside it, and open a new one, filled from the folders.
+
+        Args:
+            why: How it is damaged.
+            seen: Which file that was. Where another one is in its place that is whole, this one is opened instead,
+                because another thread or process has made it meanwhile.
+        """
+        with self._opening, self._alone():
+            if self._look() not in (seen, None):
+                with contextlib.suppress(_Damaged):
+                    self._connect()
+                    return
             kept = self._what_is_kept_nowhere_else()
             aside = self.root / f"records.damaged-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
             number = 0
@@ -395,7 +420,7 @@ class Database:
             with self._told(None):
                 self._cache = self._diskcache(self.folder)
             self._identity = self._look()
-            self.notes.append(
+            self.note(
                 f"The records were damaged ({why.rstrip('.')}), so they were made anew from the runs' folders; the "
                 f"damaged ones are kept in {aside.name}."
             )
@@ -403,12 +428,15 @@ class Database:
                 self.set(name, text)
             self._fill_in()
 
-    def _is_whole(self) -> bool:
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """A block in which no other process puts a new file in place."""
+        lock = os.open(self.root / "records.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            self._verify()
-        except (_Damaged, OSError):
-            return False
-        return True
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
 
     def _what_is_kept_nowhere_else(self) -> dict[str, str]:
         """What workers told of this machine, as far as the damaged file still says it."""

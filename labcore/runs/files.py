@@ -18,11 +18,13 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from labcore.runs.errors import Busy, StoreError
 
+Done = TypeVar("Done")
 _RESERVE_BYTES = 1 << 20
 _TEMPORARY = re.compile(r"\..+\.[0-9]+")
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT}  # what the system says of a full disk
@@ -148,6 +150,15 @@ class Reserve:
         with contextlib.suppress(OSError):
             if not self._path.exists() and shutil.disk_usage(self._path.parent).free > 16 * _RESERVE_BYTES:
                 self._path.write_bytes(os.urandom(_RESERVE_BYTES))
+
+    def give_for(self, act: Callable[[], Done]) -> Done:
+        """Do it, and where the disk is full do it again with the megabyte given up. Raises what `act` does."""
+        try:
+            return act()
+        except OSError as error:
+            if error.errno not in NO_ROOM or not self.spend():
+                raise
+            return act()
 
     def spend(self) -> bool:
         """Give the megabyte back to the disk. The next process that opens the store sets it aside again.

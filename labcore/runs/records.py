@@ -22,7 +22,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import psutil
 from pydantic import Field
@@ -34,13 +34,19 @@ from labcore.runs import files
 from labcore.runs.database import Database
 from labcore.runs.errors import Busy, StoreError, UnknownRun, no_such_run, unusable
 from labcore.runs.events import Event, RunEnded, RunStarted, from_line
-from labcore.runs.files import NO_ROOM, Reserve, home, is_held, take_lock, write_atomically
+from labcore.runs.files import Reserve, home, is_held, take_lock, write_atomically
 from labcore.runs.results import RunResult, State, fold
 
 _FOLDERS = ("runs", "cache", "workers", "records", "weights", "datasets", "explorations")
-_FILES = ("records/cache.db", "records/cache.db-wal", "records/cache.db-shm", "settings.json", "reserve")
+_FILES = (
+    "records/cache.db",
+    "records/cache.db-wal",
+    "records/cache.db-shm",
+    "settings.json",
+    "reserve",
+    "records.lock",
+)
 
-Done = TypeVar("Done")
 RUN_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 
 
@@ -168,7 +174,8 @@ class Records:
     - A run is there where its folder is. The folder comes before the record and goes before it, and what is written
       into the folder's `record.jsonl` is written before the database has it. So whoever is killed in between leaves a
       folder without a record, which whoever opens the store next takes in as it stands; or a record without a folder,
-      which was being deleted, and goes.
+      which was being deleted, and goes; or a `record.jsonl` that is ahead of the record. Then the record counts, and
+      the next change overwrites the file; where the database is lost first, the file is what is made of it.
 
     Attributes:
         root: The folder of the store, made on first use for its owner alone (0700). A folder that was there before
@@ -216,7 +223,7 @@ class Records:
 
     @property
     def notes(self) -> list[str]:
-        """What was found damaged since the store was opened, and what was done about it, a sentence each."""
+        """What was found damaged and put right within the last hour, a sentence each."""
         return self._database.notes
 
     @property
@@ -320,18 +327,18 @@ class Records:
         self._database.make_room()
         folder = self.folder(run)
         try:
-            lock = self._with_reserve(lambda: take_lock(folder / "lock"))
+            lock = self.reserve.give_for(lambda: take_lock(folder / "lock"))
         except Busy:
             raise Busy(f"Run {run} is running; stop it first, then delete it.") from None
         try:
             gone = self.root / "cache" / f"deleted-{run}-{secrets.token_hex(4)}"
             files.about_to_write(gone)
-            self._with_reserve(lambda: os.replace(folder, gone))
+            self.reserve.give_for(lambda: os.replace(folder, gone))
             shutil.rmtree(gone, ignore_errors=True)  # first of all: on a full disk this is what makes room
             # On a disk that is still full the record stays, and goes when the store is next opened.
             with contextlib.suppress(OSError, StoreError):
                 if self._database.make_room():
-                    self._with_reserve(lambda: self._forget(run))
+                    self.reserve.give_for(lambda: self._forget(run))
         finally:
             os.close(lock)
 
@@ -343,15 +350,6 @@ class Records:
             self._set_active([other for other in self._active() if other != run])
             if record is not None and self._database.get(f"key/{record.key}") == run:
                 self._database.delete(f"key/{record.key}")
-
-    def _with_reserve(self, act: Callable[[], Done]) -> Done:
-        """Do it, and where the disk is full do it again with the reserve given up."""
-        try:
-            return act()
-        except OSError as error:
-            if error.errno not in NO_ROOM or not self.reserve.spend():
-                raise
-            return act()
 
     def free_id(self, run: str) -> str:
         """Return `run` where it can be an ID and no run has it, else an ID that is new."""
@@ -398,12 +396,24 @@ class Records:
         return record
 
     def _active(self) -> list[str]:
-        """The IDs of active runs: one small value to read, however many runs are finished."""
+        """The IDs of active runs: one small value to read, however many runs are finished.
+
+        Where it is missing or damaged, it is made anew, and written where that can be.
+        """
+        found = self._active_as_listed()
+        if found is None:
+            with contextlib.suppress(OSError, StoreError), self._transaction():
+                if (found := self._active_as_listed()) is None:
+                    found = self._active_by_records()
+                    self._set_active(found)
+        return self._active_by_records() if found is None else found
+
+    def _active_as_listed(self) -> list[str] | None:
         with contextlib.suppress(ValueError):
             found = json.loads(_unsealed(self._database.get("active") or ""))
             if isinstance(found, list) and all(isinstance(run, str) for run in found):
                 return found
-        return self._active_by_records()
+        return None
 
     def _active_by_records(self) -> list[str]:
         """The same, read from every record: the order of the queue is then that in which the runs were first queued."""
@@ -418,8 +428,8 @@ class Records:
         """A block in which all other writers wait. It may stand inside another one of the same thread.
 
         At its end the records that it changed are written into their folders, and then the database has them. Where it
-        raises, neither has, and the folders that it made are gone. Raises StoreError, and OSError where the disk
-        refuses.
+        raises, neither has, as what was written into the folders is taken back, and the folders that it made are gone.
+        Raises StoreError, and OSError where the disk refuses.
         """
         if getattr(self._own, "changed", None) is not None:
             yield
@@ -430,7 +440,9 @@ class Records:
             with self._database.transact():
                 self._own.changed, self._own.undo = changed, undo
                 yield
-                for run, record in changed.items():
+                # Where nothing can be written, what is filled is a copy of the database, and of that alone.
+                for run, record in changed.items() if self.read_only is None else ():
+                    undo.append(self._as_written_down(run))
                     self._write_down(run, record)
         except BaseException:
             for step in reversed(undo):
@@ -439,6 +451,15 @@ class Records:
             raise
         finally:
             self._own.changed = None
+
+    def _as_written_down(self, run: str) -> Callable[[], None]:
+        """What puts the file of a run's record back as it is now."""
+        path = self.root / "runs" / run / "record.jsonl"
+        try:
+            before = path.read_bytes()
+        except OSError:
+            return lambda: path.unlink(missing_ok=True)
+        return lambda: self.reserve.give_for(lambda: write_atomically(path, before))
 
     def _write_down(self, run: str, record: RunRecord) -> None:
         """Write a record into its run's folder, if that is still there. To be called in a transaction alone."""
@@ -478,7 +499,7 @@ class Records:
         with contextlib.suppress(OSError, StoreError), self._transaction():
             if self._row(record.run) is None and (self.root / "runs" / record.run).is_dir():
                 self._take_back(record)
-                self.notes.append(
+                self._database.note(
                     f"The record of run {record.run} was missing or damaged; it was made anew from the run's folder."
                 )
 
@@ -490,9 +511,7 @@ class Records:
     def _fill(self) -> None:
         """Take in what the folders hold and the database does not; forget the runs whose folders are gone."""
         known, folders = self._runs_known(), self._folders()
-        if self._database.get("active") is None:
-            with self._transaction():
-                self._set_active(self._active_by_records())
+        self._active()
         if known == folders:
             return
         found = [record for run in folders - known if (record := self._from_folder(run)) is not None]
@@ -500,15 +519,18 @@ class Records:
             return
         with self._transaction():
             for record in sorted(found, key=lambda record: (record.submitted, record.run)):
-                if self._row(record.run) is None:
+                if self._row(record.run) is None and (self.root / "runs" / record.run).is_dir():
                     self._take_back(record)
             for run in known - folders:
                 if not (self.root / "runs" / run).exists():
                     self._forget(run)
-                    self.notes.append(f"Run {run}: its folder is gone, so its record was removed.")
-        if found:
+                    if not self.read_only:
+                        self._database.note(f"Run {run}: its folder is gone, so its record was removed.")
+        if found and self.read_only:
+            self._database.damage = self._database.damage or "they do not tell all that lies in runs/"
+        elif found:
             many = f"Run {found[0].run} had" if len(found) == 1 else f"{len(found)} runs had"
-            self.notes.append(f"{many} no record; it was made anew from what lies in runs/.")
+            self._database.note(f"{many} no record; it was made anew from what lies in runs/.")
 
 
 def made_anew(folder: Path) -> RunRecord | None:

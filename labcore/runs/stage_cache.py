@@ -33,11 +33,12 @@ import re
 import secrets
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from labcore.configs.base import Frozen
+from labcore.runs.errors import UnknownRun
 from labcore.runs.events import Evaluated, Event, FootprintMeasured, StageEnded, StageStarted, from_line, to_line
 from labcore.runs.files import atomic_path, write_atomically
 from labcore.runs.stage_keys import StageKey
@@ -165,17 +166,26 @@ class StageCache:
             not needs_addition or _arrays(entry, key).with_suffix(".json").exists()
         )
 
-    def spoilt(self, run: str) -> list[int]:
-        """The stages of a run whose arrays are not those that were written, as far as that is known here.
+    def spoilt(self, runs: Iterable[str]) -> dict[str, list[int]]:
+        """The stages of runs whose arrays are not those that were written, as far as that is known here.
 
-        It is known of what is stored as a trained stage, too, under a second name. Raises UnknownRun.
+        It is known of what is stored as a trained stage, too, under a second name.
+
+        Args:
+            runs: The IDs of the runs; for those that are not there, nothing is found.
+
+        Returns:
+            By run the stages (counted from 1), for the runs that have such stages.
         """
-        own: dict[tuple[int, int], Path] = {}
-        for path in self.store.folder(run).glob("stages/*/*.safetensors"):
-            with contextlib.suppress(FileNotFoundError):
-                status = path.stat()
-                own[status.st_dev, status.st_ino] = path
-        found: set[int] = set()
+        own: dict[tuple[int, int], list[tuple[str, int]]] = {}
+        for run in runs:
+            with contextlib.suppress(UnknownRun):
+                for path in self.store.folder(run).glob("stages/*/*.safetensors"):
+                    if re.fullmatch("[0-9]{1,4}", path.parent.name):
+                        with contextlib.suppress(FileNotFoundError):
+                            status = path.stat()
+                            own.setdefault((status.st_dev, status.st_ino), []).append((run, int(path.parent.name)))
+        found: dict[str, set[int]] = {}
         for entry in self._entries():
             if entry.files.isdisjoint(own):
                 continue
@@ -184,8 +194,9 @@ class StageCache:
                     status = part.stat()
                     mine = own.get((status.st_dev, status.st_ino))
                     if mine is not None and (told := _digest_told(part)) is not None and _digest(part) != told:
-                        found.add(int(mine.parent.name))
-        return sorted(found)
+                        for run, stage in mine:
+                            found.setdefault(run, set()).add(stage)
+        return {run: sorted(stages) for run, stages in found.items()}
 
     # ---- putting ----------------------------------------------------------------------------------------------------
 
@@ -371,7 +382,10 @@ class StageCache:
 
 def _limit(store: Store) -> int:
     """How much a person has allowed; all there is where that cannot be read, as what was evicted does not come back."""
-    return sys.maxsize if store.settings_problem() else round(store.settings().stage_cache_gb * 1e9)
+    settings = store.settings()
+    if store.settings_problem() is not None and "stage_cache_gb" not in settings.model_fields_set:
+        return sys.maxsize
+    return round(settings.stage_cache_gb * 1e9)
 
 
 def _digest_told(part: Path) -> str | None:

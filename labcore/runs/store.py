@@ -206,7 +206,9 @@ class Store(Queue, Stories, Workers, Preferences):
 
     def warnings(self) -> list[str]:
         """What is damaged or cannot be done, as far as it was noticed by now, a sentence each. It costs no search."""
-        found = list(self.notes)
+        found = self.notes
+        if (why := self._database.damage) is not None:
+            found.append(f"The records are damaged ({why}); what is shown is read from the runs' folders.")
         if self.read_only:
             found.append(
                 f"The store {self.root} cannot be written ({self.read_only}); it can be looked at and exported."
@@ -246,14 +248,15 @@ class Store(Queue, Stories, Workers, Preferences):
         left = [f"{path.relative_to(self.root)} was left by a process that died" for path in self._left_behind()]
         if repair:
             self.tidy()
-            self.notes.extend(f"{text}; it was removed." for text in left)
+            for text in left:
+                self._database.note(f"{text}; it was removed.")
         else:
             wrong += [f"{text}; `check --repair` removes it." for text in left]
         return wrong
 
     def tidy(self) -> None:
         """Clear away what processes left that died, and write down in the folders of older runs what only the records
-        say. A worker does so when it comes up."""
+        say. A worker does so once it has nothing to train, because to look through a large store takes seconds."""
         for path in self._left_behind():
             with contextlib.suppress(OSError):
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
@@ -291,21 +294,30 @@ class Store(Queue, Stories, Workers, Preferences):
             text = f"Run {run}: its folder is gone"
             if repair:
                 with self.at_once():
-                    self._forget(run)
-                self.notes.append(f"{text}, so its record was removed.")
+                    if not (self.root / "runs" / run).exists():  # another run of this ID was taken in meanwhile
+                        self._forget(run)
+                        self._database.note(f"{text}, so its record was removed.")
             else:
                 wrong.append(f"{text}; `check --repair` removes its record.")
         for run in sorted(self._folders() - self._runs_known()):
-            with contextlib.suppress(UnknownRun):
-                self.record(run)  # which takes it in
-                continue
-            text = f"runs/{run} holds no run: nothing was ever said of it"
-            if repair:
-                shutil.rmtree(self.root / "runs" / run, ignore_errors=True)
-                self.notes.append(f"{text}, so it was removed.")
-            else:
-                wrong.append(f"{text}; `check --repair` removes it.")
+            # Whoever submits a run makes its folder and tells of it in one transaction, so in another one it is whole.
+            with self.at_once() if repair else contextlib.nullcontext():
+                if self._is_told_of(run):
+                    continue
+                text = f"runs/{run} holds no run: nothing was ever said of it"
+                if repair:
+                    shutil.rmtree(self.root / "runs" / run, ignore_errors=True)
+                    self._database.note(f"{text}, so it was removed.")
+                else:
+                    wrong.append(f"{text}; `check --repair` removes it.")
         return wrong
+
+    def _is_told_of(self, run: str) -> bool:
+        """Whether a folder has a record or is gone; one that can be a run's is taken in."""
+        with contextlib.suppress(UnknownRun):
+            self.record(run)
+            return True
+        return not (self.root / "runs" / run).exists()
 
     def _check_run(self, record: RunRecord, repair: bool) -> list[str]:
         """What is wrong with one run."""
@@ -333,7 +345,7 @@ class Store(Queue, Stories, Workers, Preferences):
                 if not repair or told.started is None:
                     raise
                 write_atomically(folder / "config.json", told.started.config.model_dump_json(indent=2).encode())
-                self.notes.append(f"Run {record.run}: its config.json was damaged ({error}); its events restored it.")
+                self._database.note(f"Run {record.run}: its config.json was damaged ({error}); its events restored it.")
         except (ConfigError, OSError) as error:
             wrong.append(f"Run {record.run}: {error}")
         return wrong

@@ -201,7 +201,6 @@ def work(
             if slot:
                 when_deserted(ending.set)
             else:
-                store.tidy()
                 store.tell_devices(hardware.devices())
                 stack.enter_context(Foreman(own, options))
             patience = SLOT_SECONDS if slot else AHEAD_SECONDS if ahead else math.inf
@@ -230,7 +229,7 @@ def _serve(
 
     It waits for `patience` seconds; where somebody has needed it once, slot 0 stays.
     """
-    reader, needed_at = Reader(own.store), time.monotonic()
+    reader, needed_at, tidied = Reader(own.store), time.monotonic(), own.slot > 0
     while not ending.is_set():
         found = own.claim()
         if found is not None:
@@ -245,6 +244,9 @@ def _serve(
         elif next(own.store.waiting(own.device), None) is not None:  # it waits for a stage, for cores or for memory
             needed_at = time.monotonic()
             ending.wait(POLL_SECONDS)
+        elif not tidied:
+            own.store.tidy()
+            tidied = True
         elif (until_idle and not own.store.at_work(own.device)) or time.monotonic() - needed_at > patience:
             return
         elif own.slot or not _measures_a_wish(own, ending):

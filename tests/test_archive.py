@@ -1,14 +1,16 @@
 import json
+import os
 import re
 import struct
 import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from labcore.configs.base import ConfigError
-from labcore.runs import archive
+from labcore.runs import archive, zips
 from labcore.runs.events import MapSaved, PhaseStarted, Warned, to_line
 from labcore.runs.store import Store
 from labcore.training import worker
@@ -265,6 +267,7 @@ def says(kind: str, **values: object) -> Callable[[dict[str, bytes]], None]:
     return told(change)
 
 
+MANY_PHASES = [json.loads(to_line(ORPHAN.model_copy(update={"stage": 1, "phase": f"part {n}"}))) for n in range(65)]
 WRONG_STORIES = {
     "a path above": says("map_saved", path="../../../secret.txt"),
     "a path from the root": says("map_saved", path="/etc/passwd"),
@@ -274,6 +277,9 @@ WRONG_STORIES = {
     "a stage past all": says("warned", stage=3),
     "accuracies of more tasks": says("evaluated", accuracy=[0.5] * 3, images=[1] * 3),
     "accuracies of no pictures": says("evaluated", images=[]),
+    "accuracies of none of the pictures": says("evaluated", images=[0]),
+    "as many phases as one likes": told(lambda events: events.__setitem__(slice(3, 3), MANY_PHASES)),
+    "a device that is a path": says("run_started", device="../../cpu"),
     "an accuracy above 1": says("evaluated", accuracy=[7.0]),
     "a count below 0": says("stage_started", images=-5),
     "a count without end": says("stage_started", images=10**400),
@@ -329,6 +335,37 @@ def test_a_zip_packed_in_another_way_is_a_sentence(way: int, exported: Path, tmp
     other.write_bytes(data)
     with pytest.raises(ConfigError, match="packed in a way"):
         archive.import_run(Store(tmp_path / "elsewhere"), other)
+
+
+@pytest.mark.parametrize("name", ["events.jsonl", "stages/1/network.safetensors"])
+def test_a_file_that_is_not_where_the_directory_says_is_a_sentence(name: str, exported: Path, tmp_path: Path) -> None:
+    data = bytearray(exported.read_bytes())
+    with zipfile.ZipFile(exported) as file:
+        place = file.getinfo(name).header_offset
+    data[place + 7] |= 8  # the name is in UTF-8, which it now is not
+    data[place + 30] = 0xFF
+    (tmp_path / "other.zip").write_bytes(data)
+    refused(tmp_path / "other.zip", tmp_path, "is not a zip, or is cut short")
+
+
+def test_a_zip_that_the_disk_cannot_read_is_blamed_and_not_the_store(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = zips.Zip.open
+
+    def unreadable(file: zips.Zip, name: str) -> IO[bytes]:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), file._file.fileno())
+        return opened(file, name)
+
+    monkeypatch.setattr(zips.Zip, "open", unreadable)
+    refused(exported, tmp_path, r"'run\.zip' cannot be read \(Bad file descriptor\)\.")
+
+
+def test_files_of_before_a_zip_can_say_are_exported(store: Store, exported: Path, tmp_path: Path) -> None:
+    run = store.records()[0].run
+    os.utime(store.folder(run) / "stages/1/network.safetensors", (0, 0))
+    archive.export_run(store, run, tmp_path / "old.zip")
+    assert "stages/1/network.safetensors" in members_of(tmp_path / "old.zip")
 
 
 def refused(path: Path, tmp_path: Path, words: str) -> None:

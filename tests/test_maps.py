@@ -390,14 +390,27 @@ def claims(shape: str) -> bytes:
     return b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head + b"\0" * 64
 
 
+def misnamed(data: bytes) -> bytes:
+    """A zip of which the first file's name, where it lies, is no text; the directory says what it was."""
+    changed = bytearray(data)
+    changed[7] |= 0x8  # names are in UTF-8
+    changed[30] = 0xFF
+    return bytes(changed)
+
+
 GOOD = {"layers": np.array(["a"]), "blocks": np.array(["b"]), "shapes": np.ones((1, 4), np.int32)}
 HOSTILE: dict[str, tuple[bytes, str]] = {
     "nothing": (b"", "cut short"),
     "torn": (npz(**GOOD)[:-30], "cut short"),
-    "a pickle": (npz(**GOOD, importance=np.array([print], object)), "object"),
+    "a pickle": (npz(**GOOD, importance=np.array([print], object)), "no array"),
     "a long claim": (npz(**GOOD, importance=claims("(100000, 100000)")), "larger than any"),
     "a short claim": (npz(**GOOD, importance=claims("(3,)")), "not as long"),
-    "a negative claim": (npz(**GOOD, importance=claims("(-3,)")), "map"),
+    "a negative claim": (npz(**GOOD, importance=claims("(-3,)")), "no array"),
+    "more axes than numpy has": (npz(**GOOD, importance=claims(f"({'1, ' * 70})")), "no array"),
+    "a quotation without end": (npz(**GOOD, importance=claims('"""')), "no array"),
+    "a block out of line": (npz(**GOOD, importance=claims("(\n    )\n  2")), "no array"),
+    "a set of lists": (npz(**GOOD, importance=claims("{[]}")), "no array"),
+    "another name before the array": (misnamed(npz(**GOOD)), "cut short"),
     "a bomb": (npz(**GOOD, importance=np.zeros(9_000_000, np.float32)), "larger than any"),
     "no array": (npz(**GOOD, importance=b"hello"), "no array"),
     "other names": (npz(**GOOD, **{"../importance": np.zeros(1, np.float32)}), "which none"),
@@ -444,7 +457,7 @@ def test_maps_travel_with_a_run_and_are_checked(store: Store, tmp_path: Path) ->
     def poison(members: dict[str, bytes]) -> None:
         members[moments[0].path] = HOSTILE["a pickle"][0]
 
-    with pytest.raises(ConfigError, match="object"):
+    with pytest.raises(ConfigError, match="no array"):
         archive.import_run(elsewhere, rewritten(tmp_path / "run.zip", poison))
     with pytest.raises(ConfigError, match="none of this lab"):
         archive.import_run(elsewhere, rewritten(tmp_path / "run.zip", lambda m: m.update({"maps/1/../x.npz": b""})))

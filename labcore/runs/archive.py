@@ -36,6 +36,7 @@ from labcore.runs.events import (
     Event,
     FootprintMeasured,
     MapSaved,
+    PhaseStarted,
     RunEnded,
     RunStarted,
     StageEnded,
@@ -72,7 +73,7 @@ MOST_ATTEMPTS = 1_000
 LARGEST_TEXTS = {"config.json": 1 << 20, "result.json": 4 << 20, "events.jsonl": LARGEST_EVENTS}
 _LONGEST_START, _LONGEST_EVENT = 1 << 20, 64 << 10
 _MOST_BRACKETS = 5_000  # in a configuration and in a result; more of them in little text would fill the memory
-_MOST_TERMS = 64  # of a loss, or purposes of what is kept
+_MOST_TERMS = 64  # of a loss, purposes of what is kept, or phases of a stage
 # Of 70,000 tensors: EWC's for two hundred tasks.
 _LONGEST_HEADER = 8 << 20
 _CHUNK = 1 << 20
@@ -121,7 +122,8 @@ def export_run(store: Store, run: str, path: Path) -> Exported:
     try:
         with (
             atomic_path(path.absolute()) as temporary,
-            zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file,
+            # Files of a disk whose clock was wrong may be from before a zip can say.
+            zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1, strict_timestamps=False) as file,
         ):
             file.writestr("config.json", store.config(run).model_dump_json(indent=2))
             file.writestr("result.json", json.dumps(result.model_dump(mode="json"), indent=2, allow_nan=False))
@@ -327,6 +329,9 @@ class _Story:
                 return event.stage <= begun and len(event.accuracy) == len(event.images) == event.stage
             case MapSaved():
                 return event.stage <= begun and event.path == map_files.path_of(event.stage, event.step, event.kind)
+            case PhaseStarted():
+                phases = self.fold.stages[event.stage - 1].phases
+                return event.phase in phases or len(phases) < _MOST_TERMS
             case StepLogged():
                 return event.stage <= begun and len(event.loss) <= _MOST_TERMS
             case FootprintMeasured():

@@ -23,6 +23,7 @@ Count = Annotated[int, Field(ge=0, le=2**53)]
 Place = Annotated[int, Field(ge=1, le=MOST_TASKS)]  # of a stage
 Share = Annotated[float, Field(ge=0, le=1)]
 Amount = Annotated[float, Field(ge=-1, le=1e12)]  # of seconds, of watt-hours: never below 0 but by rounding
+Device = Annotated[str, Field(pattern=r"^[a-z]{1,20}(:[0-9]{1,4})?$")]  # `cpu`, `cuda:0`; it is part of files' names
 Moment = Annotated[float, Field(ge=0, le=1e11)]  # in Unix seconds
 
 
@@ -91,7 +92,7 @@ class RunStarted(EventBase):
 
     event: Literal["run_started"] = "run_started"
     config: Annotated[SerializeAsAny[RunConfig], BeforeValidator(_stored)]
-    device: Name
+    device: Device
     device_name: Name
     threads: Annotated[int, Field(ge=1, le=2**20)]
     cores: Count | None = None
@@ -176,7 +177,7 @@ class Evaluated(EventBase):
     kind: Literal["live", "validation", "test"]
     images_seen: Count
     accuracy: tuple[Share, ...]
-    images: tuple[Count, ...]
+    images: tuple[Annotated[Count, Field(ge=1)], ...]
 
 
 class Warned(EventBase):

@@ -10,9 +10,12 @@ import re
 import struct
 import zipfile
 from pathlib import Path
+from typing import IO, Literal
 
 _ENTRY = 256  # bytes of a directory for a file, at most: 46, and the name and what stands beside it
 _HIDDEN = 0x1
+# What reading a directory, or the beginning of a member, raises where it is none.
+_BROKEN = (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError, struct.error)
 _WAYS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
@@ -21,11 +24,25 @@ class ZipError(ValueError):
 
 
 class Zip(zipfile.ZipFile):
-    """A zip that closes its file with itself, as one that is given a path does."""
+    """A zip for reading, which closes its file with itself, as one that is given a path does."""
 
     def __init__(self, file: io.FileIO) -> None:
         self._file = file
         super().__init__(file)
+
+    def open(
+        self,
+        name: str | zipfile.ZipInfo,
+        mode: Literal["r", "w"] = "r",
+        pwd: bytes | None = None,
+        *,
+        force_zip64: bool = False,
+    ) -> IO[bytes]:
+        """A member, to read. Raises ZipError where it does not begin as the directory says."""
+        try:
+            return super().open(name, mode, pwd, force_zip64=force_zip64)
+        except _BROKEN as error:
+            raise _broken(error) from None
 
     def close(self) -> None:
         """Let go of the file."""
@@ -41,7 +58,10 @@ class _Brief(io.FileIO):
     def read(self, size: int | None = -1, /) -> bytes:
         if self.longest is not None and size is not None and size > self.longest:
             raise ZipError("holds more files than any of this lab")
-        return super().read(-1 if size is None else size) or b""
+        try:
+            return super().read(-1 if size is None else size) or b""
+        except OSError as error:
+            raise ZipError(f"cannot be read ({error.strerror})") from None
 
 
 def opened(path: Path, names: re.Pattern[str], most: int, largest: int) -> Zip:
@@ -58,11 +78,15 @@ def opened(path: Path, names: re.Pattern[str], most: int, largest: int) -> Zip:
         _check(found.infolist(), names, most, largest)
     except BaseException as error:
         file.close()
-        if isinstance(error, zipfile.BadZipFile | NotImplementedError | UnicodeDecodeError | struct.error | OSError):
-            raise ZipError(f"is not a zip, or is cut short ({error})") from None
+        if isinstance(error, (*_BROKEN, OSError)):
+            raise _broken(error) from None
         raise
     file.longest = None
     return found
+
+
+def _broken(error: BaseException) -> ZipError:
+    return ZipError(f"is not a zip, or is cut short ({error})")
 
 
 def _check(members: list[zipfile.ZipInfo], names: re.Pattern[str], most: int, largest: int) -> None:

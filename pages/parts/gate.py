@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _THIS_MACHINE = {"localhost", "127.0.0.1", "::1"}
 _EVERYWHERE = {"0.0.0.0", "::", ""}  # where a server listens, and no name
+_LONGEST_NAME = 253  # letters, of any name there is
 SETTING = "STREAMLIT_BROWSER_SERVER_ADDRESS"
 
 # Streamlit's page has a script and styles in its text, and takes components and workers from what it makes itself.
@@ -48,8 +49,7 @@ class Gate:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
         named = (st.get_option("browser.serverAddress"), st.get_option("server.address"))
-        # An address that is set may end in a path; what a request says may not.
-        self._own = _THIS_MACHINE | {_name(f"//{name.split('/')[0]}") for name in named if name} - _EVERYWHERE
+        self._own = _THIS_MACHINE | {_set_name(name) for name in named if name} - _EVERYWHERE
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Take a request, or the connection of a page."""
@@ -95,8 +95,16 @@ def _name(address: str) -> str:
         return ""
 
 
+def _set_name(setting: str) -> str:
+    """The name in an address that is set, which unlike a request's may begin with a scheme and end in a path."""
+    address = setting.strip().split("://")[-1].split("/")[0]
+    bare = address.count(":") > 1 and not address.startswith("[")  # of the sixth version, as in `fd00::5`
+    return _name(f"//[{address}]" if bare else f"//{address}")
+
+
 def _sentence(refused: str, told: str, name: str) -> str:
+    name = "NAME" if name in _EVERYWHERE or len(name) > _LONGEST_NAME else name
     return (
-        f"This lab {refused} {told[:80]!r}; if people shall reach it so, start it with {SETTING}={name[:80] or 'NAME'} "
-        "in its environment.\n"
+        f"This lab {refused} {told[:80]!r}; if people shall reach it so, start it with {SETTING}={name} in its "
+        "environment.\n"
     )

@@ -14,7 +14,7 @@ from pages.parts import served
 
 # A browser keeps what it has: Streamlit's own way of serving a component's files would pack, send, unpack and compile
 # Plotly's 4.7 MB afresh for every page.
-_KEEP = {"Cache-Control": "public, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
+_KEEP = {"Cache-Control": "public, max-age=31536000, immutable"}
 
 
 def routes() -> list[Route]:

@@ -87,6 +87,26 @@ def test_a_name_of_ones_own_is_let_in_once_it_is_set(kind: str) -> None:
         config.set_option("browser.serverAddress", "localhost")
 
 
+REACHED = ["lab.example:80", "LAB.example.", "192.168.0.5:8501", "[fd00::5]", "[FD00::5]:8501", 61 * "lab." + "example"]
+
+
+@pytest.mark.parametrize("host", REACHED)
+def test_who_sets_what_the_refusal_says_is_let_in(host: str) -> None:
+    said = asked(host=host)[2].split(f"{SETTING}=")[1].split()[0]
+    for setting in (said, f"https://{host}/lab/", host):
+        config.set_option("browser.serverAddress", setting)
+        try:
+            assert len(asked(host=host, origin=f"http://{host}")[-1]) == 1, setting
+            assert asked(host="https")[0] == 421
+        finally:
+            config.set_option("browser.serverAddress", "localhost")
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0:8501", "[::]:8501", "", 70 * "lab." + "example"])
+def test_what_is_no_name_is_not_advised(host: str) -> None:
+    assert f"{SETTING}=NAME " in asked(host=host)[2]
+
+
 def test_a_proxy_that_asks_by_another_name_is_told_on_its_page() -> None:
     assert asked(host="127.0.0.1:8501", **{"x-forwarded-host": "lab.example"})[0] == 421
     assert len(asked(host="127.0.0.1:8501", **{"x-forwarded-host": "localhost"})[-1]) == 1

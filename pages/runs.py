@@ -237,7 +237,8 @@ with bring_back.container(border=True, height="stretch"):
     st.markdown("**Bring a run back**")
     upload = st.file_uploader("A zip that a lab has packed", type="zip", label_visibility="collapsed")
     if upload is not None and st.session_state.get("imported") != upload.file_id:
-        with told_here(), tempfile.TemporaryDirectory() as folder:
+        # In the store, which must have the room anyway; the system's own folder may lie in memory.
+        with told_here(), tempfile.TemporaryDirectory(prefix="import-", dir=store.cache) as folder:
             path = Path(folder) / Path(upload.name).name
             path.write_bytes(upload.getbuffer())
             archive.import_run(store, path)

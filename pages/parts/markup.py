@@ -22,6 +22,7 @@ def _sheet(name: str) -> str:
 # What means something in Markdown wherever it stands, in Streamlit's a colon before a word too; and at the beginning.
 _MARKS = re.compile(r"([\\`*_\[\]<>{}!#$&@|~^]|:(?=[A-Za-z/]))")
 _FIRST_MARKS = re.compile(r"^([0-9]*)([-+=.)])")
+_CODE = re.compile(r"((?<![`\\])`[^`]+`(?!`))")
 MOST_LITERAL = 2000  # letters; what is longer is cut
 
 
@@ -29,11 +30,14 @@ def literal(text: object) -> str:
     """Markdown that shows a text letter by letter, in one paragraph.
 
     For every sentence that may hold a stranger's words: an error, a warning, what stands in an address or a file. As
-    Markdown such words could make the browser fetch a picture from anywhere.
+    Markdown such words could make the browser fetch a picture from anywhere. What stands between two backticks, as our
+    own sentences put commands, is drawn as code, in which nothing else means anything. An address with its scheme is a
+    link to just that address, as the browser's Markdown makes one of plain text.
     """
     told = " ".join(str(text).split())
     told = told if len(told) <= MOST_LITERAL else told[:MOST_LITERAL] + " …"
-    return _FIRST_MARKS.sub(r"\1\\\2", _MARKS.sub(r"\\\1", told))
+    parts = [part if place % 2 else _MARKS.sub(r"\\\1", part) for place, part in enumerate(_CODE.split(told))]
+    return _FIRST_MARKS.sub(r"\1\\\2", "".join(parts))
 
 
 def style(name: str = "lab") -> None:

@@ -148,6 +148,7 @@ if table.empty:
 
 
 @st.fragment(run_every=2 if store.active() else None)
+@runs.while_there
 def table_now(was_active: bool) -> None:
     """The table; while something runs, its progress and order are read again every other second."""
     now = lines(store)

@@ -1,6 +1,5 @@
 """Watch: one run while it trains, or as it was."""
 
-import contextlib
 import html
 from collections.abc import Callable
 
@@ -11,7 +10,6 @@ from labcore.configs.units import count_of, percent
 from labcore.drawings import figures
 from labcore.drawings.charts import Chart
 from labcore.runs import energy
-from labcore.runs.errors import UnknownRun
 from labcore.runs.records import RunRecord
 from labcore.runs.results import Fold
 from labcore.training import worker
@@ -104,17 +102,17 @@ def show_costs(record: RunRecord, fold: Fold) -> None:
     )
 
 
+@lab.told_if_refused
 def stop() -> None:
-    """Ask the run to stop, if it is still there."""
-    with contextlib.suppress(UnknownRun):
-        store.request_stop(run)
+    """Ask the run to stop."""
+    store.request_stop(run)
 
 
+@lab.told_if_refused
 def resume() -> None:
-    """Queue the run again, if it is still there, and see to it that somebody takes it."""
-    with contextlib.suppress(UnknownRun):
-        store.resume(run)
-        worker.ensure(store, record.device)
+    """Queue the run again, and see to it that somebody takes it."""
+    store.resume(run)
+    worker.ensure(store, record.device)
 
 
 def device_line(record: RunRecord, fold: Fold) -> str:

@@ -6,11 +6,11 @@ import streamlit as st
 
 from labcore.configs import units
 from labcore.configs.units import count_of, percent, seconds_between
-from labcore.runs.errors import StoreError, UnknownRun
+from labcore.runs.errors import UnknownRun
 from labcore.studies import estimates, experiments
 from labcore.studies.experiments import Experiment, Findings
 from labcore.training import worker
-from pages.parts import lab, markup, runs
+from pages.parts import lab, runs
 
 
 def progress_of(findings: Findings) -> dict[str, float]:
@@ -24,20 +24,19 @@ def progress_of(findings: Findings) -> dict[str, float]:
     return found
 
 
+@lab.told_if_refused
 def queue(findings: Findings) -> None:
     """Queue what is missing, and see to it that somebody takes it."""
     device = st.session_state.get("device", "auto")
-    try:
-        experiments.queue(lab.store(), findings, device)
-        worker.ensure(lab.store(), device)
-    except StoreError as error:
-        st.session_state["queue-problem"] = str(error)
+    experiments.queue(lab.store(), findings, device)
+    worker.ensure(lab.store(), device)
 
 
 def button(experiment: Experiment, label: str, live: bool) -> None:
     """The one button, looked at each second while something runs. The page begins anew once `live` has changed."""
 
     @st.fragment(run_every=1 if live else None)
+    @runs.while_there
     def now() -> None:
         findings = lab.reader().look(experiment)
         _button(experiment, findings, label)
@@ -57,7 +56,7 @@ def rhythm(findings: Findings) -> int | None:
 def _button(experiment: Experiment, findings: Findings, label: str) -> None:
     """Start, go on, or stop what it started; nothing where all is done, or is being done anyway."""
     if findings.own:
-        stop = {"on_click": experiments.stop, "args": (lab.store(), findings)}
+        stop = {"on_click": lab.told_if_refused(experiments.stop), "args": (lab.store(), findings)}
         st.button("Stop", icon=":material/stop:", width="stretch", key=f"stop-{experiment.name}", **stop)
     elif findings.complete:
         st.button("All measured", icon=":material/check:", width="stretch", disabled=True, key=f"all-{experiment.name}")
@@ -72,8 +71,6 @@ def _button(experiment: Experiment, findings: Findings, label: str) -> None:
 
 def line(findings: Findings) -> None:
     """How far and how long, in a line of constant height."""
-    if problem := st.session_state.pop("queue-problem", None):
-        st.error(markup.literal(problem), icon=":material/error:")
     progress = progress_of(findings)
     total = len(findings.cells)
     done = sum(cell.finished is not None for cell in findings.cells)

@@ -14,7 +14,6 @@ from labcore.configs.units import count_of, plain
 from labcore.drawings import explored
 from labcore.drawings.charts import Chart
 from labcore.drawings.explored import Tried
-from labcore.runs.errors import StoreError
 from labcore.studies import experiments, explorations, proposals
 from labcore.studies.experiments import Experiment, Findings, Work
 from labcore.studies.explorations import Exploration, ExplorationRecord
@@ -148,7 +147,7 @@ def moving(
     for place, part in ((first, press), (second, take), (right, now)):
         with place:
             # A click while the page is still being made is lost to a fragment: one that need not tick is none.
-            (st.fragment(part, run_every=1) if live else part)()
+            (st.fragment(runs.while_there(part), run_every=1) if live else part)()
 
 
 # ---- left -----------------------------------------------------------------------------------------------------------
@@ -187,6 +186,7 @@ def ask_to_forget(name: str) -> None:
         st.switch_page("pages/explore.py")
 
 
+@lab.told_if_refused
 def forget_now(name: str) -> None:
     """Forget it, if nobody else has."""
     with contextlib.suppress(ConfigError):
@@ -203,19 +203,18 @@ def forget(record: ExplorationRecord) -> None:
 # ---- the button -----------------------------------------------------------------------------------------------------
 
 
+@lab.told_if_refused
 def go_on(seen: Seen, times: int = 1) -> None:
     """Queue again what was stopped or failed, and let it ask for more; `times` the budget."""
     record, exploration = seen.record, seen.record.exploration
     runs = None if exploration.runs is None else min(explorations.MOST_RUNS, times * exploration.runs)
     minutes = None if exploration.minutes is None else min(explorations.MOST_MINUTES, times * exploration.minutes)
-    try:
-        explorations.go_on(lab.store(), record.name, runs=runs, minutes=minutes)
-        experiments.queue(lab.store(), seen.findings, exploration.device)
-        worker.ensure(lab.store(), exploration.device)
-    except (ConfigError, StoreError) as error:
-        st.session_state["explore-problem"] = str(error)
+    explorations.go_on(lab.store(), record.name, runs=runs, minutes=minutes)
+    experiments.queue(lab.store(), seen.findings, exploration.device)
+    worker.ensure(lab.store(), exploration.device)
 
 
+@lab.told_if_refused
 def stop(name: str) -> None:
     """Ask for nothing more, then stop what waits or trains: in this order, as a worker may be asking just now."""
     with contextlib.suppress(ConfigError):
@@ -248,8 +247,6 @@ def main_button(seen: Seen) -> None:
 def line(seen: Seen) -> None:
     """How far and how long, in a line of constant height."""
     record, findings = seen.record, seen.findings
-    if problem := st.session_state.pop("explore-problem", None):
-        st.error(markup.literal(problem), icon=":material/error:")
     exploration = record.exploration
     progress = experiment_bar.progress_of(findings)
     parts = [record.so_far(findings)]

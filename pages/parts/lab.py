@@ -1,12 +1,15 @@
 """What every page stands on: the store, a worker for it, and what its machine can do."""
 
 import contextlib
+import functools
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import ParamSpec
 
 import streamlit as st
 from streamlit.runtime.pages_manager import PagesManager
 
+from labcore.configs.base import ConfigError
 from labcore.configs.run import RunConfig
 from labcore.runs.errors import StoreError, UnknownRun, refused
 from labcore.runs.files import home
@@ -17,7 +20,10 @@ from labcore.studies.reader import Reader
 from labcore.training import worker
 from pages.parts import markup
 
+Parameters = ParamSpec("Parameters")
+
 WORKER_WAITS = 3.0  # seconds
+REFUSED = "refused"  # in a session: why what was pressed did not happen, until a page has said it
 SOON = 0.1  # seconds; a browser that is still drawing takes longer to ask
 
 
@@ -124,6 +130,7 @@ def with_speeds(configs: Sequence[RunConfig], say: Callable[[set[Speed | None]],
     is_drawn = st.session_state.get("drawn", False)
 
     @st.fragment(run_every=until_measured(speeds))
+    @refusals_told()
     def now() -> None:
         nonlocal is_drawn
         if reader().speeds(configs, device) != speeds:
@@ -160,7 +167,12 @@ def run_in_address() -> dict[str, str]:
 
 
 def open_or_say_why() -> None:
-    """Stop the page with one sentence where the store cannot be used; above it, what of the store is damaged."""
+    """Stop the page with one sentence where the store cannot be used; above it, what of the store is damaged.
+
+    And above it, once, why what was pressed just now did not happen.
+    """
+    if problem := st.session_state.pop(REFUSED, None):
+        st.error(markup.literal(problem), icon=":material/error:")
     try:
         warnings = store().warnings()
     except StoreError as error:
@@ -179,3 +191,22 @@ def refusals_told() -> Iterator[None]:
         st.error(markup.literal(error), icon=":material/error:")
     except OSError as error:
         st.error(markup.literal(refused(error)), icon=":material/error:")
+
+
+def told_if_refused(press: Callable[Parameters, object]) -> Callable[Parameters, None]:
+    """For what a press of a button does: Streamlit does it before the page is drawn, so the page then says why not.
+
+    Of a run that was deleted meanwhile the page says so by itself.
+    """
+
+    @functools.wraps(press)
+    def guarded(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
+        try:
+            with contextlib.suppress(UnknownRun):
+                press(*args, **kwargs)
+        except (ConfigError, StoreError) as error:
+            st.session_state[REFUSED] = str(error)
+        except OSError as error:
+            st.session_state[REFUSED] = refused(error)
+
+    return guarded

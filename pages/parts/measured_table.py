@@ -110,6 +110,7 @@ def moving(experiment: Experiment) -> None:
     every = rhythm(lab.reader().look(experiment))
 
     @st.fragment(run_every=every)
+    @runs.while_there
     def now() -> None:
         findings = lab.reader().look(experiment)
         experiment_bar.line(findings)

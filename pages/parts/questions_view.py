@@ -11,7 +11,7 @@ from labcore.studies.experiments import Experiment, Findings
 from labcore.studies.groups import Group, groups_of
 from labcore.studies.opening import RECYCLE_LEVEL, STARTS_LEVEL
 from labcore.studies.questions import NAMED
-from pages.parts import address, experiment_bar, lab, live_plot
+from pages.parts import address, experiment_bar, lab, live_plot, runs
 
 SHORT = {
     "q1": "Zero or keep?",
@@ -93,6 +93,7 @@ def moving(name: str, experiment: Experiment, live: bool, action: st.delta_gener
     every = experiment_bar.rhythm(lab.reader().look(experiment))
 
     @st.fragment(run_every=every)
+    @runs.while_there
     def now() -> None:
         findings = lab.reader().look(experiment)
         experiment_bar.line(findings)

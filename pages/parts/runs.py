@@ -135,6 +135,8 @@ def while_there(tick: Callable[Parameters, None]) -> Callable[Parameters, None]:
 
     @functools.wraps(tick)
     def guarded(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
+        if lab.REFUSED in st.session_state:
+            st.rerun()  # a sentence of one's own would be gone with the next tick: the page says it
         try:
             with lab.refusals_told():
                 tick(*args, **kwargs)

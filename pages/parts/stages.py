@@ -1,7 +1,5 @@
 """Trained stages on a page: how much room they take, keeping them, missing them, going on from them."""
 
-import contextlib
-
 import streamlit as st
 
 from labcore.configs import units
@@ -68,6 +66,7 @@ def _usage(root: str, runs: int) -> tuple[dict[str, int], int, int]:
     return store.usage(), *StageCache(store).usage()
 
 
+@lab.told_if_refused
 def _empty(store: Store) -> None:
     StageCache(store).empty()
     _usage.clear()
@@ -77,9 +76,11 @@ def keep_weights(store: Store, record: RunRecord) -> None:
     """Whether the run's weights stay whatever room they take."""
     key = f"pin-{record.run}"
 
+    @lab.told_if_refused
     def pin() -> None:
-        with contextlib.suppress(UnknownRun):  # it was deleted just now
-            store.pin(record.run, st.session_state[key])
+        wanted, st.session_state[key] = st.session_state[key], record.pinned
+        store.pin(record.run, wanted)
+        st.session_state[key] = wanted  # where it is refused, the switch goes back
 
     st.toggle(
         "Keep its weights",

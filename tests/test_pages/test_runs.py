@@ -1,11 +1,15 @@
 """Runs in every state."""
 
+import ast
+import errno
 import shlex
+from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from labcore.cli import main as cli
+from labcore.runs.stage_cache import StageCache
 from labcore.runs.store import Store
 from pages.parts import runs
 from tests import stories
@@ -134,3 +138,33 @@ def test_a_run_of_which_nothing_is_installed_is_seen_on_every_page_and_not_offer
     test = app("watch", run=claim.run)
     button(test, "Train it again").click().run()
     assert why in text(test)
+
+
+def test_a_stage_store_that_cannot_be_emptied_is_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained(store, tiny())
+    test = app("runs")
+    button(test, "Empty the stage store").click().run()
+
+    def refuse(self: StageCache) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(StageCache, "empty", refuse)
+    button(test, "Empty").click().run()
+    assert not test.exception, test.exception
+    assert "Read-only file system" in test.error[0].value
+
+
+FRAGMENTS = [
+    (path.stem, node)
+    for path in sorted((Path(__file__).parent.parent.parent / "pages").rglob("*.py"))
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    if isinstance(node, ast.FunctionDef) and any("st.fragment" in ast.unparse(one) for one in node.decorator_list)
+]
+
+
+@pytest.mark.parametrize(("page", "ticks"), FRAGMENTS, ids=[f"{page}-{ticks.name}" for page, ticks in FRAGMENTS])
+def test_what_ticks_says_what_is_refused(page: str, ticks: ast.FunctionDef) -> None:
+    """A fragment is drawn by itself at its ticks, outside all that the page is drawn in."""
+    guards = {ast.unparse(one) for one in ticks.decorator_list}
+    only_begins_anew = (page, ticks.name) == ("lab", "ask")
+    assert guards & {"runs.while_there", "refusals_told()"} or only_begins_anew

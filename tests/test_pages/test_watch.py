@@ -1,17 +1,20 @@
 """Watch in every state; and what Inside, which follows a run too, does alike."""
 
+import errno
 from typing import Any
 
 import pytest
 import streamlit as st
 
+from labcore.configs.base import ConfigError
 from labcore.drawings import figures
+from labcore.runs.errors import StoreError, refused
 from labcore.runs.events import Downloading, RunEnded, Waiting, Warned
 from labcore.runs.records import RunRecord
 from labcore.runs.stage_cache import StageCache
 from labcore.runs.store import Store
 from labcore.studies.forecast import forecast
-from pages.parts import news
+from pages.parts import markup, news
 from tests import stories
 from tests.conftest import tiny
 from tests.drawn import drawn
@@ -179,6 +182,42 @@ def test_a_run_whose_weights_are_to_be_kept_keeps_them(store: Store) -> None:
     assert store.stages_stored(run) == [1, 2]
     test.toggle(key=f"pin-{run}").set_value(False).run()
     assert not store.record(run).pinned
+
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("state", "press", "asked", "error"),
+    [
+        ("queued", "Stop", "request_stop", StoreError("The store is full.")),
+        ("queued", "Stop", "request_stop", FULL),
+        ("stopped", "Resume", "resume", FULL),
+        ("stopped", "Resume", "resume", ConfigError("It has no such job.")),
+        ("complete", "Keep its weights", "pin", FULL),
+    ],
+)
+def test_a_press_that_is_refused_is_told_once_and_changes_nothing(
+    state: str, press: str, asked: str, error: Exception, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = store.submit(tiny()).run if state == "queued" else trained(store, tiny())
+    if state == "stopped":
+        store.change(run, state="stopped")
+    test = app("watch", run=run)
+
+    def refuse(self: Store, *arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Store, asked, refuse)
+    if press == "Keep its weights":
+        test.toggle(key=f"pin-{run}").set_value(True).run()
+        assert not test.toggle(key=f"pin-{run}").value
+    else:
+        button(test, press).click().run()
+    assert not test.exception, test.exception
+    (told,) = test.error
+    assert told.value == markup.literal(refused(error) if isinstance(error, OSError) else error)
+    assert not test.run().error
 
 
 def test_energy_carbon_and_what_is_kept_are_on_watch(store: Store) -> None:

@@ -31,8 +31,8 @@ def literal(text: object) -> str:
 
     For every sentence that may hold a stranger's words: an error, a warning, what stands in an address or a file. As
     Markdown such words could make the browser fetch a picture from anywhere. What stands between two backticks, as our
-    own sentences put commands, is drawn as code, in which nothing else means anything. An address with its scheme is a
-    link to just that address, as the browser's Markdown makes one of plain text.
+    own sentences put commands, is drawn as code, in which nothing else means anything. A web or mail address
+    becomes a link to itself, as in any plain text; nothing is fetched before it is clicked.
     """
     told = " ".join(str(text).split())
     told = told if len(told) <= MOST_LITERAL else told[:MOST_LITERAL] + " …"

@@ -2,7 +2,7 @@
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -17,6 +17,7 @@ from labcore.runs.records import RunRecord
 from labcore.runs.store import Store
 from pages.parts import lab, live_plot, markup, pictures, runs, settings, stages
 
+MOST_LISTED = 100  # lines; a table of thousands would be sent to the browser every other second
 MOST_DOWNLOADED = 100_000_000  # bytes; what is downloaded is in this server's memory
 
 
@@ -37,13 +38,9 @@ def ask_to_delete(store: Store, run: str, name: str) -> None:
         st.rerun()
 
 
-def row(store: Store, record: RunRecord, place: int | None, country: Country) -> dict[str, object] | None:
-    """A line of the table; None for a run whose configuration cannot be read. `place` in the queue counts from 1."""
-    try:
-        config = store.config(record.run)
-        progress = runs.forecast_of(store, runs.follow(store, record.run)).share if record.state == "running" else None
-    except (ConfigError, OSError):
-        return None
+def row(store: Store, record: RunRecord, called: runs.Called, place: int | None, country: Country) -> dict[str, object]:
+    """A line of the table; `place` in the queue counts from 1."""
+    progress = runs.forecast_of(store, runs.follow(store, record.run)).share if record.state == "running" else None
     percent = lambda value: None if value is None else round(100 * value)  # noqa: E731
     state = runs.standing(store, record)
     return {
@@ -51,28 +48,27 @@ def row(store: Store, record: RunRecord, place: int | None, country: Country) ->
         "state": [runs.word(state)],
         "progress": 100 * progress if progress is not None else 100.0 if state == "complete" else None,
         "queue": place,
-        "jobs": runs.jobs(config),
-        "method": config.method.title,
-        "network": config.backbone.title,
+        "jobs": called.jobs,
+        "method": called.method,
+        "network": called.network,
         "accuracy": percent(record.average_accuracy),
         "forgotten": percent(record.forgetting),
         "training": record.train_seconds,
         "energy": record.energy_wh,
         "carbon": country.grams(record.energy_wh),
         "from": "elsewhere" if record.imported else "here",
-        "started": pd.to_datetime(record.submitted, unit="s", utc=True),
+        "started": record.submitted,
     }
 
 
-def lines(store: Store) -> pd.DataFrame:
-    """All runs, the newest first."""
+def lines(store: Store, records: list[RunRecord], named: Mapping[str, runs.Called]) -> pd.DataFrame:
+    """The lines of these runs, in their order, and `named` so."""
     waiting = [record.run for record in store.active() if record.state == "queued"]
     places = {run: place for place, run in enumerate(waiting, 1)}
     country = store.country()
-    found = {record.run: row(store, record, places.get(record.run), country) for record in store.records()}
-    table = pd.DataFrame([line for line in found.values() if line is not None])
-    table.attrs["unreadable"] = [run for run, line in found.items() if line is None]
-    return table
+    found = [row(store, record, named[record.run], places.get(record.run), country) for record in records]
+    table = pd.DataFrame(found, columns=None if found else ["run"])
+    return table.assign(started=pd.to_datetime(table["started"], unit="s", utc=True)) if found else table
 
 
 def shown(table: pd.DataFrame, column: str) -> bool:
@@ -85,31 +81,61 @@ def shown(table: pd.DataFrame, column: str) -> bool:
     return bool(table[column].notna().any())
 
 
-def narrowed(table: pd.DataFrame) -> pd.DataFrame:
-    """The lines that the filters let through; the address keeps the filters."""
+def narrowed(store: Store, records: Sequence[RunRecord]) -> tuple[list[RunRecord], list[str]]:
+    """The runs that the filters let through, and those of which not even that can be told, as nobody can read them.
+
+    The address keeps the states.
+    """
+    found, unreadable = [], []
+    for record in records:
+        try:
+            found.append((record, runs.called(store, record), runs.standing(store, record)))
+        except UnknownRun:  # deleted just now
+            continue
+        except (ConfigError, OSError):
+            unreadable.append(record.run)
     states, methods, words = st.columns([2, 1.4, 1.4], vertical_alignment="bottom")
-    here = [word for word in runs.words() if word in set(table["state"].str[0])]
+    there = {runs.word(state) for _, _, state in found}
+    here = [word for word in runs.words() if word in there]
     asked = st.query_params.get_all("state")
     kept = states.pills(
         "State", here, selection_mode="multi", default=[word for word in asked if word in here], key="state"
     )
-    method = methods.selectbox("Method", sorted(set(table["method"])), index=None, placeholder="all", key="method")
+    named = sorted({called.method for _, called, _ in found})
+    method = methods.selectbox("Method", named, index=None, placeholder="all", key="method")
     text = words.text_input("Jobs or network contain", key="contains", placeholder="fashion").strip().lower()
     st.query_params["state"] = kept
-    if kept:
-        table = table[table["state"].str[0].isin(kept)]
-    if method:
-        table = table[table["method"] == method]
-    if text:
-        table = table[(table["jobs"] + " " + table["network"]).str.lower().str.contains(text, regex=False)]
-    return table
+    alike = [
+        record
+        for record, called, state in found
+        if (not kept or runs.word(state) in kept)
+        and (not method or called.method == method)
+        and (not text or text in f"{called.jobs} {called.network}".lower())
+    ]
+    return alike, unreadable
 
 
-def chosen(store: Store, table: pd.DataFrame) -> RunRecord | None:
+def newest(records: Sequence[RunRecord]) -> tuple[dict[str, runs.Called], list[str]]:
+    """What the first runs are called that can be read, as many as are listed; and those that cannot be read."""
+    listed: dict[str, runs.Called] = {}
+    unreadable: list[str] = []
+    for record in records:
+        try:
+            listed[record.run] = runs.Called.of(lab.reader().config(record.run))
+        except UnknownRun:  # deleted just now
+            continue
+        except (ConfigError, OSError):
+            unreadable.append(record.run)
+        if len(listed) == MOST_LISTED:
+            break
+    return listed, unreadable
+
+
+def chosen(store: Store, here: Collection[str]) -> RunRecord | None:
     """The run that was chosen, where it is among those listed."""
     for run in st.session_state.get("picked", []):
         with contextlib.suppress(UnknownRun):  # deleted just now
-            if run in set(table["run"]):
+            if run in here:
                 return store.record(run)
     return None
 
@@ -126,14 +152,8 @@ def told_here() -> Iterator[None]:
 
 lab.through_the_shell()
 store = lab.store()
-table = lines(store)
-if unreadable := table.attrs["unreadable"]:
-    st.warning(
-        f"Left out, as their settings cannot be read: {markup.literal(', '.join(unreadable))}. "
-        "`python -m labcore check` says why.",
-        icon=":material/healing:",
-    )
-if table.empty:
+everything = store.records()
+if not everything:
     sentence = "Every run you start is kept here, finished or not: its curves, its figures, its weights."
     pictures.nothing_yet("No runs yet", sentence)
     settings.show(store)
@@ -141,20 +161,28 @@ if table.empty:
 
 head, open_place, cancel_place, delete_place = st.columns([5, 1, 1, 1], vertical_alignment="center")
 head.title("Runs", anchor=False)
-everything = len(table)
-table = narrowed(table)
-if table.empty:
-    st.caption(f"None of the {everything} runs is like that; take a filter away.")
+alike, unreadable = narrowed(store, everything)
+here, others = newest(alike)
+if unreadable := sorted(unreadable + others):
+    st.warning(
+        f"Left out, as their settings cannot be read: {markup.literal(', '.join(unreadable))}. "
+        "`python -m labcore check` says why.",
+        icon=":material/healing:",
+    )
+if not here:
+    st.caption(f"None of the {len(everything):,} runs is like that; take a filter away.")
+elif len(alike) > MOST_LISTED:
+    st.caption(f"The newest {MOST_LISTED} of {len(alike):,} runs; the filters look through all {len(everything):,}.")
 
 
 @st.fragment(run_every=2 if store.active() else None)
 @runs.while_there
 def table_now(was_active: bool) -> None:
     """The table; while something runs, its progress and order are read again every other second."""
-    now = lines(store)
-    if len(now) != everything or was_active != bool(store.active()):
+    records = store.records()
+    if len(records) != len(everything) or was_active != bool(store.active()):
         st.rerun()  # a run came or went, or all are over
-    now = now[now["run"].isin(table["run"])]
+    now = lines(store, [record for record in records if record.run in here], here)
     listed = list(now["run"])
     # A choice is a line's number. So the table's key names its lines: where they change, a new table takes the old
     # one's place, with the same run chosen, wherever its line is now.
@@ -198,7 +226,7 @@ def table_now(was_active: bool) -> None:
 
 
 table_now(bool(store.active()))
-record = chosen(store, table)
+record = chosen(store, here)
 run = record.run if record else None
 if run is None:
     st.caption("Click the box at the left of a line to choose a run.")
@@ -245,6 +273,6 @@ with bring_back.container(border=True, height="stretch"):
             archive.import_run(store, path)
             st.session_state["imported"] = upload.file_id
             st.rerun()
-stages.storage(store, everything)
+stages.storage(store, len(everything))
 settings.show(store)
 live_plot.ahead()

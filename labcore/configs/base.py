@@ -1,5 +1,6 @@
 """What every part of a configuration is built of: frozen models, strict numbers, and the error for bad input."""
 
+import functools
 import struct
 from typing import Annotated, Any
 
@@ -23,7 +24,13 @@ _LONGEST_NAME = 200
 
 def plain(name: str) -> str:
     """A name as it may stand in any sentence, label or chart: of letters that mean but themselves, and short."""
-    printable = "".join(letter if letter.isprintable() else " " for letter in name[:_LONGEST_NAME])
+    return _plain(name[:_LONGEST_NAME])
+
+
+@functools.lru_cache(maxsize=1024)
+def _plain(name: str) -> str:
+    """A run says the same few names in each of its events."""
+    printable = "".join(letter if letter.isprintable() else " " for letter in name)
     return printable.translate(_PLAIN).replace("://", ":/")
 
 

@@ -50,7 +50,7 @@ from labcore.runs.events import (
 )
 from labcore.runs.files import atomic_path
 from labcore.runs.map_files import MapError
-from labcore.runs.records import RunRecord, summary
+from labcore.runs.records import Names, RunRecord, summary
 from labcore.runs.results import Fold, RunResult
 from labcore.runs.stage_cache import StageCache
 from labcore.runs.store import Store
@@ -239,6 +239,7 @@ def _take_in(store: Store, file: Zip, here: Path) -> str:
         error=result.error,
         imported=True,
         digest=digest(here / "events.jsonl"),
+        names=Names.of(config),
         **summary(result),
     )
     store.take_in(record, here)

@@ -16,6 +16,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import secrets
 import shutil
 import sqlite3
 import tempfile
@@ -26,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import diskcache
-from diskcache.core import MODE_PICKLE
+from diskcache.core import MODE_PICKLE, MODE_RAW
 
 from labcore.runs import files
 from labcore.runs.errors import StoreError, unusable
@@ -36,6 +37,7 @@ from labcore.runs.files import NO_ROOM, Reserve
 _FULL, _BUSY = {sqlite3.SQLITE_FULL}, {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _REFUSED = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PERM}
 
+_STAMP = "stamp"  # the name whose text changes whenever another one does
 _TOLD_FOR = 3600.0  # seconds for which it is told that something was put right
 
 Identity = tuple[int, ...] | None
@@ -113,15 +115,35 @@ class Database:
         """All names."""
         return iter(self._ask(lambda cache: [name for name in cache if isinstance(name, str)]))
 
+    def texts(self, prefix: str) -> dict[str, str | None]:
+        """All texts whose names begin with `prefix`, by name, in one question; None for what is no text."""
+
+        def read(cache: Any) -> Any:
+            # diskcache itself gives out one value at a time. Values are asked for as bytes, for the damaged ones' sake.
+            question = "SELECT key, mode, CAST(value AS BLOB) FROM Cache WHERE raw = 1 AND key >= ? AND key < ?"
+            return cache._sql(question, (prefix, prefix + chr(0x10FFFF))).fetchall()
+
+        return {
+            name: _decoded(value) if mode == MODE_RAW else None
+            for name, mode, value in self._ask(read)
+            if isinstance(name, str)
+        }
+
+    def stamp(self) -> str | None:
+        """A text that is another one after every change; None in a transaction, whose changes nobody else sees yet."""
+        return None if getattr(self._own, "cache", None) is not None else self.get(_STAMP) or ""
+
     def set(self, name: str, text: str) -> None:
         """Overwrite the text of a name."""
         with self.transact():
             self._own.cache.set(name, text)
+            self._own.cache.set(_STAMP, secrets.token_hex(8))
 
     def delete(self, name: str) -> None:
         """Remove a name, if it is there."""
         with self.transact():
             self._own.cache.delete(name)
+            self._own.cache.set(_STAMP, secrets.token_hex(8))
 
     @contextlib.contextmanager
     def transact(self) -> Iterator[None]:
@@ -461,3 +483,10 @@ def _first(error: BaseException) -> BaseException:
     while isinstance(error.__context__, sqlite3.Error):
         error = error.__context__
     return error
+
+
+def _decoded(value: Any) -> str | None:
+    try:
+        return value.decode() if isinstance(value, bytes) else None
+    except UnicodeDecodeError:
+        return None

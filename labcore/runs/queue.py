@@ -10,7 +10,7 @@ from labcore.configs.reading import require_installed
 from labcore.configs.run import RunConfig
 from labcore.runs.errors import UnknownRun, unusable
 from labcore.runs.files import write_atomically
-from labcore.runs.records import Records, RunRecord, new_id
+from labcore.runs.records import Names, Records, RunRecord, new_id
 from labcore.runs.results import State
 
 
@@ -129,8 +129,16 @@ class Queue(Records):
         folder.mkdir(mode=0o700)
         self._own.undo.append(lambda: shutil.rmtree(folder, ignore_errors=True))
         write_atomically(folder / "config.json", config.model_dump_json(indent=2).encode())
-        at = time.time()
         self._put(
-            RunRecord(run=run, key=key, state="queued", device=device, submitted=at, fresh=fresh, asked_by=asked_by)
+            RunRecord(
+                run=run,
+                key=key,
+                state="queued",
+                device=device,
+                submitted=time.time(),
+                fresh=fresh,
+                asked_by=asked_by,
+                names=Names.of(config),
+            )
         )
         return run

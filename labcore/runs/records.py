@@ -82,6 +82,19 @@ class Loss(Frozen):
     memory: bool = False
 
 
+class Names(Frozen):
+    """What a run's configuration names, so that a list of many runs need read no configurations."""
+
+    method: str
+    backbone: str
+    tasks: tuple[str, ...]
+
+    @classmethod
+    def of(cls, config: RunConfig) -> "Names":
+        """Those of a configuration."""
+        return cls(method=config.method.name, backbone=config.backbone.name, tasks=config.task_names)
+
+
 class RunRecord(Frozen):
     """What the store knows of a run beside its events. Times are Unix seconds.
 
@@ -93,7 +106,8 @@ class RunRecord(Frozen):
     began (`losses.memory_kills`). A `fresh` run reads no stored stage, and the arrays of a `pinned` one are never
     evicted. `asked_by` names the experiment that queued it; it is empty where a person did, for the run alone. `digest`
     is the BLAKE2b (hexadecimal) of its events as they were when it was over; None before, and for runs of before there
-    were digests. The last four fields are the result's in short: see `summary`.
+    were digests. `names` is None in records of before there were names, until a worker has come up (see
+    `Records.names`). The last four fields are the result's in short: see `summary`.
     """
 
     run: str
@@ -117,6 +131,7 @@ class RunRecord(Frozen):
     pinned: bool = False
     asked_by: str = ""
     digest: str | None = None
+    names: Names | None = None
     average_accuracy: float | None = None
     forgetting: float | None = None
     train_seconds: float | None = None
@@ -189,6 +204,10 @@ class Records:
         self.root = (root or home()).expanduser().absolute()
         self.reserve = Reserve(self.root / "reserve")
         self._own = threading.local()  # the records that a thread's transaction has changed
+        # What was read, so that it is read again only where it was changed: of each record its text, and the last list.
+        self._read: dict[str, tuple[str, RunRecord]] = {}
+        self._listed: tuple[object, list[RunRecord]] | None = None
+        self._names: dict[str, Names] = {}
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             for name in ("runs", "cache", "workers", "records"):
@@ -251,12 +270,26 @@ class Records:
         return self._asked(found)
 
     def records(self) -> list[RunRecord]:
-        """The records of all runs, the newest first."""
-        found = []
-        for run in self._runs_known() | self._folders():
+        """The records of all runs, the newest first; read again only where anything has changed."""
+        stamp = self._database.stamp()
+        # A folder without a record changes no record, but the time of the folder that it is in.
+        state = None if stamp is None else (stamp, (self.root / "runs").stat().st_mtime_ns)
+        known = self._listed
+        if known is None or state is None or known[0] != state:
+            known = self._listed = state, self._read_all()
+        return [self._asked(record) if record.active else record for record in known[1]]
+
+    def _read_all(self) -> list[RunRecord]:
+        """The records of all runs, the newest first, without asking who holds a lock."""
+        texts = {name.removeprefix("run/"): text for name, text in self._database.texts("run/").items()}
+        there = {run: record for run, text in texts.items() if (record := self._parsed(run, text)) is not None}
+        for run in (self._folders() | texts.keys()) - there.keys():
             with contextlib.suppress(UnknownRun):
-                found.append(self.record(run))
-        return sorted(found, key=lambda record: (record.submitted, record.run), reverse=True)
+                there[run] = self.record(run)
+        for run in self._read.keys() - there.keys():  # deleted since
+            self._read.pop(run, None)
+            self._names.pop(run, None)
+        return sorted(there.values(), key=lambda record: (record.submitted, record.run), reverse=True)
 
     def active(self) -> list[RunRecord]:
         """The records of the runs that are queued or running, in the order in which they were queued."""
@@ -282,6 +315,18 @@ class Records:
             ConfigError: This version of the lab cannot read the configuration.
         """
         return parse_json((self.folder(run) / "config.json").read_bytes(), stored=True)
+
+    def names(self, record: RunRecord) -> Names:
+        """What a run's configuration names: as its record says, or from its configuration, which is then read once.
+
+        Raises:
+            UnknownRun: There is no such run.
+            ConfigError: This version of the lab cannot read the configuration.
+        """
+        found = record.names or self._names.get(record.run)
+        if found is None:
+            found = self._names[record.run] = Names.of(self.config(record.run))
+        return found
 
     # ---- changing ---------------------------------------------------------------------------------------------------
 
@@ -335,6 +380,8 @@ class Records:
             files.about_to_write(gone)
             self.reserve.give_for(lambda: os.replace(folder, gone))
             shutil.rmtree(gone, ignore_errors=True)  # first of all: on a full disk this is what makes room
+            with contextlib.suppress(OSError):
+                (self.cache / "folds" / f"{run}.json").unlink(missing_ok=True)
             # On a disk that is still full the record stays, and goes when the store is next opened.
             with contextlib.suppress(OSError, StoreError):
                 if self._database.make_room():
@@ -473,11 +520,20 @@ class Records:
 
     def _row(self, run: str) -> RunRecord | None:
         """The record that the database has of a run; None where it has none, or a damaged one."""
-        text = self._database.get(f"run/{run}")
-        if text is not None:
-            with contextlib.suppress(ValueError):
-                record = RunRecord.model_validate_json(_unsealed(text))
-                return record if record.run == run else None
+        return self._parsed(run, self._database.get(f"run/{run}"))
+
+    def _parsed(self, run: str, text: str | None) -> RunRecord | None:
+        """The record that a text of the database is; None where it is none, or damaged."""
+        known = self._read.get(run)
+        if known is not None and known[0] == text:
+            return known[1]
+        if text is None:
+            return None
+        with contextlib.suppress(ValueError):
+            record = RunRecord.model_validate_json(_unsealed(text))
+            if record.run == run and RUN_ID.fullmatch(run):
+                self._read[run] = text, record
+                return record
         return None
 
     def _runs_known(self) -> set[str]:
@@ -541,7 +597,10 @@ def made_anew(folder: Path) -> RunRecord | None:
     Returns:
         The record; None where neither a record nor an event is in the folder: then nobody was told of the run.
     """
-    written, events = _written_down(folder), _events(folder)
+    written = _written_down(folder)
+    if written is not None and written.state != "running":
+        return written
+    events = _events(folder)
     begun = next((event for event in reversed(events) if isinstance(event, RunStarted)), None)
     ended = events[-1] if events and isinstance(events[-1], RunEnded) else None
     if written is None:
@@ -558,6 +617,7 @@ def made_anew(folder: Path) -> RunRecord | None:
             attempt=max(event.attempt for event in events),
             error=ended.error if ended else None,
             imported=True,
+            names=_names(folder),
         )
         return written.model_copy(update=_figures(written, begun, events))
     if written.state == "running" and ended is not None and ended.attempt == written.attempt:
@@ -610,6 +670,13 @@ def _key(folder: Path) -> str:
         return parse_json((folder / "config.json").read_bytes(), stored=True).key()
     except (OSError, ConfigError, LookupError):
         return ""
+
+
+def _names(folder: Path) -> Names | None:
+    try:
+        return Names.of(parse_json((folder / "config.json").read_bytes(), stored=True))
+    except (OSError, ConfigError):
+        return None
 
 
 def new_id(hint: str) -> str:

@@ -193,37 +193,37 @@ class Stage:
     ended: StageEnded | None = None
 
 
+@dataclass
 class Fold:
-    """What the events of a run add up to, taken one by one.
+    """What the events of a run add up to, taken one by one. Two that took the same events are equal.
 
     A fold follows the events alone. Whether a run is queued, or has lost its worker, only the store knows.
     """
 
-    def __init__(self) -> None:
-        self.downloading: Downloading | None = None  # Only until the run begins.
-        self.waiting: Waiting | None = None  # Only while the run waits for a stage.
-        self.started: RunStarted | None = None
-        self.first_started_at: float | None = None
-        self.ended: RunEnded | None = None
-        self.stages: list[Stage] = []
-        self.accuracy: list[AccuracyPoint] = []
-        self.losses: list[LossPoint] = []
-        self.warnings: list[Warned] = []
-        self.maps: list[MapSaved] = []
-        self.images_seen = 0
-        self.step = 0
-        self.train_seconds = 0.0
-        self.evaluation_seconds = 0.0
-        # What this attempt tells that the run has spent, and beside it what earlier ones spent on work that was lost.
-        self._energy_told: float | None = None
-        self._energy_lost: float | None = 0.0
-        self.events = 0
-        self.damaged = 0  # events that cannot be read, or do not fit those before them
-        self.last_time = 0.0
-        self.attempts = 0
-        # The images seen, the seconds of training, and the time of day from which this attempt's speed is measured, as
-        # what came before it, and what it reused, is not its own work.
-        self.attempt_start = (0, 0.0, 0.0)
+    downloading: Downloading | None = None  # Only until the run begins.
+    waiting: Waiting | None = None  # Only while the run waits for a stage.
+    started: RunStarted | None = None
+    first_started_at: float | None = None
+    ended: RunEnded | None = None
+    stages: list[Stage] = field(default_factory=list)
+    accuracy: list[AccuracyPoint] = field(default_factory=list)
+    losses: list[LossPoint] = field(default_factory=list)
+    warnings: list[Warned] = field(default_factory=list)
+    maps: list[MapSaved] = field(default_factory=list)
+    images_seen: int = 0
+    step: int = 0
+    train_seconds: float = 0.0
+    evaluation_seconds: float = 0.0
+    # What this attempt tells that the run has spent, and beside it what earlier ones spent on work that was lost.
+    energy_told: float | None = None
+    energy_lost: float | None = 0.0
+    events: int = 0
+    damaged: int = 0  # events that cannot be read, or do not fit those before them
+    last_time: float = 0.0
+    attempts: int = 0
+    # The images seen, the seconds of training, and the time of day from which this attempt's speed is measured, as
+    # what came before it, and what it reused, is not its own work.
+    attempt_start: tuple[int, float, float] = (0, 0.0, 0.0)
 
     @property
     def tasks(self) -> Sequence[TaskFacts]:
@@ -251,7 +251,7 @@ class Fold:
     @property
     def energy_wh(self) -> float | None:
         """What all attempts together have spent so far; None where a part was not measured."""
-        return _sum(self._energy_told, self._energy_lost)
+        return _sum(self.energy_told, self.energy_lost)
 
     def add(self, event: Event) -> None:
         """Take the next event. An attempt that goes on from a step takes back what was said past that step."""
@@ -284,7 +284,7 @@ class Fold:
             case StepLogged():
                 self.images_seen = event.images_seen
                 self.train_seconds, self.evaluation_seconds = event.train_seconds, event.evaluation_seconds
-                self._energy_told = event.energy_wh
+                self.energy_told = event.energy_wh
                 _append(self.losses, LossPoint(event.stage, event.step, event.images_seen, event.phase, event.loss))
             case Evaluated(kind="live"):
                 _append(
@@ -312,7 +312,7 @@ class Fold:
             case RunEnded():
                 self.downloading, self.ended = None, event
                 if event.energy_wh is not None:
-                    self._energy_told = event.energy_wh
+                    self.energy_told = event.energy_wh
 
     def _wait(self, event: Event) -> None:
         """Notice where the run waits for a stage; how long it waited says nothing of its speed."""
@@ -324,9 +324,9 @@ class Fold:
     def _open(self, event: RunStarted) -> None:
         """Begin an attempt, and take back what earlier ones said past the step that it goes on from."""
         if self.attempts:
-            lost = None if event.energy_wh is None else difference(self._energy_told, event.energy_wh)
-            self._energy_lost = _sum(self._energy_lost, None if lost is None else max(0.0, lost))
-        self._energy_told = event.energy_wh
+            lost = None if event.energy_wh is None else difference(self.energy_told, event.energy_wh)
+            self.energy_lost = _sum(self.energy_lost, None if lost is None else max(0.0, lost))
+        self.energy_told = event.energy_wh
         self.attempts += 1
         self.first_started_at = self.first_started_at or event.time
         self.downloading, self.started, self.ended = None, event, None

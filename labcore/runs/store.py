@@ -16,6 +16,7 @@ Laws that hold whoever comes and goes, `kill -9` included:
                              stages/K/*.safetensors
     HOME/cache/pictures/     decoded pictures, by fingerprint
     HOME/cache/stages/       trained stages (stage_cache.py), by what they depend on; the arrays are the runs' own
+    HOME/cache/folds/        what the events of long runs add up to (kept_folds.py)
     HOME/cache/training/     who trains which stage just now (stage_locks.py)
     HOME/weights/, datasets/ what was downloaded, or put there by hand; never evicted
     HOME/workers/            a lock for each slot of a device, a log, and the locks by which runs stand still (quiet.py)
@@ -54,6 +55,7 @@ from labcore.runs.workers import Workers
 
 Choose = Callable[[Iterator[RunRecord]], Iterator[RunRecord]]
 
+_MOST_NAMED = 200  # records that are given their names whenever a worker comes up, which they keep for two seconds
 _DAY = 86400.0  # seconds
 # So many attempts in a row may lose their worker without leaving a newer checkpoint.
 MOST_LOST = 3
@@ -260,11 +262,16 @@ class Store(Queue, Stories, Workers, Preferences):
         for path in self._left_behind():
             with contextlib.suppress(OSError):
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        named = 0
         with contextlib.suppress(OSError):
-            for run in self._runs_known() & self._folders():
-                if not (self.root / "runs" / run / "record.jsonl").exists():
+            for record in self.records():
+                names = record.names
+                if names is None and named < _MOST_NAMED:  # the record is of before there were names
+                    with contextlib.suppress(ConfigError, UnknownRun):
+                        names, named = self.names(record), named + 1
+                if names != record.names or not (self.root / "runs" / record.run / "record.jsonl").exists():
                     with contextlib.suppress(UnknownRun):
-                        self.change(run)
+                        self.change(record.run, names=names)
 
     def _left_behind(self) -> Iterator[Path]:
         """Files and folders that nobody writes any more and nobody will read.
@@ -273,6 +280,7 @@ class Store(Queue, Stories, Workers, Preferences):
         whether a writer lives, so they must be a day old, longer than anything takes to be written.
         """
         yield from self.cache.glob("deleted-*")
+        yield from (path for path in self.cache.glob("folds/*.json") if not (self.root / "runs" / path.stem).exists())
         for path in [*self.cache.glob("import-*"), *self.cache.glob("tmp*"), *self.cache.glob("pictures/tmp*")]:
             if _is_old(path):
                 yield path

@@ -7,9 +7,12 @@ import re
 from pathlib import Path
 
 from labcore.configs.units import count_of
+from labcore.runs import kept_folds
 from labcore.runs.events import Event, OtherVersion, RunStarted, Unreadable, from_line
 from labcore.runs.records import Records, RunRecord
-from labcore.runs.results import Fold, fold
+from labcore.runs.results import Fold
+
+_WORTH_KEEPING = 1_000_000  # bytes of events, which are folded in a twentieth of a second
 
 
 class Stories(Records):
@@ -64,7 +67,27 @@ class Stories(Records):
 
     def fold(self, run: str) -> Fold:
         """All events of a run, folded. Raises UnknownRun."""
-        return fold(self.tail(run)[0])
+        return self.folded(run)[0]
+
+    def folded(self, run: str) -> tuple[Fold, int]:
+        """All events of a run, folded, and the offset from which to `tail` what comes after them.
+
+        Of a long run the fold is kept, and goes on from there when it is asked for again.
+
+        Raises:
+            UnknownRun: There is no such run.
+        """
+        fold, begun = Fold(), 0
+        told, kept = self.folder(run) / "events.jsonl", self.cache / "folds" / f"{run}.json"
+        if self.bytes_said(run) > _WORTH_KEEPING:
+            fold, begun = kept_folds.read(kept, told)
+        events, offset = self.tail(run, begun)
+        for event in events:
+            fold.add(event)
+        if offset - begun > _WORTH_KEEPING:
+            with contextlib.suppress(OSError, ValueError):  # it cannot be written, or the events were cut off just now
+                kept_folds.write(kept, told, offset, fold)
+        return fold, offset
 
     def damage(self, run: str, fold: Fold) -> str | None:
         """What of a run's events is damaged, in a sentence; None where nothing is known to be.

@@ -16,7 +16,7 @@ from labcore.configs.run import RunConfig, RunOfUninstalled
 from labcore.runs.energy import Country
 from labcore.runs.errors import UnknownRun
 from labcore.runs.files import write_atomically
-from labcore.runs.records import RunRecord
+from labcore.runs.records import Names, RunRecord
 from labcore.runs.results import RunResult
 from labcore.runs.settings import Detail
 from labcore.runs.store import Store
@@ -200,11 +200,14 @@ class Reader:
         if not wanted:
             return {}
         places = {config.canonical_json(): (arm.label, seed, key) for arm, seed, config, key in wanted}
+        names = {Names.of(config) for _, _, config, _ in wanted}  # so that no other run's configuration is read
         found: dict[tuple[str, int], tuple[str, ...]] = {}
         for record in self.store.records():
             if record.state != "complete" or record.imported:
                 continue
             with contextlib.suppress(ConfigError, OSError):
+                if self.store.names(record) not in names:
+                    continue
                 place = places.get(self.config(record.run).canonical_json())
                 if place is not None and place[2] != record.key:
                     found[place[:2]] = (*found.get(place[:2], ()), record.run)

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import time
 from collections.abc import Callable, Collection
-from typing import ParamSpec
+from typing import NamedTuple, ParamSpec
 
 import streamlit as st
 
@@ -12,7 +12,7 @@ from labcore.configs.base import ConfigError
 from labcore.configs.run import RunConfig
 from labcore.configs.units import count_of
 from labcore.runs.errors import UnknownRun
-from labcore.runs.records import RunRecord
+from labcore.runs.records import Names, RunRecord
 from labcore.runs.results import Fold
 from labcore.runs.store import Store
 from labcore.studies import estimates
@@ -45,6 +45,33 @@ def title(config: RunConfig) -> str:
 def jobs(config: RunConfig) -> str:
     """`Digits → Fashion`."""
     return " → ".join(task.title for task in config.tasks)
+
+
+class Called(NamedTuple):
+    """What pages call a run's method, network and jobs."""
+
+    method: str
+    network: str
+    jobs: str
+
+    @classmethod
+    def of(cls, config: RunConfig) -> "Called":
+        """What they are called in a configuration."""
+        return cls(config.method.title, config.backbone.title, jobs(config))
+
+
+_called: dict[Names, Called] = {}
+
+
+def called(store: Store, record: RunRecord) -> Called:
+    """What pages call what a run names, as one of the configurations that name the same tells it.
+
+    Raises UnknownRun, ConfigError.
+    """
+    names = store.names(record)
+    if names not in _called:
+        _called[names] = Called.of(store.config(record.run))
+    return _called[names]
 
 
 def standing(store: Store, record: RunRecord) -> str:
@@ -148,15 +175,15 @@ def while_there(tick: Callable[Parameters, None]) -> Callable[Parameters, None]:
 
 def laid_over(store: Store, record: RunRecord) -> list[str]:
     """Let the person lay other runs of the same task sequence over this one; the choice is in the address."""
-    names = store.config(record.run).task_names
+    names = store.names(record).tasks
     asked = st.query_params.get("with", "").split(",")
     options: dict[str, str] = {}
     for other in _begun(store, asked):
         if other.run == record.run or (len(options) >= MOST_OFFERED and other.run not in asked):
             continue
-        with contextlib.suppress(ConfigError):
-            config = store.config(other.run)
-            if config.task_names == names:
+        with contextlib.suppress(ConfigError, UnknownRun):
+            if store.names(other).tasks == names:
+                config = lab.reader().config(other.run)
                 options[other.run] = f"{config.method.title} · {differences(record.run, other, store)}"
     if not options:
         return []
@@ -188,7 +215,7 @@ def offered(store: Store, asked: Collection[str]) -> dict[str, str]:
     for record in _begun(store, asked):
         if len(found) < MOST_OFFERED or record.run in asked:
             with contextlib.suppress(ConfigError):
-                found[record.run] = f"{title(store.config(record.run))} · {record.run.rsplit('-', 1)[-1]}"
+                found[record.run] = f"{title(lab.reader().config(record.run))} · {record.run.rsplit('-', 1)[-1]}"
     return found
 
 
@@ -221,7 +248,7 @@ def differences(run: str, other: RunRecord, store: Store) -> str:
 def follow(store: Store, run: str) -> Fold:
     """The run's events so far, folded. Each call reads only what is new since the last."""
     followed: dict[str, tuple[Fold, int]] = st.session_state.setdefault("followed", {})
-    fold, offset = followed.pop(run, (Fold(), 0))
+    fold, offset = followed.pop(run, None) or store.folded(run)
     events, offset = store.tail(run, offset)
     for event in events:
         fold.add(event)

@@ -1,5 +1,10 @@
 """Trained stages on a page: how much room they take, keeping them, missing them, going on from them."""
 
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import NamedTuple
+
 import streamlit as st
 
 from labcore.configs import units
@@ -18,9 +23,41 @@ from pages.parts import lab, markup, runs
 # ---- room ------------------------------------------------------------------------------------------------------------
 
 
+class Stored(NamedTuple):
+    """Bytes by what they are for, how many stages are stored, and their bytes."""
+
+    usage: dict[str, int]
+    stages: int
+    held: int
+
+
+LOOKED_FOR = 0.5  # seconds that a page waits for what is being counted
+COUNTED_AGAIN = 20.0  # seconds, or so many times as long as it takes
+
+
 def storage(store: Store, count: int) -> None:
-    """What lies on the disk, and the button that empties the stage store; `count` runs there are."""
-    usage, stages, held = _usage(str(store.root), count)
+    """What lies on the disk, and the button that empties the stage store; `count` runs there are.
+
+    To count means to look at every file, seconds in a store of thousands of runs; so the page goes on meanwhile.
+    """
+    counted = _counter(str(store.root)).ask(count)
+    is_there = counted.done() or bool(wait([counted], LOOKED_FOR).done)
+
+    @st.fragment(run_every=None if is_there else 1)
+    @runs.while_there
+    def now() -> None:
+        if counted.done():
+            _stored(store, count, counted.result())
+            if not is_there:
+                st.rerun()  # nothing is left to look for
+        else:
+            st.caption("What is stored is being counted.")
+
+    now()
+
+
+def _stored(store: Store, count: int, found: Stored) -> None:
+    usage, stages, held = found
     with st.container(border=True):
         words, action = st.columns([4, 1], vertical_alignment="center")
         with words:
@@ -59,17 +96,46 @@ def _ask_to_empty(store: Store, held: int) -> None:
         st.rerun()
 
 
-@st.cache_data(ttl=20, max_entries=4, show_spinner=False)
-def _usage(root: str, runs: int) -> tuple[dict[str, int], int, int]:
-    """Bytes by what they are for, how many stages are stored, and their bytes: a walk through every file."""
-    store = lab.store()
-    return store.usage(), *StageCache(store).usage()
+class _Counter:
+    """Counts what is stored, one count at a time for all sessions, and not again before it is worth it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="counter")
+        self._last: tuple[int, Future[Stored]] | None = None
+        self._again = 0.0
+
+    def ask(self, runs: int) -> Future[Stored]:
+        """The last count, or one that is under way; `runs` there are."""
+        with self._lock:
+            stale = self._last is None or self._last[0] != runs or time.monotonic() > self._again
+            if self._last is None or (stale and self._last[1].done()):
+                self._last = runs, self._thread.submit(self._count)
+            return self._last[1]
+
+    def forget(self) -> None:
+        """Count again when asked next."""
+        with self._lock:
+            self._last = None
+
+    def _count(self) -> Stored:
+        begun = time.monotonic()
+        found = Stored(self._store.usage(), *StageCache(self._store).usage())
+        took = time.monotonic() - begun
+        self._again = time.monotonic() + COUNTED_AGAIN * max(1.0, took)
+        return found
+
+
+@st.cache_resource
+def _counter(root: str) -> _Counter:
+    return _Counter(lab.store())
 
 
 @lab.told_if_refused
 def _empty(store: Store) -> None:
     StageCache(store).empty()
-    _usage.clear()
+    _counter(str(store.root)).forget()
 
 
 def keep_weights(store: Store, record: RunRecord) -> None:

@@ -3,18 +3,22 @@
 import ast
 import errno
 import shlex
+import threading
 from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from labcore.cli import main as cli
+from labcore.runs import records
 from labcore.runs.stage_cache import StageCache
 from labcore.runs.store import Store
-from pages.parts import runs
+from pages.parts import runs, stages
 from tests import stories
 from tests.conftest import tiny
 from tests.test_pages.conftest import app, button, text, trained
+
+MOST_LISTED = 100
 
 
 def test_runs_without_runs_teaches() -> None:
@@ -168,3 +172,37 @@ def test_what_ticks_says_what_is_refused(page: str, ticks: ast.FunctionDef) -> N
     guards = {ast.unparse(one) for one in ticks.decorator_list}
     only_begins_anew = (page, ticks.name) == ("lab", "ask")
     assert guards & {"runs.while_there", "refusals_told()"} or only_begins_anew
+
+
+def test_a_large_store_is_listed_in_part_and_searched_whole(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    with store.at_once():
+        old = store.submit(tiny("ewc")).run
+        for seed in range(MOST_LISTED + 4):
+            store.submit(tiny(seed=seed))
+    claim = store.claim_run(old)  # it is at work, so the table ticks
+    test = app("runs")
+    assert len(test.dataframe[0].value) == MOST_LISTED
+    assert "The newest 100 of 105 runs; the filters look through all 105." in text(test)
+    test.selectbox(key="method").select("Elastic weights (EWC)").run()
+    assert list(test.dataframe[0].value["method"]) == ["Elastic weights (EWC)"]
+    assert "The newest" not in text(test)
+    read: list[object] = []
+    parse = records.parse_json
+    monkeypatch.setattr(records, "parse_json", lambda *given, **named: (read.append(given), parse(*given, **named))[1])
+    test.selectbox(key="method").select(None).run()
+    assert len(test.dataframe[0].value) == MOST_LISTED
+    assert len(read) == 0  # a page that was drawn reads no configuration again
+    claim.release()
+
+
+def test_what_is_stored_is_counted_while_the_page_goes_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.submit(tiny())
+    counted = threading.Event()
+    usage = Store.usage
+    monkeypatch.setattr(Store, "usage", lambda self: (counted.wait(30), usage(self))[1])
+    monkeypatch.setattr(stages, "LOOKED_FOR", 0.0)
+    test = app("runs")
+    assert "What is stored is being counted." in text(test)
+    counted.set()
+    stages._counter(str(store.root)).ask(1).result()
+    assert "1 run" in text(test.run())

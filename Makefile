@@ -42,6 +42,7 @@ bench:
 	@$(BIN)/python -m benchmarks.fisher
 	@$(BIN)/python -m benchmarks.springs
 	@$(BIN)/python -m benchmarks.growth
+	@$(BIN)/python -m benchmarks.stores
 	@$(BIN)/python -m benchmarks.spent
 	@$(BIN)/python -m benchmarks.story
 	@$(BIN)/python -m benchmarks.maps

@@ -34,7 +34,7 @@ from tests.conftest import tiny
 
 APP = str(Path(__file__).parent.parent / "app.py")
 AT_ONCE = 250  # copies that are taken in together
-PAGES = (
+PAGES: tuple[tuple[str, dict[str, str]], ...] = (
     ("launch", {}),
     ("watch", {}),
     ("inside", {}),
@@ -93,7 +93,7 @@ class Ticks:
             if "script" in thread.name.lower():
                 self.script += time.thread_time()
 
-        threading.Thread.run = counted  # type: ignore[method-assign]
+        threading.Thread.run = counted  # type: ignore[method-assign, assignment]
 
         def measured(part: Callable[..., Any] | None = None, *, run_every: Any = None) -> Any:
             if part is None:
@@ -180,7 +180,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5000)
     parser.add_argument("--events", type=int, default=100_000)
     asked = parser.parse_args()
-    worker.ensure = lambda *arguments, **options: None  # type: ignore[assignment]
+    worker.ensure = lambda *arguments, **options: None
     with tempfile.TemporaryDirectory() as folder:
         long_run(Path(folder), asked.events)
         large_store(Path(folder), asked.runs)

@@ -109,7 +109,7 @@ def test_runs_counts_carbon_by_the_country_in_the_settings(store: Store) -> None
     assert store.settings().country == "FRA"
     assert test.dataframe[0].value["carbon"].iloc[0] == pytest.approx(0.25 / 1000 * 56.039)
     (store.root / "settings.json").write_text("{")
-    assert "defaults hold" in text(app("runs"))
+    assert "defaults stand in" in text(app("runs"))
 
 
 def test_runs_sets_what_is_recorded_of_the_inside(store: Store) -> None:

@@ -1,6 +1,7 @@
 """A run's whole state in one file, so that after `kill -9` it goes on bit for bit as if nothing had happened."""
 
 import contextlib
+import hashlib
 import json
 import struct
 from collections.abc import Mapping, Sequence
@@ -57,11 +58,21 @@ def save(path: Path, position: Position, tensors: Mapping[str, Tensor]) -> None:
     Raises:
         OSError: The disk is full, or the system refuses otherwise; the checkpoint that was there still is.
     """
+    text = position.model_dump_json()
     with atomic_path(path) as temporary:
-        write_tensors(temporary, tensors, {"position": position.model_dump_json()})
+        write_tensors(temporary, tensors, {"position": text, "digest": _digest(text, tensors)})
         # There may be no checkpoint before, and some disks know no second names.
         with contextlib.suppress(OSError), atomic_path(_before(path)) as link:
             link.hardlink_to(path)
+
+
+def _digest(text: str, tensors: Mapping[str, Tensor]) -> str:
+    """The BLAKE2b (hexadecimal) of a position's text and of all tensors, so that one flipped bit is seen."""
+    found = hashlib.blake2b(text.encode())
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
 
 
 def _before(path: Path) -> Path:
@@ -110,10 +121,14 @@ def load(path: Path, key: str) -> Checkpoint | None:
     """Read a checkpoint; None where there is none, where it is damaged, and where it is of a run of another key."""
     try:
         with safe_open(path, framework="pt") as file:
-            position = Position.model_validate_json((file.metadata() or {}).get("position", ""))
+            metadata = file.metadata() or {}
+            position = Position.model_validate_json(text := metadata.get("position", ""))
             if position.key != key:
                 return None
-            return position, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if "digest" in metadata and metadata["digest"] != _digest(text, tensors):  # those of before have none
+            return None
+        return position, tensors
     except (OSError, SafetensorError, ValueError, struct.error, json.JSONDecodeError):
         return None
 

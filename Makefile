@@ -2,7 +2,7 @@
 PORT ?= 8501
 BIN := .venv/bin
 
-.PHONY: run test test-all check format bench
+.PHONY: run test test-all check format bench chaos
 
 run:
 	@sh scripts/setup.sh run
@@ -19,6 +19,11 @@ test:
 test-all:
 	@sh scripts/setup.sh test
 	@$(PYTEST)
+
+# An hour of random commands with random faults on a small store; a seed in which a law breaks is printed.
+chaos:
+	@sh scripts/setup.sh test
+	@$(BIN)/python -m tests.chaos --minutes 60 --operations 40
 
 check:
 	@sh scripts/setup.sh check

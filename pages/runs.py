@@ -256,11 +256,13 @@ with take_away.container(border=True, height="stretch"):
         # Not in the store, whose disk may be full or for reading alone.
         with told_here(), tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"{run}.zip"
-            missing, damaged = archive.export_run(store, record.run, path)
+            missing, damaged, maps = archive.export_run(store, record.run, path)
             if missing:
                 st.caption(f"Without the weights of stages {', '.join(map(str, missing))}, which are no longer stored.")
             if damaged:
                 st.caption(f"Without the weights of stages {', '.join(map(str, damaged))}, which are damaged.")
+            if maps:
+                st.caption(f"Maps of the network's inside that are damaged, left out: {maps}.")
             st.download_button(f"Download {units.size(path.stat().st_size)}", path.read_bytes(), path.name)
 with bring_back.container(border=True, height="stretch"):
     st.markdown("**Bring a run back**")

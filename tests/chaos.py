@@ -24,7 +24,7 @@ Laws, which hold after each command, whatever the fault:
   run that is not over can be trained to its end; and each complete one can be imported elsewhere.
 
 A run whose own configuration, record or events were damaged here must still be listed or named, and is let off the
-other laws. One whose arrays or maps were damaged must only not be imported elsewhere as if they were whole.
+other laws. Of one whose arrays or maps were damaged `check` may say so in the end, and of the settings.
 """
 
 import argparse
@@ -339,10 +339,10 @@ class Lab:
             raise Broken(f"list ends with {listed.status}: {listed.err}")
         self.rows = {row["run"]: row for row in json.loads(listed.out)}
         for run in list(self.there):
-            if run not in self.rows and not (run in self.harmed and run in listed.err):
-                if run not in may_be_gone:
-                    raise Broken(f"run {run} is gone: {listed.err}")
+            if run in may_be_gone and not (self.home / "runs" / run).exists():
                 self.forget(run)
+            elif run not in self.rows and not (run in self.harmed and run in listed.err):
+                raise Broken(f"run {run} is gone: {listed.err}")
         self.there += sorted(self.rows.keys() - set(self.there), key=lambda run: self.rows[run]["submitted"])
         for run, row in self.rows.items():
             if run not in self.harmed:
@@ -389,7 +389,7 @@ class Lab:
             raise Broken(f"check --repair leaves {left}")
         checked = json.loads(self.do(lambda: command(["check", "--json"])).out)
         for text in checked["damaged"]:
-            if not any(run in text for run in self.harmed | self.spoilt):
+            if not any(known in text for known in self.harmed | self.spoilt | {"settings.json"}):
                 raise Broken(f"after check --repair, check says: {text}")
         self.look()
         for run in self.there:
@@ -418,7 +418,7 @@ class Lab:
             return command(["import", str(out)])
 
         taken = self.do(take)
-        if taken.status != 0 and run not in self.spoilt:
+        if taken.status != 0:
             raise Broken(f"run {run} was exported and cannot be imported: {taken.err}")
         out.unlink()
 

@@ -26,6 +26,7 @@ os.environ.setdefault("REUSE_LAB_THREADS", "1")
 # Files whose tests take longest, in seconds a test, as `--durations` tells on two cores; all others take less.
 LONGEST = {
     "test_journey": 20.0,
+    "test_chaos": 4.0,
     "test_extending": 3.4,
     "test_worker": 2.5,
     "test_slots": 1.2,

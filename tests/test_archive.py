@@ -21,7 +21,7 @@ from tests.conftest import tiny
 def exported(store: Store, tmp_path: Path) -> Path:
     run = store.submit(tiny("separate_copies")).run
     worker.run_claim(store.claim_run(run), "cpu")
-    assert archive.export_run(store, run, tmp_path / "run.zip") == ([], [])
+    assert archive.export_run(store, run, tmp_path / "run.zip") == ([], [], 0)
     return tmp_path / "run.zip"
 
 
@@ -65,7 +65,7 @@ def test_a_taken_id_gets_a_new_one(store: Store, exported: Path) -> None:
 def test_missing_arrays_are_left_out_and_listed(store: Store, exported: Path, tmp_path: Path) -> None:
     run = store.records()[0].run
     (store.stage_folder(run, 1) / "network.safetensors").unlink()
-    assert archive.export_run(store, run, tmp_path / "less.zip") == ([1], [])
+    assert archive.export_run(store, run, tmp_path / "less.zip") == ([1], [], 0)
     elsewhere = Store(tmp_path / "elsewhere")
     archive.import_run(elsewhere, tmp_path / "less.zip")
     assert [stage.weights for stage in elsewhere.result(run).stages] == [False, True]
@@ -181,7 +181,7 @@ def test_what_is_no_zip(content: bytes, store: Store, tmp_path: Path) -> None:
 def test_grams_are_counted_where_they_are_read(store: Store, exported: Path, tmp_path: Path) -> None:
     run = store.records()[0].run
     store.change_settings(country="FRA")
-    assert archive.export_run(store, run, tmp_path / "french.zip") == ([], [])
+    assert archive.export_run(store, run, tmp_path / "french.zip") == ([], [], 0)
     elsewhere = Store(tmp_path / "elsewhere")
     assert archive.import_run(elsewhere, tmp_path / "french.zip") == run
     result, energy_wh = elsewhere.result(run), store.result(run).energy_wh

@@ -430,6 +430,25 @@ def test_damaged_weights_are_found_for_all_runs_at_once_and_in_folders_of_stages
     assert StageCache(store).spoilt([run, other, "gone"]) == {run: [2], other: [4]}
 
 
+def test_what_no_lab_could_import_is_left_out_of_an_export_and_named(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = kept.trained(store, tiny("separate_copies"))
+    StageCache(store).root.rename(tmp_path / "stages")  # so nobody knows the digests of its arrays
+    os.truncate(store.stage_folder(run, 1) / "network.safetensors", 100)
+    maps = sorted(store.folder(run).glob("maps/*/*-*.npz"))
+    maps[0].write_bytes(b"")
+    flip(maps[-1], maps[-1].stat().st_size // 2)
+    assert main(["export", run, str(tmp_path / "out.zip")]) == 0
+    told = capsys.readouterr().err
+    assert "Stages whose arrays are damaged, left out: 1." in told
+    assert "Maps that are damaged, left out: 2." in told
+    elsewhere = Store(tmp_path / "elsewhere")
+    assert archive.import_run(elsewhere, tmp_path / "out.zip") == run
+    assert elsewhere.stages_stored(run) == [2]
+    assert len(list(elsewhere.folder(run).glob("maps/*/*.npz"))) == len(maps) - 2
+
+
 def test_damaged_settings_are_said_and_what_is_whole_holds(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     store.change_settings(country="FRA", stage_cache_gb=50.0)
     path = store.root / "settings.json"

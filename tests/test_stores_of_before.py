@@ -118,7 +118,7 @@ def test_every_run_shows_the_figures_it_had(name: str, old: Store, capsys: pytes
 
 @pytest.mark.parametrize("name", RUNS)
 def test_every_run_is_exported_and_comes_in_elsewhere(name: str, old: Store, tmp_path: Path) -> None:
-    missing, damaged = archive.export_run(old, RUNS[name], tmp_path / "out.zip")
+    missing, damaged, _ = archive.export_run(old, RUNS[name], tmp_path / "out.zip")
     before = BEFORE["shown"][name]
     assert damaged == []
     assert missing == [k for k, stage in enumerate(before["stages"], 1) if not stage["weights"]]

@@ -14,16 +14,19 @@ def _declare_export(parser: argparse.ArgumentParser) -> None:
 
 
 def _export(options: argparse.Namespace) -> int:
-    missing, damaged = archive.export_run(opened(), options.run, options.file)
+    missing, damaged, maps = archive.export_run(opened(), options.run, options.file)
     if missing:
         print(f"Stages without stored arrays, left out: {', '.join(map(str, missing))}.", file=sys.stderr)
     if damaged:
         print(f"Stages whose arrays are damaged, left out: {', '.join(map(str, damaged))}.", file=sys.stderr)
+    if maps:
+        print(f"Maps that are damaged, left out: {maps}.", file=sys.stderr)
     found = {
         "run": options.run,
         "file": str(options.file),
         "missing_stages": missing,
         "damaged_stages": damaged,
+        "damaged_maps": maps,
     }
     show(options, found, lambda: f"{options.run}: written to {options.file}")
     return GOOD

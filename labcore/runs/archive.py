@@ -83,10 +83,17 @@ _CHUNK = 1 << 20
 
 
 class Exported(NamedTuple):
-    """The stages whose arrays a zip does without: they are no longer stored, or are damaged."""
+    """What a zip does without.
+
+    Attributes:
+        missing: The stages whose arrays are no longer stored.
+        damaged: Those whose arrays are damaged.
+        damaged_maps: How many maps are damaged.
+    """
 
     missing: list[int]
     damaged: list[int]
+    damaged_maps: int
 
 
 def export_run(store: Store, run: str, path: Path) -> Exported:
@@ -107,18 +114,26 @@ def export_run(store: Store, run: str, path: Path) -> Exported:
     record, folder = store.record(run), store.folder(run)
     if record.active:
         raise ConfigError(f"Run {run} is {record.state}; it can be exported when it is over.")
-    told, damaged = store.fold(run), StageCache(store).spoilt([run]).get(run, [])
+    told = store.fold(run)
     if (why := store.damage(run, told)) is not None:
         raise ConfigError(f"{why} It was not exported, as no lab could import it.")
     result = store.result(run)
-    missing = [number for number, stage in enumerate(result.stages, 1) if not stage.weights]
+    arrays = [
+        name
+        for path in sorted(folder.glob("stages/*/*.safetensors"))
+        if _ARRAYS.fullmatch(name := str(path.relative_to(folder))) and _is_own(folder, name)
+    ]
+    maps = [saved.path for saved in told.maps if map_files.PATH.fullmatch(saved.path) and _is_own(folder, saved.path)]
+    # What no lab could import stays here.
+    unread = {name for name in arrays + maps if _why_not(folder / name, name) is not None}
+    of_stages = {int(part[1]) for name in unread if (part := _ARRAYS.fullmatch(name))}
+    damaged = sorted({*StageCache(store).spoilt([run]).get(run, []), *of_stages})
+    missing = [number for number, stage in enumerate(result.stages, 1) if not stage.weights and number not in damaged]
     stages = (
         stage.model_copy(update={"weights": stage.weights and number not in damaged})
         for number, stage in enumerate(result.stages, 1)
     )
     result = result.model_copy(update={"stages": tuple(stages)})
-    arrays = [str(part.relative_to(folder)) for part in sorted(folder.glob("stages/*/*.safetensors"))]
-    maps = [saved.path for saved in told.maps]
     try:
         with (
             atomic_path(path.absolute()) as temporary,
@@ -129,11 +144,10 @@ def export_run(store: Store, run: str, path: Path) -> Exported:
             file.writestr("result.json", json.dumps(result.model_dump(mode="json"), indent=2, allow_nan=False))
             file.writestr("events.jsonl", b"".join(to_line(event) for event in store.tail(run)[0]))
             for name in arrays:
-                part = _ARRAYS.fullmatch(name)
-                if part and int(part[1]) not in damaged and _is_own(folder, name):
+                if not any(name.startswith(f"stages/{stage}/") for stage in damaged):
                     file.write(folder / name, name)
             for name in maps:
-                if map_files.PATH.fullmatch(name) and _is_own(folder, name):
+                if name not in unread:
                     file.write(folder / name, name, zipfile.ZIP_STORED)
             store.folder(run)  # what was deleted meanwhile is not whole
     except OSError as error:
@@ -141,7 +155,7 @@ def export_run(store: Store, run: str, path: Path) -> Exported:
         if error.filename and Path(error.filename).is_relative_to(folder):
             raise ConfigError(f"Run {run} cannot be read: {error.filename}: {error.strerror}.") from None
         raise ConfigError(f"{str(path)!r} cannot be written: {error.strerror}.") from None
-    return Exported(missing, damaged)
+    return Exported(missing, damaged, sum(name in unread for name in maps))
 
 
 def _is_own(folder: Path, name: str) -> bool:
@@ -368,13 +382,20 @@ def _take_arrays(file: Zip, name: str, here: Path, told: _Story) -> None:
             if len(start) < 8 or struct.unpack("<Q", start)[0] > _LONGEST_HEADER:
                 raise ConfigError(f"The import's {name} is not a safetensors file of this lab.")
         shutil.copyfileobj(source, own, _CHUNK)
+    if (why := _why_not(path, name)) is not None:
+        raise ConfigError(f"The import cannot be taken in. {why}")
+
+
+def _why_not(path: Path, name: str) -> str | None:
+    """Why a file is not the arrays that its name in a run's folder promises, in a sentence; None where it is."""
     try:
-        if not of_stage:
+        if map_files.PATH.fullmatch(name):
             map_files.check(path)
         else:
             with safe_open(path, framework="numpy"):
                 pass
     except SafetensorError as error:
-        raise ConfigError(f"The import's {name} is not a safetensors file ({error}).") from None
+        return f"{name} is not a safetensors file ({error})."
     except MapError as error:
-        raise ConfigError(f"The import cannot be taken in. {error}") from None
+        return str(error)
+    return None

@@ -112,7 +112,7 @@ class Broken(Exception):
 
 
 class Failpoints:
-    """The calls of this process that change something below a folder; the n-th kills it, or from it on the disk is full.
+    """The calls of this process that change something below a folder: at the n-th it dies, or the disk is full.
 
     What takes no room (to rename, to remove, to sync) is never refused for want of it.
     """
@@ -188,9 +188,9 @@ class Failpoints:
 def _path(path: Any, folder: int | None) -> str:
     """The path that is meant by a path, a descriptor, or a name in a folder's descriptor."""
     if isinstance(path, int):
-        return os.readlink(f"/proc/self/fd/{path}")
+        return str(Path(f"/proc/self/fd/{path}").readlink())
     if folder is not None:
-        return os.path.join(os.readlink(f"/proc/self/fd/{folder}"), os.fspath(path))
+        return str(Path(f"/proc/self/fd/{folder}").readlink() / path)
     return os.path.abspath(os.fspath(path))
 
 
@@ -546,9 +546,7 @@ def chaos(lab: Lab, seed: int, operations: int, tally: Tally, trace: list[str]) 
         trace.append(f"{number:3}  {' & '.join(act.text for act in acts)} | {fault} {detail}")
         if fault == "really full":
             lab.fill_the_disk()
-        processes = [
-            Process(lab, act.act, "none" if place else fault, at) for place, act in enumerate(acts)
-        ]
+        processes = [Process(lab, act.act, "none" if place else fault, at) for place, act in enumerate(acts)]
         may_be_gone: set[str] = set()
         for place, (act, process) in enumerate(zip(acts, processes, strict=True)):
             ended = process.ended()
@@ -647,7 +645,9 @@ def prepared(lab: Lab, name: str, pick: random.Random, beside: str | None = None
             return line("import", str(path), settle=imported)
         case "settings":
             chosen = {"country": pick.choice([None, "FRA", "DEU"]), "stage_cache_gb": pick.choice([10.0, 0.001, 0.0])}
-            return Prepared(name, f"settings {chosen}", _as_pages(lambda store: store.change_settings(**chosen)), nothing)
+            return Prepared(
+                name, f"settings {chosen}", _as_pages(lambda store: store.change_settings(**chosen)), nothing
+            )
         case "pin" if run:
             pinned = pick.random() < 0.7
             return Prepared(name, f"pin {run} {pinned}", _as_pages(lambda store: store.pin(run, pinned)), nothing)

@@ -398,4 +398,6 @@ def _why_not(path: Path, name: str) -> str | None:
         return f"{name} is not a safetensors file ({error})."
     except MapError as error:
         return str(error)
+    except OSError as error:  # as where it made room just now
+        return f"{name} cannot be read ({error.strerror or error})."
     return None

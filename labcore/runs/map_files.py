@@ -13,12 +13,21 @@ linear ones) in the order of the data; NAME is a layer's; F filters are a layer'
     importance_range [2], images              log10 of what codes 1 and 255 stand for; images that were measured
     drift_unkept [U]                          earlier tasks whose weights were too much to be kept to measure drift by
     drift_tasks [T]                           the earlier tasks that these speak of:
-    drift [T, L], drift/NAME [T, F]           root mean square of a weight's move since, as a share of the layer's
-    broke [T, L], broke/NAME [T, F]           ½ Σ importance · move²: estimated extra loss of the task, in nats
+    drift [T, L], drift/NAME uint8 [T, F]     root mean square of a weight's move since, as a share of the layer's
+    broke [T, L], broke/NAME uint8 [T, F]     ½ Σ importance · move²: estimated extra loss of the task, in nats
+    drift_most [T, L], broke_most [T, L]      what code 255 of a layer stands for: see `decode_roots`
     cka [tasks, blocks], block_names          similarity of a block's features before and after the stage
 
 A method adds what it shows itself, by names of its own: its `maps.py` says what they hold. An array that would be as it
 was the moment before may be left out (see `IfNew`): look back for it.
+
+The uint8 arrays FAMILY/NAME are most of a file, so those of a family lie in it squeezed together (see `_squeezed`):
+
+    index/FAMILY int32 [n, 3]                 of each array the layer's place in `layers`, rows and columns
+    packed/FAMILY.K uint8 [bytes]             those that begin within the K-th PACK numbers of the family
+
+A `MapFile` reads them by their own names all the same. Files of before have each array apart, and drift and broke by
+filter in float32.
 """
 
 import io
@@ -56,6 +65,8 @@ _HEADER = re.compile(
     rb"\{'descr': '([<>][fi]4|\|u1|[<>]U[0-9]{1,7})', 'fortran_order': False, "
     rb"'shape': \(((?:[0-9]{1,9}, ?){0,8}(?:[0-9]{1,9})?)\), \} *\n"
 )
+PACK = 1 << 19  # numbers: to read an array, no more than those and the rest of the last one are unpacked
+MOST_UNPACKED = 9  # bytes that one of a pack stands for: it is coded number by number, with a bit at least
 
 
 class MapError(ValueError):
@@ -68,19 +79,16 @@ def path_of(stage: int, step: int, kind: Literal["live", "stage"]) -> str:
 
 
 def save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write arrays as npz, whole or not at all. Raises OSError, and MapError for a name that no array may have.
-
-    Time counts more than bytes: what compresses well is compressed lightly, and what was measured, which does not (by a
-    quarter at most, importance), never.
-    """
+    """Write arrays as npz, whole or not at all. Raises OSError, and MapError for a name that no array may have."""
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as file:
-        for name, value in arrays.items():
+        for name, value in _packed(arrays).items():
             if not _MEMBER.fullmatch(f"{name}.npy"):
                 raise MapError(f"An array of a map is named {name[:60]!r}; allowed are a-z, 0-9 and _, as in path_sum.")
             member = io.BytesIO()
             npy.write_array(member, np.asarray(value, order="C"), allow_pickle=False)
-            measured = value.dtype == np.float32 or name.startswith("importance/")
-            way = zipfile.ZIP_STORED if measured else zipfile.ZIP_DEFLATED
+            # What was measured hardly compresses, and what is packed is already.
+            stored = value.dtype == np.float32 or name.startswith("packed/")
+            way = zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED
             file.writestr(f"{name}.npy", member.getvalue(), way, compresslevel=1)
 
 
@@ -93,10 +101,20 @@ class MapFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._archive: Zip | None = None
+        self._unpacked: tuple[str, int, bytes] | None = None  # the pack that was read last, its way and numbers
         members = self._opened().infolist()
         if any(member.file_size > LARGEST_MEMBER for member in members):
             raise MapError(f"The map {path.name} holds an array larger than any of this lab.")
-        self.names = frozenset(member.filename.removesuffix(".npy") for member in members)
+        self._members = dict.fromkeys(member.filename.removesuffix(".npy") for member in members)
+        self._packs: dict[str, _Place] = {}
+        self.names = self._members.keys()
+        if any(name.startswith("index/") for name in self._members):
+            known = [layer.name for layer in layers(self)]
+            for name in sorted(self._members):
+                if name.startswith("index/"):
+                    self._packs |= _places(name.removeprefix("index/"), self._member(name), known, path.name)
+            plain = {name for name in self._members if not _OWN.match(name)}
+            self.names = dict.fromkeys([*self._packs, *plain]).keys()  # those of a pack one after the other
 
     def __contains__(self, name: str) -> bool:
         return name in self.names
@@ -105,6 +123,22 @@ class MapFile:
         """An array. Raises KeyError where there is none of this name, MapError where it is no plain array."""
         if name not in self.names:
             raise KeyError(name)
+        place = self._packs.get(name)
+        return self._member(name) if place is None else self._of_pack(place)
+
+    def _of_pack(self, place: "_Place") -> np.ndarray:
+        """An array out of its pack, which is kept: most likely the next one that is read lies in it, too."""
+        pack = f"packed/{place.pack}"
+        try:
+            if self._unpacked is None or self._unpacked[0] != pack:
+                if pack not in self._members:
+                    raise ValueError("a part is missing")
+                self._unpacked = pack, *_unpacked(self._member(pack))
+            return _cut(self._unpacked[1], self._unpacked[2], place)
+        except (ValueError, zlib.error) as error:
+            raise MapError(f"The map {self.path.name} holds {place.pack!r}, which is damaged ({error}).") from None
+
+    def _member(self, name: str) -> np.ndarray:
         try:
             return _plain(self._opened(), name, self.path.name)
         except ZipError as error:
@@ -114,6 +148,7 @@ class MapFile:
 
     def close(self) -> None:
         """Let go of the file; reading opens it again."""
+        self._unpacked = None
         if self._archive is not None:
             self._archive.close()
             self._archive = None
@@ -160,6 +195,7 @@ def check(path: Path) -> None:
     layers(opened)
     for name in opened.names:
         opened.read(name)
+    opened.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,18 +256,41 @@ def columns_of(shape: Sequence[int]) -> int:
     return inputs * height * width if inputs <= 4 else inputs
 
 
-def encode(values: np.ndarray, log_range: tuple[float, float]) -> np.ndarray:
-    """Magnitudes ≥ 0 as uint8: 0 for none or too little to tell, else 1…255 evenly by logarithm over the range."""
+def encode(values: np.ndarray, log_range: tuple[float, float], step: int = 1) -> np.ndarray:
+    """Magnitudes ≥ 0 as uint8: 0 for none or too little to tell, else 1…255 evenly by logarithm over the range.
+
+    Only each `step`-th code is used: fewer take less room.
+    """
     low, high = log_range
     with np.errstate(divide="ignore"):
         place = (np.log10(values.astype(np.float64)) - low) / max(high - low, 1e-9)
-    return np.where(place < 0, 0, 1 + np.rint(254 * place.clip(0, 1))).astype(np.uint8)
+    steps = np.rint(254 / step * place.clip(0, 1)).clip(0, 254 // step)
+    return np.where(place < 0, 0, 1 + step * steps).astype(np.uint8)
 
 
 def decode(codes: np.ndarray, log_range: Sequence[float] | np.ndarray) -> np.ndarray:
     """log10 of the magnitudes, float32; NaN for none."""
     low, high = float(log_range[0]), float(log_range[1])
     return np.where(codes == 0, np.nan, low + (codes.astype(np.float32) - 1) / 254 * (high - low)).astype(np.float32)
+
+
+def encode_roots(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers ≥ 0 [T, F] as uint8, evenly by their square roots; and the largest of each row [T], which is code 255.
+
+    They are drawn as lines, on an axis from 0 to the largest: a code is at most half a step off, 0.4 % of the axis,
+    and the smaller the number, the less. Code 0 stands for what is not known or not finite.
+    """
+    known = np.isfinite(values)
+    most = np.where(known, values, 0).max(1).astype(np.float32)
+    place = np.where(known, values, 0) / np.where(most > 0, most, 1)[:, None]
+    codes = np.where(known, 1 + np.rint(254 * np.sqrt(place.clip(0, 1))), 0)
+    return codes.astype(np.uint8), most
+
+
+def decode_roots(codes: np.ndarray, most: np.ndarray) -> np.ndarray:
+    """The numbers [T, F] of codes [T, F] and the rows' largest [T], float32; NaN where they are not known."""
+    place = (codes.astype(np.float32) - 1) / 254
+    return np.where(codes == 0, np.nan, place**2 * most[:, None]).astype(np.float32)
 
 
 def range_of(largest: float) -> tuple[float, float]:
@@ -254,3 +313,169 @@ def facts(arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
                 single = array.astype(np.float32)
             found[name] = np.where(np.isinf(single), np.float32(np.nan), single)
     return found
+
+
+# ---- packing --------------------------------------------------------------------------------------------------------
+
+_OWN = re.compile("index/|packed/")
+_BITS, _PLAIN, _MARGINS = 0, 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where an array is: `before` are the shapes of those that come before it in its pack."""
+
+    pack: str
+    before: tuple[tuple[int, int], ...]
+    shape: tuple[int, int]
+
+
+def _packed(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The members of a file: the uint8 matrices of layers by family, everything else as it is. Raises MapError."""
+    places = {str(name): place for place, name in enumerate(arrays.get("layers", ()))}
+    families: dict[str, list[tuple[int, np.ndarray]]] = {}
+    members = {}
+    for name, value in arrays.items():
+        family, _, layer = name.partition("/")
+        if _OWN.match(name):
+            raise MapError(f"An array of a map is named {name[:60]!r}; index/ and packed/ are the lab's own.")
+        if layer in places and value.dtype == np.uint8 and value.ndim == 2 and value.size:
+            families.setdefault(family, []).append((places[layer], value))
+        else:
+            members[name] = value
+    for family, found in families.items():
+        members[f"index/{family}"] = np.array([(place, *value.shape) for place, value in found], np.int32)
+        packs: dict[int, list[np.ndarray]] = {}
+        begins = 0
+        for _, value in found:
+            packs.setdefault(begins // PACK, []).append(value)
+            begins += value.size
+        for number, values in packs.items():
+            members[f"packed/{family}.{number}"] = np.frombuffer(_squeezed(values), np.uint8)
+    return members
+
+
+def _places(family: str, index: np.ndarray, layers: Sequence[str], where: str) -> dict[str, _Place]:
+    """Where the arrays of a family are, by name. Raises MapError where the index cannot be one."""
+    good = index.dtype == np.int32 and index.ndim == 2 and index.shape[1] == 3 and len(index) <= len(layers)
+    good = good and bool(((index[:, 0] >= 0) & (index[:, 0] < len(layers)) & (index[:, 1:].min(1) >= 1)).all())
+    if not good or len(set(index[:, 0].tolist())) < len(index):
+        raise MapError(f"The map {where} does not say where the arrays {family!r} are.")
+    found: dict[str, _Place] = {}
+    before: list[tuple[int, int]] = []
+    begins, number = 0, 0
+    for place, rows, columns in index.tolist():
+        if rows * columns > LARGEST_MEMBER:
+            raise MapError(f"The map {where} holds an array larger than any of this lab.")
+        if begins // PACK != number:
+            number, before = begins // PACK, []
+        shape = rows, columns
+        found[f"{family}/{layers[place]}"] = _Place(f"{family}.{number}", tuple(before), shape)
+        before.append(shape)
+        begins += rows * columns
+    return found
+
+
+def _squeezed(arrays: Sequence[np.ndarray]) -> bytes:
+    """uint8 matrices in as few bytes as one of three ways needs: a byte that tells the way, then a zlib stream of it.
+
+    An array is told in numbers of the values that there are, the smallest first:
+
+        bits      of each array how many values it has, less 1, the values, and 0, 1, 2 or 4 bits a number; where no
+                  array has more than 16, as of owners
+        plain     how many values all arrays have, less 1, the values, and then of each array a byte a number
+        margins   the same, but of each array the mean of every row, of every column the mean of what is left of it, and
+                  what is left of each number (modulo 256): importance is by and large a filter's times an input's, and
+                  its logarithm their sum
+
+    What is left is noise, in which nothing is found twice, so the numbers are coded one by one (Huffman): it takes a
+    tenth of the time of looking for what is, and a tenth fewer bytes.
+    """
+    sets = [np.unique(array) for array in arrays]
+    if max(map(len, sets)) <= 16:
+        return bytes([_BITS]) + _coded(b"".join(map(_in_bits, arrays, sets)))
+    values = np.unique(np.concatenate(sets))
+    ranks = [np.searchsorted(values, array) for array in arrays]
+    ways = {_PLAIN: [array.astype(np.uint8).tobytes() for array in ranks], _MARGINS: map(_without_margins, ranks)}
+    head = _told(values)
+    return min((bytes([way]) + _coded(head + b"".join(bodies)) for way, bodies in ways.items()), key=len)
+
+
+def _coded(data: bytes) -> bytes:
+    stream = zlib.compressobj(6, zlib.DEFLATED, 15, 9, zlib.Z_HUFFMAN_ONLY)
+    return stream.compress(data) + stream.flush()
+
+
+def _told(values: np.ndarray) -> bytes:
+    return bytes([len(values) - 1]) + values.tobytes()
+
+
+def _in_bits(array: np.ndarray, values: np.ndarray) -> bytes:
+    ranks, bits = np.searchsorted(values, array).astype(np.uint8), _bits(len(values))
+    return _told(values) + np.packbits(np.unpackbits(ranks.reshape(-1, 1), axis=1)[:, 8 - bits :]).tobytes()
+
+
+def _without_margins(ranks: np.ndarray) -> bytes:
+    rows = np.rint(ranks.mean(1))
+    columns = np.rint((ranks - rows[:, None]).mean(0))
+    parts = (rows, columns, ranks - rows[:, None] - columns[None])
+    return b"".join((part.astype(np.int16) & 255).astype(np.uint8).tobytes() for part in parts)
+
+
+def _unpacked(pack: np.ndarray) -> tuple[int, bytes]:
+    """The way of a pack, and its stream. Raises ValueError and zlib.error where it is none, or is longer than ours."""
+    if pack.dtype != np.uint8 or pack.ndim != 1 or not len(pack) or pack[0] > _MARGINS:
+        raise ValueError("no pack")
+    stream = zlib.decompressobj()
+    data = stream.decompress(pack[1:].tobytes(), MOST_UNPACKED * len(pack))
+    if not stream.eof:
+        raise ValueError("cut short, or too long")
+    return int(pack[0]), data
+
+
+def _cut(way: int, data: bytes, place: _Place) -> np.ndarray:
+    """An array out of a pack's stream. Raises ValueError where the stream does not hold it."""
+    begins = 0
+    values = np.zeros(0, np.uint8)
+    if way != _BITS:
+        values, begins = _values(data, begins)
+    for shape in [*place.before, place.shape]:
+        if way == _BITS:
+            values, begins = _values(data, begins)
+        start, begins = begins, begins + _size(way, len(values), shape)
+    rows, columns = place.shape
+    body = np.frombuffer(data[start:begins], np.uint8)
+    if len(body) != begins - start:
+        raise ValueError("cut short")
+    if way == _BITS:
+        bits = _bits(len(values))
+        ranks = np.unpackbits(body, count=bits * rows * columns).reshape(rows * columns, bits)
+        ranks = np.packbits(np.pad(ranks, ((0, 0), (8 - bits, 0))), axis=1)
+    else:
+        ranks = body[-rows * columns :]
+    ranks = ranks.reshape(rows, columns)
+    if way == _MARGINS:
+        ranks = ranks + body[:rows, None] + body[None, rows : rows + columns]
+    if ranks.max() >= len(values):
+        raise ValueError("a number that stands for nothing")
+    return np.asarray(values[ranks])
+
+
+def _values(data: bytes, begins: int) -> tuple[np.ndarray, int]:
+    """The values that are told from here on, and where they end. Raises ValueError where they are cut short."""
+    told = data[begins : begins + 1 + 256]
+    if not told or len(told) < 2 + told[0]:
+        raise ValueError("cut short")
+    return np.frombuffer(told, np.uint8, told[0] + 1, 1), begins + told[0] + 2
+
+
+def _size(way: int, values: int, shape: tuple[int, int]) -> int:
+    """How many bytes an array takes in a stream, without its values."""
+    rows, columns = shape
+    if way == _BITS:
+        return -(-rows * columns * _bits(values) // 8)
+    return rows * columns + (rows + columns if way == _MARGINS else 0)
+
+
+def _bits(values: int) -> int:
+    return 0 if values == 1 else 1 if values <= 2 else 2 if values <= 4 else 4 if values <= 16 else 8

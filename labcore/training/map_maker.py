@@ -293,8 +293,14 @@ class MapMaker:
                         extra = torch.full_like(means, torch.nan)
                     broke[row, place] = float(extra.sum())
                     by_filter.setdefault(f"broke/{name}", []).append(extra.cpu().numpy())
-        stacked = {name: np.stack(rows) for name, rows in by_filter.items()}
-        return {"drift_tasks": tasks, "drift": drift, "broke": broke, **stacked, **unkept}
+        found: dict[str, Any] = {"drift_tasks": tasks, "drift": drift, "broke": broke, **unkept}
+        for kind in ("drift", "broke"):
+            most = np.zeros((len(tasks), count))
+            for place, layer in enumerate(self.layers):
+                name = f"{kind}/{layer.name}"
+                found[name], most[:, place] = map_files.encode_roots(np.stack(by_filter[name]))
+            found[f"{kind}_most"] = most
+        return found
 
     # ---- what the method shows itself -------------------------------------------------------------------------------
 

@@ -122,7 +122,8 @@ def _train(
             raise RuntimeError("training ended without saying how")
         record = claim.finish(ended.state, ended.error)
         if ended.state == "complete":
-            for path in claim.folder.glob("checkpoint.safetensors*"):  # the newest, and the one before
+            # What only a run that goes on needs: the newest checkpoint and the one before, and Gram matrices.
+            for path in [*claim.folder.glob("checkpoint.safetensors*"), *claim.folder.glob("maps/*/grams.npz")]:
                 path.unlink(missing_ok=True)
         stage_cache.keep_to_limit()
         return record

@@ -73,12 +73,23 @@ def unkept(seen: View) -> str:
 # ---- importance against the move ------------------------------------------------------------------------------------
 
 
+def by_filter(seen: View, layer: Layer, kind: str) -> np.ndarray | None:
+    """Drift as a share, or nats broken, of a layer's filters [T, F] since each task that these maps speak of."""
+    rows, most = seen.read(f"{kind}/{layer.name}"), seen.read(f"{kind}_most")
+    if rows is None or rows.dtype != np.uint8:  # of before there were codes
+        return rows
+    place = seen.layers.index(layer)
+    if most is None or rows.ndim != 2 or most.shape != (len(rows), len(seen.layers)):
+        return None
+    return map_files.decode_roots(rows, most[:, place])
+
+
 def filters_info(
     seen: View, layer: Layer, task: int, array: str = "importance"
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """Importance of a task, drift in % and nats broken, by filter; filters that share a pixel are averaged."""
     about = seen.read("drift_tasks")
-    drift, broke = seen.read(f"drift/{layer.name}"), seen.read(f"broke/{layer.name}")
+    drift, broke = by_filter(seen, layer, "drift"), by_filter(seen, layer, "broke")
     logs = magnitudes.by_weight(seen, layer, task, array)
     if about is None or drift is None or broke is None or logs is None or task not in about:
         return None
@@ -155,7 +166,7 @@ _STRIPS = {"drift": _Strips(100, "%", "moved, %"), "broke": _Strips(1, "nats", "
 
 def strips_info(seen: View, layer: Layer, kind: str) -> dict[int, np.ndarray] | None:
     """Drift (%) or nats broken of each filter, by the position of the task."""
-    about, rows = seen.read("drift_tasks"), seen.read(f"{kind}/{layer.name}")
+    about, rows = seen.read("drift_tasks"), by_filter(seen, layer, kind)
     if about is None or rows is None or rows.ndim != 2 or len(rows) != len(about):
         return None
     there = range(1, len(seen.titles) + 1)

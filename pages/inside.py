@@ -11,10 +11,10 @@ from labcore.drawings.inside import registry
 from labcore.drawings.inside.kind import MapKind
 from labcore.drawings.inside.layer import RunSeen, Shown
 from labcore.drawings.inside.overview import Overview, Scale
-from labcore.runs import moments
+from labcore.runs import moments, stored_maps
 from labcore.runs.moments import Book, View
 from labcore.runs.results import Fold
-from pages.parts import inside_layer, lab, live_plot, markup, news, pictures, runs
+from pages.parts import inside_layer, lab, live_plot, markup, news, pictures, runs, stages
 
 lab.through_the_shell()
 store = lab.store()
@@ -89,10 +89,18 @@ with three:
 def book(name: str) -> Book:
     """The run's maps, opened."""
     books: dict[str, Book] = st.session_state.setdefault("inside-books", {})
-    books[name] = books.pop(name, None) or Book(store.folder(name))
+    if name not in books:
+        books[name] = Book(store.folder(name))
+        stored_maps.looked_at(store, name)
+    books[name] = books.pop(name)
     while len(books) > 4:
         books.pop(next(iter(books)))
     return books[name]
+
+
+def drawn(name: str) -> Fold:
+    """The run so far, with the moments whose maps are stored: others made room, perhaps since the last look."""
+    return stored_maps.there(runs.follow(store, name), store.folder(name))
 
 
 def moment_now(fold: Fold) -> int:
@@ -129,6 +137,7 @@ def scrubber(fold: Fold, at: int) -> None:
                          label_visibility="collapsed")  # fmt: skip
 
 
+stages.maps_missing(store, record, runs.follow(store, run))
 followed = [name for name in (run, beside) if name]
 active = runs.active(store, followed)
 by_news = any(active) and news.possible()
@@ -139,7 +148,7 @@ by_news = any(active) and news.possible()
 def figures_now() -> None:
     """All that moves; what has not changed is not made again."""
     told = news.of(store, followed, "maps") if by_news else ""
-    fold, shelf = runs.follow(store, run), book(run)
+    fold, shelf = drawn(run), book(run)
     seen = None
     if fold.maps:
         at = moment_now(fold)
@@ -165,6 +174,8 @@ def nothing_yet(shelf: Book) -> None:
     learning = store.record(run).active
     if shelf.trouble:
         st.warning(markup.literal(shelf.trouble), icon=":material/broken_image:")
+    elif not learning and runs.follow(store, run).maps:
+        pass  # they made room, which is said above
     elif (recorded := store.settings().maps) == "none":
         st.info("Runs that begin now record no maps: the lab is set so. Choose otherwise at the foot of "
                 "Runs, and run it again.", icon=":material/layers_clear:")  # fmt: skip
@@ -234,7 +245,7 @@ def beside_it(fold: Fold, seen: View) -> list[RunSeen]:
     """The other run, at the moment when it was as far; nothing where none is chosen, or it has no maps."""
     if not beside:
         return []
-    other = runs.follow(store, beside)
+    other = drawn(beside)
     moment = moments.tied(fold, other, seen.moment)
     view = moments.view(book(beside), other, moment) if moment else None
     return [] if view is None else [RunSeen(beside, runs.short(store, beside), view)]

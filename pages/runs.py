@@ -10,7 +10,7 @@ import streamlit as st
 
 from labcore.configs import units
 from labcore.configs.base import ConfigError
-from labcore.runs import archive
+from labcore.runs import archive, stored_maps
 from labcore.runs.energy import Country
 from labcore.runs.errors import StoreError, UnknownRun, refused
 from labcore.runs.records import RunRecord
@@ -243,6 +243,10 @@ if delete_place.button("Delete", icon=":material/delete:", width="stretch", disa
 
 if record is not None:
     stages.keep_weights(store, record)
+    if not record.active and (
+        words := stored_maps.gone(runs.follow(store, record.run), store.folder(record.run)).words
+    ):
+        st.caption(f"{words} Inside tells how to have them again.")
 
 take_away, bring_back = st.columns(2)
 with take_away.container(border=True, height="stretch"):

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from labcore.cli.command import FAILED, GOOD, Command, add_run, opened, show
 from labcore.configs.base import ConfigError
 from labcore.configs.run import RunConfig
-from labcore.runs import energy
+from labcore.runs import energy, stored_maps
 from labcore.runs.errors import UnknownRun
 from labcore.runs.events import Unreadable, to_line
 from labcore.runs.records import RunRecord
 from labcore.runs.results import RunResult
 from labcore.runs.stage_cache import StageCache
 from labcore.runs.store import Store
+from labcore.runs.stored_maps import Gone
 from labcore.studies import explorations
 
 
@@ -45,8 +46,19 @@ def _row(record: RunRecord, config: RunConfig) -> str:
 def _show(options: argparse.Namespace) -> int:
     store = opened()
     result = store.result(options.run, cached=store.record(options.run).state == "complete")
-    show(options, result.model_dump(mode="json"), lambda: describe(result))
+    gone = stored_maps.gone(store.fold(options.run), store.folder(options.run))
+    document = result.model_dump(mode="json") | {"maps_gone": {"live": gone.live, "stages": gone.ends}}
+    show(options, document, lambda: "\n".join(filter(None, [describe(result), _ways_back(store, result, gone)])))
     return _told_damage(store, options.run)
+
+
+def _ways_back(store: Store, result: RunResult, gone: Gone) -> str:
+    """What of a run's maps made room, and how to have them again; empty where nothing did."""
+    if not gone.words:
+        return ""
+    ways = f"`python -m labcore draw {result.run}` draws those of stages' ends from the stored weights. "
+    stored = set(gone.ends) & set(store.stages_stored(result.run))
+    return f"  {gone.words} {ways if stored else ''}To have all again, run its configuration anew with --no-cache."
 
 
 def _events(options: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""The command that trains what the queue holds: `worker`."""
+"""Commands that work for the store: `worker` trains what the queue holds, `draw` makes maps again."""
 
 import argparse
 
@@ -8,11 +8,13 @@ from labcore.cli.command import (
     add_checkpoint_seconds,
     add_device,
     add_maps,
+    add_run,
     checkpoint_seconds,
     opened,
     show,
 )
 from labcore.configs.base import ConfigError
+from labcore.configs.units import count_of
 from labcore.training import worker
 from labcore.training.slots import MOST_SLOTS
 
@@ -56,4 +58,21 @@ def _worker(options: argparse.Namespace) -> int:
     return GOOD
 
 
-COMMANDS = (Command("worker", "take queued runs and train them", _worker, _declare),)
+def _declare_draw(parser: argparse.ArgumentParser) -> None:
+    add_run(parser)
+    add_device(parser)
+
+
+def _draw(options: argparse.Namespace) -> int:
+    from labcore.training import maps_again  # with torch
+
+    stages = maps_again.draw(opened(), options.run, options.device)
+    words = f"{options.run}: the maps of {count_of(len(stages), 'stage')} are drawn again."
+    show(options, {"run": options.run, "stages": stages}, lambda: words)
+    return GOOD
+
+
+COMMANDS = (
+    Command("worker", "take queued runs and train them", _worker, _declare),
+    Command("draw", "draw the maps of a run's stages again, from its stored weights", _draw, _declare_draw),
+)

@@ -257,6 +257,7 @@ def _take_in(store: Store, file: Zip, here: Path) -> str:
         **summary(result),
     )
     store.take_in(record, here)
+    StageCache(store).count_anew()  # with its maps
     return run
 
 

@@ -32,7 +32,7 @@ class Settings(Frozen):
         10.0,
         ge=0,
         le=MOST_GB,
-        description="Room for the weights of trained stages, in GB of 10⁹ bytes; the least recently used go.",
+        description="Room for the weights of trained stages and for maps, in GB of 10⁹ bytes; the least used go.",
     )
     maps: Detail = Field("all", description="What workers record of a network's inside: all, stages alone, or none.")
 

@@ -6,7 +6,7 @@
         stage.json                     digests of both
         method-ADDITION.safetensors    the arrays that `end_stage` added, if any, by a hash of what they depend on
         method-ADDITION.json           their digest, how long that took, and what it warned of
-    HOME/cache/stages/room             how many bytes may still be put before all entries are looked through
+    HOME/cache/stages/room             how many bytes may still be put before all entries and maps are looked through
 
 Laws that hold whoever comes and goes, `kill -9` included:
 
@@ -15,9 +15,10 @@ Laws that hold whoever comes and goes, `kill -9` included:
 - An entry appears in one step, and so does an addition with its JSON. What is cut short, or has other bytes than its
   digest says, is no entry: it is removed, and the stage is trained again.
 - Whoever changes the folder holds its lock, which the system releases with the process.
-- When there is no room left, entries are evicted, the least recently used first, and their arrays vanish with them from
-  the folders of runs that are over. What a running or a pinned run holds is never evicted, and no run ever loses its
-  events or its result.
+- The maps of runs count in the same room (stored_maps.py). When there is none left, entries are evicted, and their
+  arrays vanish with them from the folders of runs that are over; where that is not enough, live maps are, and then the
+  maps of stages' ends: of each the least recently used first. What a running or a pinned run holds is never evicted,
+  and no run ever loses its events or its result.
 - To keep trained stages is a convenience: where the system refuses, that is logged, and the stage is trained again.
 
 No torch here: pages read this module.
@@ -38,6 +39,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labcore.configs.base import Frozen
+from labcore.runs import stored_maps
 from labcore.runs.errors import UnknownRun
 from labcore.runs.events import Evaluated, Event, FootprintMeasured, StageEnded, StageStarted, from_line, to_line
 from labcore.runs.files import atomic_path, write_atomically
@@ -272,34 +274,55 @@ class StageCache:
         entries = list(self._entries())
         return len(entries), sum(entry.size for entry in entries)
 
-    def keep_to_limit(self) -> None:
-        """Evict what is over the limit. It is called when a run is over, whose stages could not be evicted before."""
+    def keep_to_limit(self, run: str | None = None) -> None:
+        """Evict what is over the limit. It is called when a run is over, whose stages could not be evicted before.
+
+        The maps that this `run` has drawn are counted from now on, and were used last.
+        """
         with self._trying(), self._locked():
+            if run is not None:
+                stored_maps.looked_at(self.store, run)
+                self._take_room(sum(maps.live + maps.stage for maps in stored_maps.all_of(self.store, [run])))
             self._make_room(self.limit_bytes)
+
+    def count_anew(self) -> None:
+        """Look through all entries and maps when something is put next: others came or went meanwhile."""
+        with self._trying():
+            self._forget_room()
 
     def empty(self) -> None:
         """Evict every stage that no running or pinned run holds. Raises OSError where the system refuses."""
         with self._locked():
             self._forget_room()
-            self._make_room(-1)
+            self._make_room(-1, with_maps=False)
+            self._forget_room()
 
-    def _make_room(self, limit: int) -> None:
-        """Evict the least recently used entries where the limit is passed, until the rest is a little below it.
+    def _make_room(self, limit: int, *, with_maps: bool = True) -> None:
+        """Where the limit is passed evict the least recently used, until the rest is a little below it.
 
-        What pinned runs hold does not count. Raises OSError.
+        Entries go first, then live maps, then the maps of stages' ends. What pinned runs hold does not count. Raises
+        OSError.
         """
         if self._room() >= 0:
             return
         entries = sorted(self._entries(), key=lambda entry: entry.used)
-        left = sum(entry.size for entry in entries)
+        maps = stored_maps.all_of(self.store) if with_maps else []
+        left = sum(entry.size for entry in entries) + sum(each.live + each.stage for each in maps)
         if left > limit:
             pinned, running, over = self._runs_arrays()
+            keep = {record.run for record in self.store.records() if record.pinned}
+            maps = [each for each in maps if each.run not in keep]
             left = sum(entry.size for entry in entries if not entry.files & pinned)
+            left += sum(each.live + each.stage for each in maps)
             aim = limit - limit // SLACK if left > limit else limit
             for entry in entries:
                 if left > aim and not entry.files & (pinned | running):
                     self._evict(entry, over)
                     left -= entry.size
+            for kind in stored_maps.KINDS:
+                for each in maps:
+                    if left > aim:
+                        left -= stored_maps.make_room(self.store, each.run, kind)
         write_atomically(self.root / "room", json.dumps([limit, limit - left]).encode())
 
     # To look through thousands of entries takes a second. So a file says how many bytes may still be put, and only when

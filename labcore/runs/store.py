@@ -186,16 +186,18 @@ class Store(Queue, Stories, Workers, Preferences):
         """How many bytes the store takes, by purpose; a file of two names counts once, where it is met first.
 
         Returns:
-            Bytes of `runs`, `stages` (the arrays of trained stages), `pictures`, `downloads` and `other`.
+            Bytes of `runs`, `stages` (the arrays of trained stages), `maps`, `pictures`, `downloads` and `other`.
         """
         places = {"weights": "downloads", "datasets": "downloads", "runs": "runs"}
-        found = dict.fromkeys(("runs", "stages", "pictures", "downloads", "other"), 0)
+        found = dict.fromkeys(("runs", "stages", "maps", "pictures", "downloads", "other"), 0)
         seen: set[tuple[int, int]] = set()
         for folder, _, names in os.walk(self.root):
             parts = Path(folder).relative_to(self.root).parts
             what = places.get(parts[0] if parts else "", "other")
             if "stages" in parts[1:]:
                 what = "stages"
+            elif parts[:1] == ("runs",) and "maps" in parts[2:3]:
+                what = "maps"
             elif parts[:2] == ("cache", "pictures"):
                 what = "pictures"
             for name in names:

@@ -125,7 +125,7 @@ def _train(
             # What only a run that goes on needs: the newest checkpoint and the one before, and Gram matrices.
             for path in [*claim.folder.glob("checkpoint.safetensors*"), *claim.folder.glob("maps/*/grams.npz")]:
                 path.unlink(missing_ok=True)
-        stage_cache.keep_to_limit()
+        stage_cache.keep_to_limit(claim.run)
         return record
     except (ConfigError, TaskError) as error:
         return claim.fail(str(error))
@@ -337,6 +337,17 @@ def ensure(store: Store, device: str = "auto", *, ahead: bool = False) -> None:
             env=environment(store),
         )
     losses.watch(started, functools.partial(store.tell_loss, started.pid))
+
+
+def draw_again(store: Store, run: str) -> str:
+    """Draw the maps of stages' ends again from stored weights, in a process that loads torch, and wait for it.
+
+    Returns:
+        Why that could not be done, in a sentence; empty where it was.
+    """
+    command = [sys.executable, "-m", "labcore", "draw", run]
+    ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment(store))
+    return "" if ended.returncode == 0 else (ended.stderr.strip().splitlines() or ["It was broken off."])[-1]
 
 
 def wait_for(

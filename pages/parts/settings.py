@@ -33,10 +33,11 @@ def show(store: Store) -> None:
             args=(store, "country"),
         )
         st.number_input(
-            "Room for the weights of trained stages (GB)",
+            "Room for weights of trained stages and maps (GB)",
             0.0,
             float(MOST_GB),
-            help="Above it the least used ones go. Those of runs that you keep are not counted.",
+            help="Above it the least used go: weights, then live maps, then maps of stages' ends. Those of runs that "
+            "you keep are not counted.",
             key="stage_cache_gb",
             on_change=_change,
             args=(store, "stage_cache_gb"),

@@ -6,11 +6,13 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import NamedTuple
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from labcore.configs import units
 from labcore.configs.base import ConfigError
 from labcore.configs.run import RunConfig
 from labcore.configs.units import whole
+from labcore.runs import stored_maps
 from labcore.runs.errors import UnknownRun
 from labcore.runs.records import RunRecord
 from labcore.runs.results import Fold
@@ -67,6 +69,7 @@ def _stored(store: Store, count: int, found: Stored) -> None:
                     {
                         f"{count} run{'s' * (count > 1)}": units.size(usage["runs"]),
                         f"{stages} stage{'s' * (stages != 1)}": units.size(usage["stages"]),
+                        "maps": units.size(usage["maps"]),
                         "pictures": units.size(usage["pictures"]),
                         "downloads": units.size(usage["downloads"]),
                     }
@@ -76,7 +79,8 @@ def _stored(store: Store, count: int, found: Stored) -> None:
             _ask_to_empty(store, held)
         st.caption(
             f"Weights after each stage let a new run start where an old one was. Above "
-            f"{units.size(StageCache(store).limit_bytes)} the least used ones go. "
+            f"{units.size(StageCache(store).limit_bytes)} of weights and maps the least used ones go: weights first, "
+            "then live maps, then maps of stages' ends. "
             f"{units.size(sum(usage.values()))} on disk in {store.root}, records and logs included."
         )
 
@@ -139,7 +143,7 @@ def _empty(store: Store) -> None:
 
 
 def keep_weights(store: Store, record: RunRecord) -> None:
-    """Whether the run's weights stay whatever room they take."""
+    """Whether the run's weights and maps stay whatever room they take."""
     key = f"pin-{record.run}"
 
     @lab.told_if_refused
@@ -153,7 +157,7 @@ def keep_weights(store: Store, record: RunRecord) -> None:
         record.pinned,
         key=key,
         disabled=not (record.active or record.pinned or store.stages_stored(record.run)),
-        help="They stay until the run is deleted, whatever room they take.",
+        help="They and its maps stay until the run is deleted, whatever room they take.",
         on_change=pin,
     )
 
@@ -172,7 +176,12 @@ def missing(store: Store, record: RunRecord, fold: Fold) -> None:
         f"The weights after stage{'s' * (len(gone) > 1)} {', '.join(gone)} are no longer stored, to make room. "
         "All curves and figures are."
     )
-    if action.button("Train it again", icon=":material/replay:", width="stretch", key="again"):
+    _train_again(store, record, action)
+
+
+def _train_again(store: Store, record: RunRecord, place: DeltaGenerator) -> None:
+    """The button that trains a run anew under a new ID, and leads there."""
+    if place.button("Train it again", icon=":material/replay:", width="stretch", key="again", help="As a new run"):
         try:
             submission = store.submit(store.config(record.run), device=record.device, use_cache=False)
         except ConfigError as error:  # something of it is not installed here
@@ -180,6 +189,25 @@ def missing(store: Store, record: RunRecord, fold: Fold) -> None:
             return
         worker.ensure(store, record.device)
         st.switch_page("pages/watch.py", query_params={"run": submission.run})
+
+
+def maps_missing(store: Store, record: RunRecord, fold: Fold) -> None:
+    """Say which of a run's maps made room, and offer both ways to have them back."""
+    gone = stored_maps.gone(fold, store.folder(record.run))
+    if record.active or not gone.words:
+        return
+    ends = sorted(set(gone.ends) & set(store.stages_stored(record.run)))
+    words, draw, train = st.columns([4, 1.2, 1.2], vertical_alignment="center")
+    words.caption(gone.words + (" Weights are stored, so the maps of stages' ends can be drawn again." if ends else ""))
+    if ends and draw.button("Draw them again", icon=":material/layers:", width="stretch", key="draw-again"):
+        with st.spinner("The maps are drawn from the weights…"):
+            why = worker.draw_again(store, record.run)
+        if why:
+            st.error(markup.literal(why), icon=":material/error:")
+            return
+        st.session_state.get("inside-books", {}).pop(record.run, None)
+        st.rerun()
+    _train_again(store, record, train)
 
 
 # ---- going on from a stage -------------------------------------------------------------------------------------------

@@ -1,0 +1,41 @@
+"""What pages say of a run whose maps made room, and how they bring them back."""
+
+import os
+
+from labcore.runs import stored_maps
+from labcore.runs.store import Store
+from tests.conftest import tiny
+from tests.kept import trained
+from tests.test_pages.conftest import app, text
+
+
+def test_inside_goes_on_where_maps_go_while_it_looks_and_says_how_to_have_them_again(store: Store) -> None:
+    run = trained(store, tiny("packnet"))
+    os.utime(store.folder(run) / "maps", (100, 100))
+    test = app("inside", run=run)
+    assert stored_maps.all_of(store)[0].used > 10**18
+    many = len(test.select_slider(key="inside-moment").options)
+    assert "no longer stored" not in text(test)
+    stored_maps.make_room(store, run, "live")
+    test.run()
+    assert not test.exception
+    assert len(test.select_slider(key="inside-moment").options) < many
+    assert "live maps are no longer stored" in text(test)
+    assert not [button for button in test.button if button.key == "draw-again"]
+    stored_maps.make_room(store, run, "stage")
+    test.run()
+    assert not test.exception
+    assert "those of the ends of stages 1, 2 are no longer stored" in text(test)
+    assert "No maps were recorded" not in text(test)
+    test.button(key="draw-again").click().run()
+    assert not test.exception
+    assert [button for button in test.button if button.key == "again"]
+    assert len(test.select_slider(key="inside-moment").options) == 2
+
+
+def test_runs_says_what_maps_take_and_where_they_are_gone(store: Store) -> None:
+    run = trained(store, tiny())
+    assert store.usage()["maps"] == sum(
+        path.stat().st_size for path in (store.folder(run) / "maps").rglob("*") if path.is_file()
+    )
+    assert "maps" in text(app("runs"))

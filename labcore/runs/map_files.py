@@ -30,12 +30,13 @@ A `MapFile` reads them by their own names all the same. Files of before have eac
 filter in float32.
 """
 
+import contextlib
 import io
 import math
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, KeysView, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -65,7 +66,7 @@ _HEADER = re.compile(
     rb"\{'descr': '([<>][fi]4|\|u1|[<>]U[0-9]{1,7})', 'fortran_order': False, "
     rb"'shape': \(((?:[0-9]{1,9}, ?){0,8}(?:[0-9]{1,9})?)\), \} *\n"
 )
-PACK = 1 << 19  # numbers: to read an array, no more than those and the rest of the last one are unpacked
+PACK = 1 << 17  # numbers: to read an array, no more than those and the rest of the last one are unpacked
 MOST_UNPACKED = 9  # bytes that one of a pack stands for: it is coded number by number, with a bit at least
 
 
@@ -106,25 +107,38 @@ class MapFile:
         if any(member.file_size > LARGEST_MEMBER for member in members):
             raise MapError(f"The map {path.name} holds an array larger than any of this lab.")
         self._members = dict.fromkeys(member.filename.removesuffix(".npy") for member in members)
-        self._packs: dict[str, _Place] = {}
-        self.names = self._members.keys()
-        if any(name.startswith("index/") for name in self._members):
-            known = [layer.name for layer in layers(self)]
-            for name in sorted(self._members):
-                if name.startswith("index/"):
-                    self._packs |= _places(name.removeprefix("index/"), self._member(name), known, path.name)
-            plain = {name for name in self._members if not _OWN.match(name)}
-            self.names = dict.fromkeys([*self._packs, *plain]).keys()  # those of a pack one after the other
+        self._families: dict[str, dict[str, _Place]] = {}  # those asked for, as there is no need to read all
+
+    @property
+    def names(self) -> KeysView[str]:
+        """The names of all arrays, those of a pack one after the other. Raises MapError."""
+        families = [name.removeprefix("index/") for name in self._members if name.startswith("index/")]
+        packed = [name for family in families for name in self._family(family)]
+        return dict.fromkeys([*packed, *(name for name in self._members if not _OWN.match(name))]).keys()
 
     def __contains__(self, name: str) -> bool:
-        return name in self.names
+        with contextlib.suppress(MapError):
+            return self._place(name) is not None or (name in self._members and not _OWN.match(name))
+        return False
 
     def read(self, name: str) -> np.ndarray:
         """An array. Raises KeyError where there is none of this name, MapError where it is no plain array."""
-        if name not in self.names:
+        place = self._place(name)
+        if place is not None:
+            return self._of_pack(place)
+        if name not in self._members or _OWN.match(name):
             raise KeyError(name)
-        place = self._packs.get(name)
-        return self._member(name) if place is None else self._of_pack(place)
+        return self._member(name)
+
+    def _place(self, name: str) -> "_Place | None":
+        family, _, layer = name.partition("/")
+        return self._family(family).get(name) if layer and f"index/{family}" in self._members else None
+
+    def _family(self, family: str) -> "dict[str, _Place]":
+        if family not in self._families:
+            layers = self._member("layers").tolist() if "layers" in self._members else []
+            self._families[family] = _places(family, self._member(f"index/{family}"), layers, self.path.name)
+        return self._families[family]
 
     def _of_pack(self, place: "_Place") -> np.ndarray:
         """An array out of its pack, which is kept: most likely the next one that is read lies in it, too."""
@@ -135,6 +149,8 @@ class MapFile:
                     raise ValueError("a part is missing")
                 self._unpacked = pack, *_unpacked(self._member(pack))
             return _cut(self._unpacked[1], self._unpacked[2], place)
+        except MapError:
+            raise
         except (ValueError, zlib.error) as error:
             raise MapError(f"The map {self.path.name} holds {place.pack!r}, which is damaged ({error}).") from None
 
@@ -323,11 +339,11 @@ _BITS, _PLAIN, _MARGINS = 0, 1, 2
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where an array is: `before` are the shapes of those that come before it in its pack."""
+    """Where an array is: in its pack, whose arrays have these `shapes`, the one of this number."""
 
     pack: str
-    before: tuple[tuple[int, int], ...]
-    shape: tuple[int, int]
+    shapes: list[tuple[int, int]]
+    number: int
 
 
 def _packed(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -362,16 +378,15 @@ def _places(family: str, index: np.ndarray, layers: Sequence[str], where: str) -
     if not good or len(set(index[:, 0].tolist())) < len(index):
         raise MapError(f"The map {where} does not say where the arrays {family!r} are.")
     found: dict[str, _Place] = {}
-    before: list[tuple[int, int]] = []
-    begins, number = 0, 0
+    shapes: list[tuple[int, int]] = []
+    begins, pack = 0, 0
     for place, rows, columns in index.tolist():
         if rows * columns > LARGEST_MEMBER:
             raise MapError(f"The map {where} holds an array larger than any of this lab.")
-        if begins // PACK != number:
-            number, before = begins // PACK, []
-        shape = rows, columns
-        found[f"{family}/{layers[place]}"] = _Place(f"{family}.{number}", tuple(before), shape)
-        before.append(shape)
+        if begins // PACK != pack:
+            pack, shapes = begins // PACK, []
+        found[f"{family}/{layers[place]}"] = _Place(f"{family}.{pack}", shapes, len(shapes))
+        shapes.append((rows, columns))
         begins += rows * columns
     return found
 
@@ -439,11 +454,11 @@ def _cut(way: int, data: bytes, place: _Place) -> np.ndarray:
     values = np.zeros(0, np.uint8)
     if way != _BITS:
         values, begins = _values(data, begins)
-    for shape in [*place.before, place.shape]:
+    for shape in place.shapes[: place.number + 1]:
         if way == _BITS:
             values, begins = _values(data, begins)
         start, begins = begins, begins + _size(way, len(values), shape)
-    rows, columns = place.shape
+    rows, columns = shape
     body = np.frombuffer(data[start:begins], np.uint8)
     if len(body) != begins - start:
         raise ValueError("cut short")

@@ -142,12 +142,18 @@ def _kind(path: str) -> str:
 
 def there(fold: Fold, folder: Path) -> Fold:
     """The fold, without the moments whose maps are not stored in the run's `folder`."""
-    stored = set(_paths(folder))
-    if all(moment.path in stored for moment in fold.maps):
+    missing = _missing(fold, folder)
+    if not missing:
         return fold
     left = copy.copy(fold)
-    left.maps = [moment for moment in fold.maps if moment.path in stored]
+    left.maps = [moment for moment in fold.maps if moment.path not in missing]
     return left
+
+
+def _missing(fold: Fold, folder: Path) -> set[str]:
+    """The paths of maps that a run told of and that are not stored. A path that is none of ours is not among them."""
+    stored = set(_paths(folder))
+    return {moment.path for moment in fold.maps if moment.path not in stored and map_files.PATH.fullmatch(moment.path)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +177,7 @@ class Gone:
 
 def gone(fold: Fold, folder: Path) -> Gone:
     """What is missing of the maps that a run told of."""
-    stored = set(_paths(folder))
-    missing = [moment for moment in fold.maps if moment.path not in stored]
+    paths = _missing(fold, folder)
+    missing = [moment for moment in fold.maps if moment.path in paths]
     ends = tuple(dict.fromkeys(moment.stage for moment in missing if moment.kind == "stage"))
     return Gone(sum(moment.kind == "live" for moment in missing), ends, len(fold.maps))

@@ -43,11 +43,17 @@ def press(page: sync_api.Page, name: str, came: Callable[[], bool]) -> None:
 
 
 def press_on(page: sync_api.Page, what: sync_api.Locator, came: Callable[[], bool]) -> None:
-    """Press it until what it brings has come: a page that is just being drawn anew loses a press."""
+    """Press it until what it brings has come: a page that is just being drawn anew loses a press.
+
+    One that cannot be pressed at all is loaded again, as a person would.
+    """
 
     def pressed() -> bool:
-        with contextlib.suppress(sync_api.TimeoutError, AssertionError):
+        try:
             what.click(timeout=30_000)
+        except sync_api.TimeoutError:
+            page.reload()
+        with contextlib.suppress(sync_api.TimeoutError, AssertionError):
             until(came, patience=30, pause=lambda: page.wait_for_timeout(50))
         return came()
 

@@ -10,6 +10,7 @@ from textwrap import dedent
 import pytest
 
 from labcore import plugins
+from pages.parts import markup
 from tests.conftest import in_fresh_process
 
 Announce = Callable[..., Path]
@@ -207,4 +208,4 @@ print(json.dumps([test.session_state["draft"], [warning.value for warning in tes
     draft, warnings = json.loads(in_fresh_process(code).splitlines()[-1])
     assert draft["backbone"]["name"] == "one_layer"
     assert draft["tasks"][-1]["name"] == "stripes"
-    assert warnings == PROBLEMS
+    assert warnings == [markup.literal(problem) for problem in PROBLEMS]

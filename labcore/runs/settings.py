@@ -113,8 +113,8 @@ def read_settings(path: Path) -> tuple[Settings, str | None]:
     carbon = "" if settings.country else " Carbon is counted by the world's average."
     reason = reason.rstrip(".")
     return settings, (
-        f"{path.name} cannot be used ({reason}), so defaults stand in for what cannot be read, until settings are "
-        f"changed on page Runs.{carbon}"
+        f"{path.name} cannot be used ({reason}), so defaults stand in for it until settings are changed on "
+        f"page Runs.{carbon}"
     )
 
 

@@ -25,9 +25,9 @@ from streamlit.testing.v1 import AppTest
 
 from labcore.cli import main as cli
 from labcore.runs import kept_folds
+from labcore.runs.files import digest_of
 from labcore.runs.records import new_id
 from labcore.runs.store import Store
-from labcore.runs.stories import digest
 from labcore.training import worker
 from tests import stories
 from tests.conftest import tiny
@@ -62,7 +62,7 @@ def filled(store: Store, count: int) -> None:
                 (place / "config.json").write_text(other.model_dump_json(indent=2))
                 own = told.replace(first.run.encode(), run.encode()).replace(b'"seed":0', b'"seed":%d' % seed)
                 (place / "events.jsonl").write_bytes(own)
-                said = {"run": run, "key": other.key(), "digest": digest(place / "events.jsonl")}
+                said = {"run": run, "key": other.key(), "digest": digest_of(place / "events.jsonl")}
                 record = first.model_copy(update={**said, "submitted": first.submitted + seed / 1000})
                 store.take_in(record, place)
                 store.answer_with(record)

@@ -242,7 +242,7 @@ def test_an_export_takes_no_file_from_outside_the_runs_folder(
     event = MapSaved.model_construct(stage=1, kind="live", path=secret.format(tmp=tmp_path), step=0, seq=1)
     with (folder / "events.jsonl").open("ab") as events:
         events.write(to_line(event))
-    store.change(run, digest=archive.digest(folder / "events.jsonl"))
+    store.change(run, digest=archive.digest_of(folder / "events.jsonl"))
     archive.export_run(store, run, tmp_path / "out.zip")
     assert outside.read_bytes() not in members_of(tmp_path / "out.zip").values()
 

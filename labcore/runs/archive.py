@@ -48,13 +48,12 @@ from labcore.runs.events import (
     from_line,
     to_line,
 )
-from labcore.runs.files import atomic_path
+from labcore.runs.files import atomic_path, digest_of
 from labcore.runs.map_files import MapError
 from labcore.runs.records import Names, RunRecord, summary
 from labcore.runs.results import Fold, RunResult
 from labcore.runs.stage_cache import StageCache
 from labcore.runs.store import Store
-from labcore.runs.stories import digest
 from labcore.runs.zips import Zip, ZipError
 
 _ARRAYS = re.compile(r"stages/([1-9][0-9]{0,2})/(network|method)\.safetensors")
@@ -252,7 +251,7 @@ def _take_in(store: Store, file: Zip, here: Path) -> str:
         attempt=last.attempt,
         error=result.error,
         imported=True,
-        digest=digest(here / "events.jsonl"),
+        digest=digest_of(here / "events.jsonl"),
         names=Names.of(config),
         **summary(result),
     )

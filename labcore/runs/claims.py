@@ -13,7 +13,6 @@ from labcore.configs.base import ConfigError
 from labcore.runs import files
 from labcore.runs.events import Event, RunEnded, to_line
 from labcore.runs.records import RunRecord, summary
-from labcore.runs.stories import digest
 
 if TYPE_CHECKING:  # the store makes the claims, and a claim knows its store
     from labcore.runs.store import Store
@@ -104,13 +103,13 @@ class Claim:
                 self.sync()
             over: dict[str, Any] = {"state": state, "owner": None, "ended": time.time(), "error": error, **figures}
             with contextlib.suppress(OSError):
-                over["digest"] = digest(self.folder / "events.jsonl")
-            return self.store.reserve.give_for(lambda: self._write_down(over))
+                over["digest"] = files.digest_of(self.folder / "events.jsonl")
+            return self.store.reserve.give_for(lambda: self._put_end(over))
         finally:
             self.release()
 
-    def _write_down(self, over: dict[str, Any]) -> RunRecord:
-        """How the run ended. What was imported counts as this lab's own once it was trained here to its end."""
+    def _put_end(self, over: dict[str, Any]) -> RunRecord:
+        """Record how the run ended. What was imported counts as this lab's own once it was trained here to its end."""
         if not (self.record.imported and over["state"] == "complete"):
             return self.store.change(self.run, **over)
         with self.store.at_once():

@@ -14,6 +14,7 @@ Laws that hold whoever comes and goes, `kill -9` included:
 import contextlib
 import errno
 import fcntl
+import hashlib
 import os
 import re
 import shutil
@@ -91,6 +92,12 @@ def write_atomically(path: Path, data: bytes) -> None:
     with atomic_path(path) as temporary:
         temporary.touch(mode=0o600)  # for its owner alone
         temporary.write_bytes(data)
+
+
+def digest_of(path: Path) -> str:
+    """The BLAKE2b of a file (hexadecimal). Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()
 
 
 def take_lock(path: Path) -> int:

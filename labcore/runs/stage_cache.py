@@ -42,7 +42,7 @@ from labcore.configs.base import Frozen
 from labcore.runs import stored_maps
 from labcore.runs.errors import UnknownRun
 from labcore.runs.events import Evaluated, Event, FootprintMeasured, StageEnded, StageStarted, from_line, to_line
-from labcore.runs.files import atomic_path, write_atomically
+from labcore.runs.files import atomic_path, digest_of, write_atomically
 from labcore.runs.stage_keys import StageKey
 from labcore.runs.store import Store
 
@@ -153,7 +153,7 @@ class StageCache:
                 _place(part, folder / f"{name}.safetensors")
             os.utime(entry / "stage.json")
         digests = {"network": record.network, "method": addition.file if addition else None}
-        if any(_digest(folder / f"{name}.safetensors") != digests[name] for name in parts):
+        if any(digest_of(folder / f"{name}.safetensors") != digests[name] for name in parts):
             with self._locked():
                 self._discard(entry, spoilt=True)
             for name in parts:
@@ -195,7 +195,7 @@ class StageCache:
                 with contextlib.suppress(FileNotFoundError):
                     status = part.stat()
                     mine = own.get((status.st_dev, status.st_ino))
-                    if mine is not None and (told := _digest_told(part)) is not None and _digest(part) != told:
+                    if mine is not None and (told := _digest_told(part)) is not None and digest_of(part) != told:
                         for run, stage in mine:
                             found.setdefault(run, set()).add(stage)
         return {run: sorted(stages) for run, stages in found.items()}
@@ -218,7 +218,7 @@ class StageCache:
         with self._trying(), self._locked():
             entry, network = self.root / key.training, folder / "network.safetensors"
             record = _Record(
-                network=_digest(network), events=hashlib.blake2b(lines).hexdigest(), peak_memory=peak_memory
+                network=digest_of(network), events=hashlib.blake2b(lines).hexdigest(), peak_memory=peak_memory
             )
             if entry.exists() and not _is_whole(entry):
                 self._discard(entry)
@@ -244,12 +244,12 @@ class StageCache:
 
     def _put_addition(self, key: StageKey, folder: Path, addition: Addition) -> None:
         entry, arrays = self.root / key.training, folder / "method.safetensors"
-        digest = _digest(arrays) if arrays.exists() else None
+        digest = digest_of(arrays) if arrays.exists() else None
         try:
             known = _read_addition(entry, key)
         except (OSError, ValueError):
             known = None
-        if known is not None and (known.file is None or _digest(_arrays(entry, key)) == known.file):
+        if known is not None and (known.file is None or digest_of(_arrays(entry, key)) == known.file):
             if digest is not None:
                 _make_one(_arrays(entry, key), arrays, digest)
             return
@@ -455,7 +455,7 @@ def _is_whole(entry: Path) -> bool:
     try:
         record = _Record.model_validate_json((entry / "stage.json").read_bytes())
         _read_events(entry / "events.jsonl", record)
-        return _digest(entry / "network.safetensors") == record.network
+        return digest_of(entry / "network.safetensors") == record.network
     except (OSError, ValueError):
         return False
 
@@ -474,11 +474,6 @@ def _entry(path: Path) -> _Entry:
     return _Entry(path, size, used, frozenset(files))
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "blake2b").hexdigest()
-
-
 def _place(source: Path, target: Path) -> None:
     """Give a file a second name in one step, or a copy where the disk knows no second names. Raises OSError."""
     with atomic_path(target) as temporary:
@@ -490,5 +485,5 @@ def _place(source: Path, target: Path) -> None:
 
 def _make_one(stored: Path, own: Path, digest: str) -> None:
     """Turn a run's own file into a second name of the stored one, where both hold the same bytes (`digest`)."""
-    if not own.samefile(stored) and _digest(stored) == digest:
+    if not own.samefile(stored) and digest_of(stored) == digest:
         _place(stored, own)

@@ -12,15 +12,19 @@ Laws that hold whoever comes and goes, `kill -9` included:
   own mode.
 
     HOME/records/            states and queue (diskcache, JSON text only, never evicted)
-    HOME/runs/ID/            config.json  record.jsonl  events.jsonl  checkpoint.safetensors, .before  stop
-                             stages/K/*.safetensors
+    HOME/records.lock        who makes the records anew just now; records.damaged-TIME/ are those that were put aside
+    HOME/runs/ID/            config.json  record.jsonl  events.jsonl  checkpoint.safetensors, .before  stop  lock
+                             stages/K/*.safetensors  maps/K/*.npz
+    HOME/explorations/       explorations, a file each
     HOME/cache/pictures/     decoded pictures, by fingerprint
     HOME/cache/stages/       trained stages (stage_cache.py), by what they depend on; the arrays are the runs' own
     HOME/cache/folds/        what the events of long runs add up to (kept_folds.py)
     HOME/cache/training/     who trains which stage just now (stage_locks.py)
+    HOME/cache/speeds/, answer_times/, results/  what was measured of this machine, or summed up of runs
     HOME/weights/, datasets/ what was downloaded, or put there by hand; never evicted
     HOME/workers/            a lock for each slot of a device, a log, and the locks by which runs stand still (quiet.py)
     HOME/settings.json       what a person has set for the lab as a whole
+    HOME/reserve             a megabyte for a full disk
 
 `Store` is made of parts that share the one open folder; each part tells its own laws and has its own file:
 

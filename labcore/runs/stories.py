@@ -2,13 +2,13 @@
 
 import contextlib
 import functools
-import hashlib
 import re
 from pathlib import Path
 
 from labcore.configs.units import count_of
 from labcore.runs import kept_folds
 from labcore.runs.events import Event, OtherVersion, RunStarted, Unreadable, from_line
+from labcore.runs.files import digest_of
 from labcore.runs.records import Records, RunRecord
 from labcore.runs.results import Fold
 
@@ -152,13 +152,7 @@ class Stories(Records):
         return record
 
 
-def digest(path: Path) -> str:
-    """The BLAKE2b of a file (hexadecimal). Raises OSError."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "blake2b").hexdigest()
-
-
 @functools.lru_cache(maxsize=256)
 def _digest(path: Path, changed: int, size: int) -> str:
     """Once for each time that the file changed, because pages ask again and again."""
-    return digest(path)
+    return digest_of(path)

@@ -25,9 +25,10 @@ def draw() -> None:
     ]
     page = st.navigation(pages, position="hidden")
     # Our own links: they say which run one is at, so that its address is whole and Back takes one click.
+    run = lab.run_in_address()
     with st.sidebar:
         for one in pages:
-            st.page_link(one, query_params=lab.run_in_address() if one in (watch, inside) else None, width="stretch")
+            st.page_link(one, query_params=run if one in (watch, inside) else None, width="stretch")
     lab.open_or_say_why()
     with lab.refusals_told():
         page.run()

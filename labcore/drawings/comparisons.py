@@ -12,11 +12,10 @@ from labcore.drawings.figures import (
     ACCURACY_SCALE,
     GREY,
     INK,
-    TASK_COLOURS,
-    TASK_SYMBOLS,
     ink_on,
     task_colour,
     task_dash,
+    task_symbol,
 )
 from labcore.drawings.panels import PANELS_A_ROW, Column, Lines, axis_suffix, grid_panel, line_axes
 from labcore.runs.results import RunResult
@@ -105,7 +104,7 @@ def sequences(found: Sequence[MeanMatrix]) -> Chart:
             chart.trace(
                 "scatter", x=[k + 1 for k in rows], y=[matrix.percent[k][j] for k in rows], xaxis=x, yaxis=y,
                 mode="lines+markers", line={"color": task_colour(j + 1), "dash": task_dash(j + 1), "width": 2.2},
-                marker={"symbol": TASK_SYMBOLS[j % len(TASK_SYMBOLS)], "size": 8},
+                marker={"symbol": task_symbol(j + 1), "size": 8},
                 error_y={"array": sds, "visible": any(sds), "thickness": 1, "width": 3},
                 hovertemplate=f"job {j + 1}, after stage %{{x}}: %{{y:.1f}} %<extra></extra>",
             )  # fmt: skip
@@ -183,8 +182,8 @@ def by_task(info: Lines) -> Chart:
                 "scatter", x=[column.values[i][task] for i in rows], y=rows, xaxis=f"x{suffix}", yaxis=f"y{suffix}",
                 mode="markers", error_x={"array": sds, "visible": any(sds), "thickness": 1, "width": 3},
                 marker={
-                    "color": TASK_COLOURS[task % len(TASK_COLOURS)], "size": 11,
-                    "symbol": TASK_SYMBOLS[task % len(TASK_SYMBOLS)],
+                    "color": task_colour(task + 1), "size": 11,
+                    "symbol": task_symbol(task + 1),
                 },
                 hovertemplate=f"job {task + 1}: %{{x:.1f}} points<extra></extra>",
             )  # fmt: skip

@@ -112,9 +112,9 @@ def take_lock(path: Path) -> int:
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     for _ in range(_TRIES):
-        if _locks(descriptor, fcntl.LOCK_EX):
+        if locks(descriptor, fcntl.LOCK_EX):
             return descriptor
-        if not _locks(descriptor, fcntl.LOCK_SH):
+        if not locks(descriptor, fcntl.LOCK_SH):
             break  # held by one that took it
         fcntl.flock(descriptor, fcntl.LOCK_UN)  # those who were in the way only asked
         time.sleep(_MOMENT)
@@ -132,12 +132,12 @@ def is_held(path: Path) -> bool:
     except OSError:
         return False  # nobody ever took it, or it went with its folder
     try:
-        return not _locks(descriptor, fcntl.LOCK_SH)
+        return not locks(descriptor, fcntl.LOCK_SH)
     finally:
         os.close(descriptor)
 
 
-def _locks(descriptor: int, how: int) -> bool:
+def locks(descriptor: int, how: int) -> bool:
     """Lock an open file in this way, if nobody is in the way of it."""
     try:
         fcntl.flock(descriptor, how | fcntl.LOCK_NB)

@@ -19,6 +19,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from labcore.runs.files import is_held, locks
+
 MOST_STILL, MOST_PATIENCE = 300.0, 30.0
 _POLL_SECONDS = 0.005
 
@@ -75,11 +77,11 @@ class Quiet:
             return
         self._measures = True
         try:
-            while not should_stop() and not _try(self._timing, fcntl.LOCK_EX):  # another one measures
+            while not should_stop() and not locks(self._timing, fcntl.LOCK_EX):  # another one measures
                 fcntl.flock(self._training, fcntl.LOCK_UN)
                 time.sleep(_POLL_SECONDS)
             begun = time.monotonic()
-            while not should_stop() and not _try(self._training, fcntl.LOCK_EX):
+            while not should_stop() and not locks(self._training, fcntl.LOCK_EX):
                 if time.monotonic() - begun > MOST_PATIENCE:
                     break
                 time.sleep(_POLL_SECONDS)
@@ -90,32 +92,19 @@ class Quiet:
             self._share()
 
     def _nobody_measures(self) -> bool:
-        if not _try(self._timing, fcntl.LOCK_SH):
+        if not locks(self._timing, fcntl.LOCK_SH):
             return False
         fcntl.flock(self._timing, fcntl.LOCK_UN)
         return True
 
     def _share(self) -> bool:
-        return _try(self._training, fcntl.LOCK_SH)
+        return locks(self._training, fcntl.LOCK_SH)
 
 
 def somebody_measures(folder: Path) -> bool:
     """Whether a run measures its answers just now: nothing that can wait should begin."""
-    descriptor = _open(folder / "timing.lock")
-    try:
-        return not _try(descriptor, fcntl.LOCK_SH)
-    finally:
-        os.close(descriptor)
+    return is_held(folder / "timing.lock")
 
 
 def _open(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-
-
-def _try(descriptor: int, how: int) -> bool:
-    """Take the lock in this way if nobody is in the way of it."""
-    try:
-        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True

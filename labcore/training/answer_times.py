@@ -113,7 +113,5 @@ def restore(
     learner = Learner(config, device, downloads=downloads, tasks=tasks)
     for stage in range(1, len(tasks) + 1):
         learner.see(stage)
-    has_file = (folder / "method.safetensors").exists()
-    from_network = saving.load_network(learner, folder)
-    saving.load_method(learner, folder, from_network, has_file=has_file)
+    saving.load_stage(learner, folder)
     return learner

@@ -5,7 +5,6 @@ told from the one before it, and what a method shows only while a stage lasts. T
 """
 
 import os
-from pathlib import Path
 
 import torch
 
@@ -60,14 +59,8 @@ def draw(store: Store, run: str, device: str = "cpu") -> list[int]:
         for stage in range(1, stages[-1] + 1):
             learner.see(stage)
             if stage in stages:
-                _stand(learner, store.stage_folder(run, stage))
+                saving.load_stage(learner, store.stage_folder(run, stage))
                 maker.end(stage, moments[stage].step)
         return stages
     finally:
         os.close(lock)
-
-
-def _stand(learner: Learner, folder: Path) -> None:
-    """Put network and method where a stage left them."""
-    from_network = saving.load_network(learner, folder)
-    saving.load_method(learner, folder, from_network, has_file=(folder / "method.safetensors").exists())

@@ -51,6 +51,15 @@ def save_method(learner: Learner, folder: Path) -> None:
             checkpoints.write_tensors(temporary, own)
 
 
+def load_stage(learner: Learner, folder: Path) -> None:
+    """Put network and method where a stage left them, by what lies in its folder.
+
+    Raises OSError, and what reading damaged arrays raises.
+    """
+    from_network = load_network(learner, folder)
+    load_method(learner, folder, from_network, has_file=(folder / "method.safetensors").exists())
+
+
 def load_network(learner: Learner, folder: Path) -> dict[str, Tensor]:
     """Put the network where a stage left it, and return what else its file holds: that is the method's."""
     saved = load_file(folder / "network.safetensors")

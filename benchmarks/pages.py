@@ -104,6 +104,29 @@ def ahead_to_first_point() -> tuple[float, float]:
         return first_point(store, store.submit(STORY).run, since), share
 
 
+def start_to_forgetting() -> tuple[float, float]:
+    """The seconds from Start until a live look sees LOST points less of the first task than when it was learnt.
+
+    And until the run's end: the story by fine-tuning, in a fresh store whose worker came up ahead.
+    """
+    with fresh_store() as store:
+        worker(store, "--ahead")
+        while not store.workers() or len(list((store.cache / "pictures").glob("*.npz"))) < len(STORY.tasks):
+            time.sleep(0.1)
+        time.sleep(SETTLING)
+        since = time.perf_counter()
+        run = store.submit(STORY).run
+        forgot = 0.0
+        while store.record(run).active:
+            looks = [event for event in store.tail(run, 0)[0] if isinstance(event, Evaluated) and event.kind != "test"]
+            learnt = next((event.accuracy[0] for event in looks if event.kind == "validation"), None)
+            if not forgot and learnt is not None and looks[-1].accuracy[0] <= learnt - LOST / 100:
+                forgot = time.perf_counter() - since
+            time.sleep(0.05)
+        assert forgot and store.record(run).state == "complete"
+        return forgot, time.perf_counter() - since
+
+
 def tick(events: int) -> float:
     """The median milliseconds of what Watch itself does each second when nothing is new, without Streamlit."""
     with fresh_store() as store:
@@ -234,6 +257,8 @@ def main() -> None:
     first, share = ahead_to_first_point()
     print(f"| the first run of a fresh store, its worker up ahead | {first:.2f} s | ≤ 1.0 s |")
     print(f"| that worker while it waits, of a core | {share:.1f} % | ≤ 1 % |", flush=True)
+    forgot, over = start_to_forgetting()
+    print(f"| Start to {LOST} points of forgetting; to the end of that run | {forgot:.1f}; {over:.1f} s | ≤ 60 s |")
     short, long = tick(SHORT), tick(LONG)
     print(f"| idle tick of Watch, the lab's own part, run of {SHORT} events | {short:.1f} ms | |")
     print(f"| the same, run of {LONG:,} events | {long:.1f} ms | |", flush=True)

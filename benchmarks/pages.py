@@ -32,6 +32,7 @@ from tests.browser import CHROMIUM, browsing, serving
 SHORT, LONG = 100, 100_000  # how many events a short and a long run have
 OPENED = 10  # how many runs are opened, one after the other
 SETTLING, WATCHED = 5, 20  # for how many seconds a server is left alone, and then watched
+LOST = 15  # so many points less than when it was learnt is forgetting that anybody sees
 OPENINGS = 3  # how often the first page and the least there can be are opened, in turn
 START = "Start the story"
 STORY = presets.preset("story")

@@ -3,8 +3,8 @@
     git worktree add ../before 4475bb9
     python -m benchmarks.tables ../before [PRESET …]
 
-What is timed is a worker from its start to its end, so that one start-up, the drawing of pictures, maps and answer times
-are in it. Both commits run in this virtual environment, and the machine should have nothing else to do.
+What is timed is a worker from its start to its end: one start-up, the drawing of pictures, maps and answer times are
+in it. Both commits run in this virtual environment, and the machine should have nothing else to do.
 """
 
 import argparse

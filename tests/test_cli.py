@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from labcore.configs.base import ConfigError
 from labcore.configs.presets import PRESETS, preset
 from labcore.configs.registry import METHODS
 from labcore.runs.claims import Claim
+from labcore.runs.errors import Busy
 from labcore.runs.events import RunEnded
+from labcore.runs.records import RunRecord
 from labcore.runs.store import Store
 from labcore.studies import advancing, estimates, explorations, proposals, questions
 from labcore.studies.reader import Reader
@@ -173,7 +176,8 @@ def test_an_exploration_is_trained_to_its_end_by_its_name(store: Store, capsys: 
     name = explored(store)
     explorations.stop(store, name)
     status, out, err = call(capsys, "experiment", name, "--json")
-    assert status == 0 and "run 1: strength 10, seed 0" in err and "run 2: strength 1000, seed 0" in err
+    assert status == 0
+    assert "run 1: strength 10, seed 0: complete" in err and "run 2: strength 1000, seed 0: complete" in err
     document = json.loads(out)
     assert (document["experiment"], document["title"]) == (name, "Elastic weights (EWC): strength")
     assert document["complete"] and document["state"] == "complete"
@@ -196,16 +200,15 @@ def test_an_exploration_trains_again_what_was_deleted(store: Store, capsys: pyte
 
 
 def interrupting(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Ctrl-C as soon as a run is being trained, which stops as training does."""
+    """Ctrl-C as soon as a run is being trained, which is put back as a worker does that is told to end."""
     trained: list[str] = []
 
-    def run_claim(claim: Claim, *_: Any, **__: Any) -> None:
+    def run_claim(claim: Claim, *_: Any, shut_down: Callable[[], bool], **__: Any) -> RunRecord:
         trained.append(claim.run)
         os.kill(os.getpid(), signal.SIGINT)
-        while not claim.stop_requested():
+        while not shut_down():
             time.sleep(0.01)
-        claim.finish("stopped")
-        claim.release()
+        return claim.put_back()
 
     monkeypatch.setattr("labcore.training.worker.run_claim", run_claim)
     return trained
@@ -221,11 +224,29 @@ def test_an_interrupted_exploration_goes_on_with_the_same_command(
     assert status == 1 and "Stopped; the same command goes on." in err
     document = json.loads(out)
     assert (document["complete"], document["state"]) == (False, "stopped")
-    assert [run["state"] for arm in document["arms"] for run in arm["runs"]] == ["stopped"]
+    assert {run["state"] for arm in document["arms"] for run in arm["runs"]} == {"stopped"}
     assert not advancing.advance(store, Reader(store))  # nor does a worker
     document = good(capsys, "experiment", name)
     assert document["complete"] and document["arms"][0]["runs"][0]["run"] == trained[0]
     assert len(document["arms"]) == 2
+
+
+def test_a_worker_that_has_the_device_trains_what_the_command_queues(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, queued = explored(store), []
+
+    def work(*_: Any, **__: Any) -> None:  # what the worker does meanwhile, one run at a time
+        advancing.advance(store, Reader(store))
+        for record in store.active():
+            queued.append(record.run)
+            stories.told(store, store.config(record.run), [[0.9], [0.4, 0.8]])
+        raise Busy("cpu has a worker already.")
+
+    monkeypatch.setattr(worker, "work", work)
+    status, _, err = call(capsys, "experiment", name, "--json")
+    assert status == 0 and len(queued) == 2
+    assert "run 1: strength 10, seed 0: complete" in err and "run 2: strength 1000, seed 0: complete" in err
 
 
 def test_a_failed_run_of_an_exploration_is_status_one_and_tried_once(
@@ -233,10 +254,9 @@ def test_a_failed_run_of_an_exploration_is_status_one_and_tried_once(
 ) -> None:
     name, tried = explored(store), []
 
-    def run_claim(claim: Claim, *_: Any, **__: Any) -> None:
+    def run_claim(claim: Claim, *_: Any, **__: Any) -> RunRecord:
         tried.append(claim.run)
-        claim.fail("The loss became nan.")
-        claim.release()
+        return claim.fail("The loss became nan.")
 
     monkeypatch.setattr("labcore.training.worker.run_claim", run_claim)
     status, out, _ = call(capsys, "experiment", name, "--json")

@@ -1,14 +1,14 @@
 """Commands that measure many runs together: `experiment` and `experiments`.
 
-An experiment trains what is missing of it here, one run after the other, and prints its figures. Where it is stopped,
-the same command goes on. An exploration of the store goes on in the same way, until its budget is spent.
+An experiment trains what is missing of it, as many runs at once as a worker would, and prints its figures. Where it is
+stopped, the same command goes on. An exploration of the store goes on in the same way, until its budget is spent.
 """
 
 import argparse
 import contextlib
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from labcore.cli.command import (
@@ -22,14 +22,19 @@ from labcore.cli.command import (
     show,
 )
 from labcore.cli.configuring import task_names
-from labcore.cli.here import interrupts, ready, train_or_follow
+from labcore.cli.here import interrupts
 from labcore.configs.base import ConfigError
 from labcore.configs.presets import PRESETS
 from labcore.configs.units import whole
-from labcore.runs.errors import UnknownRun
+from labcore.runs.errors import Busy
 from labcore.runs.store import Store
-from labcore.studies import advancing, experiments, explorations, measures, questions
+from labcore.studies import experiments, explorations, measures, questions
+from labcore.studies.experiments import Findings
 from labcore.studies.reader import Reader
+from labcore.training import worker
+
+# How often it is looked whether a run has begun or ended.
+LOOK_SECONDS = 0.3
 
 # So many explorations are named where somebody asks for one that is not there.
 MOST_TOLD = 5
@@ -49,32 +54,34 @@ def _experiment(options: argparse.Namespace) -> int:
     store = opened()
     if options.experiment not in questions.NAMED and options.experiment in explorations.names(store):
         return _exploration(options, store)
-    experiment, reader = _named(options, store), Reader(store)
-    cells = reader.look(experiment).cells
-    missing = ((f"{number} of {len(cells)}", cell) for number, cell in enumerate(cells, 1) if not cell.finished)
+    experiment = _named(options, store)
     with interrupts() as stop:
-        _train_cells(options, store, missing, stop)
-    findings = reader.look(experiment)
+        findings = _train(options, store, lambda: experiment, lambda findings: findings.live, stop)
     return _print_findings(options, findings.document(), _describe_findings(findings), stop)
 
 
 def _exploration(options: argparse.Namespace, store: Store) -> int:
     """Go on with an exploration of this store until it is over or the person stops. Raises ConfigError."""
-    name, reader = options.experiment, Reader(store)
+    name = options.experiment
     for option in ("preset", "tasks", "seeds"):
         if getattr(options, option) is not None:
             raise ConfigError(f"{name} is an exploration and has its own {option}; leave --{option} out.")
-    explorations.read(store, name)  # What cannot be read is told before anything begins.
+
+    def record() -> explorations.ExplorationRecord:
+        return explorations.read(store, name)
+
+    record()  # What cannot be read is told before anything begins.
+    explorations.go_on(store, name)
     with interrupts() as stop:
-        _train_cells(options, store, _explored_cells(store, reader, name, options.device, stop), stop)
+        findings = _train(
+            options, store, lambda: record().experiment(), lambda findings: findings.live or record().going, stop
+        )
         if stop.is_set():
             explorations.stop(store, name)
-            experiments.stop(store, reader.look(explorations.read(store, name).experiment()))
-    record = explorations.read(store, name)
-    findings = reader.look(record.experiment())
-    lines = [f"Left out, as it cannot be: {problem}" for problem in dict.fromkeys(record.refused)]
-    lines.append(f"{record.so_far(findings)} · {record.ended or record.state}")
-    return _print_findings(options, record.document(findings), "\n".join([_describe_findings(findings), *lines]), stop)
+    lines = [f"Left out, as it cannot be: {problem}" for problem in dict.fromkeys(record().refused)]
+    lines.append(f"{record().so_far(findings)} · {record().ended or record().state}")
+    text = "\n".join([_describe_findings(findings), *lines])
+    return _print_findings(options, record().document(findings), text, stop)
 
 
 def _named(options: argparse.Namespace, store: Store) -> experiments.Experiment:
@@ -91,37 +98,75 @@ def _named(options: argparse.Namespace, store: Store) -> experiments.Experiment:
     return questions.named(options.experiment, options.preset, count, jobs)
 
 
-def _explored_cells(
-    store: Store, reader: Reader, name: str, device: str, stop: threading.Event
-) -> Iterator[tuple[str, experiments.Cell]]:
-    """What an exploration has to train: what is missing of it, then what it asks for meanwhile, until it is over."""
-    explorations.go_on(store, name)
-    experiments.queue(store, reader.look(explorations.read(store, name).experiment()), device)
-    while not stop.is_set():
-        advancing.advance_one(store, reader, name)
-        record = explorations.read(store, name)
-        cells = reader.look(record.experiment()).cells
-        waiting = [
-            (f"run {number}", cell) for number, cell in enumerate(cells, 1) if cell.record and cell.record.active
-        ]
-        if not waiting and not record.going:
-            return
-        yield from waiting
+def _train(
+    options: argparse.Namespace,
+    store: Store,
+    experiment: Callable[[], experiments.Experiment],
+    goes_on: Callable[[Findings], bool],
+    stop: threading.Event,
+) -> Findings:
+    """Queue what is missing of an experiment and see it trained, until it is over or the person stops.
 
+    Where the device has a worker, that one trains; else this process is the worker for so long, with further slots.
+    What was queued before has its turn first.
 
-def _train_cells(
-    options: argparse.Namespace, store: Store, cells: Iterable[tuple[str, experiments.Cell]], stop: threading.Event
-) -> None:
-    """Train cells here, one after the other, and tell each by the words given with it, until the person stops."""
-    seconds = checkpoint_seconds(options)
-    device = ready(options.device)
-    for words, cell in cells:
+    Args:
+        options: The command's; of them the device, and the seconds between checkpoints.
+        store: Where it is queued.
+        experiment: The experiment as it stands; an exploration's grows.
+        goes_on: Whether something of it is still to come.
+        stop: Set when the person stops.
+
+    Returns:
+        What is there in the end.
+    """
+    seconds, reader = checkpoint_seconds(options), Reader(store)
+
+    def over() -> bool:
+        return stop.is_set() or not goes_on(reader.look(experiment()))
+
+    experiments.queue(store, reader.look(experiment()), options.device)
+    with _telling(store, experiment):
+        while not over():
+            try:
+                worker.work(store, options.device, over=over, ending=stop, checkpoint_seconds=seconds)
+            except Busy:  # a worker has the device, and trains what is queued
+                stop.wait(LOOK_SECONDS)
         if stop.is_set():
-            return
-        print(f"{words}: {cell.arm.label}, seed {cell.seed}", file=sys.stderr, flush=True)
-        submission = store.submit(cell.config, device=options.device)
-        with contextlib.suppress(UnknownRun):  # A run that was deleted meanwhile is missing, and the figures say so.
-            train_or_follow(store, submission.run, device, seconds, stop, "none")
+            experiments.stop(store, reader.look(experiment()))
+    return reader.look(experiment())
+
+
+@contextlib.contextmanager
+def _telling(store: Store, experiment: Callable[[], experiments.Experiment]) -> Iterator[None]:
+    """For the block, tell on stderr which runs of an experiment begin and end, whoever trains them."""
+    reader, over = Reader(store), threading.Event()
+    before: dict[tuple[str, int], str] = {
+        (cell.arm.label, cell.seed): cell.state for cell in reader.look(experiment()).cells if cell.finished
+    }
+
+    def look() -> None:
+        findings = reader.look(experiment())
+        grows = findings.experiment.name not in questions.NAMED  # nobody knows yet how many an exploration will have
+        for number, cell in enumerate(findings.cells, 1):
+            place = (cell.arm.label, cell.seed)
+            if cell.state not in ("missing", "queued", before.get(place)):
+                before[place] = cell.state
+                words = f"run {number}" if grows else f"{number} of {len(findings.cells)}"
+                print(f"{words}: {cell.arm.label}, seed {cell.seed}: {cell.state}", file=sys.stderr, flush=True)
+
+    def watch() -> None:
+        while not over.wait(LOOK_SECONDS):
+            look()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        look()
 
 
 def _print_findings(options: argparse.Namespace, document: dict[str, Any], text: str, stop: threading.Event) -> int:
@@ -178,6 +223,6 @@ def _experiments(options: argparse.Namespace) -> int:
 
 
 COMMANDS = (
-    Command("experiment", "train what is missing of an experiment here, and print its figures", _experiment, _declare),
+    Command("experiment", "train what is missing of an experiment, and print its figures", _experiment, _declare),
     Command("experiments", "the experiments there are, and how far this store's explorations are", _experiments),
 )

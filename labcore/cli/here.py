@@ -1,4 +1,4 @@
-"""Training in the process of the command: what `run`, `sweep` and `experiment` do with each of their runs.
+"""Training in the process of the command: what `run` and `sweep` do with each of their runs.
 
 A run that another process trains meanwhile is followed and not trained twice, so a command works beside a worker.
 Ctrl-C stops the run that is under way, which is saved, and what would come after it.

@@ -166,10 +166,15 @@ def work(
     slot: int = 0,
     until_idle: bool = False,
     ahead: bool = False,
+    over: Callable[[], bool] = lambda: False,
+    ending: threading.Event | None = None,
     checkpoint_seconds: float = 20.0,
     maps: Detail | None = None,
 ) -> None:
-    """Claim runs and train them until told to end (SIGTERM, SIGINT), or with `until_idle` until none waits any more.
+    """Claim runs and train them until told to end, or with `until_idle` until none waits any more.
+
+    It is told by SIGTERM or SIGINT, or by the event `ending` where that is given; then the run at work is put back. It
+    ends after a run, too, or while it waits, as soon as `over()` is true.
 
     Up to `slots` runs train at once, each but the first in a process that is started for it; if it is not said, as many
     as there are cores. Such a process is a `slot` other than 0, and ends when nothing waits, or when its worker does.
@@ -189,7 +194,7 @@ def work(
     # In a worker that stays: one that is refused says why, and no library says anything beside it.
     warm_up = functools.partial(gently, energy.warm_up) if ahead else energy.warm_up
     warm_up()
-    ending = _ending()
+    ending = ending or _ending()
     own = Slots(store, device, most_slots(device, slots), slot)
     train = functools.partial(
         run_claim, device=device, checkpoint_seconds=checkpoint_seconds, shut_down=ending.is_set, maps=maps
@@ -205,7 +210,7 @@ def work(
                 store.tell_devices(hardware.devices())
                 stack.enter_context(Foreman(own, options))
             patience = SLOT_SECONDS if slot else AHEAD_SECONDS if ahead else math.inf
-            _serve(own, ending, until_idle, patience, train)
+            _serve(own, ending, over, until_idle, patience, train)
     finally:
         store.forget_worker(device, slot)
         os.close(lock)
@@ -224,14 +229,19 @@ def _ending() -> threading.Event:
 
 
 def _serve(
-    own: Slots, ending: threading.Event, until_idle: bool, patience: float, train: Callable[..., RunRecord]
+    own: Slots,
+    ending: threading.Event,
+    over: Callable[[], bool],
+    until_idle: bool,
+    patience: float,
+    train: Callable[..., RunRecord],
 ) -> None:
     """Let `train` have the runs whose turn it is in this slot, one by one, until there is no reason to stay.
 
     It waits for `patience` seconds; where somebody has needed it once, slot 0 stays.
     """
     reader, needed_at, tidied = Reader(own.store), time.monotonic(), own.slot > 0
-    while not ending.is_set():
+    while not ending.is_set() and not over():
         found = own.claim()
         if found is not None:
             claim, threads = found

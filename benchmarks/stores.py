@@ -135,14 +135,10 @@ def command(*words: str) -> float:
     return time.process_time() - begun
 
 
-def large_store(root: Path, count: int) -> None:
-    """Print the lines for a store of so many runs."""
+def pages(own: Path, empty: Path, what: str) -> None:
+    """Print what each page takes on a store, beside an empty one, and what of it ticks."""
     ticks = Ticks()
-    own, empty = root / "own", root / "empty"
-    store = Store(own)
-    filled(store, count)
-    at_work = stories.long_claim(store, 1000)
-    print(f"\n| {count:,} runs | empty store (s) | first opening | again | its ticks (ms) |\n|---|---|---|---|---|")
+    print(f"\n| {what} | empty store (s) | first opening | again | its ticks (ms) |\n|---|---|---|---|---|")
     for name, address in PAGES:
         with at_home(empty):
             opened(name, address, ticks)
@@ -152,6 +148,15 @@ def large_store(root: Path, count: int) -> None:
             again, tick = min(opened(name, address, ticks) for _ in range(3))
         told = " ".join([name, *address.values()])
         print(f"| {told} | {alone:.2f} | {first:.2f} | {again:.2f} | {1000 * tick:.0f} |", flush=True)
+
+
+def large_store(root: Path, count: int) -> None:
+    """Print the lines for a store of so many runs."""
+    own, empty = root / "own", root / "empty"
+    store = Store(own)
+    filled(store, count)
+    at_work = stories.long_claim(store, 1000)
+    pages(own, empty, f"{count:,} runs")
     at_work.release()
     print(f"\n| command, {count:,} runs | seconds |\n|---|---|")
     with at_home(own):

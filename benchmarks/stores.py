@@ -4,13 +4,15 @@
 
 Times are of the processor, in this process, without a browser. The store holds copies of one real run and a run at
 work. A page is opened as Streamlit runs it: at first by a server that has read nothing yet, then again. A tick is what
-a page does each second or two while something runs; here it is every part of the page that ticks, drawn once.
+an open page does each second or two while something runs; here it is every part of the page that ticks, drawn once more
+when the run at work has said something new.
 """
 
 import argparse
 import contextlib
 import functools
 import io
+import itertools
 import os
 import shutil
 import tempfile
@@ -79,7 +81,7 @@ def at_home(store_of: Path) -> Iterator[None]:
 
 
 class Ticks:
-    """How long a page's script took since `begin`, and what of it the page looks at again and again.
+    """How long a page's script took since `begin`, and what of it is in the parts that are drawn again by themselves.
 
     Only the script's own thread counts: what is counted beside it keeps nobody waiting.
     """
@@ -98,6 +100,8 @@ class Ticks:
         def measured(part: Callable[..., Any] | None = None, *, run_every: Any = None) -> Any:
             if part is None:
                 return lambda part: measured(part, run_every=run_every)
+            if run_every is None:  # drawn with its page alone
+                return fragment(part)
 
             @functools.wraps(part)
             def timed(*args: Any, **kwargs: Any) -> Any:
@@ -115,16 +119,22 @@ class Ticks:
         self.seconds = self.script = 0.0
 
 
-def opened(page_name: str, address: dict[str, str], ticks: Ticks) -> tuple[float, float]:
-    """The seconds that a page's script takes, and those of them that are spent on what ticks."""
+def opened(
+    page_name: str, address: dict[str, str], ticks: Ticks, news: Callable[[], object] = lambda: None
+) -> tuple[float, float]:
+    """The seconds that a page's script takes to open it, and those of its ticks after `news`."""
     page = AppTest.from_file(APP, default_timeout=300)
     page.session_state["drawn"] = True
     page.query_params.update(address)
     page.switch_page(f"pages/{page_name}.py")
     ticks.begin()
     page.run()
+    script = ticks.script
+    news()
+    ticks.begin()
+    page.run()
     assert not page.exception, page.exception
-    return ticks.script, ticks.seconds
+    return script, ticks.seconds
 
 
 def command(*words: str) -> float:
@@ -135,8 +145,8 @@ def command(*words: str) -> float:
     return time.process_time() - begun
 
 
-def pages(own: Path, empty: Path, what: str) -> None:
-    """Print what each page takes on a store, beside an empty one, and what of it ticks."""
+def pages(own: Path, empty: Path, what: str, news: Callable[[], object]) -> None:
+    """Print what each page takes on a store, beside an empty one, and what its ticks take after `news`."""
     ticks = Ticks()
     print(f"\n| {what} | empty store (s) | first opening | again | its ticks (ms) |\n|---|---|---|---|---|")
     for name, address in PAGES:
@@ -145,7 +155,7 @@ def pages(own: Path, empty: Path, what: str) -> None:
             alone, _ = opened(name, address, ticks)
         with at_home(own):
             first, _ = opened(name, address, ticks)
-            again, tick = min(opened(name, address, ticks) for _ in range(3))
+            again, tick = min(opened(name, address, ticks, news) for _ in range(3))
         told = " ".join([name, *address.values()])
         print(f"| {told} | {alone:.2f} | {first:.2f} | {again:.2f} | {1000 * tick:.0f} |", flush=True)
 
@@ -156,7 +166,8 @@ def large_store(root: Path, count: int) -> None:
     store = Store(own)
     filled(store, count)
     at_work = stories.long_claim(store, 1000)
-    pages(own, empty, f"{count:,} runs")
+    steps = itertools.count(1011)
+    pages(own, empty, f"{count:,} runs", lambda: at_work.append(stories.logged(2, 152, next(steps), new_task=0.2)))
     at_work.release()
     print(f"\n| command, {count:,} runs | seconds |\n|---|---|")
     with at_home(own):

@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
-import pandas as pd
+import pyarrow as pa
 import streamlit as st
 
 from labcore.configs import units
@@ -38,13 +38,32 @@ def ask_to_delete(store: Store, run: str, name: str) -> None:
         st.rerun()
 
 
+# The columns of the table. As Arrow has them, they go to the browser as they are.
+_COLUMNS = pa.schema(
+    {
+        "state": pa.list_(pa.string()),
+        "progress": pa.float64(),
+        "queue": pa.int64(),
+        "jobs": pa.string(),
+        "method": pa.string(),
+        "network": pa.string(),
+        "accuracy": pa.int64(),
+        "forgotten": pa.int64(),
+        "training": pa.float64(),
+        "energy": pa.float64(),
+        "carbon": pa.float64(),
+        "from": pa.string(),
+        "started": pa.timestamp("ms", "UTC"),
+    }
+)
+
+
 def row(store: Store, record: RunRecord, called: runs.Called, place: int | None, country: Country) -> dict[str, object]:
     """A line of the table; `place` in the queue counts from 1."""
     progress = runs.forecast_of(store, runs.follow(store, record.run)).share if record.state == "running" else None
     percent = lambda value: None if value is None else round(100 * value)  # noqa: E731
     state = runs.standing(store, record)
     return {
-        "run": record.run,
         "state": [runs.word(state)],
         "progress": 100 * progress if progress is not None else 100.0 if state == "complete" else None,
         "queue": place,
@@ -57,28 +76,22 @@ def row(store: Store, record: RunRecord, called: runs.Called, place: int | None,
         "energy": record.energy_wh,
         "carbon": country.grams(record.energy_wh),
         "from": "elsewhere" if record.imported else "here",
-        "started": record.submitted,
+        "started": round(1000 * record.submitted),
     }
 
 
-def lines(store: Store, records: list[RunRecord], named: Mapping[str, runs.Called]) -> pd.DataFrame:
-    """The lines of these runs, in their order, and `named` so."""
+def lines(store: Store, records: list[RunRecord], named: Mapping[str, runs.Called]) -> pa.Table:
+    """The lines of these runs, in their order, and `named` so; only those columns that have something to say."""
     waiting = [record.run for record in store.active() if record.state == "queued"]
     places = {run: place for place, run in enumerate(waiting, 1)}
     country = store.country()
     found = [row(store, record, named[record.run], places.get(record.run), country) for record in records]
-    table = pd.DataFrame(found, columns=None if found else ["run"])
-    return table.assign(started=pd.to_datetime(table["started"], unit="s", utc=True)) if found else table
-
-
-def shown(table: pd.DataFrame, column: str) -> bool:
-    """Whether a column has something to say: somebody waits, something is half done, or came from elsewhere."""
-    match column:
-        case "from":
-            return bool((table[column] == "elsewhere").any())
-        case "progress":
-            return bool((table[column] < 100).any())
-    return bool(table[column].notna().any())
+    silent = {
+        "progress": all(line["progress"] in (None, 100.0) for line in found),
+        "queue": not any(line["queue"] for line in found),
+        "from": not any(record.imported for record in records),
+    }
+    return pa.Table.from_pylist(found, _COLUMNS).drop_columns([name for name, is_silent in silent.items() if is_silent])
 
 
 def narrowed(store: Store, records: Sequence[RunRecord]) -> tuple[list[RunRecord], list[str]]:
@@ -182,16 +195,17 @@ def table_now(was_active: bool) -> None:
     records = store.records()
     if len(records) != len(everything) or was_active != bool(store.active()):
         st.rerun()  # a run came or went, or all are over
-    now = lines(store, [record for record in records if record.run in here], here)
-    listed = list(now["run"])
+    there = [record for record in records if record.run in here]
+    listed = [record.run for record in there]
     # A choice is a line's number. So the table's key names its lines: where they change, a new table takes the old
     # one's place, with the same run chosen, wherever its line is now.
-    kept = [line for line, run in enumerate(listed) if run in st.session_state.get("picked", [])]
+    chosen_now = st.session_state.get("picked", [])
+    kept = [line for line, run in enumerate(listed) if run in chosen_now]
     choice = st.dataframe(
-        now.drop(columns=["run", *(name for name in ("progress", "queue", "from") if not shown(now, name))]),
+        lines(store, there, here),
         hide_index=True,
         width="stretch",
-        height=min(520, 38 + 35 * max(1, len(now))),
+        height=min(520, 38 + 35 * max(1, len(listed))),
         on_select="rerun",
         selection_mode="single-row",
         selection_default={"selection": {"rows": kept}},
@@ -220,7 +234,7 @@ def table_now(was_active: bool) -> None:
         },
     )
     picked = [listed[line] for line in choice["selection"]["rows"] if line < len(listed)]
-    if picked != st.session_state.get("picked", []):
+    if picked != chosen_now:
         st.session_state["picked"] = picked
         st.rerun()  # what can be done depends on what is chosen
 

@@ -135,6 +135,21 @@ def test_a_record_is_read_again_only_where_it_was_changed(store: Store, monkeypa
     assert len([text for text in read if '"key"' in str(text)]) == 1
 
 
+def test_a_list_that_is_not_read_again_asks_who_holds_a_lock_and_is_the_callers_own(store: Store) -> None:
+    told.written(store, told.COMPLETE).finish("complete")
+    claim = told.written(store, told.FIRST, tiny(seed=1))
+    store.submit(tiny(seed=2))
+    other = Store(store.root)
+    assert [(record.state, record.lost) for record in other.records()] == [
+        ("queued", False),
+        ("running", False),
+        ("complete", False),
+    ]
+    other.records().clear()
+    claim.release()  # as when its process is gone: no record changes
+    assert [record.lost for record in other.records()] == [False, True, False]
+
+
 def test_a_list_of_runs_sees_at_once_what_others_do(store: Store, tmp_path: Path) -> None:
     other = Store(store.root)
     assert other.records() == []

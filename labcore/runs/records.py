@@ -204,9 +204,10 @@ class Records:
         self.root = (root or home()).expanduser().absolute()
         self.reserve = Reserve(self.root / "reserve")
         self._own = threading.local()  # the records that a thread's transaction has changed
-        # What was read, so that it is read again only where it was changed: of each record its text, and the last list.
+        # What was read, so that it is read again only where it was changed: of each record its text; and the last list,
+        # with the places in it of those that are active.
         self._read: dict[str, tuple[str, RunRecord]] = {}
-        self._listed: tuple[object, list[RunRecord]] | None = None
+        self._listed: tuple[object, list[RunRecord], list[int]] | None = None
         self._names: dict[str, Names] = {}
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -254,9 +255,10 @@ class Records:
 
     def folder(self, run: str) -> Path:
         """The folder of a run. Raises UnknownRun."""
-        if not RUN_ID.fullmatch(run) or not (self.root / "runs" / run / "config.json").is_file():
+        folder = self.root / "runs" / run
+        if not RUN_ID.fullmatch(run) or not (folder / "config.json").is_file():
             raise no_such_run(run)
-        return self.root / "runs" / run
+        return folder
 
     def record(self, run: str) -> RunRecord:
         """What is known of a run now, also where its folder is gone. Raises UnknownRun."""
@@ -276,8 +278,13 @@ class Records:
         state = None if stamp is None else (stamp, (self.root / "runs").stat().st_mtime_ns)
         known = self._listed
         if known is None or state is None or known[0] != state:
-            known = self._listed = state, self._read_all()
-        return [self._asked(record) if record.active else record for record in known[1]]
+            found = self._read_all()
+            known = self._listed = state, found, [place for place, record in enumerate(found) if record.active]
+        _, listed, active = known
+        listed = listed.copy()
+        for place in active:
+            listed[place] = self._asked(listed[place])
+        return listed
 
     def _read_all(self) -> list[RunRecord]:
         """The records of all runs, the newest first, without asking who holds a lock."""

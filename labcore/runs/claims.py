@@ -42,7 +42,7 @@ class Claim:
         self.run = record.run
         self.folder = store.folder(record.run)
         for path in self.folder.rglob(".*"):  # what a writer before us was writing when it was killed
-            if files.is_left_over(path) and not path.name.startswith(".record.jsonl."):
+            if files.is_left_over(path.name) and not path.name.startswith(".record.jsonl."):
                 path.unlink(missing_ok=True)
         path = self.folder / "events.jsonl"
         self._events = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)

@@ -31,7 +31,7 @@ from diskcache.core import MODE_PICKLE, MODE_RAW
 
 from labcore.runs import files
 from labcore.runs.errors import StoreError, unusable
-from labcore.runs.files import NO_ROOM, Reserve
+from labcore.runs.files import NO_ROOM, Reserve, temporary_beside
 
 # What SQLite says where not the file is at fault but what surrounds it.
 _FULL, _BUSY = {sqlite3.SQLITE_FULL}, {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
@@ -408,7 +408,7 @@ class Database:
 
     def _try_the_folder(self) -> None:
         """Write and remove a little where the file lies. Raises OSError where the system refuses."""
-        path = self.folder / f".try-{threading.get_ident()}.{os.getpid()}"
+        path = temporary_beside(self.folder / "try")
         self.folder.mkdir(mode=0o700, exist_ok=True)
         try:
             with path.open("wb") as file:

@@ -17,6 +17,7 @@ import fcntl
 import hashlib
 import os
 import re
+import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -27,7 +28,7 @@ from labcore.runs.errors import Busy, StoreError
 
 Done = TypeVar("Done")
 _RESERVE_BYTES = 1 << 20
-_TEMPORARY = re.compile(r"\..+\.[0-9]+")
+_TEMPORARY = re.compile(r"\..+\.[0-9]+")  # of before, too, when the number was the process's
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT}  # what the system says of a full disk
 # Somebody who asks about a lock is in the way of who takes it for some microseconds; so often it is tried again, so
 # many seconds apart.
@@ -69,9 +70,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     about_to_write(path)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    # A process of our number that died may have left it, perhaps as a second name of a file that must not change.
-    temporary.unlink(missing_ok=True)
+    temporary = temporary_beside(path)
     try:
         yield temporary
         with temporary.open("rb") as file:
@@ -82,9 +81,17 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def is_left_over(path: Path) -> bool:
-    """Whether a file has the name of those that `atomic_path` writes to, which nobody reads when the writer is dead."""
-    return _TEMPORARY.fullmatch(path.name) is not None
+def temporary_beside(path: Path) -> Path:
+    """A path that nobody else has, for what is to be `path` or is about it; no file is made.
+
+    Process numbers would not do: two containers that share the folder may both have the same.
+    """
+    return path.with_name(f".{path.name}.{secrets.randbits(64)}")
+
+
+def is_left_over(name: str) -> bool:
+    """Whether a file has a name that `temporary_beside` gives, so that nobody reads it when its writer is dead."""
+    return name.startswith(".") and _TEMPORARY.fullmatch(name) is not None
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -291,7 +291,7 @@ class Store(Queue, Stories, Workers, Preferences):
             if _is_old(path):
                 yield path
         for folder, _, names in os.walk(self.root):
-            left = [path for name in names if is_left_over(path := Path(folder, name))]
+            left = [Path(folder, name) for name in names if is_left_over(name)]
             if left:
                 parts = Path(folder).relative_to(self.root).parts
                 free = len(parts) > 1 and parts[0] == "runs" and self._has_no_writer(parts[1])

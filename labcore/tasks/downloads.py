@@ -7,6 +7,7 @@ Somebody without a network can put the file there by hand. No torch here: pages 
 import hashlib
 import http.client
 import os
+import secrets
 import urllib.error
 import urllib.request
 from collections.abc import Generator
@@ -79,7 +80,8 @@ def fetch(file: File, root: Path) -> Progress:
             )
         return
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    # A number that no other process has: process numbers may be the same in two containers that share the folder.
+    temporary = path.with_name(f".{path.name}.{secrets.randbits(64)}")
     try:
         yield from _download(file, path, temporary)
         os.replace(temporary, path)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from labcore.cli.main import main
 from labcore.runs import kept_folds, records, stories
 from labcore.runs.events import Downloading, Event, MapSaved, Waiting, Warned
 from labcore.runs.kept_folds import _Head
@@ -180,4 +181,7 @@ def test_a_list_knows_what_a_run_names_without_its_configuration(store: Store, m
     assert len(read) == 1
     store.tidy()
     assert store.record(run).names == names
+    read.clear()
+    assert main(["list"]) == 0
+    assert read == []
     assert isinstance(records.made_anew(store.folder(run)), RunRecord)

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 
 from labcore.cli.command import FAILED, GOOD, Command, add_run, opened, show
 from labcore.configs.base import ConfigError
-from labcore.configs.run import RunConfig
 from labcore.runs import energy, stored_maps
 from labcore.runs.errors import UnknownRun
 from labcore.runs.events import Unreadable, to_line
-from labcore.runs.records import RunRecord
+from labcore.runs.records import Names, RunRecord
 from labcore.runs.results import RunResult
 from labcore.runs.stage_cache import StageCache
 from labcore.runs.store import Store
@@ -24,23 +23,22 @@ def _list(options: argparse.Namespace) -> int:
     rows = []
     for record in store.records():
         try:
-            rows.append((record, store.config(record.run)))
+            rows.append((record, store.names(record)))
         except UnknownRun:  # deleted just now
             continue
         except (ConfigError, OSError) as error:
             print(f"Warning: run {record.run} is left out: {error}", file=sys.stderr)
     document = [
-        {**record.model_dump(mode="json"), "method": config.method.name, "tasks": config.task_names}
-        for record, config in rows
+        {**record.model_dump(mode="json"), "method": names.method, "tasks": list(names.tasks)} for record, names in rows
     ]
     show(options, document, lambda: "\n".join(_row(*row) for row in rows) or "No runs yet: `python -m labcore run`.")
     return GOOD
 
 
-def _row(record: RunRecord, config: RunConfig) -> str:
+def _row(record: RunRecord, names: Names) -> str:
     accuracy = "" if record.average_accuracy is None else f"{record.average_accuracy:4.0%}"
     state = "lost" if record.lost else record.state
-    return f"{record.run}  {state:9} {accuracy:5} {config.method.name:18} {' → '.join(config.task_names)}"
+    return f"{record.run}  {state:9} {accuracy:5} {names.method:18} {' → '.join(names.tasks)}"
 
 
 def _show(options: argparse.Namespace) -> int:
@@ -84,7 +82,8 @@ def _declare_check(parser: argparse.ArgumentParser) -> None:
 
 def _check(options: argparse.Namespace) -> int:
     store = Store()
-    wrong = store.check(repair=options.repair)
+    wrong = store.check(repair=options.repair, tell=_tell_progress)
+    _tell_progress("weights of trained stages")
     for run, stages in StageCache(store).spoilt(record.run for record in store.records()).items():
         wrong += [f"Run {run}: the arrays of stage {stage} are damaged; its figures are not." for stage in stages]
     for name in explorations.names(store):
@@ -92,9 +91,16 @@ def _check(options: argparse.Namespace) -> int:
             explorations.read(store, name)
         except ConfigError as error:
             wrong.append(str(error))
+    _tell_progress("")
     plain = [*(f"Put right: {text}" for text in store.notes), *(f"Damaged: {text}" for text in wrong)]
     show(options, {"damaged": wrong, "put_right": store.notes}, lambda: "\n".join(plain) or "All is well.")
     return FAILED if wrong else GOOD
+
+
+def _tell_progress(text: str) -> None:
+    """Overwrite the last line on stderr with what is looked at, where a person watches; without a text, remove it."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text and f'Looking at {text} …'}", end="", file=sys.stderr, flush=True)
 
 
 def describe(result: RunResult) -> str:

@@ -223,13 +223,14 @@ class Store(Queue, Stories, Workers, Preferences):
             )
         return found + list(filter(None, [self.settings_problem()]))
 
-    def check(self, *, repair: bool = False) -> list[str]:
+    def check(self, *, repair: bool = False, tell: Callable[[str], object] = lambda text: None) -> list[str]:
         """Look through the records, every run's configuration and events, the settings, and what was left behind.
 
         Args:
             repair: Make the records anew from the runs' folders where they are damaged, write down in the folders what
                 only the records say, restore configurations that the events hold, and clear away what processes left
                 that died. What was put right stands in `notes`.
+            tell: Is told again and again how far it is, in a few words.
 
         Returns:
             What is wrong, a sentence each; empty when all is well.
@@ -250,9 +251,12 @@ class Store(Queue, Stories, Workers, Preferences):
         if (why := self.settings_problem()) is not None:
             wrong.append(why)
         wrong += self._check_folders(repair)
-        for record in self.records():
+        records = self.records()
+        for number, record in enumerate(records, 1):
+            tell(f"{number:,} of {len(records):,} runs")
             if (self.root / "runs" / record.run).is_dir():
                 wrong += self._check_run(record, repair)
+        tell("what processes left that died")
         left = [f"{path.relative_to(self.root)} was left by a process that died" for path in self._left_behind()]
         if repair:
             self.tidy()

@@ -64,7 +64,9 @@ def filled(store: Store, count: int) -> None:
                 (place / "config.json").write_text(other.model_dump_json(indent=2))
                 own = told.replace(first.run.encode(), run.encode()).replace(b'"seed":0', b'"seed":%d' % seed)
                 (place / "events.jsonl").write_bytes(own)
-                said = {"run": run, "key": other.key(), "digest": digest_of(place / "events.jsonl")}
+                digests = {"digest": "events.jsonl", "config_digest": "config.json"}
+                said = {"run": run, "key": other.key()}
+                said |= {field: digest_of(place / name) for field, name in digests.items()}
                 record = first.model_copy(update={**said, "submitted": first.submitted + seed / 1000})
                 store.take_in(record, place)
                 store.answer_with(record)

@@ -17,6 +17,7 @@ from labcore.cli import main as cli
 from labcore.configs.base import ConfigError
 from labcore.configs.presets import PRESETS, preset
 from labcore.configs.registry import METHODS
+from labcore.runs import files
 from labcore.runs.claims import Claim
 from labcore.runs.errors import Busy
 from labcore.runs.events import RunEnded
@@ -527,6 +528,7 @@ def test_a_run_of_something_that_is_not_installed_is_seen_and_moved_but_not_trai
     for name in ("config.json", "events.jsonl"):
         path = claim.folder / name
         path.write_text(path.read_text().replace(f'"{part}"', '"elsewhere"'))
+    store.change(run, config_digest=files.digest_of(claim.folder / "config.json"))
     claim.finish("complete")
     config = store.config(run)
     titles = [config.method.title, config.backbone.title, *(task.title for task in config.tasks)]

@@ -8,23 +8,26 @@ import random
 import shutil
 import signal
 import sqlite3
-import subprocess
 import threading
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from labcore.cli.main import main
+from labcore.configs.base import ConfigError
+from labcore.configs.reading import parse_json
 from labcore.runs import archive, database, files
 from labcore.runs.database import Database
 from labcore.runs.errors import StoreError, UnknownRun
 from labcore.runs.events import RunEnded
 from labcore.runs.stage_cache import StageCache
 from labcore.runs.store import Store
+from labcore.training import worker
 from tests import kept, stories
 from tests.conftest import tiny
+from tests.disks import fill, for_reading_alone, mounted
 
 
 def facts(store: Store) -> dict[str, tuple[object, ...]]:
@@ -276,6 +279,20 @@ def test_check_names_what_is_damaged_and_repairs_it(full: Store, capsys: pytest.
     assert full.config(run) == tiny() or full.config(run) == tiny(seed=1)
 
 
+def test_check_tells_how_far_it_is_where_a_person_watches(
+    full: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check"]) == 0
+    assert capsys.readouterr() == ("All is well.\n", "")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    assert main(["check"]) == 0
+    out, err = capsys.readouterr()
+    count = len(full.records())
+    assert out == "All is well.\n"
+    assert all(f"\r\033[KLooking at {number} of {count} runs …" in err for number in range(1, count + 1))
+    assert err.endswith("\r\033[K")  # nothing of it is left
+
+
 def killed_at(root: Path, number: int, act: Callable[[Store], object]) -> bool:
     """Do something in a process of its own, which is killed at the n-th durable write; whether it came so far."""
     child = os.fork()
@@ -449,6 +466,90 @@ def test_what_no_lab_could_import_is_left_out_of_an_export_and_named(
     assert len(list(elsewhere.folder(run).glob("maps/*/*.npz"))) == len(maps) - 2
 
 
+def another_rate(store: Store, run: str) -> None:
+    """Flip a bit of a run's configuration, so that it still is one: of another learning rate."""
+    path = store.folder(run) / "config.json"
+    flip(path, path.read_bytes().index(b'"learning_rate": 0.002') + len(b'"learning_rate": 0.002') - 1)
+    assert parse_json(path.read_bytes()).training.learning_rate == 0.003
+
+
+def test_another_setting_in_a_configuration_is_said_and_nothing_is_trained_by_it(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done, waiting = stories.told(store, tiny(), [[0.9], [0.4, 0.8]]), store.submit(tiny(seed=1)).run
+    for run in (done, waiting):
+        another_rate(store, run)
+        with pytest.raises(ConfigError, match=r"config\.json is not what was written"):
+            store.config(run)
+    assert main(["show", done]) == 2
+    assert main(["list"]) == 0  # which names nothing that is not in the records
+    record = worker.run_claim(store.claim_run(waiting), "cpu")
+    assert record.state == "failed" and "config.json is not what was written" in (record.error or "")
+    capsys.readouterr()
+    assert main(["check"]) == 1
+    assert capsys.readouterr().out.count("config.json is not what was written") == 2
+    assert main(["check", "--repair"]) == 1  # of the one that had not begun nothing tells what it was
+    assert store.config(done) == tiny()
+    assert main(["show", done]) == 0
+    elsewhere = Store(store.root)
+    assert elsewhere.config(done) == tiny()
+    assert not [text for text in elsewhere.check() if done in text]
+
+
+def test_damaged_events_do_not_restore_a_configuration(store: Store) -> None:
+    run = stories.told(store, tiny(), [[0.9], [0.4, 0.8]])
+    another_rate(store, run)
+    events = store.folder(run) / "events.jsonl"
+    flip(events, events.read_bytes().index(b'"seed":0') + len(b'"seed":0') - 1)
+    assert len([text for text in store.check(repair=True) if run in text]) == 2
+    with pytest.raises(ConfigError):
+        store.config(run)
+
+
+def test_another_setting_in_a_configuration_of_before_is_seen_by_what_its_events_say(store: Store) -> None:
+    run = stories.told(store, tiny(), [[0.9], [0.4, 0.8]])
+    store.change(run, config_digest=None)
+    assert store.check() == []
+    another_rate(store, run)
+    assert store.check() == [f"Run {run}: config.json is not what its events say that it was trained with."]
+    assert store.check(repair=True) == []
+    assert store.config(run) == tiny()
+
+
+def test_a_run_without_a_record_knows_its_configuration_from_then_on(full: Store) -> None:
+    run = run_of(full)
+    (full.folder(run) / "record.jsonl").unlink()
+    full.close()
+    emptied(full.root / "records" / "cache.db")
+    found = Store(full.root)
+    assert found.record(run).config_digest == files.digest_of(found.folder(run) / "config.json")
+
+
+def test_another_value_in_the_settings_is_said_and_the_defaults_hold(store: Store) -> None:
+    store.change_settings(country="FRA", stage_cache_gb=50.0)
+    path = store.root / "settings.json"
+    for before, after in ((b'"FRA"', b'"BRA"'), (b"50.0", b"10.0"), (b'"all"', b'"none"')):
+        whole = path.read_bytes()
+        assert before in whole
+        path.write_bytes(whole.replace(before, after))
+        assert "it is not what the lab wrote" in (store.settings_problem() or "")
+        assert store.settings().country is None
+        assert StageCache(store).limit_bytes > 10**15  # nothing is evicted by a limit that nobody chose
+        path.write_bytes(whole)
+        assert (store.settings().country, store.settings_problem()) == ("FRA", None)
+
+
+def test_settings_by_hand_or_of_before_hold_without_a_seal(store: Store) -> None:
+    path = store.root / "settings.json"
+    path.write_text('{"country": "FRA"}')
+    assert (store.settings().country, store.settings_problem()) == ("FRA", None)
+    store.change_settings(maps="none")
+    told = json.loads(path.read_text())
+    assert told.pop("seal")
+    path.write_text(json.dumps(told | {"country": "DEU"}))
+    assert (store.settings().country, store.settings().maps, store.settings_problem()) == ("DEU", "none", None)
+
+
 def test_damaged_settings_are_said_and_what_is_whole_holds(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     store.change_settings(country="FRA", stage_cache_gb=50.0)
     path = store.root / "settings.json"
@@ -466,26 +567,6 @@ def test_damaged_settings_are_said_and_what_is_whole_holds(store: Store, capsys:
 
 
 # ---- a full disk, a disk for reading alone --------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def mounted(place: Path, megabytes: int) -> Iterator[Path]:
-    place.mkdir()
-    how = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(place)]
-    if os.geteuid() or subprocess.run(how, capture_output=True).returncode:
-        pytest.skip("a small disk cannot be mounted here")
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", "--lazy", str(place)], check=False)
-
-
-def fill(disk: Path) -> None:
-    rest = os.open(disk / "rest", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    with contextlib.suppress(OSError):
-        while True:
-            os.write(rest, bytes(4096))
-    os.close(rest)
 
 
 @pytest.mark.parametrize("reserve", [True, False])
@@ -524,7 +605,7 @@ def test_a_store_for_reading_alone_is_listed_shown_and_exported(
     full.close()
     with mounted(tmp_path / "disk", 24) as disk:
         shutil.copytree(full.root, disk / "home")
-        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        for_reading_alone(disk)
         store = Store(disk / "home")
         assert store.read_only == "Read-only file system"
         assert facts(store) == before
@@ -571,7 +652,7 @@ def test_damage_that_cannot_be_put_right_is_not_said_to_be(
     damage(full.root / "records" / "cache.db")
     with mounted(tmp_path / "disk", 24) as disk:
         shutil.copytree(full.root, disk / "home")
-        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        for_reading_alone(disk)
         store = Store(disk / "home")
         assert facts(store) == before
         assert "what is shown is read from the runs' folders" in store.warnings()[0]
@@ -587,7 +668,7 @@ def test_a_change_that_comes_while_a_copy_is_filled_is_refused_and_not_lost(full
     refused: list[StoreError] = []
     with mounted(tmp_path / "disk", 24) as disk:
         shutil.copytree(full.root, disk / "home")
-        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        for_reading_alone(disk)
 
         def change() -> None:
             try:
@@ -692,7 +773,7 @@ def test_an_export_of_a_run_that_is_deleted_meanwhile_blames_no_target(
 
     def tail(asked: str, offset: int = 0) -> object:
         found = real(asked, offset)
-        if (tmp_path / f".out.zip.{os.getpid()}").exists():  # the zip is begun
+        if list(tmp_path.glob(".out.zip.*")):  # the zip is begun
             full.delete(run)
         return found
 
@@ -702,6 +783,28 @@ def test_an_export_of_a_run_that_is_deleted_meanwhile_blames_no_target(
     with pytest.raises(UnknownRun, match=run):
         archive.export_run(full, run, tmp_path / "out.zip")
     assert not (tmp_path / "out.zip").exists()
+
+
+def test_two_writers_of_one_process_number_are_not_in_each_others_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As two containers may have it that share a folder."""
+    monkeypatch.setattr(os, "getpid", lambda: 17)
+    path = tmp_path / "file"
+    with files.atomic_path(path) as first:
+        first.write_bytes(b"first")
+        with files.atomic_path(path) as second:
+            second.write_bytes(b"second, and longer")
+            assert first.read_bytes() == b"first"
+        assert path.read_bytes() == b"second, and longer"
+    assert path.read_bytes() == b"first"
+    assert list(tmp_path.iterdir()) == [path]
+    with contextlib.suppress(ZeroDivisionError), files.atomic_path(path) as left:
+        left.write_bytes(b"half")
+        assert files.is_left_over(left.name)
+        raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == [path]
+    assert files.is_left_over(".settings.json.17") and not files.is_left_over("settings.json.17")
 
 
 def test_what_a_killed_writer_left_is_cleared_away_by_the_next(store: Store) -> None:

@@ -252,6 +252,7 @@ def _take_in(store: Store, file: Zip, here: Path) -> str:
         error=result.error,
         imported=True,
         digest=digest_of(here / "events.jsonl"),
+        config_digest=digest_of(here / "config.json"),
         names=Names.of(config),
         **summary(result),
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from labcore.configs.reading import require_installed
 from labcore.configs.run import RunConfig
 from labcore.runs.errors import UnknownRun, unusable
-from labcore.runs.files import write_atomically
+from labcore.runs.files import digest_of, write_atomically
 from labcore.runs.records import Names, Records, RunRecord, new_id
 from labcore.runs.results import State
 
@@ -138,6 +138,7 @@ class Queue(Records):
                 submitted=time.time(),
                 fresh=fresh,
                 asked_by=asked_by,
+                config_digest=digest_of(folder / "config.json"),
                 names=Names.of(config),
             )
         )

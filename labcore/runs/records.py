@@ -34,7 +34,7 @@ from labcore.runs import files
 from labcore.runs.database import Database
 from labcore.runs.errors import Busy, StoreError, UnknownRun, no_such_run, unusable
 from labcore.runs.events import Event, RunEnded, RunStarted, from_line
-from labcore.runs.files import Reserve, home, is_held, take_lock, write_atomically
+from labcore.runs.files import Reserve, digest_of, home, is_held, take_lock, write_atomically
 from labcore.runs.results import RunResult, State, fold
 
 _FOLDERS = ("runs", "cache", "workers", "records", "weights", "datasets", "explorations")
@@ -106,8 +106,9 @@ class RunRecord(Frozen):
     began (`losses.memory_kills`). A `fresh` run reads no stored stage, and the arrays of a `pinned` one are never
     evicted. `asked_by` names the experiment that queued it; it is empty where a person did, for the run alone. `digest`
     is the BLAKE2b (hexadecimal) of its events as they were when it was over; None before, and for runs of before there
-    were digests. `names` is None in records of before there were names, until a worker has come up (see
-    `Records.names`). The last four fields are the result's in short: see `summary`.
+    were digests. `config_digest` is that of its `config.json`; None for runs of before it was kept. `names` is None in
+    records of before there were names, until a worker has come up (see `Records.names`). The last four fields are the
+    result's in short: see `summary`.
     """
 
     run: str
@@ -131,6 +132,7 @@ class RunRecord(Frozen):
     pinned: bool = False
     asked_by: str = ""
     digest: str | None = None
+    config_digest: str | None = None
     names: Names | None = None
     average_accuracy: float | None = None
     forgetting: float | None = None
@@ -319,9 +321,17 @@ class Records:
 
         Raises:
             UnknownRun: There is no such run.
-            ConfigError: This version of the lab cannot read the configuration.
+            ConfigError: The file is not what was written, or this version of the lab cannot read it.
         """
-        return parse_json((self.folder(run) / "config.json").read_bytes(), stored=True)
+        text = (self.folder(run) / "config.json").read_bytes()
+        config = parse_json(text, stored=True)
+        record = self._row(run)
+        if record is not None and record.config_digest not in (None, hashlib.blake2b(text).hexdigest()):
+            raise ConfigError(
+                "config.json is not what was written; `python -m labcore check --repair` restores it from the run's "
+                "events."
+            )
+        return config
 
     def names(self, record: RunRecord) -> Names:
         """What a run's configuration names: as its record says, or from its configuration, which is then read once.
@@ -624,6 +634,7 @@ def made_anew(folder: Path) -> RunRecord | None:
             attempt=max(event.attempt for event in events),
             error=ended.error if ended else None,
             imported=True,
+            config_digest=_config_digest(folder),
             names=_names(folder),
         )
         return written.model_copy(update=_figures(written, begun, events))
@@ -677,6 +688,12 @@ def _key(folder: Path) -> str:
         return parse_json((folder / "config.json").read_bytes(), stored=True).key()
     except (OSError, ConfigError, LookupError):
         return ""
+
+
+def _config_digest(folder: Path) -> str | None:
+    with contextlib.suppress(OSError):
+        return digest_of(folder / "config.json")
+    return None
 
 
 def _names(folder: Path) -> Names | None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -44,11 +45,36 @@ class Settings(Frozen):
         return code
 
 
+class _File(Settings):
+    """The settings as they stand in the file."""
+
+    seal: str | None = None
+
+    @classmethod
+    def of(cls, settings: Settings) -> "_File":
+        return cls(**settings.model_dump(), seal=_seal(settings))
+
+    def settings(self) -> Settings:
+        """What the file sets. Raises ValueError where that is not what was sealed."""
+        settings = Settings.model_validate(self.model_dump(exclude={"seal"}, exclude_unset=True))
+        if self.seal not in (None, _seal(settings)):
+            raise ValueError("it is not what the lab wrote; who changes it by hand takes away the line of its seal")
+        return settings
+
+
+def _seal(settings: Settings) -> str:
+    """The BLAKE2b (hexadecimal) of what is set in so many words."""
+    text = json.dumps(settings.model_dump(exclude_unset=True), sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
 class Preferences(Records):
     """The settings of a store.
 
     Law: a lab whose file is damaged or of another version still works, with the defaults for what of it cannot be used,
-    and says what that is.
+    and says what that is. So that another value in place of the one that was set is seen, too, the file ends with a
+    seal, the digest of the settings. Where only the seal does not fit, nothing tells which value is wrong, so none is
+    used. A file without a seal, of before or by hand, holds as it stands.
     """
 
     def settings(self) -> Settings:
@@ -74,7 +100,7 @@ class Preferences(Records):
         try:
             if path.is_file() and self.settings_problem() is not None:  # what cannot be read may still be worth a look
                 os.replace(path, path.with_name("settings.json.damaged"))
-            write_atomically(self.root / "settings.json", changed.model_dump_json(indent=2).encode())
+            write_atomically(path, _File.of(changed).model_dump_json(indent=2).encode())
         except OSError as error:
             raise unusable(self.root, error) from None
         return changed
@@ -130,9 +156,11 @@ def _read(path: Path, changed: int, inode: int) -> tuple[Settings, str | None]:
     if len(text) > _LARGEST:
         raise ValueError("it is too large")
     try:
-        return Settings.model_validate_json(text), None
+        found = _File.model_validate_json(text)
     except ValidationError as error:
         reason = explain(error, Settings)
+    else:
+        return found.settings(), None
     try:
         said = json.loads(text)
     except RecursionError:

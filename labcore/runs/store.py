@@ -46,10 +46,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from labcore.configs.base import ConfigError
+from labcore.configs.run import RunConfig
 from labcore.runs import losses
 from labcore.runs.claims import Claim
 from labcore.runs.errors import Busy, StoreError, UnknownRun
-from labcore.runs.files import is_held, is_left_over, take_lock, write_atomically
+from labcore.runs.files import digest_of, is_held, is_left_over, take_lock, write_atomically
 from labcore.runs.queue import Queue
 from labcore.runs.records import Loss, Process, RunRecord, made_anew
 from labcore.runs.results import RunResult
@@ -358,15 +359,24 @@ class Store(Queue, Stories, Workers, Preferences):
             if (why := self.damage(record.run, told)) is not None:
                 wrong.append(why)
             try:
-                self.config(record.run)
-            except ConfigError as error:
-                if not repair or told.started is None:
+                config = self.config(record.run)
+                if record.config_digest is None and told.started is not None and told.started.config != config:
+                    raise ConfigError("config.json is not what its events say that it was trained with.")
+            except ConfigError:
+                if not repair or told.started is None or why is not None:
                     raise
-                write_atomically(folder / "config.json", told.started.config.model_dump_json(indent=2).encode())
-                self._database.note(f"Run {record.run}: its config.json was damaged ({error}); its events restored it.")
+                self._restore_config(record.run, told.started.config)
         except (ConfigError, OSError) as error:
             wrong.append(f"Run {record.run}: {error}")
         return wrong
+
+    def _restore_config(self, run: str, config: RunConfig) -> None:
+        """Write a run's configuration as its events tell it, and say so."""
+        path = self.folder(run) / "config.json"
+        with self.at_once():
+            write_atomically(path, config.model_dump_json(indent=2).encode())
+            self.change(run, config_digest=digest_of(path))
+            self._database.note(f"Run {run}: its config.json was damaged; its events restored it.")
 
 
 def _is_old(path: Path) -> bool:

@@ -10,7 +10,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from labcore.cli import main as cli
-from labcore.runs import records
+from labcore.runs import files, records
 from labcore.runs.stage_cache import StageCache
 from labcore.runs.store import Store
 from pages.parts import runs, stages
@@ -130,6 +130,7 @@ def test_a_run_of_which_nothing_is_installed_is_seen_on_every_page_and_not_offer
         path = claim.folder / name
         told = path.read_text().replace('"fine_tuning"', '"leash"').replace('"small_cnn"', '"narrow"')
         path.write_text(told.replace('"digits:0-3"', '"stripes:0-3"'))
+    store.change(claim.run, config_digest=files.digest_of(claim.folder / "config.json"))
     line = picked(app("runs"), 0).dataframe[0].value.iloc[0]
     assert (line["method"], line["network"]) == ("leash (not installed)", "narrow (not installed)")
     assert line["jobs"].startswith("stripes:0-3 (not installed) → Fashion")

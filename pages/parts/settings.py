@@ -2,12 +2,10 @@
 
 import streamlit as st
 
-from labcore.configs.base import ConfigError
 from labcore.runs import energy
-from labcore.runs.errors import StoreError
 from labcore.runs.settings import DETAILS, MOST_GB
 from labcore.runs.store import Store
-from pages.parts import markup
+from pages.parts import lab, markup
 
 _WORLD = ""  # no country: for a widget, None is that nothing is chosen
 _MAPS = {"all": "live and after each job", "stages": "after each job", "none": "nothing"}
@@ -19,8 +17,6 @@ def show(store: Store) -> None:
     with st.expander("Settings", icon=":material/settings:", expanded=problem is not None):
         if problem:
             st.warning(markup.literal(problem), icon=":material/error:")
-        if refused := st.session_state.pop("setting-refused", None):
-            st.error(markup.literal(refused), icon=":material/error:")
         for name, value in store.settings().model_dump().items():
             st.session_state[name] = value or _WORLD if name == "country" else value
         st.selectbox(
@@ -54,9 +50,7 @@ def show(store: Store) -> None:
         )
 
 
+@lab.told_if_refused
 def _change(store: Store, name: str) -> None:
-    """Write one setting as its widget has it; what is wrong with it is told above the widgets."""
-    try:
-        store.change_settings(**{name: st.session_state[name] or None if name == "country" else st.session_state[name]})
-    except (ConfigError, StoreError) as error:
-        st.session_state["setting-refused"] = str(error)
+    """Write one setting as its widget has it."""
+    store.change_settings(**{name: st.session_state[name] or None if name == "country" else st.session_state[name]})

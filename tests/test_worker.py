@@ -376,7 +376,7 @@ def test_what_is_done_gently_is_done_at_a_lower_priority_and_by_itself_alone() -
     found: list[int] = []
     own = os.getpriority(os.PRIO_PROCESS, 0)
     ahead.gently(lambda: found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))).join()
-    assert found[0] > own
+    assert found[0] == min(own + 5, 19)  # whatever this process itself was started with
     assert os.getpriority(os.PRIO_PROCESS, 0) == os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == own
 
 

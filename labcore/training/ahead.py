@@ -16,7 +16,8 @@ from pathlib import Path
 from labcore.runs.errors import StoreError
 from labcore.runs.files import home
 
-# How nice a session and a thread are meanwhile, from 0 to 19. At 10 it gets a tenth of a core beside one that is not.
+# How nice a session is meanwhile, from 0 to 19 (at 10 it gets a tenth of a core beside one that is not), and how much
+# nicer a thread is than the process.
 _NICE_SESSION, _NICE_THREAD = 10, 5
 _LOOK_SECONDS = 0.1
 _IMPORTED = ("labcore.cli.main", "labcore.training.loop", "labcore.training.speed")
@@ -49,8 +50,9 @@ def gently(act: Callable[[], None]) -> threading.Thread:
 
     def be_nice_and_act() -> None:
         if sys.platform == "linux":
+            thread = threading.get_native_id()
             with suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE_THREAD)
+                os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + _NICE_THREAD)
         act()
 
     thread = threading.Thread(target=be_nice_and_act, name="ahead", daemon=True)

@@ -102,8 +102,6 @@ class Ticks:
         def measured(part: Callable[..., Any] | None = None, *, run_every: Any = None) -> Any:
             if part is None:
                 return lambda part: measured(part, run_every=run_every)
-            if run_every is None:  # drawn with its page alone
-                return fragment(part)
 
             @functools.wraps(part)
             def timed(*args: Any, **kwargs: Any) -> Any:

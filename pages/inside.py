@@ -137,6 +137,7 @@ def scrubber(fold: Fold, at: int) -> None:
                          label_visibility="collapsed")  # fmt: skip
 
 
+runs.say_damage(store, run, runs.follow(store, run))
 stages.maps_missing(store, record, runs.follow(store, run))
 followed = [name for name in (run, beside) if name]
 active = runs.active(store, followed)

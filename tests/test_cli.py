@@ -528,7 +528,7 @@ def test_a_run_of_something_that_is_not_installed_is_seen_and_moved_but_not_trai
     for name in ("config.json", "events.jsonl"):
         path = claim.folder / name
         path.write_text(path.read_text().replace(f'"{part}"', '"elsewhere"'))
-    store.change(run, config_digest=files.digest_of(claim.folder / "config.json"))
+    store.change(run, names=None, config_digest=files.digest_of(claim.folder / "config.json"))
     claim.finish("complete")
     config = store.config(run)
     titles = [config.method.title, config.backbone.title, *(task.title for task in config.tasks)]

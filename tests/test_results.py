@@ -1,7 +1,7 @@
 import pytest
 
 from labcore.runs import results
-from labcore.runs.events import RunEnded, from_line, to_line
+from labcore.runs.events import MapSaved, RunEnded, StageStarted, Unreadable, from_line, to_line
 from labcore.runs.results import fold
 from tests import stories
 from tests.conftest import tiny
@@ -91,3 +91,14 @@ def test_speed_is_measured() -> None:
 def test_what_is_no_event(line: bytes) -> None:
     with pytest.raises(ValueError, match="event"):
         from_line(line)
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_what_is_said_of_a_stage_whose_beginning_cannot_be_read_is_damaged_too(stage: int) -> None:
+    """Who draws it looks up the stage."""
+    told = [*stories.FIRST, MapSaved(stage=1, kind="live", path="maps/1/000010.npz", step=10), *stories.SECOND]
+    lost = next(event for event in told if isinstance(event, StageStarted) and event.stage == stage)
+    found = fold(Unreadable(offset=0) if event is lost else event for event in told)
+    assert found.damaged > 1
+    assert [begun.task for begun in found.stages] == ["digits:0-3"][: stage - 1]
+    assert all(point.stage <= len(found.stages) for point in (*found.accuracy, *found.losses, *found.maps))

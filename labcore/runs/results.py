@@ -274,6 +274,7 @@ class Fold:
             case RunStarted():
                 self._open(event)
             case StageStarted():
+                self._must_have_begun(event.stage - 1)
                 del self.stages[event.stage - 1 :]
                 self.stages.append(Stage(event.task, event.step, event.images_seen, event.images, event.old_images))
                 self.images_seen = event.images_seen
@@ -282,11 +283,13 @@ class Fold:
                 if event.phase not in stage.phases:
                     stage.phases.append(event.phase)
             case StepLogged():
+                self._must_have_begun(event.stage)
                 self.images_seen = event.images_seen
                 self.train_seconds, self.evaluation_seconds = event.train_seconds, event.evaluation_seconds
                 self.energy_told = event.energy_wh
                 _append(self.losses, LossPoint(event.stage, event.step, event.images_seen, event.phase, event.loss))
             case Evaluated(kind="live"):
+                self._must_have_begun(event.stage)
                 _append(
                     self.accuracy,
                     AccuracyPoint(event.stage, event.step, event.images_seen, event.accuracy, event.images),
@@ -299,6 +302,7 @@ class Fold:
                 if len(self.warnings) < MOST_WARNINGS and event.text not in {known.text for known in self.warnings}:
                     self.warnings.append(event)
             case MapSaved():
+                self._must_have_begun(event.stage)
                 while self.maps and (self.maps[-1].stage, self.maps[-1].step) >= (event.stage, event.step):
                     self.maps.pop()  # A resumed attempt says again what lay past its checkpoint.
                 self.maps.append(event)
@@ -313,6 +317,14 @@ class Fold:
                 self.downloading, self.ended = None, event
                 if event.energy_wh is not None:
                     self.energy_told = event.energy_wh
+
+    def _must_have_begun(self, stages: int) -> None:
+        """Raise IndexError where fewer stages have begun, as where the line is damaged that began one.
+
+        Who draws what was said of a stage looks the stage up.
+        """
+        if len(self.stages) < stages:
+            raise IndexError
 
     def _wait(self, event: Event) -> None:
         """Notice where the run waits for a stage; how long it waited says nothing of its speed."""

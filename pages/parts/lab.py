@@ -37,8 +37,9 @@ def _open(folder: str) -> Store:
 
 def _go_on(store: Store, start: Callable[[Store], None]) -> None:
     """Start a worker where something was begun that is not over, as after the machine was switched off."""
-    if store.active() or explorations.marked(store):
-        start(store)
+    with contextlib.suppress(StoreError, OSError):  # the page says why
+        if store.active() or explorations.marked(store):
+            start(store)
 
 
 def store() -> Store:

@@ -145,7 +145,7 @@ def another_figure(store: Store) -> None:
 
 
 def no_event(store: Store) -> None:
-    flip(store.folder(done(store)) / "events.jsonl", b'{"event":"stage_started"', b'["event":"stage_started"')
+    flip(store.folder(done(store)) / "events.jsonl", b'"event":"stage_started"', b'"event";"stage_started"')
 
 
 def maps(store: Store) -> None:

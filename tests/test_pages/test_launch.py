@@ -1,6 +1,7 @@
 """Launch in every state."""
 
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,15 @@ def test_a_server_goes_on_with_what_was_begun(store: Store) -> None:
     store.submit(tiny())
     lab._go_on(store, asked.append)
     assert asked == [store]
+
+
+def test_a_server_whose_store_went_away_is_up_all_the_same(store: Store) -> None:
+    store.close()
+    shutil.rmtree(store.root)
+    store.root.write_text("")
+    asked: list[Store] = []
+    lab._go_on(store, asked.append)
+    assert not asked
 
 
 def test_presets_methods_and_order_make_the_configuration(store: Store) -> None:

@@ -145,7 +145,7 @@ def command(*words: str) -> float:
     return time.process_time() - begun
 
 
-def pages(own: Path, empty: Path, what: str, news: Callable[[], object]) -> None:
+def pages(own: Path, empty: Path, what: str, news: Callable[[], object] = lambda: None) -> None:
     """Print what each page takes on a store, beside an empty one, and what its ticks take after `news`."""
     ticks = Ticks()
     print(f"\n| {what} | empty store (s) | first opening | again | its ticks (ms) |\n|---|---|---|---|---|")

@@ -97,7 +97,7 @@ def train(preset: str, method: str) -> dict[str, float]:
     purse.count(Updates, "__init__", "start-up")  # a process's first optimizer takes torch two seconds
     for name in ("before_step", "after_step", "start_stage", "end_phase", "end_stage", "further_terms"):
         purse.count(kind, name, "method's own")
-    for name in ("probe", "right_now", "right"):
+    for name in ("probe", "answers_now", "answers"):
         purse.count(Measurer, name, "looking")
     purse.count(Measurer, "ms_per_image", "answer time")
     for name in ("begin", "live", "before_end", "end"):

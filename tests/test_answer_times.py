@@ -92,20 +92,20 @@ def test_a_restored_run_answers_as_it_did_at_its_end(
 ) -> None:
     config = tiny(method)
     answers: list[torch.Tensor] = []
-    right = Loop._right
+    ask = Loop._answers
 
-    def remembered(self: Loop, task: measuring.LoadedTask, split: measuring.Split) -> torch.Tensor:
-        found = right(self, task, split)
+    def remembered(self: Loop, task: measuring.LoadedTask, split: measuring.Split) -> measuring.Answers:
+        found = ask(self, task, split)
         if task.position == 1 and split == "test":
-            answers.append(found)
+            answers.append(found.classes)
         return found
 
-    monkeypatch.setattr(Loop, "_right", remembered)
+    monkeypatch.setattr(Loop, "_answers", remembered)
     run = kept.train(store, config)
     cpu = torch.device("cpu")
     first = load_task(1, config.tasks[0], config.backbone.image_size, store.cache, cpu)
     learner = timing.restore(config, store.stage_folder(run, 2), cpu, first)
-    found = measuring.Measurer(learner.network, learner.method, lambda: False).right(learner.tasks[0], "test")
+    found = measuring.Measurer(learner.network, learner.method, lambda: False).answers(learner.tasks[0], "test").classes
     assert len(found) == 60
     assert torch.equal(found, answers[-1])
 

@@ -10,7 +10,7 @@ from typing import IO
 import pytest
 
 from labcore.configs.base import ConfigError
-from labcore.runs import archive, zips
+from labcore.runs import answers, archive, zips
 from labcore.runs.events import MapSaved, PhaseStarted, Warned, to_line
 from labcore.runs.store import Store
 from labcore.training import worker
@@ -291,6 +291,29 @@ WRONG_STORIES = {
     "another task": says("stage_started", task="digits"),
     "as many terms as one likes": says("step_logged", loss={f"term {n}": 1.0 for n in range(1000)}),
     "an error without end": says("run_ended", error="x" * 100_000),
+    "answers longer than an event": says("predicted", classes="A" * 100_000),
+    "answers of a stage too far": says("answered", stage=2),
+    "answers to a job too far": says("answered", task=2),
+    "answers to a job past all that are shown": says("answered", task=200),
+    "predictions of a job too far": says("predicted", task=2),
+    "pictures of a stage too far": says("pictures_chosen", stage=2),
+    "as many pictures as one likes": says("pictures_chosen", pictures=list(range(76)), labels=[0] * 76),
+    "pictures below 0": says("pictures_chosen", pictures=[-1], labels=[0]),
+    "no pictures": says("pictures_chosen", pictures=[], labels=[]),
+}
+ANSWERS_THAT_DO_NOT_FIT = {
+    "pictures that are not there": says("pictures_chosen", pictures=[0, 10_000], labels=[0, 1]),
+    "pictures of classes that are not there": says("pictures_chosen", pictures=[0, 1], labels=[0, 7]),
+    "answers to half a picture": says("answered", probabilities="AAAA"),
+    "answers to more pictures": says("answered", probabilities="A" * 400),
+    "answers that are markup": says("answered", probabilities="<img src=http://tracker.example>"),
+    "answers that name classes": says("answered", classes="AAAA"),
+    "test pictures of classes that are not there": says("predicted", classes="/" * 266 + "w=="),
+    "fewer test pictures": says("predicted", classes="AAAA"),
+    "test pictures that are markup": says("predicted", classes="![t](http://tracker.example)"),
+    "a job with fewer classes": told(
+        lambda events: [facts.update(classes=["0", "1"]) for facts in events[0]["tasks"]] and None  # type: ignore[attr-defined]
+    ),
 }
 
 
@@ -309,6 +332,25 @@ def test_every_word_of_an_import_is_checked(
         archive.import_run(elsewhere, changed(as_it_is.rename(tmp_path / "as it is.zip"), change))
     assert "\n" not in str(error.value)
     assert elsewhere.records() == []
+
+
+@pytest.mark.parametrize("change", ANSWERS_THAT_DO_NOT_FIT.values(), ids=ANSWERS_THAT_DO_NOT_FIT)
+def test_answers_of_pictures_or_classes_that_are_not_there_are_refused(
+    change: Callable[[dict[str, bytes]], None], exported: Path, tmp_path: Path
+) -> None:
+    refused(changed(exported, change), tmp_path, "answers about pictures or classes that its jobs do not have")
+
+
+def test_answers_travel_with_a_run(store: Store, exported: Path, tmp_path: Path) -> None:
+    elsewhere = Store(tmp_path / "elsewhere")
+    run = archive.import_run(elsewhere, exported)
+    here, there = store.fold(run), elsewhere.fold(run)
+    assert here.answers_missing == there.answers_missing == ()
+    for job in (1, 2):
+        mine, theirs = answers.of_job(here, job), answers.of_job(there, job)
+        assert mine is not None and theirs is not None
+        assert (mine.untrained, mine.learnt, mine.now) == (theirs.untrained, theirs.learnt, theirs.now)
+        assert answers.predicted(here, job, 2) == answers.predicted(there, job, 2) is not None
 
 
 def test_a_map_that_no_event_names_stays_out(exported: Path, tmp_path: Path) -> None:

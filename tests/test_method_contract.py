@@ -1,6 +1,6 @@
 """What every method keeps to, whatever it does inside."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from labcore.configs.looking import SHOWN_PICTURES
 from labcore.configs.registry import METHODS
 from labcore.configs.run import RunConfig
+from labcore.runs import answers
 from labcore.runs.events import (
     Evaluated,
     Event,
@@ -21,9 +23,10 @@ from labcore.runs.events import (
     StageStarted,
     StepLogged,
 )
-from labcore.runs.results import fold
+from labcore.runs.results import Fold, fold
 from labcore.studies import estimates
-from labcore.training import loop
+from labcore.training import loop, saving
+from labcore.training.learner import Learner
 from tests.conftest import tiny
 from tests.recorded import Recorded, recorded
 from tests.test_estimates import ROUND
@@ -68,6 +71,15 @@ def train(config: RunConfig, **options: Any) -> list[Event]:
     events = list(loop.train(config, **options))
     assert isinstance(events[-1], RunEnded)
     return events
+
+
+def said_of_pictures(fold: Fold) -> list[Any]:
+    """All answers to single pictures that a fold has, without what a clock or a store puts in them."""
+
+    def plain(events: Iterable[Event | None]) -> list[Any]:
+        return [event and event.model_dump(exclude=TIMES | {"run", "attempt", "seq", "reused"}) for event in events]
+
+    return [plain([*s.answers, s.pictures, s.learnt, *s.predicted.values()]) for s in fold.stages]
 
 
 def arrays(folder: Path) -> dict[str, Tensor]:
@@ -151,6 +163,7 @@ def test_stopped_anywhere_and_resumed_is_never_stopped(
     assert one.matrix("validation") == many.matrix("validation")
     assert one.accuracy == many.accuracy
     assert one.losses == many.losses
+    assert said_of_pictures(one) == said_of_pictures(many)
 
 
 @pytest.mark.parametrize(
@@ -260,8 +273,8 @@ def test_isolating_methods_answer_old_tasks_bit_for_bit_as_before(
     monkeypatch.setattr(loop.Loop, "_measure", measured)
     three = [{"name": name, "images_per_class": 40} for name in ("digits:0-2", "fashion:0-2", "digits:5-7")]
     events = train(config(method, backbone__norm=norm, tasks=three, training__epochs=3))
-    for task, answers in logits.items():
-        assert all(torch.equal(answers[0], later) for later in answers[1:]), task
+    for task, told in logits.items():
+        assert all(torch.equal(told[0], later) for later in told[1:]), task
     learnt = [row[k] for k, row in enumerate(fold(events).matrix("test"))]
     assert min(value for value in learnt if value is not None) > 0.45, "a dead network is isolated too"
 
@@ -310,6 +323,45 @@ def test_events_tell_the_whole_story(method: str, device: str) -> None:
     assert result.footprint_bytes["total"] == sum(prints[1].values())
     assert result.test_ms_per_image is not None
     assert result.test_ms_per_image > 0
+
+
+@pytest.mark.parametrize("method", VARIANTS)
+def test_answers_that_are_told_are_those_of_the_weights_that_are_stored(method: str, device: str) -> None:
+    """Asked once more of each stage's own weights, in one naive pass."""
+    run, whole = trained_with(method, OPTIMIZERS[0]), as_it_comes(method, device)
+    learner = Learner(run, torch.device(device))
+    for stage in (1, 2):
+        learner.see(stage)
+        saving.load_stage(learner, whole.stages / str(stage))
+        learner.network.let_statistics_move([])
+        over = next(n for n, event in enumerate(whole.events) if isinstance(event, StageEnded) and event.stage == stage)
+        folded = fold(whole.events[: over + 1])
+        test = folded.stages[-1].test
+        assert test is not None and len(test.accuracy) == stage
+        for task in learner.tasks:
+            images = torch.cat([task.validation.images[:SHOWN_PICTURES], task.test.images])
+            with torch.no_grad():
+                overlay = learner.method.fixed_overlay(task.position)
+                logits = learner.network.logits(learner.network.trunk.normalise(images), task.position, overlay)
+            told = answers.of_job(folded, task.position)
+            assert told is not None and told.now is not None and told.learnt is not None
+            assert list(told.labels) == task.validation.labels[:SHOWN_PICTURES].tolist()
+            shares = logits[:SHOWN_PICTURES].softmax(1).tolist()
+            for exact, said in zip(shares, told.now, strict=True):
+                assert exact[said[0].label] > max(exact) - 1e-5
+                assert all(abs(guess.probability - exact[guess.label]) < 1.6 / 255 for guess in said)
+            if stage == task.position:
+                assert told.now == told.learnt
+            predicted = answers.predicted(folded, task.position, stage)
+            assert predicted is not None
+            exact = logits[SHOWN_PICTURES:]
+            best = exact.gather(1, torch.tensor(predicted, device=exact.device)[:, None])[:, 0]
+            assert bool((best > exact.amax(1) - 1e-5).all())
+            labels = task.test.labels.tolist()
+            right = [one == other for one, other in zip(predicted, labels, strict=True)]
+            assert test.accuracy[task.position - 1] == sum(right) / len(right), "to the last bit"
+            found = answers.confusion(folded, task.position, "now", labels)
+            assert found is not None and sum(map(sum, found.counts)) == len(labels)
 
 
 @pytest.mark.parametrize("method", VARIANTS)

@@ -35,7 +35,7 @@ from labcore.training import loop, stored_stages, worker
 from labcore.training.learner import Learner
 from tests import kept
 from tests.conftest import tiny
-from tests.test_method_contract import KINDS, TIMES
+from tests.test_method_contract import KINDS, TIMES, said_of_pictures
 from tests.test_worker import held_worker, longer, start_worker
 from tests.waiting import ended, growth, until, work
 
@@ -439,6 +439,7 @@ def test_stopped_anywhere_after_a_stored_prefix_it_ends_the_same(method: str, st
     assert all(torch.equal(mine[key], theirs[key]) for key in mine)
     one, other = store.fold(name), elsewhere.fold(scratch)
     assert (one.matrix("test"), one.accuracy, one.losses) == (other.matrix("test"), other.accuracy, other.losses)
+    assert said_of_pictures(one) == said_of_pictures(other)
     # A stage that was trained in pieces is stored as one, and told as if it had never been interrupted.
     store.delete(name)
     again = run(store, whole)

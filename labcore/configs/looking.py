@@ -12,6 +12,9 @@ SHARE, TRAINING_COST = 0.05, 3
 MOST_POINTS, FEWEST_POINTS = 8, 3
 # Fewer pictures than these tell little; where there are many jobs, and little to train, it is fewer all the same.
 MOST_PICTURES, ENOUGH_PICTURES, FEWEST_PICTURES = 50, 24, 8
+# The answers to single pictures are told of so many of a job, the first that a live look looks at, and of so many jobs:
+# the first ones, as nobody looks at hundreds of rows.
+SHOWN_PICTURES, SHOWN_JOBS = 24, 32
 # A live map estimates importance on this many pictures, and a picture of it takes longer than one that is trained on.
 MOST_MAP_PICTURES, FEWEST_MAP_PICTURES, MAP_PICTURE_COST = 32, 8, 1.25
 # The network's inside is drawn so many times a stage in which the trunk moves. Where it stands still, what matters in

@@ -31,12 +31,15 @@ from labcore.configs.run import RunConfig
 from labcore.runs import map_files, zips
 from labcore.runs.errors import Busy, unusable
 from labcore.runs.events import (
+    Answered,
     Downloading,
     Evaluated,
     Event,
     FootprintMeasured,
     MapSaved,
     PhaseStarted,
+    PicturesChosen,
+    Predicted,
     RunEnded,
     RunStarted,
     StageEnded,
@@ -64,11 +67,13 @@ LARGEST_IMPORT = 16 << 30
 UNPACKS, UNPACKS_ALWAYS = 100, 64 << 20
 # Two files of arrays a stage, and maps at eight moments a phase and at a stage's end: 7,000 for 254 stages of 3 phases.
 MOST_FILES = 10_000
-# A step in ten is told, so these are a million steps; an attempt is one more start after a kill or a stop.
-MOST_EVENTS, LARGEST_EVENTS = 100_000, 32 << 20
+# A step in ten is told, so half of these are a million steps, with a third of the bytes. The rest is for the answers to
+# single pictures: of 32 jobs, at nine looks in each of 254 stages, and for a thousand test pictures of each at its end.
+# An attempt is one more start after a kill or a stop.
+MOST_EVENTS, LARGEST_EVENTS = 200_000, 96 << 20
 MOST_ATTEMPTS = 1_000
 # The configuration of 254 tasks has 25 KB, their two matrices 3.6 MB, the event that names them and their classes 0.4,
-# any other event with a figure for each of them less than 10 KB.
+# any other event with a figure for each of them less than 10 KB, and one with a class for each picture up to 64.
 LARGEST_TEXTS = {"config.json": 1 << 20, "result.json": 4 << 20, "events.jsonl": LARGEST_EVENTS}
 _LONGEST_START, _LONGEST_EVENT = 1 << 20, 64 << 10
 _MOST_BRACKETS = 5_000  # in a configuration and in a result; more of them in little text would fill the memory
@@ -310,6 +315,8 @@ class _Story:
         except IndexError:
             fits = False
         self.fold.add(event)
+        if not fits and isinstance(event, PicturesChosen | Answered | Predicted):
+            raise ConfigError("The import tells answers about pictures or classes that its jobs do not have.")
         if not fits or self.fold.damaged:
             raise ConfigError("The import's events are not the story of a run.")
         if self.fold.attempts > MOST_ATTEMPTS:
@@ -352,6 +359,10 @@ class _Story:
                 return event.stage <= begun and len(event.loss) <= _MOST_TERMS
             case FootprintMeasured():
                 return event.stage <= begun and len(event.kept) + len(event.working) <= _MOST_TERMS
+            case Answered() | Predicted():
+                return event.task <= event.stage <= begun and self.fold.fits(event)
+            case PicturesChosen():
+                return event.stage <= begun and self.fold.fits(event)
         return event.stage <= begun
 
 

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, SerializeAsAny, TypeAdapter, ValidationError
 
 from labcore.configs.base import Frozen, Name
+from labcore.configs.looking import SHOWN_JOBS, SHOWN_PICTURES
 from labcore.configs.reading import parse_stored
 from labcore.configs.run import MOST_TASKS, RunConfig
 
@@ -25,6 +26,10 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Amount = Annotated[float, Field(ge=-1, le=1e12)]  # of seconds, of watt-hours: never below 0 but by rounding
 Device = Annotated[str, Field(pattern=r"^[a-z]{1,20}(:[0-9]{1,4})?$")]  # `cpu`, `cuda:0`; it is part of files' names
 Moment = Annotated[float, Field(ge=0, le=1e11)]  # in Unix seconds
+ShownJob = Annotated[int, Field(ge=1, le=SHOWN_JOBS)]  # by its place in the sequence
+# What packed_answers.py packs: a line of events has room for it beside all else that it says.
+LONGEST_PACKED = 64_000
+Packed = Annotated[str, Field(max_length=LONGEST_PACKED)]
 
 
 def _stored(config: Any) -> Any:
@@ -180,6 +185,43 @@ class Evaluated(EventBase):
     images: tuple[Annotated[Count, Field(ge=1)], ...]
 
 
+class PicturesChosen(EventBase):
+    """The answers to these pictures, of the job that this stage learns, are told at the live looks of the run.
+
+    `pictures` are places among the job's validation pictures, rising from 0, and `labels` the classes that they show.
+    They are the first ones that every live look looks at, so it costs nothing to ask.
+    """
+
+    event: Literal["pictures_chosen"] = "pictures_chosen"
+    stage: Place
+    pictures: tuple[Count, ...] = Field(min_length=1, max_length=SHOWN_PICTURES)
+    labels: tuple[Count, ...]
+
+
+class Answered(EventBase):
+    """What the network says, at a live look, of the pictures that were chosen of a job, packed by packed_answers.py.
+
+    A look that is at fewer pictures tells of the first ones alone. Where answers stand, as those of earlier jobs do
+    where the method keeps them, they are not told again.
+    """
+
+    event: Literal["answered"] = "answered"
+    stage: Place
+    task: ShownJob
+    images_seen: Count
+    probabilities: Packed
+    classes: Packed = ""
+
+
+class Predicted(EventBase):
+    """The class that each test picture of a job is taken for at the end of a stage, packed by packed_answers.py."""
+
+    event: Literal["predicted"] = "predicted"
+    stage: Place
+    task: ShownJob
+    classes: Packed
+
+
 class Warned(EventBase):
     """Training goes on, but not as one would wish. The text says what was seen and what to try."""
 
@@ -257,6 +299,9 @@ Written = (
     | PhaseStarted
     | StepLogged
     | Evaluated
+    | PicturesChosen
+    | Answered
+    | Predicted
     | Warned
     | MapSaved
     | FootprintMeasured

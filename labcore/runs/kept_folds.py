@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from labcore.configs.base import Frozen
-from labcore.runs import events, results
+from labcore.runs import events, packed_answers, results
 from labcore.runs.files import write_atomically
 from labcore.runs.results import Fold
 
@@ -83,4 +83,5 @@ def _adapter() -> TypeAdapter[Fold]:
 @functools.cache
 def _code() -> str:
     """What is another one wherever the same events might add up to something else."""
-    return _digest(b"".join(Path(str(module)).read_bytes() for module in (events.__file__, results.__file__, __file__)))
+    modules = (events.__file__, packed_answers.__file__, results.__file__, __file__)
+    return _digest(b"".join(Path(str(module)).read_bytes() for module in modules))

@@ -12,14 +12,19 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from labcore.configs.base import Frozen
+from labcore.configs.looking import SHOWN_JOBS, SHOWN_PICTURES
+from labcore.runs import packed_answers
 from labcore.runs.energy import WORLD, Country
 from labcore.runs.events import (
+    Answered,
     Downloading,
     Evaluated,
     Event,
     FootprintMeasured,
     MapSaved,
     PhaseStarted,
+    PicturesChosen,
+    Predicted,
     RunEnded,
     RunStarted,
     StageEnded,
@@ -147,7 +152,7 @@ def _sum(a: float | None, b: float | None) -> float | None:
 # Folding
 # ---------------------------------------------------------------------------------------------------------------------
 
-Point = TypeVar("Point", "AccuracyPoint", "LossPoint", MapSaved)
+Point = TypeVar("Point", "AccuracyPoint", "LossPoint", MapSaved, Answered)
 
 # Beyond this many points a curve drops every second one, so that what a page sends each second does not grow with the
 # length of the run.
@@ -179,7 +184,12 @@ class LossPoint:
 
 @dataclass(slots=True)
 class Stage:
-    """A stage as far as it is known: at which step and image of the run it began, and what was measured at its end."""
+    """A stage as far as it is known: at which step and image of the run it began, and what was measured at its end.
+
+    `pictures` are those of the job that it learns to which `answers` were told ever since, the oldest first; `learnt`
+    are the last ones of the stage itself. `predicted` says by job, counted from 1, what each test picture is taken for
+    at the end of the stage. What is packed in them, `answers.py` takes out.
+    """
 
     task: str
     step: int
@@ -191,6 +201,20 @@ class Stage:
     validation: Evaluated | None = None
     footprint: FootprintMeasured | None = None
     ended: StageEnded | None = None
+    pictures: PicturesChosen | None = None
+    answers: list[Answered] = field(default_factory=list)
+    learnt: Answered | None = None
+    predicted: dict[int, Predicted] = field(default_factory=dict)
+
+    def reopen(self) -> None:
+        """Take back what was said at its end."""
+        self.ended = self.test = self.validation = self.footprint = self.learnt = None
+        self.predicted = {}
+
+    def forget_answers(self) -> None:
+        """Take back all that was said of single pictures."""
+        self.pictures = self.learnt = None
+        self.answers, self.predicted = [], {}
 
 
 @dataclass
@@ -229,6 +253,12 @@ class Fold:
     def tasks(self) -> Sequence[TaskFacts]:
         """The task sequence, once the run has begun."""
         return self.started.tasks if self.started else ()
+
+    @property
+    def answers_missing(self) -> tuple[int, ...]:
+        """The jobs, counted from 1, that were learnt without telling of single pictures, by a version of before."""
+        shown = enumerate(self.stages[:SHOWN_JOBS], 1)
+        return tuple(number for number, stage in shown if stage.phases and stage.pictures is None)
 
     @property
     def images_per_second(self) -> float | None:
@@ -298,6 +328,8 @@ class Fold:
                 self.stages[event.stage - 1].test = event
             case Evaluated(kind="validation"):
                 self.stages[event.stage - 1].validation = event
+            case PicturesChosen() | Answered() | Predicted() if self.started:  # which says what jobs there are
+                self._take_answers(event)
             case Warned():
                 if len(self.warnings) < MOST_WARNINGS and event.text not in {known.text for known in self.warnings}:
                     self.warnings.append(event)
@@ -309,7 +341,8 @@ class Fold:
             case FootprintMeasured():
                 self.stages[event.stage - 1].footprint = event
             case StageEnded():
-                self.stages[event.stage - 1].ended = event
+                stage = self.stages[event.stage - 1]
+                stage.ended, stage.learnt = event, stage.answers[-1] if stage.answers else None
                 if event.reused:
                     self.train_seconds = sum(stage.ended.train_seconds for stage in self.stages if stage.ended)
                     self.attempt_start = (self.images_seen, self.train_seconds, event.time)
@@ -326,6 +359,36 @@ class Fold:
         if len(self.stages) < stages:
             raise IndexError
 
+    def fits(self, event: PicturesChosen | Answered | Predicted) -> bool:
+        """Whether the jobs have the pictures and the classes that an event names.
+
+        Raises IndexError where there is no such job, or it was not begun.
+        """
+        match event:
+            case PicturesChosen():
+                return packed_answers.chosen_fit(event, self.tasks[event.stage - 1])
+            case Answered():
+                chosen = self.stages[event.task - 1].pictures
+                most = len(chosen.pictures) if chosen else SHOWN_PICTURES
+                return packed_answers.answered_fit(event, self.tasks[event.task - 1], most)
+            case Predicted():
+                return packed_answers.predicted_fit(event, self.tasks[event.task - 1])
+
+    def _take_answers(self, event: PicturesChosen | Answered | Predicted) -> None:
+        stage = self.stages[event.stage - 1]
+        if not self.fits(event):
+            self.damaged += 1
+            return
+        match event:
+            case PicturesChosen():
+                stage.pictures, stage.answers, stage.learnt = event, [], None
+            case Answered():
+                job = self.stages[event.task - 1]
+                if job.pictures:  # else a version before this one learnt the job, and nobody knows of which pictures
+                    _append(job.answers, event)
+            case Predicted():
+                stage.predicted[event.task] = event
+
     def _wait(self, event: Event) -> None:
         """Notice where the run waits for a stage; how long it waited says nothing of its speed."""
         if self.waiting is not None:
@@ -341,6 +404,7 @@ class Fold:
         self.energy_told = event.energy_wh
         self.attempts += 1
         self.first_started_at = self.first_started_at or event.time
+        jobs_before = [_room_for_answers(job) for job in self.tasks]
         self.downloading, self.started, self.ended = None, event, None
         if event.resumed_from_step is None:
             self.stages, self.accuracy, self.losses, self.warnings, self.maps = [], [], [], [], []
@@ -351,8 +415,11 @@ class Fold:
             _drop_after(self.maps, event.resumed_from_step)
             self.stages = [stage for stage in self.stages if stage.step <= event.resumed_from_step]
             if self.stages and self.stages[-1].ended and self.stages[-1].ended.step > event.resumed_from_step:
-                self.stages[-1].ended = self.stages[-1].test = None
-                self.stages[-1].validation = self.stages[-1].footprint = None
+                self.stages[-1].reopen()
+            for stage in self.stages:
+                _drop_after(stage.answers, event.resumed_from_step)
+                if jobs_before != [_room_for_answers(job) for job in self.tasks]:
+                    stage.forget_answers()
         self.images_seen = event.images_seen
         self.train_seconds, self.evaluation_seconds = event.train_seconds, event.evaluation_seconds
         self.attempt_start = (self.images_seen, self.train_seconds, event.time)
@@ -441,6 +508,11 @@ class Fold:
             for number, stage in enumerate(self.stages, 1)
             if stage.ended
         )
+
+
+def _room_for_answers(job: TaskFacts) -> tuple[int, int, int]:
+    """What answers to a job must fit."""
+    return len(job.classes), job.validation_images, job.test_images
 
 
 def _append(points: list[Point], point: Point) -> None:

@@ -41,7 +41,17 @@ from pathlib import Path
 from labcore.configs.base import Frozen
 from labcore.runs import stored_maps
 from labcore.runs.errors import UnknownRun
-from labcore.runs.events import Evaluated, Event, FootprintMeasured, StageEnded, StageStarted, from_line, to_line
+from labcore.runs.events import (
+    Answered,
+    Evaluated,
+    Event,
+    FootprintMeasured,
+    Predicted,
+    StageEnded,
+    StageStarted,
+    from_line,
+    to_line,
+)
 from labcore.runs.files import atomic_path, digest_of, write_atomically
 from labcore.runs.stage_keys import StageKey
 from labcore.runs.store import Store
@@ -80,17 +90,23 @@ class Addition(Frozen):
 class StoredStage:
     """A stage that was taken over, whose arrays now lie in the folder that was given.
 
-    `told` are the events from StageStarted up to the end of training. `measured` (live, validation and test accuracy),
-    `footprint` and `ended` are what was said after it. `addition` is what the method's end of the stage added, None
+    `told` are the events from StageStarted up to the end of training. `measured` (live, validation and test accuracy,
+    and the answers that they rest on, but for stages of before there were such), `footprint` and `ended` are what was
+    said after it. `addition` is what the method's end of the stage added, None
     where that is not stored.
     """
 
     told: list[Event]
-    measured: list[Evaluated]
+    measured: list[Event]
     footprint: FootprintMeasured
     ended: StageEnded
     addition: Addition | None
     peak_memory: int
+
+    @property
+    def images_seen(self) -> int:
+        """How many images the run had seen by the end of the stage."""
+        return next(event.images_seen for event in self.measured if isinstance(event, Evaluated))
 
 
 @dataclass(frozen=True, slots=True)
@@ -420,18 +436,32 @@ def _digest_told(part: Path) -> str | None:
     return None
 
 
-def _read_events(path: Path, record: _Record) -> tuple[list[Event], list[Evaluated], FootprintMeasured, StageEnded]:
+def before_measured(events: Sequence[Event]) -> int:
+    """How many of a stage's events were said before it was measured at its end, which begins with its last live look.
+
+    Raises ValueError where there is no such look.
+    """
+    live = [number for number, event in enumerate(events) if isinstance(event, Evaluated) and event.kind == "live"]
+    if not live:
+        raise ValueError("a stage that was not looked at")
+    return live[-1]
+
+
+def _read_events(path: Path, record: _Record) -> tuple[list[Event], list[Event], FootprintMeasured, StageEnded]:
     """Read the events of a stage in their four parts, as `StoredStage` has them. Raises OSError, ValueError."""
     data = path.read_bytes()
     if hashlib.blake2b(data).hexdigest() != record.events:
         raise ValueError("other events than were written")
     lines: list[Event] = list(map(from_line, data.splitlines()))
-    *told, live, validation, test, footprint, ended = lines
-    measured = [event for event in (live, validation, test) if isinstance(event, Evaluated)]
+    *said, footprint, ended = lines
+    begun = before_measured(said)
+    told, measured = said[:begun], said[begun:]
+    accuracies = [event.kind for event in measured if isinstance(event, Evaluated)]
     if (
         not told
         or not isinstance(told[0], StageStarted)
-        or [event.kind for event in measured] != ["live", "validation", "test"]
+        or accuracies != ["live", "validation", "test"]
+        or not all(isinstance(event, Evaluated | Answered | Predicted) for event in measured)
         or not isinstance(footprint, FootprintMeasured)
         or not isinstance(ended, StageEnded)
     ):

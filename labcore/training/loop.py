@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor
 
 from labcore.configs.looking import STILL_LOOKS, live_looks
 from labcore.configs.run import RunConfig
@@ -38,7 +37,7 @@ from labcore.training.hardware import pick_device, prepare
 from labcore.training.learner import Learner
 from labcore.training.lessons import FeatureCache, PhaseBatches
 from labcore.training.map_maker import MapMaker
-from labcore.training.measuring import Measurer, Probe, Split
+from labcore.training.measuring import Answers, Measurer, Probe, Split
 from labcore.training.optimizers import Updates, rate_at
 from labcore.training.phase_plan import PhasePlan
 from labcore.training.saving import Checkpoints, Entry
@@ -268,6 +267,7 @@ class Loop:
             self.maps.begin(stage)
             progress.clock.evaluated()
         yield self.telling.stage_started(stage)
+        yield from self.telling.pictures_chosen(stage)
         yield from self.telling.warnings(stage)
 
     def _end_stage(self, stage: int) -> Iterator[Event]:
@@ -384,11 +384,14 @@ class Loop:
     # ---- measuring --------------------------------------------------------------------------------------------------
 
     def _look(self, stage: int, probes: Sequence[Probe]) -> Iterator[Event]:
-        """Measure accuracy on each task's probe as it is now."""
+        """Ask for the answers to each task's probe as they are now; those that stand are not told again."""
         self.progress.clock.start()
-        evaluated = self.telling.evaluated("live", stage, [self.measurer.right_now(probe) for probe in probes])
+        found = {probe.task: self.measurer.answers_now(probe) for probe in probes}
+        evaluated = self.telling.evaluated("live", stage, [found[p.task].classes == p.labels for p in probes])
+        answered = self.telling.answered(stage, {p.task: found[p.task] for p in probes if p.standing is None})
         self.progress.clock.evaluated()
         yield evaluated
+        yield from answered
 
     def _draw(self, stage: int, plan: PhasePlan) -> Iterator[Event]:
         """Draw the network's inside as it is now, where live maps are wanted."""
@@ -412,30 +415,36 @@ class Loop:
         tasks, measurer = self.learner.tasks, self.measurer
         clock, evaluated = self.progress.clock, self.telling.evaluated
         positions = [task.position for task in tasks]
+        asked = positions if not self.learner.method.isolates() else positions[-1:]
         clock.start()
-        measurer.forget(positions if not self.learner.method.isolates() else positions[-1:])
-        right = [self._right(task, "validation") for task in tasks]
-        live = evaluated("live", stage, [answers[: STILL_LOOKS.pictures] for answers in right])
+        measurer.forget(asked)
+        answers = [self._answers(task, "validation") for task in tasks]
+        right = [found.classes == task.validation.labels for found, task in zip(answers, tasks, strict=True)]
+        live = evaluated("live", stage, [found[: STILL_LOOKS.pictures] for found in right])
+        answered = self.telling.answered(stage, {position: answers[position - 1] for position in asked})
         validation = evaluated("validation", stage, right)
         clock.evaluated()
         yield live
+        yield from answered
         yield validation
         clock.start()
         stood = [measurer.known(position, "test") for position in positions]
         if stage == len(self.learner.all_tasks):
             measurer.forget(positions)
-        right = [self._right(task, "test") for task in tasks]
-        test = evaluated("test", stage, right)
+        answers = [self._answers(task, "test") for task in tasks]
+        right = [found.classes == task.test.labels for found, task in zip(answers, tasks, strict=True)]
+        test, predicted = evaluated("test", stage, right), self.telling.predicted(stage, answers)
         clock.evaluated()
         yield test
+        yield from predicted
         return [
-            self.telling.did_not_stand(stage, task, int((before != now).sum()))
-            for task, before, now in zip(tasks, stood, right, strict=True)
-            if before is not None and not torch.equal(before, now)
+            self.telling.did_not_stand(stage, task, int((before.classes != now.classes).sum()))
+            for task, before, now in zip(tasks, stood, answers, strict=True)
+            if before is not None and not torch.equal(before.classes, now.classes)
         ]
 
-    def _right(self, task: LoadedTask, split: Split) -> Tensor:
-        """Which pictures of a split are answered rightly; memory is looked at on this occasion."""
-        right = self.measurer.right(task, split)
+    def _answers(self, task: LoadedTask, split: Split) -> Answers:
+        """What all pictures of a split are taken for; memory is looked at on this occasion."""
+        found = self.measurer.answers(task, split)
         self.progress.memory.sample()
-        return right
+        return found

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from labcore.configs.looking import TIMED_PASSES, TIMED_PICTURES
+from labcore.configs.looking import SHOWN_PICTURES, TIMED_PASSES, TIMED_PICTURES
 from labcore.methods.base import Method
 from labcore.networks.batches import LoadedTask, Stopped, chunks, run_first_blocks
 from labcore.networks.network import Network
@@ -19,17 +19,44 @@ Split = Literal["validation", "test"]
 
 
 @dataclass(frozen=True, slots=True)
+class Answers:
+    """What the network answers to a task's first pictures, or to all of a split.
+
+    `classes` is what each picture is taken for, int64 [N], and `logits` is all that was said of the first
+    SHOWN_PICTURES, [n, classes].
+    """
+
+    classes: Tensor
+    logits: Tensor
+
+    @classmethod
+    def of(cls, parts: Iterable[Tensor]) -> "Answers":
+        """Those that these logits are, part by part, each [N, classes]."""
+        classes: list[Tensor] = []
+        shown: list[Tensor] = []
+        for part in parts:
+            classes.append(part.argmax(1))
+            if sum(map(len, shown)) < SHOWN_PICTURES:
+                shown.append(part)
+        return cls(torch.cat(classes), torch.cat(shown)[:SHOWN_PICTURES].clone())
+
+    def first(self, count: int) -> "Answers":
+        """The answers to the first `count` pictures."""
+        return Answers(self.classes[:count], self.logits[:count])
+
+
+@dataclass(frozen=True, slots=True)
 class Probe:
     """The first validation pictures of a task, as block `first` receives them ([N, …]), and their labels.
 
-    Where the answers to them stand for the whole phase, `right` has them, bool [N], and there are no inputs.
+    Where the answers to them stand for the whole phase, `standing` has them, and there are no inputs.
     """
 
     task: int
     inputs: Tensor | None
     labels: Tensor
     first: int
-    right: Tensor | None = None
+    standing: Answers | None = None
 
 
 class Measurer:
@@ -42,7 +69,7 @@ class Measurer:
 
     def __init__(self, network: Network, method: Method, should_stop: Callable[[], bool]) -> None:
         self.network, self.method, self.should_stop = network, method, should_stop
-        self._known: dict[tuple[int, Split], Tensor] = {}
+        self._known: dict[tuple[int, Split], Answers] = {}
 
     def forget(self, tasks: Iterable[int]) -> None:
         """What the network answers to these tasks may change from now on, or has changed."""
@@ -62,8 +89,8 @@ class Measurer:
         """torch's count of how often each of the trunk's tensors was written to."""
         return [tensor._version for tensor in self.network.trunk.state_dict(keep_vars=True).values()]
 
-    def known(self, task: int, split: Split) -> Tensor | None:
-        """Which pictures of a task are answered rightly, bool [N], if that was measured and still stands."""
+    def known(self, task: int, split: Split) -> Answers | None:
+        """The answers to a task's pictures, if they were asked for and still stand."""
         return self._known.get((task, split))
 
     def probe(self, task: LoadedTask, count: int, first: int, *, stands: bool) -> Probe:
@@ -73,7 +100,7 @@ class Measurer:
         """
         pictures = task.validation.first(count)
         if stands:
-            return Probe(task.position, None, pictures.labels, first, self.right(task, "validation")[:count])
+            return Probe(task.position, None, pictures.labels, first, self.answers(task, "validation").first(count))
         self.network.let_statistics_move([])
         inputs = run_first_blocks(
             self.network, self.method.fixed_overlay(task.position), pictures, first, self.should_stop
@@ -81,20 +108,20 @@ class Measurer:
         return Probe(task.position, inputs, pictures.labels, first)
 
     @torch.no_grad()
-    def right_now(self, probe: Probe) -> Tensor:
-        """Which pictures of a probe the network gets right, bool [N]."""
+    def answers_now(self, probe: Probe) -> Answers:
+        """What the network answers to the pictures of a probe."""
         if self.should_stop():
             raise Stopped
-        if probe.right is not None:
-            return probe.right
+        if probe.standing is not None:
+            return probe.standing
         assert probe.inputs is not None
         self.network.let_statistics_move([])
-        logits = self.network.logits(probe.inputs, probe.task, self.method.fixed_overlay(probe.task), probe.first)
-        return logits.argmax(1) == probe.labels
+        overlay = self.method.fixed_overlay(probe.task)
+        return Answers.of([self.network.logits(probe.inputs, probe.task, overlay, probe.first)])
 
     @torch.no_grad()
-    def right(self, task: LoadedTask, split: Split) -> Tensor:
-        """Which of a task's validation or test pictures the network gets right, bool [N].
+    def answers(self, task: LoadedTask, split: Split) -> Answers:
+        """What the network answers to all of a task's validation or test pictures.
 
         It is asked without autocast, with CHUNK pictures at a time, and the overlay is made once for all of them.
         """
@@ -103,12 +130,12 @@ class Measurer:
             return known
         self.network.let_statistics_move([])
         overlay = self.method.fixed_overlay(task.position)
-        answers = []
-        for images, labels in chunks(task.validation if split == "validation" else task.test, self.should_stop):
-            logits = self.network.logits(self.network.trunk.normalise(images), task.position, overlay)
-            answers.append(logits.argmax(1) == labels)
-        self._known[task.position, split] = torch.cat(answers)
-        return self._known[task.position, split]
+        pictures = task.validation if split == "validation" else task.test
+        self._known[task.position, split] = found = Answers.of(
+            self.network.logits(self.network.trunk.normalise(images), task.position, overlay)
+            for images, _ in chunks(pictures, self.should_stop)
+        )
+        return found
 
     def ms_per_image(self, task: LoadedTask) -> float:
         """How many milliseconds an answer takes: the median of some passes, after a warm one that does not count."""

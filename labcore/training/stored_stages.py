@@ -10,7 +10,7 @@ from labcore.configs.run import RunConfig
 from labcore.runs import stage_locks
 from labcore.runs.events import Event, StageEnded, StageStarted, StepLogged, Warned
 from labcore.runs.results import difference
-from labcore.runs.stage_cache import Addition, StageCache, StoredStage
+from labcore.runs.stage_cache import Addition, StageCache, StoredStage, before_measured
 from labcore.runs.stage_keys import StageKey, stage_keys
 from labcore.training import saving
 from labcore.training.hardware import device_name
@@ -115,7 +115,7 @@ class StoredStages:
         """
         learner, progress = self.learner, self.progress
         from_network = saving.load_network(learner, folder)
-        progress.step, progress.images_seen = stored.ended.step, stored.measured[-1].images_seen
+        progress.step, progress.images_seen = stored.ended.step, stored.images_seen
         if stored.addition is None:
             learner.let_learn(learner.method.trainable(stage, learner.method.phases(stage)[-1]))
             added = learner.end_stage(stage, progress)
@@ -153,15 +153,13 @@ class StoredStages:
         """
         if not isinstance(told[0], StageStarted):
             return  # it went on from a checkpoint that does not know how the stage began
-        *told, live, validation, test, footprint = told
+        begun = before_measured(told)
+        trained, measured = told[: begun - len(added.warnings)], told[begun:]
         seconds, energy = ended.train_seconds - added.seconds, difference(ended.energy_wh, added.energy_wh)
         ended = ended.model_copy(update={"train_seconds": seconds, "energy_wh": energy})
         clock = self.progress.clock
-        begun = clock.train - clock.stage_train, clock.evaluation - clock.stage_evaluation
-        events = [
-            _moved(event, -begun[0], -begun[1])
-            for event in [*told[: len(told) - len(added.warnings)], live, validation, test, footprint, ended]
-        ]
+        spent = clock.train - clock.stage_train, clock.evaluation - clock.stage_evaluation
+        events = [_moved(event, -spent[0], -spent[1]) for event in [*trained, *measured, ended]]
         key, folder = self.keys[ended.stage - 1], self.folder_of(ended.stage)
         self.cache.put(key, folder, events, added, peak_memory=self.progress.memory.peak_of_all_stages)
 

@@ -9,14 +9,19 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from labcore.configs.looking import SHOWN_JOBS, SHOWN_PICTURES
 from labcore.methods.base import Mask, Phase
 from labcore.networks.batches import LoadedTask
 from labcore.networks.proportion import LARGEST, OutOfProportion, require_proportion
+from labcore.runs import packed_answers
 from labcore.runs.events import (
+    Answered,
     Evaluated,
     Event,
     MapSaved,
     PhaseStarted,
+    PicturesChosen,
+    Predicted,
     RunStarted,
     StageEnded,
     StageStarted,
@@ -26,6 +31,7 @@ from labcore.runs.events import (
 )
 from labcore.training.hardware import cores, device_name
 from labcore.training.learner import Learner
+from labcore.training.measuring import Answers
 from labcore.training.phase_plan import PhasePlan
 from labcore.training.spending import Progress
 from labcore.version import ENGINE_VERSION
@@ -124,6 +130,43 @@ class Telling:
             steps=progress.stage_step,
             energy_wh=progress.energy.stage,
         )
+
+    def pictures_chosen(self, stage: int) -> Iterator[PicturesChosen]:
+        """The answers to these pictures of the stage's task are told from now on; none of a job beyond SHOWN_JOBS."""
+        if stage <= SHOWN_JOBS:
+            labels = self.learner.all_tasks[stage - 1].validation.first(SHOWN_PICTURES).labels.tolist()
+            yield PicturesChosen(
+                stage=stage, pictures=tuple(range(len(labels))), labels=tuple(labels), step=self.progress.step
+            )
+
+    def answered(self, stage: int, answers: Mapping[int, Answers]) -> list[Answered]:
+        """What the network says of the chosen pictures of these tasks, by position; none of those beyond SHOWN_JOBS."""
+        found = []
+        for task, said in answers.items():
+            if task <= SHOWN_JOBS:
+                shares = torch.nan_to_num(said.logits.softmax(1), nan=0.0).tolist()
+                probabilities, classes = packed_answers.pack(shares, said.classes[: len(shares)].tolist())
+                found.append(
+                    Answered(
+                        stage=stage,
+                        task=task,
+                        images_seen=self.progress.images_seen,
+                        probabilities=probabilities,
+                        classes=classes,
+                        step=self.progress.step,
+                    )
+                )
+        return found
+
+    def predicted(self, stage: int, answers: Sequence[Answers]) -> list[Predicted]:
+        """What each test picture of all tasks seen is taken for; none of a job beyond SHOWN_JOBS or with too many."""
+        found = []
+        for task, said in zip(self.learner.tasks[:SHOWN_JOBS], answers, strict=False):
+            classes = len(task.info.classes)
+            if packed_answers.can_hold(len(said.classes), classes):
+                packed = packed_answers.pack_classes(said.classes.tolist(), classes)
+                found.append(Predicted(stage=stage, task=task.position, classes=packed, step=self.progress.step))
+        return found
 
     def evaluated(self, kind: Literal["live", "validation", "test"], stage: int, right: Sequence[Tensor]) -> Evaluated:
         """How often the network is right; `right` says of each task seen which pictures it answers rightly."""

@@ -56,9 +56,9 @@ def pack(probabilities: Sequence[Sequence[float]], answers: Sequence[int]) -> tu
 
 def _rounded(row: Sequence[float], answer: int) -> list[int]:
     """A picture's probabilities as bytes, of which that of its answer is the largest and no other is as large."""
-    found = [round(255 * probability) for probability in row]
-    others = max(share for label, share in enumerate(found) if label != answer)
-    found[answer] = max(found[answer], others + 1)
+    found = [int(255 * probability + 0.5) for probability in row]
+    share, found[answer] = found[answer], -1
+    found[answer] = max(share, max(found) + 1)
     return found
 
 

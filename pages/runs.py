@@ -2,7 +2,7 @@
 
 import contextlib
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -153,16 +153,6 @@ def chosen(store: Store, here: Collection[str]) -> RunRecord | None:
     return None
 
 
-@contextlib.contextmanager
-def told_here() -> Iterator[None]:
-    """For the block, say on the spot what keeps a run from being packed or taken in."""
-    with lab.refusals_told():
-        try:
-            yield
-        except ConfigError as error:
-            st.error(markup.literal(error), icon=":material/error:")
-
-
 lab.through_the_shell()
 store = lab.store()
 everything = store.records()
@@ -272,7 +262,7 @@ with take_away.container(border=True, height="stretch"):
         st.code(f"python -m labcore export {run} {run}.zip", language="bash", wrap_lines=True)
     elif st.button("Pack it", icon=":material/archive:", key=f"pack-{run}"):
         # Not in the store, whose disk may be full or for reading alone.
-        with told_here(), tempfile.TemporaryDirectory() as folder:
+        with lab.refusals_told(), tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"{run}.zip"
             missing, damaged, maps = archive.export_run(store, record.run, path)
             if missing:
@@ -287,7 +277,7 @@ with bring_back.container(border=True, height="stretch"):
     upload = st.file_uploader("A zip that a lab has packed", type="zip", label_visibility="collapsed")
     if upload is not None and st.session_state.get("imported") != upload.file_id:
         # In the store, which must have the room anyway; the system's own folder may lie in memory.
-        with told_here(), tempfile.TemporaryDirectory(prefix="import-", dir=store.cache) as folder:
+        with lab.refusals_told(), tempfile.TemporaryDirectory(prefix="import-", dir=store.cache) as folder:
             path = Path(folder) / Path(upload.name).name
             path.write_bytes(upload.getbuffer())
             archive.import_run(store, path)

@@ -185,10 +185,10 @@ def open_or_say_why() -> None:
 
 @contextlib.contextmanager
 def refusals_told() -> Iterator[None]:
-    """For the block: where the store refuses, or a full disk, a sentence stands in place of the rest."""
+    """For the block: where the store refuses, a file of it, or a full disk, a sentence stands in place of the rest."""
     try:
         yield
-    except StoreError as error:
+    except (ConfigError, StoreError) as error:
         st.error(markup.literal(error), icon=":material/error:")
     except OSError as error:
         st.error(markup.literal(refused(error)), icon=":material/error:")

@@ -177,3 +177,14 @@ def test_a_page_of_a_damaged_store_draws_and_says_what_of_it_is_damaged(
     assert DAMAGE[damage].get(page, "") in plain(app(page, run=run))
     for view in ("runs", "which") if page == "compare" else ():
         app(page, run=run, view=view)
+
+
+def test_settings_that_are_damaged_once_they_were_shown_are_said(full: Store) -> None:
+    test = app("runs")
+    line = [state[0] for state in test.dataframe[0].value["state"]].index("done")
+    test.session_state[test.dataframe[0].key] = {"selection": {"rows": [line], "columns": [], "cells": []}}
+    test.run()
+    another_setting(full)
+    button(test, "Delete").click().run()
+    assert not test.exception, test.exception
+    assert "config.json is not what was written" in test.error[0].value

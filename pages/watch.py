@@ -7,17 +7,19 @@ import streamlit as st
 
 from labcore.configs import units
 from labcore.configs.units import count_of, percent
-from labcore.drawings import figures
+from labcore.drawings import figures, strip
 from labcore.drawings.charts import Chart
 from labcore.runs import energy
 from labcore.runs.records import RunRecord
 from labcore.runs.results import Fold
 from labcore.training import worker
-from pages.parts import lab, live_plot, markup, news, pictures, runs, stages
+from pages.parts import lab, live_plot, markup, news, pictures, runs, stages, strips
 
 BUTTON = 150  # px
+CHARTS = 228  # px; so the strip, the curves and the matrix of three jobs are seen at once on a projector
 
 lab.through_the_shell()
+markup.style("strip")
 store = lab.store()
 record = runs.from_url(store)
 if record is None:
@@ -49,7 +51,8 @@ def explain(record: RunRecord, state: str, fold: Fold) -> None:
                     if state == "running"
                     else "it writes down where it is, and stops"
                 )
-                st.html(f"{runs.bar(forecast.share)}<div class='lab-term'>{stage} · {shown}</div>")
+                says = html.escape(strip.sentence(strip.rows(fold))) if fold.stages else ""
+                st.html(f"{runs.bar(forecast.share)}<div>{says}</div><div class='lab-term'>{stage} · {shown}</div>")
             case "lost":
                 st.caption("Its worker is gone. It goes on by itself when a worker is there again, or press Resume.")
             case "stopped":
@@ -168,6 +171,7 @@ def figures_now() -> None:
     def draw(make: Callable[[], Chart], name: str, height: int, title: str) -> None:
         live_plot.draw(make, f"{name}-{run}", height, title=title, version=fold.events)
 
+    strips.draw(run, fold, title="What does it say now?")
     with markup.row("wide", "accuracy"):
         question = "How well does it do each job?"
         if others:
@@ -177,16 +181,16 @@ def figures_now() -> None:
             key = f"overlay-{run}-{'-'.join(others)}"
             with st.container():
                 picked = live_plot.draw(
-                    lambda: figures.accuracy_overlay(overlay), key, 320, title=question, version=version, picks=True
+                    lambda: figures.accuracy_overlay(overlay), key, CHARTS, title=question, version=version, picks=True
                 )
                 names = " · ".join(f"**{chr(ord('A') + i)}** {name}" for i, name in enumerate(folds))
                 st.caption(f"{names}. Click a line to open its run.")
             if picked and (number := overlay.lines[picked.trace].run) > 0:
                 st.switch_page("pages/watch.py", query_params={"run": others[number - 1], "with": run})
         else:
-            draw(lambda: figures.accuracy_curves(figures.accuracy_curves_info(fold)), "accuracy", 320, question)
+            draw(lambda: figures.accuracy_curves(figures.accuracy_curves_info(fold)), "accuracy", CHARTS, question)
         matrix = "What it remembers"
-        draw(lambda: figures.accuracy_matrix(figures.accuracy_matrix_info(fold, titles)), "matrix", 320, matrix)
+        draw(lambda: figures.accuracy_matrix(figures.accuracy_matrix_info(fold, titles)), "matrix", CHARTS, matrix)
     with markup.row("wide", "loss"):
         loss = "What it is trying to make small"
         draw(lambda: figures.loss_terms(figures.loss_terms_info(fold)), "loss", 236, loss)

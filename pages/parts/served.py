@@ -1,4 +1,4 @@
-"""What is served beside the pages, and at which addresses: what draws charts, and the news of runs."""
+"""What is served beside the pages, and at which addresses: what draws charts, news of runs, and jobs' pictures."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,4 +19,4 @@ def _address(path: Path) -> str:
 PLOTLY_FILE = _package("plotly") / "package_data" / "plotly.min.js"
 CHART_FILE = Path(__file__).parent / "assets" / "live_plot.js"
 PLOTLY, CHART = _address(PLOTLY_FILE), _address(CHART_FILE)
-NEWS = "news"
+NEWS, PICTURES = "news", "pictures"

@@ -1,4 +1,4 @@
-"""What the server does beside drawing pages: it hands out what draws charts, tells news, and takes the lab in."""
+"""What the server does beside drawing pages: it hands out what pages draw with, tells news, and takes the lab in."""
 
 import contextlib
 import threading
@@ -31,6 +31,7 @@ def routes() -> list[Route]:
         route(served.PLOTLY, file(served.PLOTLY_FILE)),
         route(served.CHART, file(served.CHART_FILE)),
         route(served.NEWS, _news),
+        route(served.PICTURES, _pictures),
     ]
 
 
@@ -41,6 +42,22 @@ def _news(request: Request) -> Response:
     asked = request.query_params
     what: news.What = "maps" if asked.get("what") == "maps" else "events"
     return PlainTextResponse(news.of(lab.store(), asked.getlist("run"), what))
+
+
+def _pictures(request: Request) -> Response:
+    """The pictures of a run's job side by side, which the address names. Another choice of them has another address."""
+    from labcore.configs.base import ConfigError
+    from labcore.runs.errors import StoreError
+    from pages.parts import lab, strips
+
+    try:
+        asked = request.query_params
+        found = strips.side_by_side(lab.store(), asked.get("run", ""), int(asked.get("job", "")))
+    except (StoreError, ConfigError, ValueError):
+        found = None
+    if found is None:
+        return Response(status_code=404)
+    return Response(found[0], media_type=f"image/{found[1]}", headers=_KEEP)
 
 
 @contextlib.asynccontextmanager

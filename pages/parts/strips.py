@@ -1,0 +1,83 @@
+"""The strip on a page: the network's answers on pictures, a row a job.
+
+What is shown is decided in labcore/drawings/strip.py, and drawn by assets/strip.js. The pictures themselves are served
+beside the page, so that a tick sends answers alone.
+"""
+
+import functools
+import io
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import numpy as np
+import streamlit as st
+from PIL import Image
+
+from labcore.drawings import strip
+from labcore.runs.results import Fold
+from labcore.runs.store import Store
+from labcore.tasks import pictures
+from labcore.tasks.source import TaskError
+from pages.parts import served
+
+SIDE = 96  # px at most of a picture that a page is sent; the window of one shows it larger
+
+
+@functools.cache
+def _component() -> Callable[..., Any]:
+    script = (Path(__file__).parent / "assets" / "strip.js").read_text(encoding="utf-8")
+    return st.components.v2.component("strip", js=script, isolate_styles=False)
+
+
+def draw(run: str, fold: Fold, *, title: str, moment: int | None = None) -> None:
+    """Draw the strip of a run as it stands, or as it stood after so many images of training, from a fold of its events.
+
+    What a person chose in it (the order, the picture that is open) stays through every update.
+    """
+    rows = strip.rows(fold)
+    data = {
+        "id": run,
+        "version": [[len(row.told.looks) if row.told else row.note, row.learnt] for row in rows] + [moment],
+        "title": title,
+        "moment": moment,
+        "rows": [row.document(_address(run, row)) for row in rows],
+    }
+    _component()(data=data, key=f"strip-{run}")
+
+
+def _address(run: str, row: strip.Row) -> str:
+    """Where a row's pictures are served side by side; another address for other ones. Empty without any."""
+    if row.told is None:
+        return ""
+    these = zlib.crc32(repr(row.told.pictures).encode())
+    return f"{served.PICTURES}?{urlencode({'run': run, 'job': row.position, 'of': these})}"
+
+
+def side_by_side(store: Store, run: str, job: int) -> tuple[bytes, str] | None:
+    """The pictures of a run's job, which its answers are about, as one image file and its kind (`png`, `jpeg`).
+
+    None where there are none: no such job, no answers kept, or pictures that are not on this machine.
+
+    Raises UnknownRun.
+    """
+    fold = store.fold(run)
+    if fold.started is None or not 1 <= job <= len(fold.stages) or (chosen := fold.stages[job - 1].pictures) is None:
+        return None
+    config = fold.started.config
+    try:
+        task = config.tasks[job - 1]
+        data = pictures.load(task.name, config.backbone.image_size, cache=store.cache, downloads=store.root)
+        found = data.validation.images[list(chosen.pictures)]
+    except (TaskError, IndexError):
+        return None
+    colours = found.shape[3] == 3
+    image = Image.fromarray(np.concatenate(list(found if colours else found[..., 0]), axis=1))
+    if image.height > SIDE:
+        image = image.resize((SIDE * len(found), SIDE), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    kind = "jpeg" if colours else "png"
+    image.save(file, kind, quality=90)
+    return file.getvalue(), kind

@@ -1,0 +1,111 @@
+"""The strip of answers on pictures: which jobs, what it says of them in a sentence, and the pictures beside it."""
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from labcore.drawings import strip
+from labcore.runs.answers import JobAnswers
+from labcore.runs.events import Answered
+from labcore.runs.packed_answers import pack
+from labcore.runs.results import fold
+from labcore.runs.store import Store
+from labcore.tasks import pictures
+from labcore.training import worker
+from pages.parts import strips
+from tests.conftest import tiny
+
+LABELS = (0, 1, 2, 0)
+
+
+def look(images: int, *said: int, stage: int = 1) -> Answered:
+    """What was said of the first pictures of a job of three classes."""
+    shares = [[0.8 if label == answer else 0.1 for label in range(3)] for answer in said]
+    probabilities, classes = pack(shares, said)
+    return Answered(stage=stage, task=1, images_seen=images, probabilities=probabilities, classes=classes)
+
+
+def row(*looks: Answered, learnt: int | None = None, position: int = 1) -> strip.Row:
+    told = JobAnswers(("a", "b", "c"), (0, 1, 2, 3), LABELS, looks, None if learnt is None else looks[learnt])
+    return strip.Row(position, "Shapes", told)
+
+
+def test_what_is_forgotten_was_right_when_learnt_and_is_wrong_now() -> None:
+    looks = [look(0, 1, 1, 1, 1), look(10, 0, 1, 2, 1), look(20, 0, 1, 0, 1, stage=2), look(30, 1, 1, stage=2)]
+    assert row(*looks[:2], learnt=1).forgotten == []
+    assert row(*looks[:3], learnt=1).forgotten == [2]
+    # The last look was at two pictures; of the others the answer before still stands.
+    assert row(*looks, learnt=1).forgotten == [0, 2]
+    assert row(*looks).forgotten == []  # it is still being learnt
+
+
+def test_the_sentence_counts_the_pictures_that_are_seen() -> None:
+    first, good, worse = look(0, 1, 1, 1, 1), look(10, 0, 1, 2, 0), look(20, 1, 1, 2, 1, stage=2)
+    later = strip.Row(2, "Letters", None)
+    assert strip.sentence([later]) == "Its first answers come with its first look at the pictures."
+    assert strip.sentence([row(first), later]) == "It has learnt nothing yet: what it says of Shapes is guessed."
+    assert strip.sentence([row(first, good), later]) == "Of these 4 pictures of Shapes it gets 4 right so far."
+    kept = strip.sentence([row(first, good, learnt=1), later])
+    assert kept == "Nothing is forgotten so far: of these 4 pictures of Shapes it gets 4 right."
+    lost = row(first, good, worse, learnt=1)
+    told = "Of these 4 pictures of Shapes it gets 2 right; when it had just learnt them it got 4."
+    assert strip.sentence([lost, later]) == told
+    assert strip.sentence([replace(row(first, good, learnt=1), title="Kept"), lost]) == told  # of which most was lost
+
+
+def test_what_the_browser_is_given_is_what_was_said() -> None:
+    looks = look(0, 1, 1, 1, 1), look(10, 0, 1, 2, 1)
+    told = row(*looks, learnt=1, position=2).document("pictures?run=x")
+    assert (told["position"], told["learnt"], told["wide"], told["labels"]) == (2, 1, 3, LABELS)
+    assert [(one["seen"], one["shares"]) for one in told["looks"]] == [
+        (event.images_seen, event.probabilities) for event in looks
+    ]
+    later = strip.Row(3, "Letters", None).document("")
+    assert (later["looks"], later["labels"], later["note"]) == ([], (), "It is learnt later.")
+
+
+@pytest.fixture
+def trained(store: Store) -> str:
+    return worker.run_claim(store.claim_run(store.submit(tiny()).run), "cpu").run
+
+
+def test_every_job_of_a_run_has_its_row_and_its_pictures(store: Store, trained: str) -> None:
+    found = store.fold(trained)
+    rows = strip.rows(found)
+    assert [one.title for one in rows] == [job.title for job in found.tasks]
+    assert all(one.told is not None and one.learnt is not None and not one.note for one in rows)
+    assert strip.sentence(rows).startswith(("Of these", "Nothing is forgotten"))
+    config = store.config(trained)
+    for number, one in enumerate(rows, 1):
+        side = strips.side_by_side(store, trained, number)
+        assert side is not None and one.told is not None
+        image = Image.open(io.BytesIO(side[0]))
+        size, count = config.backbone.image_size, len(one.told.pictures)
+        assert image.size == (size * count, size)
+        data = pictures.load(config.tasks[number - 1].name, size, cache=store.cache).validation
+        assert [int(data.labels[place]) for place in one.told.pictures] == list(one.told.labels)
+        if side[1] == "png":  # which loses nothing
+            last = np.asarray(image)[:, size * (count - 1) :]
+            assert np.array_equal(last, data.images[one.told.pictures[-1]][..., 0])
+    for nothing in (0, len(rows) + 1):
+        assert strips.side_by_side(store, trained, nothing) is None
+
+
+def test_a_run_of_before_says_that_it_kept_no_answers(store: Store, trained: str) -> None:
+    kinds = ("pictures_chosen", "answered", "predicted")
+    rows = strip.rows(fold(event for event in store.tail(trained)[0] if event.event not in kinds))
+    assert all(one.told is None and "Train it again" in one.note for one in rows)
+    assert strip.sentence(rows) == ""
+
+
+def test_pictures_that_are_not_on_this_machine_are_none(store: Store, trained: str, tmp_path: Path) -> None:
+    def gone(*_: object, **__: object) -> None:
+        raise pictures.TaskError("digits is not downloaded")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pictures, "load", gone)
+        assert strips.side_by_side(store, trained, 1) is None

@@ -6,6 +6,7 @@ import streamlit as st
 
 from labcore import plugins
 from labcore.configs.units import whole
+from labcore.drawings import strip
 from labcore.drawings.charts import Chart
 from labcore.drawings.inside import registry
 from labcore.drawings.inside.kind import MapKind
@@ -14,7 +15,7 @@ from labcore.drawings.inside.overview import Overview, Scale
 from labcore.runs import moments, stored_maps
 from labcore.runs.moments import Book, View
 from labcore.runs.results import Fold
-from pages.parts import inside_layer, lab, live_plot, markup, news, pictures, runs, stages
+from pages.parts import inside_layer, lab, live_plot, markup, news, pictures, runs, stages, strips
 
 lab.through_the_shell()
 store = lab.store()
@@ -32,6 +33,7 @@ head, switch = st.columns([4, 1.2], vertical_alignment="center")
 head.title(TITLE, anchor=False)
 explain = switch.toggle("What am I looking at?", key="inside-explain")
 markup.style("inside")
+markup.style("strip")
 query = st.query_params
 offered = runs.offered(store, (record.run, query.get("beside", "")))  # whatever the address names, however old
 
@@ -220,6 +222,7 @@ def whole_and_detail(fold: Fold, shelf: Book, seen: View, at: int) -> None:
     if len(same) < len(shown):
         st.caption("The other run's network has other layers, so only this run's layer is shown.")
     inside_layer.show(kind, Shown(same, place, task), explain)
+    strips.draw(f"inside-{run}", strip.rows(run, fold), title="What it said then", step=seen.moment.step)
     formula = st.expander("How it is computed", key="inside-formula", on_change="rerun")
     if formula.open:
         formula.markdown(kind.words.formula)

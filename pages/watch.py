@@ -51,7 +51,7 @@ def explain(record: RunRecord, state: str, fold: Fold) -> None:
                     if state == "running"
                     else "it writes down where it is, and stops"
                 )
-                says = html.escape(strip.sentence(strip.rows(fold))) if fold.stages else ""
+                says = html.escape(strip.sentence(strip.rows(run, fold))) if fold.stages else ""
                 st.html(f"{runs.bar(forecast.share)}<div>{says}</div><div class='lab-term'>{stage} · {shown}</div>")
             case "lost":
                 st.caption("Its worker is gone. It goes on by itself when a worker is there again, or press Resume.")
@@ -171,7 +171,7 @@ def figures_now() -> None:
     def draw(make: Callable[[], Chart], name: str, height: int, title: str) -> None:
         live_plot.draw(make, f"{name}-{run}", height, title=title, version=fold.events)
 
-    strips.draw(run, fold, title="What does it say now?")
+    strips.draw(run, strip.rows(run, fold), title="What does it say now?")
     with markup.row("wide", "accuracy"):
         question = "How well does it do each job?"
         if others:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from playwright import sync_api
 
+from labcore.drawings import strip
 from labcore.runs.store import Store
 from labcore.studies import explorations
 from labcore.training import worker
@@ -100,6 +101,7 @@ def test_launch_watch_stop_resume_lay_over_delete(address: str, page: sync_api.P
     page.get_by_text("estimated").wait_for()
     run = started(page)
 
+    page.locator(".lab-answer").first.wait_for()  # what it guesses before its first step
     page.locator(CURVE).first.wait_for()
     page.wait_for_function(f"({POINTS})() >= 2")
     before = page.evaluate(POINTS)
@@ -151,6 +153,45 @@ def test_launch_watch_stop_resume_lay_over_delete(address: str, page: sync_api.P
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     page.get_by_text("1 run", exact=True).wait_for()
     assert [found.run for found in store.records()] == [run] != [other]
+
+
+def test_answers_are_seen_on_pictures_and_one_opens_large_by_keyboard(page: sync_api.Page, home: Path) -> None:
+    store = Store(home)
+    run = store.submit(tiny()).run
+    assert worker.run_claim(store.claim_run(run), "cpu").state == "complete"
+    (job, *_) = strip.rows(run, store.fold(run))
+    assert job.told is not None and job.told.now is not None
+    with serving("app.py", home) as address:
+        page.goto(f"{address}/watch?run={run}")
+        cells = page.locator(".lab-strip-pictures").first.locator(".lab-answer")
+        cells.first.wait_for()
+        assert cells.count() == len(job.told.labels)
+        said = [job.told.classes[guesses[0].label] for guesses in job.told.now]
+        right = [guesses[0].label == label for guesses, label in zip(job.told.now, job.told.labels, strict=True)]
+        found = [cell.split() for cell in cells.locator("span").all_text_contents()]
+        assert found == [["✓" if good else "✗", *words.split()] for good, words in zip(right, said, strict=True)]
+        source = cells.first.locator("i").evaluate("it => getComputedStyle(it).backgroundImage.slice(5, -2)")
+        assert page.request.get(source).headers["content-type"] == "image/png"
+
+        cells.first.focus()
+        page.keyboard.press("Enter")
+        window = page.get_by_role("dialog")
+        window.get_by_role("heading", name=f"it is {job.told.classes[job.told.labels[0]]}").wait_for()
+        window.get_by_role("button", name="Next picture").focus()
+        page.keyboard.press("Enter")
+        window.get_by_role("heading", name=f"it is {job.told.classes[job.told.labels[1]]}").wait_for()
+        window.get_by_text("The numbers").focus()
+        page.keyboard.press("Enter")
+        window.get_by_role("row").nth(len(job.told.over_time(1))).wait_for()
+        page.keyboard.press("Escape")
+        window.wait_for(state="hidden")
+        assert cells.first.evaluate("it => document.activeElement === it"), "the keyboard is where it was"
+
+        forgotten = page.get_by_role("button", name="Only right then, wrong now")
+        forgotten.press("Enter")
+        assert forgotten.get_attribute("aria-pressed") == "true"
+        shown = "document.querySelector('.lab-strip-row').querySelectorAll('.lab-answer').length"
+        page.wait_for_function(f"{shown} === {len(job.forgotten)}")
 
 
 def test_the_view_stays_while_the_chart_is_updated(address: str, page: sync_api.Page, home: Path) -> None:

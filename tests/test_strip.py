@@ -17,6 +17,7 @@ from labcore.runs.store import Store
 from labcore.tasks import pictures
 from labcore.training import worker
 from pages.parts import strips
+from tests import stories
 from tests.conftest import tiny
 
 LABELS = (0, 1, 2, 0)
@@ -31,7 +32,7 @@ def look(images: int, *said: int, stage: int = 1) -> Answered:
 
 def row(*looks: Answered, learnt: int | None = None, position: int = 1) -> strip.Row:
     told = JobAnswers(("a", "b", "c"), (0, 1, 2, 3), LABELS, looks, None if learnt is None else looks[learnt])
-    return strip.Row(position, "Shapes", told)
+    return strip.Row("a-run", position, "Shapes", "#000", told)
 
 
 def test_what_is_forgotten_was_right_when_learnt_and_is_wrong_now() -> None:
@@ -45,7 +46,7 @@ def test_what_is_forgotten_was_right_when_learnt_and_is_wrong_now() -> None:
 
 def test_the_sentence_counts_the_pictures_that_are_seen() -> None:
     first, good, worse = look(0, 1, 1, 1, 1), look(10, 0, 1, 2, 0), look(20, 1, 1, 2, 1, stage=2)
-    later = strip.Row(2, "Letters", None)
+    later = strip.Row("a-run", 2, "Letters", "#000", None)
     assert strip.sentence([later]) == "Its first answers come with its first look at the pictures."
     assert strip.sentence([row(first), later]) == "It has learnt nothing yet: what it says of Shapes is guessed."
     assert strip.sentence([row(first, good), later]) == "Of these 4 pictures of Shapes it gets 4 right so far."
@@ -60,12 +61,22 @@ def test_the_sentence_counts_the_pictures_that_are_seen() -> None:
 def test_what_the_browser_is_given_is_what_was_said() -> None:
     looks = look(0, 1, 1, 1, 1), look(10, 0, 1, 2, 1)
     told = row(*looks, learnt=1, position=2).document("pictures?run=x")
-    assert (told["position"], told["learnt"], told["wide"], told["labels"]) == (2, 1, 3, LABELS)
+    assert (told["key"], told["learnt"], told["wide"], told["labels"]) == ("a-run-2", 1, 3, LABELS)
     assert [(one["seen"], one["shares"]) for one in told["looks"]] == [
         (event.images_seen, event.probabilities) for event in looks
     ]
-    later = strip.Row(3, "Letters", None).document("")
+    later = strip.Row("a-run", 3, "Letters", "#000", None).document("")
     assert (later["looks"], later["labels"], later["note"]) == ([], (), "It is learnt later.")
+
+
+def test_several_runs_stand_below_each_other_on_the_pictures_of_one_job() -> None:
+    config = tiny()
+    folds = {name: (f"run-{name}", fold([stories.opened()])) for name in ("EWC", "LwF")}
+    found = strip.beside(folds, 2)
+    assert [(one.run, one.position, one.title, one.told) for one in found] == [
+        ("run-EWC", 2, "EWC", None), ("run-LwF", 2, "LwF", None),
+    ]  # fmt: skip
+    assert strip.beside(folds, len(config.tasks) + 1) == []
 
 
 @pytest.fixture
@@ -75,7 +86,7 @@ def trained(store: Store) -> str:
 
 def test_every_job_of_a_run_has_its_row_and_its_pictures(store: Store, trained: str) -> None:
     found = store.fold(trained)
-    rows = strip.rows(found)
+    rows = strip.rows(trained, found)
     assert [one.title for one in rows] == [job.title for job in found.tasks]
     assert all(one.told is not None and one.learnt is not None and not one.note for one in rows)
     assert strip.sentence(rows).startswith(("Of these", "Nothing is forgotten"))
@@ -97,7 +108,7 @@ def test_every_job_of_a_run_has_its_row_and_its_pictures(store: Store, trained: 
 
 def test_a_run_of_before_says_that_it_kept_no_answers(store: Store, trained: str) -> None:
     kinds = ("pictures_chosen", "answered", "predicted")
-    rows = strip.rows(fold(event for event in store.tail(trained)[0] if event.event not in kinds))
+    rows = strip.rows(trained, fold(event for event in store.tail(trained)[0] if event.event not in kinds))
     assert all(one.told is None and "Train it again" in one.note for one in rows)
     assert strip.sentence(rows) == ""
 

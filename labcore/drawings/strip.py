@@ -1,13 +1,16 @@
-"""The strip: the network's answers on pictures, a row a job. No torch, no Streamlit.
+"""The strip: a network's answers on pictures, a row a job; or several networks' answers on the pictures of one job.
+
+No torch, no Streamlit.
 
 What is shown is decided here; the browser draws it (pages/parts/assets/strip.js). It is given every answer that the run
 has told, as the events pack them, so that a person goes through them without asking the server.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from labcore.drawings.figures import task_colour
+from labcore.drawings.figures import GREY, task_colour
 from labcore.runs import answers
 from labcore.runs.answers import JobAnswers, Said
 from labcore.runs.packed_answers import ALL_CLASSES
@@ -16,13 +19,16 @@ from labcore.runs.results import Fold
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A job of the sequence, by its position from 1, and what was said of its pictures.
+    """A job of a run, by its position from 1, and what was said of its pictures.
 
-    `told` is None where the job is still to come, or is `missing`: learnt by a version that did not tell.
+    `title` is what tells it from the other rows: the job's, or the run's. `told` is None where the job is still to
+    come, or is `missing`: learnt by a version that did not tell.
     """
 
+    run: str
     position: int
     title: str
+    colour: str
     told: JobAnswers | None
     missing: bool = False
 
@@ -51,14 +57,14 @@ class Row:
         told = self.told
         classes = told.classes if told else ()
         return {
-            "position": self.position,
+            "key": f"{self.run}-{self.position}",
             "title": self.title,
-            "colour": task_colour(self.position),
+            "colour": self.colour,
             "classes": classes,
             "labels": told.labels if told else (),
             "wide": len(classes) if len(classes) <= ALL_CLASSES else 0,
             "looks": [
-                {"seen": look.images_seen, "shares": look.probabilities, "classes": look.classes}
+                {"step": look.step, "seen": look.images_seen, "shares": look.probabilities, "classes": look.classes}
                 for look in (told.looks if told else ())
             ],
             "learnt": self.learnt,
@@ -96,11 +102,20 @@ def _right(job: JobAnswers, said: tuple[Said, ...] | None) -> int:
     return sum(bool(guesses) and guesses[0].label == label for label, guesses in found)
 
 
-def rows(fold: Fold) -> list[Row]:
-    """A row for each job of the sequence, in the order in which the jobs are learnt."""
-    return [_row(fold, position) for position in range(1, len(fold.tasks) + 1)]
+def rows(run: str, fold: Fold) -> list[Row]:
+    """A row for each job of a run, in the order in which the jobs are learnt."""
+    jobs = enumerate(fold.tasks, 1)
+    return [_row(run, fold, position, job.title, task_colour(position)) for position, job in jobs]
 
 
-def _row(fold: Fold, position: int) -> Row:
+def beside(folds: Mapping[str, tuple[str, Fold]], position: int) -> list[Row]:
+    """A row for each of some runs, by name: what they say of the job at this position, if they are on it.
+
+    Methods have no colour of their own.
+    """
+    return [_row(run, fold, position, name, GREY) for name, (run, fold) in folds.items() if position <= len(fold.tasks)]
+
+
+def _row(run: str, fold: Fold, position: int, title: str, colour: str) -> Row:
     told = answers.of_job(fold, position)
-    return Row(position, fold.tasks[position - 1].title, told, position in fold.answers_missing)
+    return Row(run, position, title, colour, told, position in fold.answers_missing)

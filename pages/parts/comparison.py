@@ -9,14 +9,15 @@ import streamlit as st
 from labcore.configs.base import ConfigError
 from labcore.configs.registry import ABOUT
 from labcore.configs.run import RunConfig
-from labcore.drawings import comparisons, figures, panels, trade_off
+from labcore.drawings import comparisons, figures, panels, strip, trade_off
 from labcore.runs.errors import UnknownRun
 from labcore.runs.records import RunRecord
 from labcore.studies.groups import Group, differences_line, fold_seeds, names_of
 from labcore.studies.measures import REFERENCES
-from pages.parts import lab, live_plot, markup
+from pages.parts import lab, live_plot, markup, strips
 
 MOST_COMPARED, MOST_OFFERED = 40, 500
+MOST_ROWS = 12  # of pictures, a row a method
 HOW = """
 `R[i, j]` is the accuracy on job *j* after stage *i*, on all its test images; means and sample standard deviations are
 over runs that differ by seed alone.
@@ -135,6 +136,7 @@ def offered() -> dict[str, tuple[RunRecord, RunConfig]]:
 def choose_and_show() -> None:
     """Choose runs, fold them over seeds or not, and see what differs."""
     st.title("Runs side by side", anchor=False)
+    markup.style("strip")
     here = offered()
     if not here:
         st.info(
@@ -172,7 +174,23 @@ def choose_and_show() -> None:
         return
     groups = fold_seeds(members, unfold=unfold)
     st.markdown(differences_line(list({group.name: group.config for group in groups}.values())))
+    _answers(groups)
     charts(groups, "chosen", (tuple(chosen), unfold))
+
+
+def _answers(groups: Sequence[Group]) -> None:
+    """What each says of the same pictures of one job; of runs that differ by seed alone, what the first says."""
+    jobs = groups[0].config.task_names
+    alike = [group for group in groups if group.config.task_names == jobs][:MOST_ROWS]
+    if len(alike) < 2:
+        return
+    titles = {position: task.title for position, task in enumerate(groups[0].config.tasks, 1)}
+    job = st.segmented_control("Job", list(titles), format_func=titles.__getitem__, key="compare-job", default=1)
+    folds = {}
+    for group in alike:
+        with contextlib.suppress(UnknownRun):  # deleted just now
+            folds[group.name] = (run := group.runs[0].run), lab.store().fold(run)
+    strips.draw("compare", strip.beside(folds, job or 1), title="Who still knows these pictures?")
 
 
 def _alike(here: dict[str, tuple[RunRecord, RunConfig]]) -> list[str]:

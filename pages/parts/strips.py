@@ -7,7 +7,7 @@ beside the page, so that a tick sends answers alone.
 import functools
 import io
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -17,7 +17,6 @@ import streamlit as st
 from PIL import Image
 
 from labcore.drawings import strip
-from labcore.runs.results import Fold
 from labcore.runs.store import Store
 from labcore.tasks import pictures
 from labcore.tasks.source import TaskError
@@ -32,28 +31,27 @@ def _component() -> Callable[..., Any]:
     return st.components.v2.component("strip", js=script, isolate_styles=False)
 
 
-def draw(run: str, fold: Fold, *, title: str, moment: int | None = None) -> None:
-    """Draw the strip of a run as it stands, or as it stood after so many images of training, from a fold of its events.
+def draw(key: str, rows: Sequence[strip.Row], *, title: str, step: int | None = None) -> None:
+    """Draw rows of pictures with what was said of them last, or what had been said by a step of their run.
 
     What a person chose in it (the order, the picture that is open) stays through every update.
     """
-    rows = strip.rows(fold)
     data = {
-        "id": run,
-        "version": [[len(row.told.looks) if row.told else row.note, row.learnt] for row in rows] + [moment],
+        "id": key,
+        "version": [[row.run, len(row.told.looks) if row.told else row.note, row.learnt] for row in rows] + [step],
         "title": title,
-        "moment": moment,
-        "rows": [row.document(_address(run, row)) for row in rows],
+        "step": step,
+        "rows": [row.document(_address(row)) for row in rows],
     }
-    _component()(data=data, key=f"strip-{run}")
+    _component()(data=data, key=f"strip-{key}")
 
 
-def _address(run: str, row: strip.Row) -> str:
+def _address(row: strip.Row) -> str:
     """Where a row's pictures are served side by side; another address for other ones. Empty without any."""
     if row.told is None:
         return ""
     these = zlib.crc32(repr(row.told.pictures).encode())
-    return f"{served.PICTURES}?{urlencode({'run': run, 'job': row.position, 'of': these})}"
+    return f"{served.PICTURES}?{urlencode({'run': row.run, 'job': row.position, 'of': these})}"
 
 
 def side_by_side(store: Store, run: str, job: int) -> tuple[bytes, str] | None:

@@ -1,4 +1,4 @@
-// The network's answers on pictures, a row a job. See labcore/drawings/strip.py for what arrives in `data`.
+// Answers on pictures, a row a job or a run. See labcore/drawings/strip.py for what arrives in `data`.
 
 const strips = new Map(); // by id; bounded, so that a long session does not gather strips it no longer shows
 const MOST_STRIPS = 8;
@@ -48,17 +48,17 @@ function said(row, picture, last) {
   return null;
 }
 
-// The last look up to the moment that is shown.
-function upTo(row, moment) {
-  if (moment === null) return row.looks.length - 1;
-  return row.looks.findLastIndex(look => look.seen <= moment);
+// The last look up to the step that is shown; without one, the last.
+function upTo(row, step) {
+  if (step === null) return row.looks.length - 1;
+  return row.looks.findLastIndex(look => look.step <= step);
 }
 
 // A picture of a row: what it is, was taken for when its job had been learnt, and is taken for now.
-function told(row, picture, moment) {
+function told(row, picture, step) {
   const label = row.labels[picture];
-  const now = said(row, picture, upTo(row, moment));
-  const learnt = row.learnt === null || upTo(row, moment) < row.learnt ? null : said(row, picture, row.learnt);
+  const now = said(row, picture, upTo(row, step));
+  const learnt = row.learnt === null || upTo(row, step) < row.learnt ? null : said(row, picture, row.learnt);
   const lost = now && learnt ? share(learnt, label) - share(now, label) : 0;
   return { picture, label, now, learnt, lost, forgotten: Boolean(now && learnt && learnt[0][0] === label && now[0][0] !== label) };
 }
@@ -91,25 +91,25 @@ function drawCell(strip, row, one) {
   const is = `It is: ${row.classes[one.label]}.`;
   const hover = [is, `Now: ${verdict(row, one.now, one.label)}.`];
   if (one.learnt) hover.push(`When the job was learnt: ${verdict(row, one.learnt, one.label)}.`);
-  const key = `${row.position}:${one.picture}`;
+  const key = `${row.key}:${one.picture}`;
   const cell = strip.cells.get(key) ?? make("button", { type: "button" }, image(row, one.picture, SIDE), make("span"));
   strip.cells.set(key, cell);
   cell.className = `lab-answer ${state}`;
   cell.title = hover.join("\n");
   cell.ariaLabel = `${row.title}, picture ${one.picture + 1}. ${hover.join(" ")}`;
   cell.lastChild.textContent = words;
-  cell.onclick = () => open(strip, row.position, one.picture);
+  cell.onclick = () => open(strip, row.key, one.picture);
   return cell;
 }
 
 function drawRow(strip, row) {
   const name = make("div", { className: "lab-strip-name" }, row.title);
   name.style.borderColor = row.colour;
-  const moment = strip.data.moment;
+  const step = strip.data.step;
   if (!row.labels.length) {
     return make("div", { className: "lab-strip-row" }, name, make("div", { className: "lab-strip-note" }, row.note));
   }
-  let shown = row.labels.map((_, picture) => told(row, picture, moment));
+  let shown = row.labels.map((_, picture) => told(row, picture, step));
   if (strip.forgottenOnly) shown = shown.filter(one => one.forgotten);
   if (strip.forgottenFirst) shown.sort((one, other) => other.lost - one.lost);
   const cells = shown.map(one => drawCell(strip, row, one));
@@ -151,16 +151,16 @@ function fit(strip) {
 
 // ---- a picture large, and its probabilities over time ----------------------------------------------------------------
 
-function open(strip, position, picture) {
-  strip.open = { position, picture };
+function open(strip, key, picture) {
+  strip.open = { key, picture };
   drawWindow(strip);
   if (!strip.window.open) strip.window.showModal();
 }
 
 function drawWindow(strip) {
-  const row = strip.data.rows.find(one => one.position === strip.open.position);
+  const row = strip.data.rows.find(one => one.key === strip.open.key);
   if (!row || strip.open.picture >= row.labels.length) return strip.window.close();
-  const one = told(row, strip.open.picture, strip.data.moment);
+  const one = told(row, strip.open.picture, strip.data.step);
   const line = (words, found) => {
     const right = found && found[0][0] === one.label;
     const value = make("b", { className: found ? (right ? "lab-right" : "lab-wrong") : "" });
@@ -172,7 +172,7 @@ function drawWindow(strip) {
   const step = (words, by) => {
     const button = make("button", { type: "button" }, words);
     const count = row.labels.length;
-    button.onclick = () => open(strip, row.position, (strip.open.picture + by + count) % count);
+    button.onclick = () => open(strip, row.key, (strip.open.picture + by + count) % count);
     return button;
   };
   const details = make("details", {}, make("summary", {}, "The numbers"), table(row, one.picture));

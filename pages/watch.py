@@ -13,7 +13,7 @@ from labcore.runs import energy
 from labcore.runs.records import RunRecord
 from labcore.runs.results import Fold
 from labcore.training import worker
-from pages.parts import lab, live_plot, markup, news, pictures, runs, stages, strips
+from pages.parts import confused, lab, live_plot, markup, news, pictures, runs, stages, strips
 
 BUTTON = 150  # px
 CHARTS = 228  # px; so the strip, the curves and the matrix of three jobs are seen at once on a projector
@@ -195,6 +195,7 @@ def figures_now() -> None:
         loss = "What it is trying to make small"
         draw(lambda: figures.loss_terms(figures.loss_terms_info(fold)), "loss", 236, loss)
         show_costs(record, fold)
+    confused.show(store, run, fold)
     if told:
         news.follow(followed, "events", told)
     if (active, by_news) != (runs.active(store, followed), news.enough(store, followed)):

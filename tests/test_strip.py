@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from labcore.drawings import strip
+from labcore.configs.looking import SHOWN_PICTURES
+from labcore.drawings import confusion, strip
+from labcore.runs import answers
 from labcore.runs.answers import JobAnswers
 from labcore.runs.events import Answered
 from labcore.runs.packed_answers import pack
@@ -104,6 +106,34 @@ def test_every_job_of_a_run_has_its_row_and_its_pictures(store: Store, trained: 
             assert np.array_equal(last, data.images[one.told.pictures[-1]][..., 0])
     for nothing in (0, len(rows) + 1):
         assert strips.side_by_side(store, trained, nothing) is None
+    for no_pictures in ([10**9], [-1], list(range(SHOWN_PICTURES + 1))):
+        assert strips.side_by_side(store, trained, 1, no_pictures) is None
+
+
+def test_mistakes_are_counted_from_all_test_pictures_and_shown(store: Store, trained: str) -> None:
+    found, config = store.fold(trained), store.config(trained)
+    labels = pictures.load(config.tasks[0].name, config.backbone.image_size, cache=store.cache).test.labels.tolist()
+    classes = found.tasks[0].classes
+    learnt, now = (answers.confusion(found, 1, when, labels) for when in ("learnt", "now"))
+    assert learnt is not None and now is not None
+    told = confusion.mistakes(classes, learnt, now)
+    said = answers.predicted(found, 1, len(found.stages))
+    assert said is not None
+    wrong = [place for place, (label, answer) in enumerate(zip(labels, said, strict=True)) if label != answer]
+    assert sum(mistake.now for mistake in told) == len(wrong) > 0
+    assert [mistake.now for mistake in told] == sorted((mistake.now for mistake in told), reverse=True)
+    first = told[0]
+    assert first.pictures and set(first.pictures) <= set(wrong)
+    assert {(classes[labels[place]], classes[said[place]]) for place in first.pictures} == {
+        (first.shows, first.taken_for)
+    }
+    chart = confusion.matrices(classes, learnt, now)
+    assert [len(trace["z"]) for trace in chart.traces] == [len(classes)] * 2
+    sums = [sum(sum(row) for row in one.counts) for one in (learnt, now)]
+    assert sums == [len(labels)] * 2
+    side = strips.side_by_side(store, trained, 1, first.pictures)
+    assert side is not None
+    assert Image.open(io.BytesIO(side[0])).width == config.backbone.image_size * len(first.pictures)
 
 
 def test_a_run_of_before_says_that_it_kept_no_answers(store: Store, trained: str) -> None:

@@ -52,7 +52,8 @@ def _pictures(request: Request) -> Response:
 
     try:
         asked = request.query_params
-        found = strips.side_by_side(lab.store(), asked.get("run", ""), int(asked.get("job", "")))
+        test = [int(place) for place in asked.get("test", "").split(",") if place]
+        found = strips.side_by_side(lab.store(), asked.get("run", ""), int(asked.get("job", "")), test)
     except (StoreError, ConfigError, ValueError):
         found = None
     if found is None:

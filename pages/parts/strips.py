@@ -16,6 +16,7 @@ import numpy as np
 import streamlit as st
 from PIL import Image
 
+from labcore.configs.looking import SHOWN_PICTURES
 from labcore.drawings import strip
 from labcore.runs.store import Store
 from labcore.tasks import pictures
@@ -47,32 +48,43 @@ def draw(key: str, rows: Sequence[strip.Row], *, title: str, step: int | None = 
 
 
 def _address(row: strip.Row) -> str:
-    """Where a row's pictures are served side by side; another address for other ones. Empty without any."""
-    if row.told is None:
-        return ""
-    these = zlib.crc32(repr(row.told.pictures).encode())
-    return f"{served.PICTURES}?{urlencode({'run': row.run, 'job': row.position, 'of': these})}"
+    return "" if row.told is None else address(row.run, row.position, of=zlib.crc32(repr(row.told.pictures).encode()))
 
 
-def side_by_side(store: Store, run: str, job: int) -> tuple[bytes, str] | None:
-    """The pictures of a run's job, which its answers are about, as one image file and its kind (`png`, `jpeg`).
+def address(run: str, job: int, *, of: int = 0, test: Sequence[int] = ()) -> str:
+    """Where pictures of a run's job are served side by side: those that its answers are about, or these test pictures.
+
+    `of` is another number for another choice of those that the answers are about.
+    """
+    asked = {"test": ",".join(map(str, test))} if test else {"of": of}
+    return f"{served.PICTURES}?{urlencode({'run': run, 'job': job, **asked})}"
+
+
+def side_by_side(store: Store, run: str, job: int, test: Sequence[int] = ()) -> tuple[bytes, str] | None:
+    """Pictures of a run's job as one image file, and its kind: those that answers are about, or these test pictures.
 
     None where there are none: no such job, no answers kept, or pictures that are not on this machine.
 
     Raises UnknownRun.
     """
     fold = store.fold(run)
-    if fold.started is None or not 1 <= job <= len(fold.stages) or (chosen := fold.stages[job - 1].pictures) is None:
+    if fold.started is None or not 1 <= job <= len(fold.stages) or len(test) > SHOWN_PICTURES:
         return None
-    config = fold.started.config
+    config, chosen = fold.started.config, fold.stages[job - 1].pictures
     try:
         task = config.tasks[job - 1]
         data = pictures.load(task.name, config.backbone.image_size, cache=store.cache, downloads=store.root)
-        found = data.validation.images[list(chosen.pictures)]
+        split, places = (data.test, test) if test else (data.validation, chosen.pictures if chosen else ())
+        found = [split.images[place] for place in places if place >= 0]
     except (TaskError, IndexError):
         return None
-    colours = found.shape[3] == 3
-    image = Image.fromarray(np.concatenate(list(found if colours else found[..., 0]), axis=1))
+    return _as_one(found) if found else None
+
+
+def _as_one(found: Sequence[np.ndarray]) -> tuple[bytes, str]:
+    """Pictures uint8 [H, W, C] side by side in one file, and its kind: `png` where they are grey, else `jpeg`."""
+    colours = found[0].shape[2] == 3
+    image = Image.fromarray(np.concatenate([each if colours else each[..., 0] for each in found], axis=1))
     if image.height > SIDE:
         image = image.resize((SIDE * len(found), SIDE), Image.Resampling.LANCZOS)
     file = io.BytesIO()

@@ -33,6 +33,21 @@ def test_accuracy_curves_are_the_live_points_of_each_task() -> None:
     assert tuple(figure.layout.yaxis.range) == (0, 102)
 
 
+def test_phases_of_a_stage_are_marked_where_they_begin_and_named_where_there_is_room() -> None:
+    parts = (("warm_up", 0), ("train", 400), ("retrain", 990))
+    spans = [figures.StageSpan(1, "Digits", 0, 1000, phases=parts), figures.StageSpan(2, "Fans", 1000, 1200)]
+    curves = drawn(figures.accuracy_curves(figures.AccuracyCurves([], spans, 1200)))
+    dashed = [shape.x0 for shape in curves.layout.shapes if shape.line.dash == "dash"]
+    assert dashed == [400, 990]
+    named = {note.text: note.x for note in curves.layout.annotations if note.yanchor == "bottom" and note.y < 0.5}
+    assert named == {"new head alone": 200, "whole network": 695}  # what is left, again, has no room
+
+
+def test_a_phase_begins_at_the_images_seen_by_then() -> None:
+    (span, *_) = figures.stage_spans(fold(stories.COMPLETE))
+    assert span.phases[0] == ("train", 0)
+
+
 def test_while_a_stage_is_learnt_its_values_say_how_sure_they_are() -> None:
     told = [*stories.FIRST, *stories.SECOND[:2], stories.live(2, 90, 12, 0.5, 0.3)]
     info = figures.accuracy_curves_info(fold(told))

@@ -85,7 +85,7 @@ class AccuracyLine:
 class StageSpan:
     """Where a stage lies on the axis of images seen; one that has not ended yet ends where it is planned to.
 
-    `reused` says whether another run had trained it.
+    `reused` says whether another run had trained it. `phases` are its parts, each with the images seen when it began.
     """
 
     position: int
@@ -93,6 +93,7 @@ class StageSpan:
     first: int
     last: int
     reused: bool = False
+    phases: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +155,7 @@ def stage_spans(fold: Fold) -> list[StageSpan]:
             stage.first_image,
             stage.first_image + stage.images,
             reused=bool(stage.ended and stage.ended.reused),
+            phases=tuple(stage.phases.items()),
         )
         for number, stage in enumerate(fold.stages, 1)
     ]
@@ -167,6 +169,7 @@ def accuracy_curves(info: AccuracyCurves) -> Chart:
     """
     chart = Chart()
     _name_stages(chart, info.spans, info.total_images)
+    _name_phases(chart, info.spans, info.total_images)
     heights = apart([line.end[0] for line in info.lines], gap=7)
     for line, height in zip(info.lines, heights, strict=True):
         colour = task_colour(line.position)
@@ -221,6 +224,27 @@ def _name_stages(chart: Chart, spans: list[StageSpan], total_images: int) -> Non
             text=span.title if not has_room else f"{span.title} · reused" if span.reused else f"learns {span.title}",
             font={"size": 13, "color": task_colour(span.position)},
         )  # fmt: skip
+
+
+# What learns in a phase, as a person reads it; a method's own phase is called by its name.
+_PHASES = {"warm_up": "new head alone", "train": "whole network", "retrain": "what is left"}
+_PLOT_WIDTH, _SMALL_LETTER_WIDTH = 410, 6.2  # px, about, of the curves on a projector
+
+
+def _name_phases(chart: Chart, spans: list[StageSpan], total_images: int) -> None:
+    """Mark where another phase of a stage begins, so that a cliff has its reason beside it; name those with room."""
+    for span in spans:
+        ends = [*(first for _, first in span.phases[1:]), span.last]
+        for number, ((phase, first), last) in enumerate(zip(span.phases, ends, strict=False)):
+            words = _PHASES.get(phase, phase)
+            if number:
+                line = {"type": "line", "line": {"color": GREY, "width": 1, "dash": "dash"}, "opacity": 0.6}
+                chart.shape(**_UPRIGHT, x0=first, x1=first, **line)
+            if len(span.phases) > 1 and (last - first) * _PLOT_WIDTH > len(words) * _SMALL_LETTER_WIDTH * total_images:
+                chart.note(
+                    x=(first + last) / 2, y=0.01, yref="paper", yanchor="bottom", text=words, font={"size": 12},
+                    opacity=0.75,
+                )  # fmt: skip
 
 
 def apart(heights: list[float], gap: float) -> list[float]:

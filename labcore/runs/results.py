@@ -186,6 +186,8 @@ class LossPoint:
 class Stage:
     """A stage as far as it is known: at which step and image of the run it began, and what was measured at its end.
 
+    `phases` says of each how many images the run had been trained on when it began.
+
     `pictures` are those of the job that it learns to which `answers` were told ever since, the oldest first; `learnt`
     are the last ones of the stage itself. `predicted` says by job, counted from 1, what each test picture is taken for
     at the end of the stage. What is packed in them, `answers.py` takes out.
@@ -196,7 +198,7 @@ class Stage:
     first_image: int
     images: int
     old_images: int
-    phases: list[str] = field(default_factory=list)
+    phases: dict[str, int] = field(default_factory=dict)
     test: Evaluated | None = None
     validation: Evaluated | None = None
     footprint: FootprintMeasured | None = None
@@ -310,8 +312,7 @@ class Fold:
                 self.images_seen = event.images_seen
             case PhaseStarted():
                 stage = self.stages[event.stage - 1]
-                if event.phase not in stage.phases:
-                    stage.phases.append(event.phase)
+                stage.phases.setdefault(event.phase, self.images_seen)
             case StepLogged():
                 self._must_have_begun(event.stage)
                 self.images_seen = event.images_seen

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from labcore.drawings.charts import Chart
+from labcore.runs.events import TaskFacts
 from labcore.runs.results import AccuracyPoint, Fold
 from labcore.studies import measures
 
@@ -520,6 +521,11 @@ def _percent(share: float) -> str:
     return f"{100 * share:.0f} %"
 
 
+def _of(task: TaskFacts, share: float) -> str:
+    """An accuracy in pictures: `215 of 500`."""
+    return f"{share * task.test_images:.0f} of {task.test_images}"
+
+
 def summary(fold: Fold) -> str:
     """What a finished run showed, in a sentence or two made from its figures."""
     rows, tasks = fold.matrix("test"), fold.tasks
@@ -528,7 +534,7 @@ def summary(fold: Fold) -> str:
     learnt, now = rows[0][0] or 0.0, rows[-1][0] or 0.0
     first, last = tasks[0].title, tasks[len(rows) - 1].title
     if len(rows) == 1:
-        return f"It learnt {first}: {_percent(learnt)} of {tasks[0].test_images} test pictures right."
+        return f"It learnt {first}: it gets {_of(tasks[0], learnt)} test pictures right ({_percent(learnt)})."
     lost, chance = learnt - now, tasks[0].chance
     share = lost / max(learnt - chance, 1e-9)  # of what it knew beyond guessing
     if lost < 0.02:
@@ -537,9 +543,10 @@ def summary(fold: Fold) -> str:
         verdict = f"It forgot nearly all of it: guessing gets {_percent(chance)}."
     else:
         verdict = f"It forgot {'a little' if share < 0.2 else 'much' if share < 0.5 else 'most'} of it."
+    then, still = (f"{_of(tasks[0], share)} test pictures right ({_percent(share)})" for share in (learnt, now))
     return (
-        f"It learnt {first}: {_percent(learnt)} of {tasks[0].test_images} test pictures right. Now that it has learnt "
-        f"{last} as well, it gets {_percent(now)} of the same pictures right. {verdict}"
+        f"When it had just learnt {first}, it got {then}. Now that it has learnt {last} as well, it gets {still}. "
+        f"{verdict}"
     )
 
 

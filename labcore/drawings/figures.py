@@ -171,7 +171,7 @@ def accuracy_curves(info: AccuracyCurves) -> Chart:
     chart = Chart()
     _name_stages(chart, info.spans, info.total_images)
     _name_phases(chart, info.spans, info.total_images)
-    heights = apart([line.end[0] for line in info.lines], gap=7)
+    heights = apart([line.end[0] for line in info.lines], gap=10)
     for line, height in zip(info.lines, heights, strict=True):
         colour = task_colour(line.position)
         (value, written), between = line.end, line.between

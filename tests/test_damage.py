@@ -238,6 +238,31 @@ def test_a_run_of_which_no_record_was_written_down_counts_as_imported_until_trai
     assert not again.cached
 
 
+def test_a_queued_run_whose_record_is_damaged_in_both_places_is_still_there(store: Store) -> None:
+    run = store.submit(tiny()).run
+    written = store.folder(run) / "record.jsonl"
+    flip(written, written.stat().st_size // 2)
+    store.close()
+    emptied(store.root / "records" / "cache.db")
+    found = Store(store.root)
+    record = found.record(run)
+    assert (record.state, record.imported, record.attempt) == ("stopped", True, 0)
+    assert record.names is not None and record.names.tasks == tuple(tiny().task_names)
+    found.check(repair=True)
+    assert found.config(run) == tiny()
+    found.resume(run)
+    assert worker.run_claim(found.claim_run(run), "cpu").state == "complete"
+
+
+def test_the_damaged_record_of_a_run_that_waits_is_written_anew(store: Store) -> None:
+    run = store.submit(tiny()).run
+    written = store.folder(run) / "record.jsonl"
+    whole = written.read_bytes()
+    flip(written, len(whole) // 2)
+    store.check(repair=True)
+    assert written.read_bytes() == whole
+
+
 def test_an_imported_run_that_is_trained_here_is_this_labs_own(store: Store) -> None:
     run = store.submit(tiny()).run
     store._database.delete(f"key/{store.record(run).key}")
@@ -826,10 +851,11 @@ def test_what_the_dead_left_is_cleared_away_and_what_the_living_write_is_not(sto
         store.cache / "import-aaaa",
         store.root / ".settings.json.17",
         store.cache / "deleted-x",
+        store.cache / "stages" / ".gone-1f",
     ]
     new = [claim.folder / ".checkpoint.safetensors.18", store.cache / "import-bbbb", store.root / ".settings.json.18"]
     for path in old + new:
-        path.mkdir() if path.parent == store.cache else path.write_bytes(b"half")
+        path.mkdir(parents=True) if store.cache in path.parents else path.write_bytes(b"half")
     for path in old[1:3]:
         os.utime(path, (0, 0))
     assert len(store.check()) == len(old)

@@ -609,10 +609,12 @@ class Records:
 def made_anew(folder: Path) -> RunRecord | None:
     """The record of a run as its folder tells it: what was last written down, and how its events end.
 
-    A run of which no record was written down counts as imported, because nobody knows who computed it.
+    A run of which no record can be read counts as imported, because nobody knows who computed it. One that has no
+    events either had not begun to be trained: it is stopped, and a person may resume it.
 
     Returns:
-        The record; None where neither a record nor an event is in the folder: then nobody was told of the run.
+        The record; None where neither a record, be it a damaged one, nor an event is in the folder: then nobody was
+        told of the run.
     """
     written = _written_down(folder)
     if written is not None and written.state != "running":
@@ -621,17 +623,17 @@ def made_anew(folder: Path) -> RunRecord | None:
     begun = next((event for event in reversed(events) if isinstance(event, RunStarted)), None)
     ended = events[-1] if events and isinstance(events[-1], RunEnded) else None
     if written is None:
-        if not events:
+        if not events and not (folder / "record.jsonl").exists():
             return None
         written = RunRecord(
             run=folder.name,
             key=_key(folder),
             state="stopped" if ended is None else ended.state,
             device="auto",
-            submitted=events[0].time,
-            started=events[0].time,
-            ended=events[-1].time,
-            attempt=max(event.attempt for event in events),
+            submitted=events[0].time if events else folder.stat().st_mtime,
+            started=events[0].time if events else None,
+            ended=events[-1].time if events else None,
+            attempt=max((event.attempt for event in events), default=0),
             error=ended.error if ended else None,
             imported=True,
             config_digest=_config_digest(folder),

@@ -291,6 +291,7 @@ class Store(Queue, Stories, Workers, Preferences):
         whether a writer lives, so they must be a day old, longer than anything takes to be written.
         """
         yield from self.cache.glob("deleted-*")
+        yield from self.cache.glob("stages/.gone-*")  # stages that made room, half removed
         yield from (path for path in self.cache.glob("folds/*.json") if not (self.root / "runs" / path.stem).exists())
         for path in [*self.cache.glob("import-*"), *self.cache.glob("tmp*"), *self.cache.glob("pictures/tmp*")]:
             if _is_old(path):
@@ -342,10 +343,12 @@ class Store(Queue, Stories, Workers, Preferences):
         """What is wrong with one run."""
         wrong = []
         folder = self.root / "runs" / record.run
-        if made_anew(folder) != record and not record.active:
+        if record.state != "running" and made_anew(folder) != record:
             if repair:
                 self.change(record.run)
-            elif (folder / "record.jsonl").exists():
+            elif (
+                folder / "record.jsonl"
+            ).exists() and not record.active:  # one that waits may have been begun just now
                 wrong.append(
                     f"Run {record.run}: its record.jsonl is not what the records say; `check --repair` writes it."
                 )

@@ -296,15 +296,15 @@ def _still_share(config: RunConfig, stage: int) -> float:
 def _phase_parts(
     config: RunConfig, speed: Speed, images: int, epochs: int, held: float, passes: int, telling_ms: float
 ) -> list[Part]:
-    """A phase's first pass over the pictures, in which a trunk that stands still describes them, and the others.
+    """What a trunk that stands still takes to describe the pictures, before the first step; then the steps.
 
     Steps of a head on kept features are short, and take as long in any precision.
     """
     batch_size = config.training.batch_size
-    once = images * speed.forward_ms * held
+    describing = images * speed.forward_ms * held * passes
     step = (speed.step_ms + batch_size * speed.image_ms) * ((speed.bfloat16 or 1.0) if _in_bfloat16(config) else 1.0)
-    each = -(-images // batch_size) * (held * speed.head_step_ms + (1 - held) * step) * passes + telling_ms / epochs
-    return [Part(images, once * passes + each), Part(images * (epochs - 1), each * (epochs - 1))]
+    each = -(-images // batch_size) * (held * speed.head_step_ms + (1 - held) * step) * passes
+    return [Part(0, describing), Part(images * epochs, each * epochs + telling_ms)]
 
 
 def told_of_bfloat16(device: str, times: float) -> str:

@@ -139,7 +139,6 @@ def scrubber(fold: Fold, at: int) -> None:
                          label_visibility="collapsed")  # fmt: skip
 
 
-runs.say_damage(store, run, runs.follow(store, run))
 stages.maps_missing(store, record, runs.follow(store, run))
 followed = [name for name in (run, beside) if name]
 active = runs.active(store, followed)
@@ -150,6 +149,7 @@ by_news = any(active) and news.possible()
 @runs.while_there
 def figures_now() -> None:
     """All that moves; what has not changed is not made again."""
+    runs.say_damage(store, run, runs.follow(store, run))
     told = news.of(store, followed, "maps") if by_news else ""
     fold, shelf = drawn(run), book(run)
     seen = None

@@ -68,7 +68,7 @@ def test_maps_that_are_not_recorded_are_not_counted() -> None:
 def test_importance_needs_memory_whoever_asks_for_it() -> None:
     assert (estimates._FISHER_CHUNK, estimates._FISHER_NUMBERS) == (fisher.MOST_IMAGES, fisher.CHUNK_NUMBERS)
     whole, ends, none = (estimate(tiny(), ROUND, detail).memory for detail in DETAILS)
-    kept, more = 2 * 2 * 4 * ROUND.weights, (1.25 * 64 - 2 * 50 / 3) * ROUND.activation_bytes
+    kept, more = 2 * 2 * 4 * ROUND.weights, 1.4 * 64 * ROUND.activation_bytes
     assert whole == ends == pytest.approx(none + kept + more)
     whole, _, none = (estimate(tiny("ewc"), ROUND, detail).memory for detail in DETAILS)
     assert whole == pytest.approx(none + kept)  # it measures importance itself

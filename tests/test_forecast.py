@@ -1,8 +1,10 @@
 """How far a run is and how long it takes: exact where time passes as estimated, whatever the pace; sane elsewhere."""
 
+from itertools import pairwise
+
 import pytest
 
-from labcore.runs.events import Event, RunEnded
+from labcore.runs.events import Event, MapSaved, RunEnded
 from labcore.runs.results import fold
 from labcore.studies import estimates
 from labcore.studies.forecast import forecast
@@ -57,9 +59,27 @@ def test_without_a_measured_speed_the_pace_alone_tells() -> None:
 
 def test_passes_of_the_head_alone_are_a_small_part_of_the_work() -> None:
     config = tiny(training={"epochs": 1, "batch_size": 8, "head_warmup_epochs": 20})
-    *_, warm_up, trunk, _, _ = estimates.parts(config, ROUND)[1]
-    assert warm_up.images + 36 == 20 * 36
+    warm_up, trunk = (part for part in estimates.parts(config, ROUND)[1] if part.images)
+    assert warm_up.images == 20 * 36
     assert warm_up.milliseconds < 2 * trunk.milliseconds
+
+
+def test_the_silent_parts_of_a_stages_end_are_over_when_they_are_told() -> None:
+    config = tiny(training={"epochs": 1})
+    plan = estimates.parts(config, ROUND)
+    whole = sum(part.milliseconds for stage in plan for part in stage)
+    begun = [stories.opened().model_copy(update={"config": config}), *stories.stage(1, "digits:0-3", 0, 0)[:1]]
+    images = sum(part.images for part in plan[0])
+    begun = [begun[0], begun[1].model_copy(update={"images": images}), stories.logged(1, images, 10, new_task=1.0)]
+    validation, test = stories.measured(1, "digits:0-3", images, 10, 0.9)[:2]
+    drawn = MapSaved(stage=1, kind="stage", path="maps/1/10-stage.npz", step=10)
+    maps, on_validation, on_test = (part.milliseconds for part in plan[0][-3:])
+    assert min(maps, on_validation, on_test) > 0
+    shares = [forecast(fold([*begun, *told]), ROUND).share for told in ([], [drawn], [drawn, validation])]
+    shares.append(forecast(fold([*begun, drawn, validation, test]), ROUND).share)
+    steps = [(later - earlier) * whole for earlier, later in pairwise(shares)]
+    assert steps == pytest.approx([maps, on_validation, on_test])
+    assert forecast(fold([*begun, validation]), ROUND).share == pytest.approx(shares[2])  # of a run without maps
 
 
 def test_a_run_that_is_over_or_has_not_begun_has_no_time_left() -> None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from labcore.configs.base import Frozen
 from labcore.configs.catalogue import BACKBONES
@@ -196,10 +196,15 @@ def estimate(config: RunConfig, speed: Speed, maps: Detail = "all") -> Estimate:
 
 
 class Part(NamedTuple):
-    """A part of a stage: how many images it trains on, counted with repetition, and what it takes with all it tells."""
+    """A part of a stage: how many images it trains on, counted with repetition, and what it takes with all it tells.
+
+    A part without images is over when the next one begins, or when `told` was: the maps of the stage's end, or the
+    accuracies on all validation or test pictures.
+    """
 
     images: int
     milliseconds: float
+    told: Literal["", "maps", "validation", "test"] = ""
 
 
 def parts(config: RunConfig, speed: Speed, maps: Detail = "all") -> list[list[Part]]:
@@ -237,19 +242,22 @@ def _stage_parts(
         drawn = MAPS_OF_A_STILL_TRUNK if held == 1 else -(-MAPS // len(epochs))
         looking += drawn * map_pictures(0 if held == 1 else read * passed, drawn) * map_ms
         found += _phase_parts(config, speed, read, passed, held, passes, looking)
-    return [*found, Part(0, _end_ms(config, speed, counts, stage, maps))]
+    return [*found, *_end_parts(config, speed, counts, stage, maps)]
 
 
-def _end_ms(config: RunConfig, speed: Speed, counts: list[tuple[int, int, int]], stage: int, maps: Detail) -> float:
-    """What the end of a stage takes: what the method measures, the matrix, and the maps."""
+def _end_parts(
+    config: RunConfig, speed: Speed, counts: list[tuple[int, int, int]], stage: int, maps: Detail
+) -> list[Part]:
+    """The end of a stage: what the method measures and the maps, then the matrix."""
     cost, images = _cost(config), counts[stage - 1][0]
     stand = cost.isolates(config) and stage < len(counts)
     anew = counts[stage - 1 if stand else 0 : stage]
-    looking = sum(validation + test for _, validation, test in anew) * speed.forward_ms
+    validation, test = (speed.forward_ms * sum(count[split] for count in anew) for split in (1, 2))
     own = min(images, cost.measured_images(config, stage)) * speed.image_ms
     own += min(images, cost.measured_alone(config, stage)) * (speed.step_ms + speed.image_ms)
     drawn = 0 if maps == "none" or cost.measures_importance else _MAP_END_IMAGES
-    return looking + own + drawn * MAP_PICTURE_COST * speed.image_ms
+    inside = own + drawn * MAP_PICTURE_COST * speed.image_ms
+    return [Part(0, inside, "maps"), Part(0, validation, "validation"), Part(0, test, "test")]
 
 
 def _memory(config: RunConfig, speed: Speed, counts: list[tuple[int, int, int]], maps: Detail) -> float:

@@ -6,11 +6,11 @@ the run's place in it gives the share of the work that is done, and the time pas
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from labcore.configs.run import RunConfig
-from labcore.runs.results import Fold
+from labcore.runs.results import Fold, Stage
 from labcore.runs.settings import Detail
 from labcore.studies import estimates
 from labcore.studies.estimates import Part, Speed
@@ -50,11 +50,11 @@ def forecast(fold: Fold, speed: Speed | None, maps: Detail = "all") -> Forecast:
     except (TaskError, KeyError):  # of a task or a method that is not here any more
         return Forecast(0.0, None)
     total = sum(part.milliseconds for stage in stages for part in stage)
-    done = _done(stages, fold.images_seen, sum(stage.test is not None for stage in fold.stages))
+    done = _done(stages, fold.images_seen, [_told(fold, number) for number in range(1, len(fold.stages) + 1)])
     if fold.ended is not None:
         return Forecast(done / total, None)
     images, _, begun = fold.attempt_start
-    own = done - _done(stages, images, sum(_is_before(fold, stage, images) for stage in range(len(fold.stages))))
+    own = done - _done(stages, images, [{"test"} if _is_before(stage, images) else set() for stage in fold.stages])
     passed = 1000 * (fold.last_time - begun)
     prior = 0.0 if speed is None else _PRIOR * total
     if own + prior <= 0:
@@ -62,17 +62,25 @@ def forecast(fold: Fold, speed: Speed | None, maps: Detail = "all") -> Forecast:
     return Forecast(done / total, (passed + prior) / (own + prior) * (total - done) / 1000)
 
 
-def _is_before(fold: Fold, number: int, images: int) -> bool:
-    stage = fold.stages[number]
+def _is_before(stage: Stage, images: int) -> bool:
     return stage.test is not None and stage.first_image + stage.images <= images
 
 
-def _done(stages: Sequence[Sequence[Part]], images: int, ended: int) -> float:
-    """The milliseconds of work up to so many images of the run, of which so many stages have ended."""
+def _told(fold: Fold, number: int) -> set[str]:
+    """What was told of the end of a stage, counted from 1."""
+    stage, last = fold.stages[number - 1], fold.maps[-1] if fold.maps else None
+    told = {name for name in ("validation", "test") if getattr(stage, name) is not None}
+    drawn = last is not None and (last.stage, last.kind) == (number, "stage")  # of an earlier stage all was told
+    return told | {"maps"} if drawn or told else told
+
+
+def _done(stages: Sequence[Sequence[Part]], images: int, told: Sequence[Collection[str]]) -> float:
+    """The milliseconds of work up to so many images of the run, and by what was told of the ends of its stages."""
     done = 0.0
     for number, stage in enumerate(stages):
+        ends = told[number] if number < len(told) else ()
         for part in stage:
-            if number < ended:
+            if "test" in ends or part.told in ends:
                 done += part.milliseconds
             elif part.images:
                 done += part.milliseconds * min(1.0, max(0, images) / part.images)

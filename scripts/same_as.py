@@ -11,10 +11,10 @@ clocks apart. It prints what was compared and ends with status 1 where anything 
     broken off  runs that the other commit leaves half-way: both sides go on from the one checkpoint, which must end
                 as the run that was never stopped
 
-The two commits may keep their modules wherever they like. All that they share is the command line
-(`run CONFIG.json --json`), the names and formats of the files in the store, and the methods' names; a method that the
-commit does not know is left out and named. Each side trains in one process of its own, with one thread, in a store of
-its own.
+The two commits may keep their modules wherever they like. All that they share is the command line (`run CONFIG.json
+--json`), the names and formats of the files in the store, and the methods' names; a method, or a kind of event, that
+the commit does not know is left out and named. Each side trains in one process of its own, with one thread, in a store
+of its own.
 """
 
 import argparse
@@ -26,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,9 +42,10 @@ from tests.test_method_contract import NORMS, OPTIMIZERS, VARIANTS  # noqa: E402
 
 Data = dict[str, Any]
 
-# What a clock, a meter or chance puts into an event or a result; everything else must be equal.
+# What a clock, a meter or chance puts into an event or a result; everything else must be equal. An event's place among
+# the others is compared by their order, as some of them may be left out.
 CLOCKS = {
-    "run", "time", "train_seconds", "evaluation_seconds", "test_ms_per_image", "peak_memory_bytes", "energy_wh",
+    "run", "seq", "time", "train_seconds", "evaluation_seconds", "test_ms_per_image", "peak_memory_bytes", "energy_wh",
     "carbon_g", "carbon_country", "device_name",
 }  # fmt: skip
 BIG = ("fine_tuning", "ewc", "packnet", "piggyback", "lwf", "separate_copies")
@@ -131,6 +132,10 @@ class Side:
         command = [sys.executable, "-m", "labcore", "methods", "--json"]
         done = subprocess.run(command, cwd=self.tree, env=self.environment(), capture_output=True, check=True)
         return {method["name"] for method in json.loads(done.stdout)}
+
+    def knows(self, kind: str) -> bool:
+        """Whether this checkout names a kind of event anywhere."""
+        return any(f'"{kind}"' in path.read_text() for path in (self.tree / "labcore").rglob("*.py"))
 
 
 # ---- what is trained ------------------------------------------------------------------------------------------------
@@ -278,13 +283,14 @@ def differing_values(before: Any, now: Any, where: str) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Compared:
-    """A row of the table: how much was compared, and what differs."""
+    """A row of the table: how much was compared, what differs, and which kinds of events were left out."""
 
     name: str
     tensors: int
     maps: int
     events: int
     differences: list[str]
+    left_out: Set[str] = frozenset()
 
 
 def compare(plan: Plan, before: Side, now: Side) -> Compared:
@@ -297,7 +303,10 @@ def compare(plan: Plan, before: Side, now: Side) -> Compared:
         return Compared(plan.name, 0, 0, 0, [f"{where} printed no result; see the log"])
     runs = [side.home / "runs" / result["run"] for side, result in zip((before, now), results, strict=True) if result]
     stages, moments = [tensors(run) for run in runs], [maps(run) for run in runs]
-    events = [without_clocks(read_lines(run / "events.jsonl")) for run in runs]
+    said = [read_lines(run / "events.jsonl") for run in runs]
+    unknown = {event["event"] for event in said[1]} - {event["event"] for event in said[0]}
+    unknown = {kind for kind in unknown if not before.knows(kind)}
+    events = [without_clocks([event for event in told if event["event"] not in unknown]) for told in said]
     keys = [run.name.split("-")[2] for run in runs]  # the first digits of the configuration's key
     found = [f"the run's key began with {keys[0]} and begins with {keys[1]}"] if keys[0] != keys[1] else []
     found += differing_arrays(*stages)
@@ -306,7 +315,7 @@ def compare(plan: Plan, before: Side, now: Side) -> Compared:
     found += differing_values(*map(without_clocks, results), "result")
     if not stages[0] or results[0]["state"] != "complete":
         found.append(f"the run ended as {results[0]['state']} with {len(stages[0])} tensors, so it proves nothing")
-    return Compared(plan.name, len(stages[0]), len(moments[0]), len(events[0]), found)
+    return Compared(plan.name, len(stages[0]), len(moments[0]), len(events[0]), found, unknown)
 
 
 def stage_keys(side: Side) -> set[str]:
@@ -384,13 +393,14 @@ def main() -> int:
     options = parser.parse_args()
     temporary = Path(tempfile.mkdtemp(prefix="same-as-"))
     folder = options.keep.resolve() if options.keep else temporary
-    differing = 0
+    differing, left_out = 0, set[str]()
     try:
         with worktree(options.commit, temporary / "tree") as tree:
             before, now = Side(tree, folder / "before"), Side(ROOT, folder / "now")
             print(f"{'run':52} {'tensors':>8} {'maps':>6} {'events':>7}")
             for row in compared(before, now, options.only):
                 verdict = f"{len(row.differences)} differ" if row.differences else "equal"
+                left_out |= row.left_out
                 print(f"{row.name:52} {row.tensors:8} {row.maps:6} {row.events:7}  {verdict}", flush=True)
                 for sentence in row.differences[: max(0, MOST_NAMED - differing)]:
                     print(f"    {sentence}")
@@ -402,6 +412,8 @@ def main() -> int:
                         print("\n".join(failed[:5]), file=sys.stderr)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+    if left_out:
+        print(f"\nLeft out, as the commit does not know these events: {', '.join(sorted(left_out))}.")
     print(f"\n{differing} differences." if differing else "\nEverything is equal.")
     return 1 if differing else 0
 

@@ -222,7 +222,9 @@ def whole_and_detail(fold: Fold, shelf: Book, seen: View, at: int) -> None:
     if len(same) < len(shown):
         st.caption("The other run's network has other layers, so only this run's layer is shown.")
     inside_layer.show(kind, Shown(same, place, task), explain)
-    strips.draw(f"inside-{run}", strip.rows(run, fold), title="What it said then", step=seen.moment.step)
+    rows = strip.rows(run, fold, [task.title for task in fold.tasks])
+    moment = seen.moment.stage, seen.moment.step
+    strips.draw(f"inside-{run}", rows, title="What it said then", moment=moment)
     formula = st.expander("How it is computed", key="inside-formula", on_change="rerun")
     if formula.open:
         formula.markdown(kind.words.formula)

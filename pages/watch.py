@@ -32,8 +32,11 @@ if note := st.session_state.pop("note", None):
     st.info(note, icon=":material/history:")
 
 
-def explain(record: RunRecord, state: str, fold: Fold) -> None:
-    """What a state means, and what to do next: where it fits in its place, nothing below moves from state to state."""
+def explain(record: RunRecord, state: str, fold: Fold, says: str) -> None:
+    """What a state means, what the network `says` now, and what to do next.
+
+    It fits in its place: nothing below moves from state to state.
+    """
     with st.container(key="line-watch"):
         match state:
             case "queued":
@@ -51,8 +54,8 @@ def explain(record: RunRecord, state: str, fold: Fold) -> None:
                     if state == "running"
                     else "it writes down where it is, and stops"
                 )
-                says = html.escape(strip.sentence(strip.rows(run, fold))) if fold.stages else ""
-                st.html(f"{runs.bar(forecast.share)}<div>{says}</div><div class='lab-term'>{stage} · {shown}</div>")
+                place = f"<div class='lab-term'>{stage} · {shown}</div>"
+                st.html(f"{runs.bar(forecast.share)}<div>{html.escape(says)}</div>{place}")
             case "lost":
                 st.caption("Its worker is gone. It goes on by itself when a worker is there again, or press Resume.")
             case "stopped":
@@ -161,7 +164,8 @@ def figures_now() -> None:
         elif state != "complete":
             icon = ":material/play_arrow:"
             st.button("Resume", type="primary", icon=icon, width=BUTTON, key="resume", on_click=resume)
-    explain(record, state, fold)
+    rows = strip.rows(run, fold, titles)
+    explain(record, state, fold, strip.sentence(rows) if fold.stages else "")
     runs.say_damage(store, run, fold)
     for warning in fold.warnings:
         st.warning(markup.literal(warning.text), icon=":material/warning:")
@@ -171,7 +175,7 @@ def figures_now() -> None:
     def draw(make: Callable[[], Chart], name: str, height: int, title: str) -> None:
         live_plot.draw(make, f"{name}-{run}", height, title=title, version=fold.events)
 
-    strips.draw(run, strip.rows(run, fold), title="What does it say now?")
+    strips.draw(run, rows, title="What does it say now?")
     with markup.row("wide", "accuracy"):
         question = "How well does it do each job?"
         if others:

@@ -550,6 +550,18 @@ def test_a_run_without_a_record_knows_its_configuration_from_then_on(full: Store
     assert found.record(run).config_digest == files.digest_of(found.folder(run) / "config.json")
 
 
+def test_a_configuration_that_the_events_do_not_confirm_is_not_sealed(full: Store) -> None:
+    run = run_of(full)
+    path = full.folder(run) / "config.json"
+    path.write_bytes(path.read_bytes().replace(b'"seed": 0', b'"seed": 1'))
+    (full.folder(run) / "record.jsonl").unlink()
+    full.close()
+    emptied(full.root / "records" / "cache.db")
+    found = Store(full.root)
+    assert found.record(run).config_digest is None
+    assert any("config.json is not what its events say" in text for text in found.check())
+
+
 def test_another_value_in_the_settings_is_said_and_the_defaults_hold(store: Store) -> None:
     store.change_settings(country="FRA", stage_cache_gb=50.0)
     path = store.root / "settings.json"

@@ -40,7 +40,7 @@ def test_phases_of_a_stage_are_marked_where_they_begin_and_named_where_there_is_
     dashed = [shape.x0 for shape in curves.layout.shapes if shape.line.dash == "dash"]
     assert dashed == [400, 990]
     named = {note.text: note.x for note in curves.layout.annotations if note.yanchor == "bottom" and note.y < 0.5}
-    assert named == {"new head alone": 200, "whole network": 695}  # what is left, again, has no room
+    assert named == {"new head alone": 200, "all that learns": 695}  # what is left, again, has no room
 
 
 def test_a_phase_begins_at_the_images_seen_by_then() -> None:

@@ -159,7 +159,7 @@ def test_answers_are_seen_on_pictures_and_one_opens_large_by_keyboard(page: sync
     store = Store(home)
     run = store.submit(tiny()).run
     assert worker.run_claim(store.claim_run(run), "cpu").state == "complete"
-    (job, *_) = strip.rows(run, store.fold(run))
+    (job, *_) = strip.rows(run, store.fold(run), ["the first job"])
     assert job.told is not None and job.told.now is not None
     with serving("app.py", home) as address:
         page.goto(f"{address}/watch?run={run}")
@@ -177,8 +177,10 @@ def test_answers_are_seen_on_pictures_and_one_opens_large_by_keyboard(page: sync
         page.keyboard.press("Enter")
         window = page.get_by_role("dialog")
         window.get_by_role("heading", name=f"it is {job.told.classes[job.told.labels[0]]}").wait_for()
-        window.get_by_role("button", name="Next picture").focus()
+        onwards = window.get_by_role("button", name="Next picture")
+        onwards.focus()
         page.keyboard.press("Enter")
+        assert onwards.evaluate("it => document.activeElement === it"), "the keyboard is where it was"
         window.get_by_role("heading", name=f"it is {job.told.classes[job.told.labels[1]]}").wait_for()
         window.get_by_text("The numbers").focus()
         page.keyboard.press("Enter")
@@ -187,11 +189,16 @@ def test_answers_are_seen_on_pictures_and_one_opens_large_by_keyboard(page: sync
         window.wait_for(state="hidden")
         assert cells.first.evaluate("it => document.activeElement === it"), "the keyboard is where it was"
 
-        forgotten = page.get_by_role("button", name="Only right then, wrong now")
+        forgotten = page.get_by_role("button", name="Only forgotten pictures")
         forgotten.press("Enter")
         assert forgotten.get_attribute("aria-pressed") == "true"
         shown = "document.querySelector('.lab-strip-row').querySelectorAll('.lab-answer').length"
-        page.wait_for_function(f"{shown} === {len(job.forgotten)}")
+        assert job.told.learnt is not None
+        lost = [
+            then[0].label == label != now[0].label
+            for label, then, now in zip(job.told.labels, job.told.learnt, job.told.now, strict=True)
+        ]
+        page.wait_for_function(f"{shown} === {sum(lost)}")
 
 
 def test_the_view_stays_while_the_chart_is_updated(address: str, page: sync_api.Page, home: Path) -> None:

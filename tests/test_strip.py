@@ -29,7 +29,7 @@ def look(images: int, *said: int, stage: int = 1) -> Answered:
     """What was said of the first pictures of a job of three classes."""
     shares = [[0.8 if label == answer else 0.1 for label in range(3)] for answer in said]
     probabilities, classes = pack(shares, said)
-    return Answered(stage=stage, task=1, images_seen=images, probabilities=probabilities, classes=classes)
+    return Answered(stage=stage, task=1, images_seen=images, step=images, probabilities=probabilities, classes=classes)
 
 
 def row(*looks: Answered, learnt: int | None = None, position: int = 1) -> strip.Row:
@@ -37,20 +37,34 @@ def row(*looks: Answered, learnt: int | None = None, position: int = 1) -> strip
     return strip.Row("a-run", position, "Shapes", "#000", told)
 
 
-def test_what_is_forgotten_was_right_when_learnt_and_is_wrong_now() -> None:
-    looks = [look(0, 1, 1, 1, 1), look(10, 0, 1, 2, 1), look(20, 0, 1, 0, 1, stage=2), look(30, 1, 1, stage=2)]
-    assert row(*looks[:2], learnt=1).forgotten == []
-    assert row(*looks[:3], learnt=1).forgotten == [2]
-    # The last look was at two pictures; of the others the answer before still stands.
-    assert row(*looks, learnt=1).forgotten == [0, 2]
-    assert row(*looks).forgotten == []  # it is still being learnt
+def test_the_look_that_a_job_was_learnt_with_is_sent_however_many_others_are_dropped() -> None:
+    looks = [look(number, 1, 1, 1, 1, stage=1 + number // 50) for number in range(200)]
+    looks[49] = look(49, 0, 1, 2, 0)
+    sent = row(*looks, learnt=49).document("", most=8)
+    assert sent["looks"][sent["learnt"]]["seen"] == 49
+    assert [sent["looks"][0]["seen"], sent["looks"][-1]["seen"]] == [0, 199]
+    assert len(sent["looks"]) <= 9
+    assert [one["at"] for one in sent["looks"]] == sorted(one["at"] for one in sent["looks"])
+    # A long run has dropped it from its looks.
+    told = JobAnswers(("a", "b", "c"), (0, 1, 2, 3), LABELS, (*looks[:49], *looks[50:]), looks[49])
+    sent = strip.Row("a-run", 1, "Shapes", "#000", told).document("")
+    assert sent["looks"][sent["learnt"]]["seen"] == 49
+
+
+def test_two_jobs_with_equally_many_looks_are_two_versions() -> None:
+    looks = look(0, 1, 1, 1, 1), look(10, 0, 1, 2, 1)
+    one, other = row(*looks, learnt=1), row(*looks, learnt=1, position=2)
+    assert one.version != other.version
+    assert one.version != replace(one, title="Another").version
+    assert one.version != row(*looks).version
+    assert one.version == row(*looks, learnt=1).version
 
 
 def test_the_sentence_counts_the_pictures_that_are_seen() -> None:
     first, good, worse = look(0, 1, 1, 1, 1), look(10, 0, 1, 2, 0), look(20, 1, 1, 2, 1, stage=2)
     later = strip.Row("a-run", 2, "Letters", "#000", None)
     assert strip.sentence([later]) == "Its first answers come with its first look at the pictures."
-    assert strip.sentence([row(first), later]) == "It has learnt nothing yet: what it says of Shapes is guessed."
+    assert strip.sentence([row(first), later]) == "It has learnt nothing yet: its answers on Shapes are guesses."
     assert strip.sentence([row(first, good), later]) == "Of these 4 pictures of Shapes it gets 4 right so far."
     kept = strip.sentence([row(first, good, learnt=1), later])
     assert kept == "Nothing is forgotten so far: of these 4 pictures of Shapes it gets 4 right."
@@ -88,9 +102,9 @@ def trained(store: Store) -> str:
 
 def test_every_job_of_a_run_has_its_row_and_its_pictures(store: Store, trained: str) -> None:
     found = store.fold(trained)
-    rows = strip.rows(trained, found)
+    rows = strip.rows(trained, found, [job.title for job in found.tasks])
     assert [one.title for one in rows] == [job.title for job in found.tasks]
-    assert all(one.told is not None and one.learnt is not None and not one.note for one in rows)
+    assert all(one.told is not None and one.told.at_end is not None and not one.note for one in rows)
     assert strip.sentence(rows).startswith(("Of these", "Nothing is forgotten"))
     config = store.config(trained)
     for number, one in enumerate(rows, 1):
@@ -138,7 +152,8 @@ def test_mistakes_are_counted_from_all_test_pictures_and_shown(store: Store, tra
 
 def test_a_run_of_before_says_that_it_kept_no_answers(store: Store, trained: str) -> None:
     kinds = ("pictures_chosen", "answered", "predicted")
-    rows = strip.rows(trained, fold(event for event in store.tail(trained)[0] if event.event not in kinds))
+    before = fold(event for event in store.tail(trained)[0] if event.event not in kinds)
+    rows = strip.rows(trained, before, [job.title for job in before.tasks])
     assert all(one.told is None and "Train it again" in one.note for one in rows)
     assert strip.sentence(rows) == ""
 

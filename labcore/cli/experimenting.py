@@ -22,11 +22,11 @@ from labcore.cli.command import (
     show,
 )
 from labcore.cli.configuring import task_names
-from labcore.cli.here import interrupts
+from labcore.cli.here import interrupts, ready
 from labcore.configs.base import ConfigError
 from labcore.configs.presets import PRESETS
 from labcore.configs.units import whole
-from labcore.runs.errors import Busy
+from labcore.runs.errors import Busy, StoreError
 from labcore.runs.store import Store
 from labcore.studies import experiments, explorations, measures, questions
 from labcore.studies.experiments import Findings
@@ -55,8 +55,9 @@ def _experiment(options: argparse.Namespace) -> int:
     if options.experiment not in questions.NAMED and options.experiment in explorations.names(store):
         return _exploration(options, store)
     experiment = _named(options, store)
+    device = ready(options.device)
     with interrupts() as stop:
-        findings = _train(options, store, lambda: experiment, lambda findings: findings.live, stop)
+        findings = _train(options, store, device, lambda: experiment, lambda: False, stop)
     return _print_findings(options, findings.document(), _describe_findings(findings), stop)
 
 
@@ -70,12 +71,15 @@ def _exploration(options: argparse.Namespace, store: Store) -> int:
     def record() -> explorations.ExplorationRecord:
         return explorations.read(store, name)
 
+    def goes_on() -> bool:
+        found = record()
+        return found.going and found.exploration.device in ("auto", device)
+
     record()  # What cannot be read is told before anything begins.
+    device = ready(options.device)
     explorations.go_on(store, name)
     with interrupts() as stop:
-        findings = _train(
-            options, store, lambda: record().experiment(), lambda findings: findings.live or record().going, stop
-        )
+        findings = _train(options, store, device, lambda: record().experiment(), goes_on, stop)
         if stop.is_set():
             explorations.stop(store, name)
     lines = [f"Left out, as it cannot be: {problem}" for problem in dict.fromkeys(record().refused)]
@@ -101,8 +105,9 @@ def _named(options: argparse.Namespace, store: Store) -> experiments.Experiment:
 def _train(
     options: argparse.Namespace,
     store: Store,
+    device: str,
     experiment: Callable[[], experiments.Experiment],
-    goes_on: Callable[[Findings], bool],
+    goes_on: Callable[[], bool],
     stop: threading.Event,
 ) -> Findings:
     """Queue what is missing of an experiment and see it trained, until it is over or the person stops.
@@ -111,10 +116,11 @@ def _train(
     What was queued before has its turn first.
 
     Args:
-        options: The command's; of them the device, and the seconds between checkpoints.
+        options: The command's; of them the device as it was asked for, and the seconds between checkpoints.
         store: Where it is queued.
+        device: The device that is meant, as `ready` returned it.
         experiment: The experiment as it stands; an exploration's grows.
-        goes_on: Whether something of it is still to come.
+        goes_on: Whether it will ask for more runs, here.
         stop: Set when the person stops.
 
     Returns:
@@ -123,18 +129,29 @@ def _train(
     seconds, reader = checkpoint_seconds(options), Reader(store)
 
     def over() -> bool:
-        return stop.is_set() or not goes_on(reader.look(experiment()))
+        return stop.is_set() or not (goes_on() or _comes(store, reader.look(experiment()), device))
 
     experiments.queue(store, reader.look(experiment()), options.device)
     with _telling(store, experiment):
         while not over():
             try:
-                worker.work(store, options.device, over=over, ending=stop, checkpoint_seconds=seconds)
+                worker.work(store, device, over=over, ending=stop, checkpoint_seconds=seconds)
             except Busy:  # a worker has the device, and trains what is queued
                 stop.wait(LOOK_SECONDS)
         if stop.is_set():
             experiments.stop(store, reader.look(experiment()))
-    return reader.look(experiment())
+    findings = reader.look(experiment())
+    elsewhere = {cell.record.device for cell in findings.cells if cell.record is not None and cell.record.active}
+    for other in sorted(elsewhere):
+        print(f"Some runs wait for {other}: start `python -m labcore worker --device {other}`.", file=sys.stderr)
+    return findings
+
+
+def _comes(store: Store, findings: Findings, device: str) -> bool:
+    """Whether some run of it trains, or waits for this device or for one that has a worker."""
+    there = {"auto", device, *(found.device for found in store.workers())}
+    active = [cell.record for cell in findings.cells if cell.record is not None and cell.record.active]
+    return any(record.state == "running" or record.device in there for record in active)
 
 
 @contextlib.contextmanager
@@ -157,7 +174,8 @@ def _telling(store: Store, experiment: Callable[[], experiments.Experiment]) -> 
 
     def watch() -> None:
         while not over.wait(LOOK_SECONDS):
-            look()
+            with contextlib.suppress(StoreError, ConfigError, OSError):  # whoever trains meets it, and says so
+                look()
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
@@ -166,7 +184,7 @@ def _telling(store: Store, experiment: Callable[[], experiments.Experiment]) -> 
     finally:
         over.set()
         thread.join()
-        look()
+    look()
 
 
 def _print_findings(options: argparse.Namespace, document: dict[str, Any], text: str, stop: threading.Event) -> int:

@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from labcore.configs.units import count_of
 from labcore.drawings.charts import Chart
 from labcore.drawings.figures import ACCURACY_SCALE, ink_on
 from labcore.runs.answers import Confusion
 
 MOST_NAMED = 12  # classes whose names and counts have room in a panel
+MOST_CLASSES = 100  # of which two matrices can be told apart on a page
+MOST_MISTAKES = 30
 _NAMES_PX = 96
 
 
@@ -27,18 +30,19 @@ class Mistake:
     @property
     def words(self) -> str:
         """In words: `7 taken for 2: 14 pictures, 1 when it was learnt`."""
-        return f"{self.shows} taken for {self.taken_for}: {self.now} pictures, {self.learnt} when it was learnt"
+        now = count_of(self.now, "picture")
+        return f"{self.shows} taken for {self.taken_for}: {now}, {self.learnt} when it was learnt"
 
 
 def mistakes(classes: Sequence[str], learnt: Confusion, now: Confusion) -> list[Mistake]:
-    """What is mistaken now, the most frequent first."""
+    """The most frequent mistakes of now, the most frequent first."""
     found = [
         Mistake(shows, taken_for, now.counts[row][column], learnt.counts[row][column], now.pictures[row][column])
         for row, shows in enumerate(classes)
         for column, taken_for in enumerate(classes)
         if row != column and now.counts[row][column]
     ]
-    return sorted(found, key=lambda mistake: -mistake.now)
+    return sorted(found, key=lambda mistake: -mistake.now)[:MOST_MISTAKES]
 
 
 def matrices(classes: Sequence[str], learnt: Confusion, now: Confusion) -> Chart:

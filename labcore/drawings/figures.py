@@ -228,7 +228,7 @@ def _name_stages(chart: Chart, spans: list[StageSpan], total_images: int) -> Non
 
 
 # What learns in a phase, as a person reads it; a method's own phase is called by its name.
-_PHASES = {"warm_up": "new head alone", "train": "whole network", "retrain": "what is left"}
+_PHASES = {"warm_up": "new head alone", "train": "all that learns", "retrain": "what is left"}
 _PLOT_WIDTH, _SMALL_LETTER_WIDTH = 410, 6.2  # px, about, of the curves on a projector
 
 

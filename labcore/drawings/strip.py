@@ -6,15 +6,20 @@ What is shown is decided here; the browser draws it (pages/parts/assets/strip.js
 has told, as the events pack them, so that a person goes through them without asking the server.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from labcore.configs.looking import SHOWN_JOBS
 from labcore.drawings.figures import GREY, task_colour
 from labcore.runs import answers
 from labcore.runs.answers import JobAnswers, Said
+from labcore.runs.events import Answered
 from labcore.runs.packed_answers import ALL_CLASSES
 from labcore.runs.results import Fold
+
+# So many looks are sent of all jobs together, and of each job at least so many, whatever the length of the run.
+MOST_LOOKS, FEWEST_LOOKS = 240, 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,54 +45,73 @@ class Row:
         return "" if self.told else "It is learnt later."
 
     @property
-    def learnt(self) -> int | None:
-        """The look, counted from 0, with which the job had just been learnt; None before that is over."""
-        return None if self.told is None or self.told.at_end is None else self.told.looks.index(self.told.at_end)
+    def version(self) -> list[object]:
+        """What is another one when the row is to be drawn anew."""
+        told = self.told
+        last = told.looks[-1] if told and told.looks else None
+        known = None if told is None else (told.pictures, told.at_end is not None)
+        return [self.run, self.position, self.title, self.note, known, last and (last.stage, last.step)]
 
-    @property
-    def forgotten(self) -> list[int]:
-        """The pictures, from 0, whose answer was right when the job had been learnt and is wrong now."""
-        if self.told is None or self.told.learnt is None or self.told.now is None:
-            return []
-        found = zip(self.told.labels, self.told.learnt, self.told.now, strict=False)
-        return [place for place, (label, then, now) in enumerate(found) if then[0].label == label != now[0].label]
+    def document(self, pictures: str, most: int = MOST_LOOKS) -> dict[str, Any]:
+        """What the browser draws, with at most so many looks.
 
-    def document(self, pictures: str) -> dict[str, Any]:
-        """What the browser draws. `pictures` is the address of the row's pictures side by side; empty for none."""
+        `pictures` is the address of the row's pictures side by side; empty for none.
+        """
         told = self.told
         classes = told.classes if told else ()
+        looks, learnt = _chosen(told, most) if told else ([], None)
         return {
             "key": f"{self.run}-{self.position}",
             "title": self.title,
             "colour": self.colour,
+            "line": task_colour(self.position),
             "classes": classes,
             "labels": told.labels if told else (),
             "wide": len(classes) if len(classes) <= ALL_CLASSES else 0,
             "looks": [
-                {"step": look.step, "seen": look.images_seen, "shares": look.probabilities, "classes": look.classes}
-                for look in (told.looks if told else ())
+                {
+                    "at": (look.stage, look.step),
+                    "seen": look.images_seen,
+                    "shares": look.probabilities,
+                    "classes": look.classes,
+                }
+                for look in looks
             ],
-            "learnt": self.learnt,
+            "learnt": learnt,
             "pictures": pictures,
             "note": self.note,
         }
 
 
-def sentence(rows: list[Row]) -> str:
+def _chosen(told: JobAnswers, most: int) -> tuple[list[Answered], int | None]:
+    """At most so many looks, the first and the last among them; and which of them the job was learnt with.
+
+    That one is always among them: a long run has dropped it from its looks, as it drops every second of them.
+    """
+    looks = list(told.looks)
+    while len(looks) > max(2, most):
+        del looks[1:-1:2]
+    end = told.at_end
+    if end is None:
+        return looks, None
+    before = [look for look in looks if (look.stage, look.step) < (end.stage, end.step)]
+    after = [look for look in looks if (look.stage, look.step) > (end.stage, end.step)]
+    return [*before, end, *after], len(before)
+
+
+def sentence(rows: Sequence[Row]) -> str:
     """What is to be seen in the strip, in pictures: of the job of which most was forgotten. Empty where nothing is."""
-    told = [(row, row.told) for row in rows if row.told and row.told.now]
-    if not told and any(row.missing for row in rows):
-        return ""
-    if not told:
-        return "Its first answers come with its first look at the pictures."
-    learnt = [(row, job) for row, job in told if job.learnt]
+    counted = [(row, row.told, _right(row.told, row.told.learnt), _right(row.told, row.told.now))
+               for row in rows if row.told and row.told.looks]  # fmt: skip
+    if not counted:
+        return "" if any(row.missing for row in rows) else "Its first answers come with its first look at the pictures."
+    learnt = [(row, job, then, now) for row, job, then, now in counted if job.at_end is not None]
     if not learnt:
-        row, job = told[0]
+        row, job, _, now = counted[0]
         if len(job.looks) == 1:
-            return f"It has learnt nothing yet: what it says of {row.title} is guessed."
-        return f"Of these {len(job.labels)} pictures of {row.title} it gets {_right(job, job.now)} right so far."
-    row, job = max(learnt, key=lambda pair: _right(pair[1], pair[1].learnt) - _right(pair[1], pair[1].now))
-    now, then = _right(job, job.now), _right(job, job.learnt)
+            return f"It has learnt nothing yet: its answers on {row.title} are guesses."
+        return f"Of these {len(job.labels)} pictures of {row.title} it gets {now} right so far."
+    row, job, then, now = max(learnt, key=lambda found: found[2] - found[3])
     if now >= then:
         return f"Nothing is forgotten so far: of these {len(job.labels)} pictures of {row.title} it gets {now} right."
     return (
@@ -102,10 +126,13 @@ def _right(job: JobAnswers, said: tuple[Said, ...] | None) -> int:
     return sum(bool(guesses) and guesses[0].label == label for label, guesses in found)
 
 
-def rows(run: str, fold: Fold) -> list[Row]:
-    """A row for each job of a run, in the order in which the jobs are learnt."""
-    jobs = enumerate(fold.tasks, 1)
-    return [_row(run, fold, position, job.title, task_colour(position)) for position, job in jobs]
+def rows(run: str, fold: Fold, titles: Sequence[str]) -> list[Row]:
+    """A row for each of the first jobs of a run, of which answers are told, in the order in which they are learnt.
+
+    `titles` are those of all its jobs, which a run has before it begins.
+    """
+    jobs = enumerate(titles[:SHOWN_JOBS], 1)
+    return [_row(run, fold, position, title, task_colour(position)) for position, title in jobs]
 
 
 def beside(folds: Mapping[str, tuple[str, Fold]], position: int) -> list[Row]:

@@ -117,7 +117,8 @@ def confusion(fold: Fold, job: int, when: When, labels: Sequence[int]) -> Confus
         The matrix; None where it was not told, or where these are not the classes by which the run was measured, as of
         a job whose pictures are other ones by now.
     """
-    ended = [number for number, stage in enumerate(fold.stages, 1) if stage.test is not None and number >= job]
+    told = enumerate(fold.stages, 1)
+    ended = [number for number, stage in told if number >= job and stage.test is not None and job in stage.predicted]
     if not ended:
         return None
     stage = job if when == "learnt" else ended[-1]

@@ -359,7 +359,11 @@ class _Story:
                 return event.stage <= begun and len(event.loss) <= _MOST_TERMS
             case FootprintMeasured():
                 return event.stage <= begun and len(event.kept) + len(event.working) <= _MOST_TERMS
-            case Answered() | Predicted():
+            case Answered():
+                told = self.fold.stages[event.task - 1].answers if event.task <= begun else []
+                in_order = not told or (told[-1].stage, told[-1].step) <= (event.stage, event.step)
+                return event.task <= event.stage <= begun and in_order and self.fold.fits(event)
+            case Predicted():
                 return event.task <= event.stage <= begun and self.fold.fits(event)
             case PicturesChosen():
                 return event.stage <= begun and self.fold.fits(event)

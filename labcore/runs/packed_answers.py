@@ -130,7 +130,7 @@ def predicted_fit(event: Predicted, job: TaskFacts) -> bool:
 
 
 def _named(text: str, classes: int) -> int:
-    """How many classes a text names. Raises ValueError where the job has one of them not, or it is no such text."""
+    """How many classes a text names. Raises ValueError where the job lacks one of them, or it is not base64."""
     if len(data := _bytes(text)) % _width(classes):
         raise ValueError("half a number")
     numbers = unpack_classes(text, classes)

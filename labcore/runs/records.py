@@ -34,7 +34,7 @@ from labcore.runs import files
 from labcore.runs.database import Database
 from labcore.runs.errors import Busy, StoreError, UnknownRun, no_such_run, unusable
 from labcore.runs.events import Event, RunEnded, RunStarted, from_line
-from labcore.runs.files import Reserve, digest_of, home, is_held, take_lock, write_atomically
+from labcore.runs.files import Reserve, home, is_held, take_lock, write_atomically
 from labcore.runs.results import RunResult, State, fold
 
 _FOLDERS = ("runs", "cache", "workers", "records", "weights", "datasets", "explorations")
@@ -329,7 +329,7 @@ class Records:
         if record is not None and record.config_digest not in (None, hashlib.blake2b(text).hexdigest()):
             raise ConfigError(
                 "config.json is not what was written; `python -m labcore check --repair` restores it from the run's "
-                "events."
+                "events, where these are whole. Else delete the run, and start it again."
             )
         return config
 
@@ -636,7 +636,7 @@ def made_anew(folder: Path) -> RunRecord | None:
             attempt=max((event.attempt for event in events), default=0),
             error=ended.error if ended else None,
             imported=True,
-            config_digest=_config_digest(folder),
+            config_digest=_digest_of_config(folder, begun),
             names=_names(folder),
         )
         return written.model_copy(update=_figures(written, begun, events))
@@ -692,9 +692,12 @@ def _key(folder: Path) -> str:
         return ""
 
 
-def _config_digest(folder: Path) -> str | None:
-    with contextlib.suppress(OSError):
-        return digest_of(folder / "config.json")
+def _digest_of_config(folder: Path, begun: RunStarted | None) -> str | None:
+    """The digest of a configuration that is what the run began with; one that nothing confirms is not sealed."""
+    with contextlib.suppress(OSError, ConfigError):
+        text = (folder / "config.json").read_bytes()
+        if begun is not None and parse_json(text, stored=True) == begun.config:
+            return hashlib.blake2b(text).hexdigest()
     return None
 
 

@@ -14,10 +14,10 @@ from labcore.runs.errors import UnknownRun
 from labcore.runs.records import RunRecord
 from labcore.studies.groups import Group, differences_line, fold_seeds, names_of
 from labcore.studies.measures import REFERENCES
-from pages.parts import lab, live_plot, markup, strips
+from pages.parts import lab, live_plot, markup, runs, strips
 
 MOST_COMPARED, MOST_OFFERED = 40, 500
-MOST_ROWS = 12  # of pictures, a row a method
+MOST_ROWS = 8  # of pictures, a row a method
 HOW = """
 `R[i, j]` is the accuracy on job *j* after stage *i*, on all its test images; means and sample standard deviations are
 over runs that differ by seed alone.
@@ -189,7 +189,7 @@ def _answers(groups: Sequence[Group]) -> None:
     folds = {}
     for group in alike:
         with contextlib.suppress(UnknownRun):  # deleted just now
-            folds[group.name] = (run := group.runs[0].run), lab.store().fold(run)
+            folds[group.name] = (run := group.runs[0].run), runs.follow(lab.store(), run)
     strips.draw("compare", strip.beside(folds, job or 1), title="Who still knows these pictures?")
 
 

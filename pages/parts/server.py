@@ -54,7 +54,7 @@ def _pictures(request: Request) -> Response:
         asked = request.query_params
         test = [int(place) for place in asked.get("test", "").split(",") if place]
         found = strips.side_by_side(lab.store(), asked.get("run", ""), int(asked.get("job", "")), test)
-    except (StoreError, ConfigError, ValueError):
+    except (StoreError, ConfigError, ValueError, OSError):
         found = None
     if found is None:
         return Response(status_code=404)

@@ -17,12 +17,15 @@ import streamlit as st
 from PIL import Image
 
 from labcore.configs.looking import SHOWN_PICTURES
+from labcore.configs.run import RunConfig
 from labcore.drawings import strip
 from labcore.runs.store import Store
-from labcore.tasks import pictures
+from labcore.tasks import catalogue, pictures
+from labcore.tasks.pictures import TaskData
 from labcore.tasks.source import TaskError
 from pages.parts import served
 
+MOST_BYTES = 300_000_000  # a page reads no more to show some of a job's pictures
 SIDE = 96  # px at most of a picture that a page is sent; the window of one shows it larger
 
 
@@ -32,17 +35,18 @@ def _component() -> Callable[..., Any]:
     return st.components.v2.component("strip", js=script, isolate_styles=False)
 
 
-def draw(key: str, rows: Sequence[strip.Row], *, title: str, step: int | None = None) -> None:
-    """Draw rows of pictures with what was said of them last, or what had been said by a step of their run.
+def draw(key: str, rows: Sequence[strip.Row], *, title: str, moment: tuple[int, int] | None = None) -> None:
+    """Draw rows of pictures with what was said of them last, or what had been said by a moment: a stage and a step.
 
     What a person chose in it (the order, the picture that is open) stays through every update.
     """
+    most = max(strip.FEWEST_LOOKS, strip.MOST_LOOKS // max(1, len(rows)))
     data = {
         "id": key,
-        "version": [[row.run, len(row.told.looks) if row.told else row.note, row.learnt] for row in rows] + [step],
+        "version": [*(row.version for row in rows), moment],
         "title": title,
-        "step": step,
-        "rows": [row.document(_address(row)) for row in rows],
+        "moment": moment,
+        "rows": [row.document(_address(row), most) for row in rows],
     }
     _component()(data=data, key=f"strip-{key}")
 
@@ -72,13 +76,21 @@ def side_by_side(store: Store, run: str, job: int, test: Sequence[int] = ()) -> 
         return None
     config, chosen = fold.started.config, fold.stages[job - 1].pictures
     try:
-        task = config.tasks[job - 1]
-        data = pictures.load(task.name, config.backbone.image_size, cache=store.cache, downloads=store.root)
-        split, places = (data.test, test) if test else (data.validation, chosen.pictures if chosen else ())
-        found = [split.images[place] for place in places if place >= 0]
-    except (TaskError, IndexError):
+        data = job_pictures(store, config, job)
+    except TaskError:
         return None
-    return _as_one(found) if found else None
+    split, places = (data.test, test) if test else (data.validation, chosen.pictures if chosen else ())
+    if not places or not all(0 <= place < len(split.images) for place in places):
+        return None
+    return _as_one([split.images[place] for place in places])
+
+
+def job_pictures(store: Store, config: RunConfig, job: int) -> TaskData:
+    """The pictures of a run's job, counted from 1. Raises TaskError where they are not here, or too many for a page."""
+    task, size = config.tasks[job - 1], config.backbone.image_size
+    if 3 * size**2 * sum(catalogue.counts(task.name, None)) > MOST_BYTES:
+        raise TaskError(f"pictures of {task.name} are too many to be looked through by a page")
+    return pictures.load(task.name, size, cache=store.cache, downloads=store.root)
 
 
 def _as_one(found: Sequence[np.ndarray]) -> tuple[bytes, str]:

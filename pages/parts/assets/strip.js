@@ -48,17 +48,17 @@ function said(row, picture, last) {
   return null;
 }
 
-// The last look up to the step that is shown; without one, the last.
-function upTo(row, step) {
-  if (step === null) return row.looks.length - 1;
-  return row.looks.findLastIndex(look => look.step <= step);
+// The last look up to the moment that is shown, a stage and a step; without one, the last.
+function upTo(row, moment) {
+  if (moment === null) return row.looks.length - 1;
+  return row.looks.findLastIndex(({ at: [stage, step] }) => stage < moment[0] || (stage === moment[0] && step <= moment[1]));
 }
 
 // A picture of a row: what it is, was taken for when its job had been learnt, and is taken for now.
-function told(row, picture, step) {
+function told(row, picture, moment) {
   const label = row.labels[picture];
-  const now = said(row, picture, upTo(row, step));
-  const learnt = row.learnt === null || upTo(row, step) < row.learnt ? null : said(row, picture, row.learnt);
+  const now = said(row, picture, upTo(row, moment));
+  const learnt = row.learnt === null || upTo(row, moment) < row.learnt ? null : said(row, picture, row.learnt);
   const lost = now && learnt ? share(learnt, label) - share(now, label) : 0;
   return { picture, label, now, learnt, lost, forgotten: Boolean(now && learnt && learnt[0][0] === label && now[0][0] !== label) };
 }
@@ -66,7 +66,7 @@ function told(row, picture, step) {
 const share = (found, label) => found.find(([number]) => number === label)?.[1] ?? 0;
 
 function verdict(row, found, label) {
-  if (!found) return "nobody has asked yet";
+  if (!found) return "not asked yet";
   const [number, certain] = found[0];
   return `${row.classes[number]} (${percent(certain)}), ${number === label ? "right" : "wrong"}`;
 }
@@ -92,8 +92,12 @@ function drawCell(strip, row, one) {
   const hover = [is, `Now: ${verdict(row, one.now, one.label)}.`];
   if (one.learnt) hover.push(`When the job was learnt: ${verdict(row, one.learnt, one.label)}.`);
   const key = `${row.key}:${one.picture}`;
-  const cell = strip.cells.get(key) ?? make("button", { type: "button" }, image(row, one.picture, SIDE), make("span"));
+  const cell = strip.cells.get(key) ?? make("button", { type: "button" }, make("i"), make("span"));
   strip.cells.set(key, cell);
+  if (cell.pictures !== row.pictures) {
+    cell.pictures = row.pictures;
+    cell.firstChild.replaceWith(image(row, one.picture, SIDE));
+  }
   cell.className = `lab-answer ${state}`;
   cell.title = hover.join("\n");
   cell.ariaLabel = `${row.title}, picture ${one.picture + 1}. ${hover.join(" ")}`;
@@ -105,11 +109,11 @@ function drawCell(strip, row, one) {
 function drawRow(strip, row) {
   const name = make("div", { className: "lab-strip-name" }, row.title);
   name.style.borderColor = row.colour;
-  const step = strip.data.step;
+  const moment = strip.data.moment;
   if (!row.labels.length) {
     return make("div", { className: "lab-strip-row" }, name, make("div", { className: "lab-strip-note" }, row.note));
   }
-  let shown = row.labels.map((_, picture) => told(row, picture, step));
+  let shown = row.labels.map((_, picture) => told(row, picture, moment));
   if (strip.forgottenOnly) shown = shown.filter(one => one.forgotten);
   if (strip.forgottenFirst) shown.sort((one, other) => other.lost - one.lost);
   const cells = shown.map(one => drawCell(strip, row, one));
@@ -132,6 +136,8 @@ function draw(strip) {
   strip.title.textContent = title;
   strip.controls.all.textContent = rows.length > ROWS ? "All jobs and pictures" : "All pictures";
   for (const [name, button] of Object.entries(strip.controls)) button.ariaPressed = String(strip[name]);
+  const keys = new Set(rows.flatMap(row => row.labels.map((_, picture) => `${row.key}:${picture}`)));
+  for (const key of strip.cells.keys()) if (!keys.has(key)) strip.cells.delete(key);
   strip.body.replaceChildren(...seen.map(row => drawRow(strip, row)));
   fit(strip);
   if (focused?.isConnected) focused.focus({ preventScroll: true });
@@ -153,41 +159,46 @@ function fit(strip) {
 
 function open(strip, key, picture) {
   strip.open = { key, picture };
-  drawWindow(strip);
   if (!strip.window.open) strip.window.showModal();
+  drawWindow(strip);
+}
+
+function step(strip, by) {
+  const { labels } = strip.data.rows.find(row => row.key === strip.open.key);
+  open(strip, strip.open.key, (strip.open.picture + by + labels.length) % labels.length);
+}
+
+// The window's frame: what is pressed in it stays, so that the keyboard stays where it is.
+function makeWindow(strip) {
+  const window = make("dialog", { className: "lab-large", ariaLabel: "A picture and what the network says of it" });
+  const button = (words, press) => { const it = make("button", { type: "button" }, words); it.onclick = press; return it; };
+  window.onclick = event => { if (event.target === window) window.close(); };
+  strip.parts = { head: make("h4"), facts: make("div", { className: "lab-large-facts" }), chart: make("div"), numbers: make("div") };
+  window.append(
+    make("header", {}, strip.parts.head, button("Close", () => window.close())), strip.parts.facts, strip.parts.chart,
+    make("details", {}, make("summary", {}, "The numbers"), strip.parts.numbers),
+    make("nav", {}, button("‹ Previous picture", () => step(strip, -1)), button("Next picture ›", () => step(strip, 1))),
+  );
+  return window;
 }
 
 function drawWindow(strip) {
   const row = strip.data.rows.find(one => one.key === strip.open.key);
   if (!row || strip.open.picture >= row.labels.length) return strip.window.close();
-  const one = told(row, strip.open.picture, strip.data.step);
+  const one = told(row, strip.open.picture, strip.data.moment);
   const line = (words, found) => {
     const right = found && found[0][0] === one.label;
     const value = make("b", { className: found ? (right ? "lab-right" : "lab-wrong") : "" });
     value.textContent = found ? `${right ? "✓" : "✗"} ${row.classes[found[0][0]]}, ${percent(found[0][1])}` : "not asked yet";
     return make("p", {}, `${words}: `, value);
   };
-  const close = make("button", { type: "button" }, "Close");
-  close.onclick = () => strip.window.close();
-  const step = (words, by) => {
-    const button = make("button", { type: "button" }, words);
-    const count = row.labels.length;
-    button.onclick = () => open(strip, row.key, (strip.open.picture + by + count) % count);
-    return button;
-  };
-  const details = make("details", {}, make("summary", {}, "The numbers"), table(row, one.picture));
-  details.open = strip.window.querySelector("details")?.open ?? false;
-  strip.window.replaceChildren(
-    make("header", {}, make("h4", {}, `${row.title}: it is ${row.classes[one.label]}`), close),
-    make(
-      "div", { className: "lab-large-facts" }, image(row, one.picture, LARGE),
-      make(
-        "div", {}, line("Taken for now", one.now), line("When the job was learnt", one.learnt),
-        make("p", {}, "Below: how probable the network held each answer, from its first look on."),
-      ),
-    ),
-    overTime(row, one), details, make("nav", {}, step("‹ Previous picture", -1), step("Next picture ›", 1)),
-  );
+  strip.parts.head.textContent = `${row.title}: it is ${row.classes[one.label]}`;
+  strip.parts.facts.replaceChildren(image(row, one.picture, LARGE), make(
+    "div", {}, line("Taken for now", one.now), line("When the job was learnt", one.learnt),
+    make("p", {}, "Below: how probable the network held each answer, from its first look on."),
+  ));
+  strip.parts.chart.replaceChildren(overTime(row, one, Math.max(260, strip.parts.chart.clientWidth)));
+  strip.parts.numbers.replaceChildren(table(row, one));
 }
 
 // The classes that are drawn: what it is, what it was and is taken for, and the most probable ever of the others.
@@ -210,8 +221,8 @@ function svg(kind, attributes, text) {
   return element;
 }
 
-function overTime(row, one) {
-  const [width, height, left, right, top, bottom] = [640, 240, 46, 128, 12, 34];
+function overTime(row, one, width) {
+  const [height, left, right, top, bottom] = [240, 46, width < 480 ? 84 : 128, 12, 34];
   const looks = asked(row, one.picture);
   const end = Math.max(1, ...looks.map(look => look.seen));
   const start = Math.min(...looks.map(look => look.seen), end);
@@ -228,11 +239,12 @@ function overTime(row, one) {
     chart.append(svg("line", { class: "lab-grid", x1: at, x2: at, y1: top, y2: height - bottom, "stroke-dasharray": "4 4" }));
     chart.append(svg("text", { x: at, y: height - bottom + 16, "text-anchor": "middle" }, "learnt"));
   }
-  chart.append(svg("text", { x: left, y: height - 2 }, "images of training →"));
+  const below = (seen, anchor, words) => svg("text", { x: x(seen), y: height - 2, "text-anchor": anchor }, words);
+  chart.append(below(start, "start", `${start.toLocaleString("en")} images of training`), below(end, "end", end.toLocaleString("en")));
   const names = [];
   drawn(row, one).forEach((label, place) => {
     const points = looks.map(look => [x(look.seen), y(share(guesses(look, row)[one.picture], label))]);
-    const colour = label === one.label ? row.colour : "#8A8F9C";
+    const colour = label === one.label ? row.line : "#8A8F9C";
     const dash = label === one.label ? "none" : ["7 4", "2 3", "9 3 2 3", "4 2"][place % 4];
     chart.append(svg("polyline", {
       points: points.map(point => point.join(",")).join(" "), fill: "none", stroke: colour,
@@ -247,13 +259,13 @@ function overTime(row, one) {
   return chart;
 }
 
-function table(row, picture) {
-  const labels = drawn(row, told(row, picture, null));
+function table(row, one) {
+  const labels = drawn(row, one);
   const head = make("tr", {}, make("th", {}, "images of training"), ...labels.map(label => make("th", {}, row.classes[label])));
-  const lines = asked(row, picture).map(look => make(
+  const lines = asked(row, one.picture).map(look => make(
     "tr", {}, make("td", {}, look.seen.toLocaleString("en")),
     ...labels.map(label => {
-      const found = guesses(look, row)[picture].find(([number]) => number === label);
+      const found = guesses(look, row)[one.picture].find(([number]) => number === label);
       return make("td", {}, found ? percent(found[1]) : "–"); // of many classes only the most probable are told
     }),
   ));
@@ -267,11 +279,10 @@ function empty() {
   const strip = { frame, cells: new Map(), forgottenFirst: false, forgottenOnly: false, all: false };
   strip.title = make("b");
   strip.body = make("div");
-  strip.window = make("dialog", { className: "lab-large", ariaLabel: "A picture and what the network says of it" });
-  strip.window.onclick = event => { if (event.target === strip.window) strip.window.close(); };
+  strip.window = makeWindow(strip);
   strip.controls = Object.fromEntries(["forgottenFirst", "forgottenOnly", "all"].map(name => [name, control(strip, name)]));
   strip.controls.forgottenFirst.textContent = "Most forgotten first";
-  strip.controls.forgottenOnly.textContent = "Only right then, wrong now";
+  strip.controls.forgottenOnly.textContent = "Only forgotten pictures";
   frame.append(make("div", { className: "lab-strip-head" }, strip.title, ...Object.values(strip.controls)), strip.body, strip.window);
   new ResizeObserver(() => fit(strip)).observe(frame);
   return strip;
@@ -282,7 +293,10 @@ export default function ({ data, parentElement }) {
   strips.delete(data.id);
   strips.set(data.id, strip); // the last is the one used last, whenever it was made
   if (strips.size > MOST_STRIPS) strips.delete(strips.keys().next().value);
-  if (strip.frame.parentNode !== parentElement) parentElement.append(strip.frame);
+  if (strip.frame.parentNode !== parentElement) {
+    if (strip.window.open) strip.window.close(); // taken away while it was open, it would not be modal any more
+    parentElement.append(strip.frame);
+  }
   const version = JSON.stringify(data.version);
   if (strip.version !== version) {
     strip.data = data;

@@ -24,6 +24,7 @@ from labcore.runs.events import RunEnded
 from labcore.runs.records import RunRecord
 from labcore.runs.store import Store
 from labcore.studies import advancing, estimates, explorations, proposals, questions
+from labcore.studies.experiments import Arm, Experiment
 from labcore.studies.reader import Reader
 from labcore.tasks import catalogue
 from labcore.training import worker
@@ -248,6 +249,25 @@ def test_a_worker_that_has_the_device_trains_what_the_command_queues(
     status, _, err = call(capsys, "experiment", name, "--json")
     assert status == 0 and len(queued) == 2
     assert "run 1: strength 10, seed 0: complete" in err and "run 2: strength 1000, seed 0: complete" in err
+
+
+def test_an_experiment_does_not_wait_for_a_device_that_nobody_serves(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arms = [Arm("here", tiny()), Arm("elsewhere", tiny("ewc"))]
+    stories.told(store, tiny(), [[0.9], [0.4, 0.8]])
+    store.submit(tiny("ewc"), device="cuda:7")
+    monkeypatch.setattr(questions, "named", lambda *_: Experiment("q1", "Tiny", tuple(arms), (0,)))
+    monkeypatch.setattr(worker, "work", lambda *_, **__: pytest.fail("there is nothing to train here"))
+    status, out, err = call(capsys, "experiment", "q1", "--json")
+    assert status == 1 and not json.loads(out)["complete"]
+    assert "Some runs wait for cuda:7: start `python -m labcore worker --device cuda:7`." in err
+
+
+def test_a_device_that_is_not_here_queues_nothing(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = call(capsys, "experiment", "q1", "--device", "cuda:7", "--json")
+    assert (status, out) == (2, "") and "cuda:7" in err and err.count("\n") == 1
+    assert store.records() == []
 
 
 def test_a_failed_run_of_an_exploration_is_status_one_and_tried_once(

@@ -141,8 +141,8 @@ def _train(
         if stop.is_set():
             experiments.stop(store, reader.look(experiment()))
     findings = reader.look(experiment())
-    elsewhere = {cell.record.device for cell in findings.cells if cell.record is not None and cell.record.active}
-    for other in sorted(elsewhere):
+    waiting = {cell.record.device for cell in findings.cells if cell.record and cell.record.state == "queued"}
+    for other in sorted(waiting - {"auto", device}):
         print(f"Some runs wait for {other}: start `python -m labcore worker --device {other}`.", file=sys.stderr)
     return findings
 

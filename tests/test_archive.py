@@ -267,6 +267,12 @@ def says(kind: str, **values: object) -> Callable[[dict[str, bytes]], None]:
     return told(change)
 
 
+def told_again(events: list[dict[str, object]]) -> None:
+    """Let an answer follow that was given before others that are told."""
+    answered = [place for place, event in enumerate(events) if event["event"] == "answered"]
+    events.insert(answered[-1] + 1, dict(events[answered[0]]))
+
+
 MANY_PHASES = [json.loads(to_line(ORPHAN.model_copy(update={"stage": 1, "phase": f"part {n}"}))) for n in range(65)]
 WRONG_STORIES = {
     "a path above": says("map_saved", path="../../../secret.txt"),
@@ -296,6 +302,7 @@ WRONG_STORIES = {
     "answers to a job too far": says("answered", task=2),
     "answers to a job past all that are shown": says("answered", task=200),
     "predictions of a job too far": says("predicted", task=2),
+    "answers of before others": told(told_again),
     "pictures of a stage too far": says("pictures_chosen", stage=2),
     "as many pictures as one likes": says("pictures_chosen", pictures=list(range(76)), labels=[0] * 76),
     "pictures below 0": says("pictures_chosen", pictures=[-1], labels=[0]),

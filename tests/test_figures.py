@@ -1,3 +1,4 @@
+import dataclasses
 import re
 from itertools import pairwise
 
@@ -140,6 +141,20 @@ def test_the_summary_is_made_of_the_figures() -> None:
     assert "It forgot most of it." in said  # (0.9 − 0.4) of (0.9 − 0.25)
     assert "before it had learnt" in figures.summary(fold([]))
     assert "90 %" in figures.summary(fold(stories.FIRST))
+
+
+def test_the_summary_speaks_of_the_job_that_was_forgotten_most() -> None:
+    told = fold(stories.COMPLETE)
+    third = told.started.tasks[0].model_copy(update={"title": "Third"}) if told.started else None
+    assert told.started is not None and third is not None
+    told.started = told.started.model_copy(update={"tasks": (*told.started.tasks, third)})
+    last = told.stages[-1]
+    assert last.test is not None
+    accuracy = last.test.model_copy(update={"stage": 3, "accuracy": (0.85, 0.35, 0.9), "images": (200, 300, 200)})
+    told.stages.append(dataclasses.replace(last, test=accuracy))
+    said = figures.summary(told)
+    assert said.startswith("When it had just learnt Fashion 0 to 2, it got 240 of 300 test pictures right (80 %). Now")
+    assert "learnt Third as well, it gets 105 of 300 test pictures right (35 %). It forgot nearly all" in said
 
 
 def test_runs_laid_over_each_other_are_aligned_by_stage() -> None:

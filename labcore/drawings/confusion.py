@@ -77,7 +77,13 @@ def matrices(classes: Sequence[str], learnt: Confusion, now: Confusion) -> Chart
             x=left, xref="paper", xanchor="left", y=1.0, yref="paper", yanchor="bottom", yshift=4,
             text=f"<b>{title}</b>", font={"size": 13},
         )  # fmt: skip
-        ticks = {"tickvals": places, "ticktext": list(classes), "showticklabels": named, "showgrid": False}
+        ticks = {
+            "tickvals": places,
+            "ticktext": list(classes),
+            "showticklabels": named,
+            "showgrid": False,
+            "zeroline": False,
+        }
         across = {"domain": [left, left + 0.47], "title": {"text": "it is taken for", "font": {"size": 12}}}
         down = {"range": [len(classes) - 0.5, -0.5], "showticklabels": named and number == 1, "anchor": f"x{suffix}"}
         chart.set(

@@ -527,26 +527,27 @@ def _of(task: TaskFacts, share: float) -> str:
 
 
 def summary(fold: Fold) -> str:
-    """What a finished run showed, in a sentence or two made from its figures."""
+    """What a finished run showed, in a sentence or two made from its figures, of the job that it forgot most of."""
     rows, tasks = fold.matrix("test"), fold.tasks
     if not rows:
         return "It ended before it had learnt its first job."
-    learnt, now = rows[0][0] or 0.0, rows[-1][0] or 0.0
-    first, last = tasks[0].title, tasks[len(rows) - 1].title
     if len(rows) == 1:
-        return f"It learnt {first}: it gets {_of(tasks[0], learnt)} test pictures right ({_percent(learnt)})."
-    lost, chance = learnt - now, tasks[0].chance
-    share = lost / max(learnt - chance, 1e-9)  # of what it knew beyond guessing
-    if lost < 0.02:
+        learnt = rows[0][0] or 0.0
+        return f"It learnt {tasks[0].title}: it gets {_of(tasks[0], learnt)} test pictures right ({_percent(learnt)})."
+    falls = [(rows[job][job] or 0.0) - (rows[-1][job] or 0.0) for job in range(len(rows) - 1)]
+    job = falls.index(max(falls))
+    task, learnt, now = tasks[job], rows[job][job] or 0.0, rows[-1][job] or 0.0
+    share = (learnt - now) / max(learnt - task.chance, 1e-9)  # of what it knew beyond guessing
+    if learnt - now < 0.02:
         verdict = "It forgot nothing that shows."
-    elif now - chance < 0.1:
-        verdict = f"It forgot nearly all of it: guessing gets {_percent(chance)}."
+    elif now - task.chance < 0.1:
+        verdict = f"It forgot nearly all of it: guessing gets {_percent(task.chance)}."
     else:
         verdict = f"It forgot {'a little' if share < 0.2 else 'much' if share < 0.5 else 'most'} of it."
-    then, still = (f"{_of(tasks[0], share)} test pictures right ({_percent(share)})" for share in (learnt, now))
+    then, still = (f"{_of(task, accuracy)} test pictures right ({_percent(accuracy)})" for accuracy in (learnt, now))
     return (
-        f"When it had just learnt {first}, it got {then}. Now that it has learnt {last} as well, it gets {still}. "
-        f"{verdict}"
+        f"When it had just learnt {task.title}, it got {then}. Now that it has learnt {tasks[len(rows) - 1].title} as "
+        f"well, it gets {still}. {verdict}"
     )
 
 

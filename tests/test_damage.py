@@ -254,6 +254,18 @@ def test_a_queued_run_whose_record_is_damaged_in_both_places_is_still_there(stor
     assert worker.run_claim(found.claim_run(run), "cpu").state == "complete"
 
 
+def test_a_run_whose_end_was_not_recorded_when_the_records_were_lost_has_the_digest_of_its_events(store: Store) -> None:
+    claim = stories.written(store, stories.COMPLETE)
+    assert store.record(claim.run).state == "running"
+    claim.release()
+    store.close()
+    emptied(store.root / "records" / "cache.db")
+    found = Store(store.root)
+    record = found.record(claim.run)
+    assert (record.state, record.imported) == ("complete", False)
+    assert record.digest == files.digest_of(found.folder(claim.run) / "events.jsonl")
+
+
 def test_the_damaged_record_of_a_run_that_waits_is_written_anew(store: Store) -> None:
     run = store.submit(tiny()).run
     written = store.folder(run) / "record.jsonl"

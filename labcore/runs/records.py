@@ -34,7 +34,7 @@ from labcore.runs import files
 from labcore.runs.database import Database
 from labcore.runs.errors import Busy, StoreError, UnknownRun, no_such_run, unusable
 from labcore.runs.events import Event, RunEnded, RunStarted, from_line
-from labcore.runs.files import Reserve, home, is_held, take_lock, write_atomically
+from labcore.runs.files import Reserve, digest_of, home, is_held, take_lock, write_atomically
 from labcore.runs.results import RunResult, State, fold
 
 _FOLDERS = ("runs", "cache", "workers", "records", "weights", "datasets", "explorations")
@@ -642,7 +642,9 @@ def made_anew(folder: Path) -> RunRecord | None:
         return written.model_copy(update=_figures(written, begun, events))
     if written.state == "running" and ended is not None and ended.attempt == written.attempt:
         # Its worker was killed after the last event, before it could write down that the run is over.
-        over = {"state": ended.state, "owner": None, "ended": ended.time, "error": ended.error}
+        over: dict[str, object] = {"state": ended.state, "owner": None, "ended": ended.time, "error": ended.error}
+        with contextlib.suppress(OSError):
+            over["digest"] = digest_of(folder / "events.jsonl")
         written = written.model_copy(update={**over, **_figures(written, begun, events)})
     return written
 

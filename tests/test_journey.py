@@ -94,8 +94,8 @@ def test_launch_watch_stop_resume_lay_over_delete(address: str, page: sync_api.P
     page.get_by_text("what happens to the old ones").wait_for()
     page.wait_for_function("window.Plotly")  # fetched before a chart asks for it
     quick_look(page)
-    page.get_by_role("button", name="›").first.click()  # the first two jobs change places
-    page.get_by_text("1. Digits").wait_for()
+    # The first two jobs change places.
+    press_on(page, page.get_by_role("button", name="›").first, page.get_by_text("1. Digits").is_visible)
     page.get_by_text("Details: all settings").click()
     page.get_by_label("epochs (passes)", exact=True).wait_for()
     page.get_by_text("estimated").wait_for()

@@ -42,7 +42,7 @@ class Row:
         """What stands in place of pictures."""
         if self.missing:
             return "It was learnt by a version of the lab that kept no answers. Train it again to see them here."
-        return "" if self.told else "It is learnt later."
+        return "" if self.told else f"It is learnt {'first' if self.position == 1 else 'later'}."
 
     @property
     def version(self) -> list[object]:

@@ -874,13 +874,15 @@ def test_what_the_dead_left_is_cleared_away_and_what_the_living_write_is_not(sto
         store.folder(other) / ".checkpoint.safetensors.17",
         store.cache / "import-aaaa",
         store.root / ".settings.json.17",
+        store.cache / "stages" / ".new-1f",
         store.cache / "deleted-x",
         store.cache / "stages" / ".gone-1f",
     ]
     new = [claim.folder / ".checkpoint.safetensors.18", store.cache / "import-bbbb", store.root / ".settings.json.18"]
+    new.append(store.cache / "stages" / ".new-2f")
     for path in old + new:
         path.mkdir(parents=True) if store.cache in path.parents else path.write_bytes(b"half")
-    for path in old[1:3]:
+    for path in old[1:4]:
         os.utime(path, (0, 0))
     assert len(store.check()) == len(old)
     store.check(repair=True)

@@ -293,9 +293,8 @@ class Store(Queue, Stories, Workers, Preferences):
         yield from self.cache.glob("deleted-*")
         yield from self.cache.glob("stages/.gone-*")  # stages that made room, half removed
         yield from (path for path in self.cache.glob("folds/*.json") if not (self.root / "runs" / path.stem).exists())
-        for path in [*self.cache.glob("import-*"), *self.cache.glob("tmp*"), *self.cache.glob("pictures/tmp*")]:
-            if _is_old(path):
-                yield path
+        for name in ("import-*", "tmp*", "pictures/tmp*", "stages/.new-*"):
+            yield from filter(_is_old, self.cache.glob(name))
         for folder, _, names in os.walk(self.root):
             left = [Path(folder, name) for name in names if is_left_over(name)]
             if left:

@@ -22,7 +22,7 @@ from labcore.cli.command import (
     show,
 )
 from labcore.cli.configuring import task_names
-from labcore.cli.here import interrupts, ready
+from labcore.cli.here import interrupts, meanwhile, ready
 from labcore.configs.base import ConfigError
 from labcore.configs.presets import PRESETS
 from labcore.configs.units import whole
@@ -82,10 +82,11 @@ def _exploration(options: argparse.Namespace, store: Store) -> int:
         findings = _train(options, store, device, lambda: record().experiment(), goes_on, stop)
         if stop.is_set():
             explorations.stop(store, name)
-    lines = [f"Left out, as it cannot be: {problem}" for problem in dict.fromkeys(record().refused)]
-    lines.append(f"{record().so_far(findings)} · {record().ended or record().state}")
+    found = record()
+    lines = [f"Left out, as it cannot be: {problem}" for problem in dict.fromkeys(found.refused)]
+    lines.append(f"{found.so_far(findings)} · {found.ended or found.state}")
     text = "\n".join([_describe_findings(findings), *lines])
-    return _print_findings(options, record().document(findings), text, stop)
+    return _print_findings(options, found.document(findings), text, stop)
 
 
 def _named(options: argparse.Namespace, store: Store) -> experiments.Experiment:
@@ -157,7 +158,7 @@ def _comes(store: Store, findings: Findings, device: str) -> bool:
 @contextlib.contextmanager
 def _telling(store: Store, experiment: Callable[[], experiments.Experiment]) -> Iterator[None]:
     """For the block, tell on stderr which runs of an experiment begin and end, whoever trains them."""
-    reader, over = Reader(store), threading.Event()
+    reader = Reader(store)
     before: dict[tuple[str, int], str] = {
         (cell.arm.label, cell.seed): cell.state for cell in reader.look(experiment()).cells if cell.finished
     }
@@ -172,18 +173,13 @@ def _telling(store: Store, experiment: Callable[[], experiments.Experiment]) -> 
                 words = f"run {number}" if grows else f"{number} of {len(findings.cells)}"
                 print(f"{words}: {cell.arm.label}, seed {cell.seed}: {cell.state}", file=sys.stderr, flush=True)
 
-    def watch() -> None:
-        while not over.wait(LOOK_SECONDS):
-            with contextlib.suppress(StoreError, ConfigError, OSError):  # whoever trains meets it, and says so
-                look()
+    def watch() -> bool:
+        with contextlib.suppress(StoreError, ConfigError, OSError):  # whoever trains meets it, and says so
+            look()
+        return False
 
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
+    with meanwhile(watch, LOOK_SECONDS):
         yield
-    finally:
-        over.set()
-        thread.join()
     look()
 
 

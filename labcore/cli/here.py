@@ -8,7 +8,7 @@ import contextlib
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from labcore.configs.run import RunConfig
@@ -111,15 +111,26 @@ def interrupts() -> Iterator[threading.Event]:
 @contextlib.contextmanager
 def _passing_on(stop: threading.Event, store: Store, run: str) -> Iterator[None]:
     """For the block, pass a stop on to the run. A thread asks for it, because no signal may interrupt the store."""
+
+    def ask() -> bool:
+        if stop.is_set():
+            store.request_stop(run)
+        return stop.is_set()
+
+    with meanwhile(ask, 0.05):
+        yield
+
+
+@contextlib.contextmanager
+def meanwhile(act: Callable[[], bool], seconds: float) -> Iterator[None]:
+    """For the block, let a thread do something every so many seconds, until it returns True."""
     over = threading.Event()
 
-    def watch() -> None:
-        while not over.wait(0.05):
-            if stop.is_set():
-                store.request_stop(run)
-                return
+    def work() -> None:
+        while not over.wait(seconds) and not act():
+            pass
 
-    thread = threading.Thread(target=watch, daemon=True)
+    thread = threading.Thread(target=work, daemon=True)
     thread.start()
     try:
         yield

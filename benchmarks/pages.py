@@ -96,13 +96,19 @@ def ahead_to_first_point() -> tuple[float, float]:
     And the share of a core, in per cent, that the worker took while it waited.
     """
     with fresh_store() as store:
-        process = worker(store, "--ahead")
-        while not store.workers() or len(list((store.cache / "pictures").glob("*.npz"))) < len(STORY.tasks):
-            time.sleep(0.1)
-        time.sleep(SETTLING)
+        process = settled_ahead(store)
         share = computing(psutil.Process(process.pid), lambda: time.sleep(WATCHED)) / 10
         since = time.perf_counter()
         return first_point(store, store.submit(STORY).run, since), share
+
+
+def settled_ahead(store: Store) -> subprocess.Popen[bytes]:
+    """Start a worker ahead of need, and wait until it is up, has the story's pictures, and was idle for a while."""
+    process = worker(store, "--ahead")
+    while not store.workers() or len(list((store.cache / "pictures").glob("*.npz"))) < len(STORY.tasks):
+        time.sleep(0.1)
+    time.sleep(SETTLING)
+    return process
 
 
 def start_to_forgetting() -> tuple[float, float]:
@@ -111,10 +117,7 @@ def start_to_forgetting() -> tuple[float, float]:
     And until the run's end: the story by fine-tuning, in a fresh store whose worker came up ahead.
     """
     with fresh_store() as store:
-        worker(store, "--ahead")
-        while not store.workers() or len(list((store.cache / "pictures").glob("*.npz"))) < len(STORY.tasks):
-            time.sleep(0.1)
-        time.sleep(SETTLING)
+        settled_ahead(store)
         since = time.perf_counter()
         run = store.submit(STORY).run
         forgot = 0.0

@@ -1,7 +1,7 @@
 """Watch: one run while it trains, or as it was."""
 
 import html
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import streamlit as st
 
@@ -32,8 +32,8 @@ if note := st.session_state.pop("note", None):
     st.info(note, icon=":material/history:")
 
 
-def explain(record: RunRecord, state: str, fold: Fold, says: str) -> None:
-    """What a state means, what the network `says` now, and what to do next.
+def explain(record: RunRecord, state: str, fold: Fold, rows: Sequence[strip.Row]) -> None:
+    """What a state means, what is to be seen in the strip's rows while it trains, and what to do next.
 
     It fits in its place: nothing below moves from state to state.
     """
@@ -54,8 +54,9 @@ def explain(record: RunRecord, state: str, fold: Fold, says: str) -> None:
                     if state == "running"
                     else "it writes down where it is, and stops"
                 )
+                says = html.escape(strip.sentence(rows)) if fold.stages else ""
                 place = f"<div class='lab-term'>{stage} · {shown}</div>"
-                st.html(f"{runs.bar(forecast.share)}<div>{html.escape(says)}</div>{place}")
+                st.html(f"{runs.bar(forecast.share)}<div>{says}</div>{place}")
             case "lost":
                 st.caption("Its worker is gone. It goes on by itself when a worker is there again, or press Resume.")
             case "stopped":
@@ -165,7 +166,7 @@ def figures_now() -> None:
             icon = ":material/play_arrow:"
             st.button("Resume", type="primary", icon=icon, width=BUTTON, key="resume", on_click=resume)
     rows = strip.rows(run, fold, titles)
-    explain(record, state, fold, strip.sentence(rows) if fold.stages else "")
+    explain(record, state, fold, rows)
     runs.say_damage(store, run, fold)
     for warning in fold.warnings:
         st.warning(markup.literal(warning.text), icon=":material/warning:")

@@ -65,13 +65,13 @@ def matrices(classes: Sequence[str], learnt: Confusion, now: Confusion) -> Chart
             ],
             hovertemplate="%{text}<extra></extra>",
         )  # fmt: skip
-        for row, column in (
-            (row, column) for row in places for column in places if named and found.counts[row][column]
-        ):
-            chart.note(
-                x=column, y=row, xref=f"x{suffix}", yref=f"y{suffix}", text=str(found.counts[row][column]),
-                font={"size": 12, "color": ink_on(share[row][column])},
-            )  # fmt: skip
+        for row, counts in enumerate(found.counts if named else ()):
+            for column, count in enumerate(counts):
+                if count:
+                    chart.note(
+                        x=column, y=row, xref=f"x{suffix}", yref=f"y{suffix}", text=str(count),
+                        font={"size": 12, "color": ink_on(share[row][column])},
+                    )  # fmt: skip
         left = 0.53 * (number - 1)
         chart.note(
             x=left, xref="paper", xanchor="left", y=1.0, yref="paper", yanchor="bottom", yshift=4,

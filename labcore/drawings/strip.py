@@ -2,8 +2,8 @@
 
 No torch, no Streamlit.
 
-What is shown is decided here; the browser draws it (pages/parts/assets/strip.js). It is given every answer that the run
-has told, as the events pack them, so that a person goes through them without asking the server.
+What is shown is decided here; the browser draws it (pages/parts/assets/strip.js). It is given what the run told at so
+many looks, as the events pack it, so that a person goes through them without asking the server.
 """
 
 from collections.abc import Mapping, Sequence

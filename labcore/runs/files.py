@@ -107,6 +107,16 @@ def digest_of(path: Path) -> str:
         return hashlib.file_digest(file, "blake2b").hexdigest()
 
 
+def digest_of_bytes(data: bytes) -> str:
+    """What `digest_of` says of a file that holds this."""
+    return hashlib.blake2b(data).hexdigest()
+
+
+def seal_of(text: str) -> str:
+    """A short BLAKE2b (hexadecimal) that stands beside a text, so that another one in its place is seen."""
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
 def take_lock(path: Path) -> int:
     """Lock a file, which is made where it is missing, without waiting for whoever has it.
 

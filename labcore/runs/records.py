@@ -12,7 +12,6 @@ damaged is read from the folder.
 
 import contextlib
 import errno
-import hashlib
 import json
 import os
 import re
@@ -34,7 +33,7 @@ from labcore.runs import files
 from labcore.runs.database import Database
 from labcore.runs.errors import Busy, StoreError, UnknownRun, no_such_run, unusable
 from labcore.runs.events import Event, RunEnded, RunStarted, from_line
-from labcore.runs.files import Reserve, digest_of, home, is_held, take_lock, write_atomically
+from labcore.runs.files import Reserve, digest_of, digest_of_bytes, home, is_held, seal_of, take_lock, write_atomically
 from labcore.runs.results import RunResult, State, fold
 
 _FOLDERS = ("runs", "cache", "workers", "records", "weights", "datasets", "explorations")
@@ -326,7 +325,7 @@ class Records:
         text = (self.folder(run) / "config.json").read_bytes()
         config = parse_json(text, stored=True)
         record = self._row(run)
-        if record is not None and record.config_digest not in (None, hashlib.blake2b(text).hexdigest()):
+        if record is not None and record.config_digest not in (None, digest_of_bytes(text)):
             raise ConfigError(
                 "config.json is not what was written; `python -m labcore check --repair` restores it from the run's "
                 "events, where these are whole. Else delete the run, and start it again."
@@ -659,13 +658,13 @@ def _written_down(folder: Path) -> RunRecord | None:
 
 def _sealed(text: str) -> str:
     """A line of text, and its digest on the next."""
-    return f"{text}\n{json.dumps(hashlib.blake2b(text.encode(), digest_size=16).hexdigest())}\n"
+    return f"{text}\n{json.dumps(seal_of(text))}\n"
 
 
 def _unsealed(text: str) -> str:
     """The line that was sealed; one from before there were seals as it is. Raises ValueError where it was changed."""
-    line, _, seal = text.partition("\n")
-    if seal and _sealed(line) != text:
+    line, _, rest = text.partition("\n")
+    if rest and _sealed(line) != text:
         raise ValueError("not what was written")
     return line
 
@@ -699,7 +698,7 @@ def _digest_of_config(folder: Path, begun: RunStarted | None) -> str | None:
     with contextlib.suppress(OSError, ConfigError):
         text = (folder / "config.json").read_bytes()
         if begun is not None and parse_json(text, stored=True) == begun.config:
-            return hashlib.blake2b(text).hexdigest()
+            return digest_of_bytes(text)
     return None
 
 

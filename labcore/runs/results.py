@@ -417,9 +417,10 @@ class Fold:
             self.stages = [stage for stage in self.stages if stage.step <= event.resumed_from_step]
             if self.stages and self.stages[-1].ended and self.stages[-1].ended.step > event.resumed_from_step:
                 self.stages[-1].reopen()
+            others = jobs_before != [_room_for_answers(job) for job in self.tasks]
             for stage in self.stages:
                 _drop_after(stage.answers, event.resumed_from_step)
-                if jobs_before != [_room_for_answers(job) for job in self.tasks]:
+                if others:
                     stage.forget_answers()
         self.images_seen = event.images_seen
         self.train_seconds, self.evaluation_seconds = event.train_seconds, event.evaluation_seconds

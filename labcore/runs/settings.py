@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import hashlib
 import json
 import os
 from pathlib import Path
@@ -14,7 +13,7 @@ from labcore.configs.base import ConfigError, Frozen, Number
 from labcore.configs.reading import explain
 from labcore.runs import energy
 from labcore.runs.errors import unusable
-from labcore.runs.files import write_atomically
+from labcore.runs.files import seal_of, write_atomically
 from labcore.runs.records import Records
 
 # A file larger than this is not one of ours.
@@ -65,7 +64,7 @@ class _File(Settings):
 def _seal(settings: Settings) -> str:
     """The BLAKE2b (hexadecimal) of what is set in so many words."""
     text = json.dumps(settings.model_dump(exclude_unset=True), sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return seal_of(text)
 
 
 class Preferences(Records):

@@ -26,7 +26,6 @@ No torch here: pages read this module.
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import logging
 import os
@@ -52,7 +51,7 @@ from labcore.runs.events import (
     from_line,
     to_line,
 )
-from labcore.runs.files import atomic_path, digest_of, write_atomically
+from labcore.runs.files import atomic_path, digest_of, digest_of_bytes, write_atomically
 from labcore.runs.stage_keys import StageKey
 from labcore.runs.store import Store
 
@@ -233,9 +232,7 @@ class StageCache:
         lines = b"".join(map(to_line, events))
         with self._trying(), self._locked():
             entry, network = self.root / key.training, folder / "network.safetensors"
-            record = _Record(
-                network=digest_of(network), events=hashlib.blake2b(lines).hexdigest(), peak_memory=peak_memory
-            )
+            record = _Record(network=digest_of(network), events=digest_of_bytes(lines), peak_memory=peak_memory)
             if entry.exists() and not _is_whole(entry):
                 self._discard(entry)
             if entry.exists():
@@ -450,7 +447,7 @@ def before_measured(events: Sequence[Event]) -> int:
 def _read_events(path: Path, record: _Record) -> tuple[list[Event], list[Event], FootprintMeasured, StageEnded]:
     """Read the events of a stage in their four parts, as `StoredStage` has them. Raises OSError, ValueError."""
     data = path.read_bytes()
-    if hashlib.blake2b(data).hexdigest() != record.events:
+    if digest_of_bytes(data) != record.events:
         raise ValueError("other events than were written")
     lines: list[Event] = list(map(from_line, data.splitlines()))
     *said, footprint, ended = lines

@@ -61,14 +61,25 @@ def make_ready() -> None:
 
 
 def _picture(image: np.ndarray) -> str:
-    """A picture as a page holds it: a grey one to the pixel, a coloured one packed to a quarter of its bytes."""
-    colours = image.shape[2] == 3
-    picture = Image.fromarray(image if colours else image[..., 0])
+    """A picture, uint8 [H, W, C], as a page holds it."""
+    picture = drawn(image)
     if picture.width < 56:
         picture = picture.resize((56, 56), Image.Resampling.BICUBIC)
-    data = io.BytesIO()
-    picture.save(data, "JPEG" if colours else "PNG", quality=92)
-    return f"data:image/{'jpeg' if colours else 'png'};base64,{base64.b64encode(data.getvalue()).decode()}"
+    data, kind = packed(picture)
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def drawn(image: np.ndarray) -> Image.Image:
+    """A picture, uint8 [H, W, C] where C is 1 (grey) or 3, as PIL has it."""
+    return Image.fromarray(image if image.shape[2] == 3 else image[..., 0])
+
+
+def packed(picture: Image.Image) -> tuple[bytes, str]:
+    """A picture as a file, and its kind: a grey one to the pixel (`png`), a coloured one a quarter of that (`jpeg`)."""
+    kind = "png" if picture.mode == "L" else "jpeg"
+    file = io.BytesIO()
+    picture.save(file, kind, quality=92)
+    return file.getvalue(), kind
 
 
 def nothing_yet(title: str, sentence: str) -> None:

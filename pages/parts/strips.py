@@ -5,7 +5,6 @@ beside the page, so that a tick sends answers alone.
 """
 
 import functools
-import io
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from labcore.tasks import catalogue, pictures
 from labcore.tasks.pictures import TaskData
 from labcore.tasks.source import TaskError
 from pages.parts import served
+from pages.parts.pictures import drawn, packed
 
 MOST_BYTES = 300_000_000  # a page reads no more to show some of a job's pictures
 SIDE = 96  # px at most of a picture that a page is sent; the window of one shows it larger
@@ -94,12 +94,8 @@ def job_pictures(store: Store, config: RunConfig, job: int) -> TaskData:
 
 
 def _as_one(found: Sequence[np.ndarray]) -> tuple[bytes, str]:
-    """Pictures uint8 [H, W, C] side by side in one file, and its kind: `png` where they are grey, else `jpeg`."""
-    colours = found[0].shape[2] == 3
-    image = Image.fromarray(np.concatenate([each if colours else each[..., 0] for each in found], axis=1))
+    """Pictures uint8 [H, W, C] side by side in one file, and its kind."""
+    image = drawn(np.concatenate(found, axis=1))
     if image.height > SIDE:
         image = image.resize((SIDE * len(found), SIDE), Image.Resampling.LANCZOS)
-    file = io.BytesIO()
-    kind = "jpeg" if colours else "png"
-    image.save(file, kind, quality=90)
-    return file.getvalue(), kind
+    return packed(image)

@@ -27,7 +27,7 @@ from tests.conftest import tiny
 FACTS = (
     TaskFacts(
         name="digits:0-3",
-        title="Digits 0 to 3",
+        title="Digits: 0 to 3",
         classes=("0", "1", "2", "3"),
         train_images=40,
         validation_images=76,
@@ -35,7 +35,7 @@ FACTS = (
     ),
     TaskFacts(
         name="fashion:0-2",
-        title="Fashion 0 to 2",
+        title="Clothes: T-shirt to pullover",
         classes=("a", "b", "c"),
         train_images=36,
         validation_images=135,

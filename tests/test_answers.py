@@ -115,7 +115,7 @@ def test_a_story_tells_answers_in_less_than_200_kilobytes(method: str) -> None:
 
 # ---- folding ---------------------------------------------------------------------------------------------------------
 
-# Of the job of `stories`: "Digits 0 to 3" with 76 validation and 200 test pictures.
+# Of the job of `stories`: "Digits: 0 to 3" with 76 validation and 200 test pictures.
 CHOSEN = PicturesChosen(stage=1, pictures=(0, 1, 2), labels=(0, 1, 2), step=0)
 
 

@@ -11,14 +11,14 @@ from labcore.studies import measures
 from tests import stories
 from tests.drawn import drawn
 
-TITLES = ["Digits 0 to 3", "Fashion 0 to 2"]
+TITLES = ["Digits: 0 to 3", "Clothes: T-shirt to pullover"]
 
 
 def test_accuracy_curves_are_the_live_points_of_each_task() -> None:
     info = figures.accuracy_curves_info(fold(stories.COMPLETE))
     assert [(line.position, line.title, line.images_seen, line.percent) for line in info.lines] == [
-        (1, "Digits 0 to 3", [0, 40, 76, 76, 152], [25, 75, 90, 90, 40]),
-        (2, "Fashion 0 to 2", [76, 152], [30, 80]),
+        (1, "Digits: 0 to 3", [0, 40, 76, 76, 152], [25, 75, 90, 90, 40]),
+        (2, "Clothes: T-shirt to pullover", [76, 152], [30, 80]),
     ]
     assert [(span.title, span.first, span.last) for span in info.spans] == [(TITLES[0], 0, 76), (TITLES[1], 76, 152)]
     assert (info.total_images, info.pictures) == (152, "50")
@@ -30,7 +30,12 @@ def test_accuracy_curves_are_the_live_points_of_each_task() -> None:
     marks = [trace for trace in figure.data if trace.mode == "markers"]
     assert [(trace.x, trace.y) for trace in marks] == [((76, 152), (90, 40)), ((152,), (80,))]
     said = {annotation.text for annotation in figure.layout.annotations}
-    assert {"learns Digits 0 to 3", "learns Fashion 0 to 2", "Digits 0 to 3 40 %", "Fashion 0 to 2 80 %"} == said
+    assert {
+        "learns Digits: 0 to 3",
+        "learns Clothes: T-shirt to pullover",
+        "Digits: 0 to 3 40 %",
+        "Clothes: T-shirt to pullover 80 %",
+    } == said
     assert tuple(figure.layout.yaxis.range) == (0, 102)
 
 
@@ -54,7 +59,7 @@ def test_while_a_stage_is_learnt_its_values_say_how_sure_they_are() -> None:
     info = figures.accuracy_curves_info(fold(told))
     assert [line.end[:2] for line in info.lines] == [(50, "≈ 50 %"), (30, "≈ 30 %")]
     figure = drawn(figures.accuracy_curves(info))
-    assert "Digits 0 to 3 ≈ 50 %" in {annotation.text for annotation in figure.layout.annotations}
+    assert "Digits: 0 to 3 ≈ 50 %" in {annotation.text for annotation in figure.layout.annotations}
     digits, fashion = (trace.error_y for trace in figure.data if trace.error_y.array is not None)
     assert digits.array == pytest.approx(digits.arrayminus)  # from 36.6 to 63.4 %, by Wilson
     assert digits.array[0] == pytest.approx(13.4, abs=0.05)
@@ -119,7 +124,10 @@ def test_loss_terms_that_a_stage_lacks_are_nought_there() -> None:
     assert [(span.title, span.first) for span in info.spans] == [(TITLES[0], 0), (TITLES[1], 76)]
     figure = drawn(figures.loss_terms(info))
     assert [trace.stackgroup for trace in figure.data] == ["terms", "terms"]
-    assert [name.text for name in figure.layout.annotations] == ["learns Digits 0 to 3", "learns Fashion 0 to 2"]
+    assert [name.text for name in figure.layout.annotations] == [
+        "learns Digits: 0 to 3",
+        "learns Clothes: T-shirt to pullover",
+    ]
 
 
 def test_labels_do_not_overlap() -> None:
@@ -153,13 +161,15 @@ def test_the_summary_speaks_of_the_job_that_was_forgotten_most() -> None:
     accuracy = last.test.model_copy(update={"stage": 3, "accuracy": (0.85, 0.35, 0.9), "images": (200, 300, 200)})
     told.stages.append(dataclasses.replace(last, test=accuracy))
     said = figures.summary(told)
-    assert said.startswith("When it had just learnt Fashion 0 to 2, it got 240 of 300 test pictures right (80 %). Now")
+    assert said.startswith(
+        "When it had just learnt Clothes: T-shirt to pullover, it got 240 of 300 test pictures right (80 %). Now"
+    )
     assert "learnt Third as well, it gets 105 of 300 test pictures right (35 %). It forgot nearly all" in said
 
 
 def test_runs_laid_over_each_other_are_aligned_by_stage() -> None:
     both = {"this run": fold(stories.COMPLETE), "half": fold(stories.FIRST)}
-    info = figures.accuracy_overlay_info(["Digits", "Fashion"], both)
+    info = figures.accuracy_overlay_info(["Digits", "Clothes"], both)
     found = [(line.position, line.run, line.stages, [round(p) for p in line.percent]) for line in info.lines]
     half_way = 40 / 76
     assert found == [
@@ -172,11 +182,11 @@ def test_runs_laid_over_each_other_are_aligned_by_stage() -> None:
     assert [trace.xaxis for trace in laid_over.data] == ["x", "x", "x2"]
     assert [trace.name[0] for trace in laid_over.data] == ["AB"[line.run] for line in info.lines]
     blue, orange = "<span style='color:#0072B2'>", "<span style='color:#E69F00'>"
-    assert list(laid_over.layout.xaxis.ticktext) == [f"{blue}Digits</span>", f"{orange}Fashion</span>"]
-    assert list(laid_over.layout.xaxis2.ticktext) == [f"{orange}Fashion</span>"]
+    assert list(laid_over.layout.xaxis.ticktext) == [f"{blue}Digits</span>", f"{orange}Clothes</span>"]
+    assert list(laid_over.layout.xaxis2.ticktext) == [f"{orange}Clothes</span>"]
     long = drawn(figures.accuracy_overlay(figures.accuracy_overlay_info([*TITLES, "Hot dogs"], both)))
     assert list(long.layout.xaxis2.ticktext) == [f"{orange}2</span>", "<span style='color:#009E73'>3</span>"]
-    assert "<b>2. Fashion 0 to 2</b>" in [name.text for name in long.layout.annotations]
+    assert "<b>2. Clothes: T-shirt to pullover</b>" in [name.text for name in long.layout.annotations]
 
 
 def test_what_is_kept_is_told_by_purpose_in_plain_words() -> None:

@@ -255,18 +255,18 @@ def test_inside_draws_what_is_new_of_a_run_at_work_and_else_nothing(page: sync_a
         asked: list[float] = []  # when the page asked the server for something, but for its news
         page.on("websocket", lambda socket: socket.on("framesent", lambda frame: asked.append(time.monotonic())))
         page.goto(f"{address}/inside?run={claim.run}")
-        page.get_by_text("learning Digits 0 to 3, 0 %").first.wait_for()
+        page.get_by_text("learning Digits: 0 to 3, 0 %").first.wait_for()
         # Sooner or later it asks for nothing for three seconds; by the clock, as it once did, it asked each second.
         until(lambda: time.monotonic() - asked[-1] > 3, pause=lambda: page.wait_for_timeout(50))
         while next(maps).kind != "stage":
             pass
-        page.get_by_text("after Digits 0 to 3").first.wait_for()
+        page.get_by_text("after Digits: 0 to 3").first.wait_for()
         page.get_by_text("running", exact=True).wait_for()
         for _ in maps:
             pass
         claim.finish("stopped")
         claim.release()
-        page.get_by_text("after Fashion 0 to 2").first.wait_for()
+        page.get_by_text("after Clothes: T-shirt to pullover").first.wait_for()
         page.get_by_text("stopped", exact=True).wait_for()
 
 

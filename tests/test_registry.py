@@ -153,7 +153,7 @@ def test_a_stored_run_whose_backbone_is_not_installed_can_be_read_and_written_ba
 
 def test_a_stored_run_whose_task_is_not_installed_can_be_read_and_written_back() -> None:
     config = parse_stored(lacking(tasks=STRIPES))
-    assert [task.title for task in config.tasks] == ["stripes:0-2 (not installed)", "Digits 0 to 3"]
+    assert [task.title for task in config.tasks] == ["stripes:0-2 (not installed)", "Digits: 0 to 3"]
     assert config.model_dump(mode="json")["tasks"] == STRIPES
     assert parse_json(config.model_dump_json(), stored=True) == config
     assert len(config.key()) == 64 and shared_stages(config, tiny("ewc")) == 0

@@ -12,7 +12,24 @@ DRAWN = ["faces", "hotdogs", "fans", "swatters"]
 
 
 @pytest.mark.parametrize(
-    "name", ["cats", "digits:", "digits:1", "digits:a-b", "digits:0-99999", "../x", "digits:4-4", "faces:0-4", "Digits"]
+    "name",
+    [
+        "cats",
+        "digits:",
+        "digits:1",
+        "digits:a-b",
+        "digits:0-99999",
+        "../x",
+        "digits:4-4",
+        "faces:0-4",
+        "Digits",
+        "digits:1+1",
+        "digits:4+2-3",
+        "digits:0-3+3-5",
+        "digits:0+10",
+        "digits:0+",
+        "digits:+1",
+    ],
 )
 def test_what_is_no_task_is_told_in_a_sentence(name: str) -> None:
     with pytest.raises(TaskError) as error:
@@ -48,6 +65,27 @@ def test_a_limit_takes_training_images_only() -> None:
     assert np.array_equal(few.train.images, whole.train.images[:50])
     assert np.array_equal(few.validation.images, whole.validation.images)
     assert np.array_equal(few.test.images, whole.test.images)
+
+
+def test_a_subset_may_leave_classes_out() -> None:
+    whole, some = pictures.load("fashion", 28), pictures.load("fashion:0-2+8", 28)
+    assert some.info.title == "Clothes: 4 of 10"
+    assert some.info.classes == ("T-shirt", "trousers", "pullover", "bag")
+    for now, before in zip(some.test.images[:4], whole.test.images[[0, 1, 2, 8]], strict=True):
+        np.testing.assert_array_equal(now, before)
+    assert len(some.train.images) == catalogue.counts("fashion:0-2+8")[0]
+    assert [catalogue.describe(name).title for name in ("fashion:0-4", "fashion:3+5", "fashion:3-4+8")] == [
+        "Clothes: T-shirt to coat",
+        "Clothes: dress, sandal",
+        "Clothes: dress, coat, bag",
+    ]
+    # However it is written, these are the same pictures; and they are those of before.
+    assert len({catalogue.fingerprint(name) for name in ("fashion:0-2", "fashion:0+1+2", "fashion:0-1+2")}) == 1
+    assert [catalogue.named("fashion", chosen) for chosen in ([0, 1, 2, 5], [3, 4], range(10))] == [
+        "fashion:0-2+5",
+        "fashion:3-4",
+        "fashion",
+    ]
 
 
 def test_a_subset_renumbers_its_classes() -> None:

@@ -72,7 +72,7 @@ class BackboneNotInstalled(BackboneConfig):
 class TaskConfig(Frozen):
     """One job in the sequence."""
 
-    name: str = Field(description="A task, or some of its classes as in fashion:0-4.")
+    name: str = Field(description="A task, or some of its classes as in fashion:0-4 or fashion:0-2+5.")
     images_per_class: Whole | None = Field(
         None,
         ge=1,

@@ -40,7 +40,7 @@ def _when(point: AccuracyPoint) -> tuple[int, int]:
 
 
 def words_of(fold: Fold, moment: MapSaved) -> str:
-    """`after Fashion`, or `learning Fashion, 40 %`."""
+    """`after Clothes`, or `learning Clothes, 40 %`."""
     title = fold.tasks[moment.stage - 1].title
     return f"after {title}" if moment.kind == "stage" else f"learning {title}, {100 * share_done(fold, moment):.0f} %"
 

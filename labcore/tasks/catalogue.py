@@ -7,7 +7,8 @@ pages read this module.
 
 import hashlib
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 from labcore import plugins
@@ -16,7 +17,7 @@ from labcore.tasks.downloads import File
 from labcore.tasks.source import Source, TaskError
 
 VALIDATION_SHARE = 0.15
-_SUBSET = re.compile(r"(?P<name>[a-z0-9_]+)(:(?P<first>[0-9]{1,4})-(?P<last>[0-9]{1,4}))?")
+_SUBSET = re.compile(r"(?P<name>[a-z0-9_]+)(:(?P<classes>[0-9]{1,4}(-[0-9]{1,4})?(\+[0-9]{1,4}(-[0-9]{1,4})?)*))?")
 _NAME = re.compile(r"[a-z0-9_]+")
 
 
@@ -62,31 +63,73 @@ def describe(name: str) -> TaskInfo:
 
     Raises TaskError where there is no such task.
     """
-    source, first, last = parse(name)
-    info = TaskInfo(name, source.title, source.classes[first : last + 1], source.description, _download(source))
-    whole = len(info.classes) == len(source.classes)
-    return info if whole else replace(info, title=f"{source.title} {first} to {last}")
+    source, chosen = parse(name)
+    classes = tuple(source.classes[number] for number in chosen)
+    title = source.title if len(chosen) == len(source.classes) else f"{source.title}: {_called(source, chosen)}"
+    return TaskInfo(name, title, classes, source.description, _download(source))
+
+
+MOST_NAMED = 3  # classes in the title of a task that takes some of them
+
+
+def _called(source: Source, chosen: Sequence[int]) -> str:
+    """`T-shirt to coat`, `T-shirt, bag`, or `5 of 10`."""
+    if is_row(chosen) and len(chosen) > 2:
+        return f"{source.classes[chosen[0]]} to {source.classes[chosen[-1]]}"
+    if len(chosen) <= MOST_NAMED:
+        return ", ".join(source.classes[number] for number in chosen)
+    return f"{len(chosen)} of {len(source.classes)}"
+
+
+def is_row(chosen: Sequence[int]) -> bool:
+    """Whether these classes, in rising order, follow one upon the other."""
+    return chosen[-1] - chosen[0] + 1 == len(chosen)
 
 
 def _download(source: Source) -> int:
     return 0 if all(file.is_installed for file in source.files) else source.download
 
 
-def parse(name: str) -> tuple[Source, int, int]:
-    """Where a task's pictures come from, and the first and last of the classes that it takes. Raises TaskError."""
+def parse(name: str) -> tuple[Source, tuple[int, ...]]:
+    """Where a task's pictures come from, and the numbers of the classes that it takes, rising. Raises TaskError."""
     match = _SUBSET.fullmatch(name)
     source = _SOURCES.get(match["name"]) if match else None
     if match is None or source is None:
         raise TaskError(f"{name[:60]!r} is not a task; allowed: {', '.join(ALL)}, or some classes as in fashion:0-4")
     highest = len(source.classes) - 1
-    if match["first"] is None:
-        return source, 0, highest
-    first, last = int(match["first"]), int(match["last"])
-    if last > highest or first > last:
-        raise TaskError(f"{name!r} asks for classes {first} to {last}; {source.name} has classes 0 to {highest}")
-    if first == last:
+    if match["classes"] is None:
+        return source, tuple(range(highest + 1))
+    chosen: list[int] = []
+    for part in match["classes"].split("+"):
+        first, _, last = part.partition("-")
+        found = range(int(first), int(last or first) + 1)
+        if not found or found[-1] > highest:
+            asked = f"classes {first} to {last}" if last else f"class {first}"
+            raise TaskError(f"{name[:60]!r} asks for {asked}; {source.name} has classes 0 to {highest}")
+        if chosen and found[0] <= chosen[-1]:
+            raise TaskError(f"{name[:60]!r} names a class twice or not in rising order; write it as in fashion:0-2+5")
+        chosen.extend(found)
+    if len(chosen) == 1:
         raise TaskError(f"{name!r} has one class only; a task needs at least two")
-    return source, first, last
+    return source, tuple(chosen)
+
+
+def named(source: str, chosen: Sequence[int]) -> str:
+    """The name of the task that takes these classes of a source, rising: `fashion:0-2+5`; of all, the source's own."""
+    if len(chosen) == len(_SOURCES[source].classes):
+        return source
+    return f"{source}:{_ranges(chosen)}"
+
+
+def _ranges(chosen: Sequence[int]) -> str:
+    """`0-2+5`."""
+    parts: list[list[int]] = []
+    for number in chosen:
+        if parts and parts[-1][-1] == number - 1:
+            parts[-1].append(number)
+        else:
+            parts.append([number])
+    return "+".join(str(part[0]) if len(part) == 1 else f"{part[0]}-{part[-1]}" for part in parts)
 
 
 def is_installed(name: str) -> bool:
@@ -103,8 +146,8 @@ def is_installed(name: str) -> bool:
 @lru_cache(maxsize=256)
 def fingerprint(name: str) -> str:
     """SHA-256 (64 hex digits) that changes when the task's pictures would. Raises TaskError."""
-    source, first, last = parse(name)
-    return hashlib.sha256(f"{source.name}/{source.fingerprint()}/{first}-{last}".encode()).hexdigest()
+    source, chosen = parse(name)
+    return hashlib.sha256(f"{source.name}/{source.fingerprint()}/{_ranges(chosen)}".encode()).hexdigest()
 
 
 def files(name: str) -> tuple[File, ...]:
@@ -117,7 +160,7 @@ def counts(name: str, images_per_class: int | None = None) -> tuple[int, int, in
 
     Raises TaskError where there is no such task.
     """
-    source, first, last = parse(name)
-    classes, (whole, test) = last - first + 1, source.images
+    source, chosen = parse(name)
+    classes, (whole, test) = len(chosen), source.images
     held_out = round(whole * VALIDATION_SHARE)
     return classes * min(whole - held_out, images_per_class or whole), classes * held_out, classes * test

@@ -27,7 +27,7 @@ def _fingerprint() -> str:
 
 SOURCE = Source(
     name="fashion",
-    title="Fashion",
+    title="Clothes",
     description="Which piece of clothing is it?",
     classes=("T-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"),
     load=_load,

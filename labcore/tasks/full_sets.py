@@ -209,7 +209,7 @@ SOURCES: tuple[Source, ...] = (
     Source(
         name="fashion_mnist",
         title="Fashion-MNIST",
-        description="All 70,000 pictures of clothing of which Fashion has some.",
+        description="All 70,000 pictures of clothing of which Clothes has some.",
         classes=("T-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"),
         load=_load_idx,
         picture=None,

@@ -59,10 +59,10 @@ def load(
     `images_per_class` limits the training images left once validation is taken away. The task's `files` are read
     below `downloads`; they are not fetched here. Raises TaskError where the task or one of its files is not there.
     """
-    source, first, last = catalogue.parse(name)
+    source, chosen = catalogue.parse(name)
     with _making:  # who needs what another thread is making waits for it, and finds it
         arrays = _cached(source, image_size, cache, downloads)
-    keep = slice(first, last + 1)
+    keep = slice(chosen[0], chosen[-1] + 1) if catalogue.is_row(chosen) else list(chosen)  # a slice copies nothing
     train, test = arrays["train"][keep], arrays["test"][keep]  # [classes, N, H, W, C]
     held_out = round(train.shape[1] * catalogue.VALIDATION_SHARE)
     validation, train = train[:, :held_out], train[:, held_out:][:, :images_per_class]
@@ -75,8 +75,7 @@ def samples(name: str, count: int = 8, cache: Path | None = None) -> list[tuple[
     Of a full set there are some below `cache` once it was loaded; nothing is downloaded here. Raises TaskError where
     there is no such task, or no such pictures yet.
     """
-    source, first, last = catalogue.parse(name)
-    classes = range(first, last + 1)
+    source, classes = catalogue.parse(name)
     picture = source.picture or _kept_picture(source, cache)
     wanted = [(classes[i % len(classes)], i // len(classes)) for i in range(count)]
     return [(picture(label, index), source.classes[label]) for label, index in wanted]

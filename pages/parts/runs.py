@@ -38,12 +38,12 @@ MOST_OFFERED = 20
 
 
 def title(config: RunConfig) -> str:
-    """`Fine-tuning on Digits → Fashion`."""
+    """`Fine-tuning on Digits → Clothes`."""
     return f"{config.method.title} on {jobs(config)}"
 
 
 def jobs(config: RunConfig) -> str:
-    """`Digits → Fashion`."""
+    """`Digits → Clothes`."""
     return " → ".join(task.title for task in config.tasks)
 
 

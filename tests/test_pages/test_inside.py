@@ -119,10 +119,10 @@ def test_moments_have_names_words_and_a_counterpart(tmp_path: Path) -> None:
     seen = told(tmp_path)
     words = [moments.words_of(seen.fold, moment) for moment in seen.fold.maps]
     assert words == [
-        "learning Digits 0 to 3, 53 %",
-        "after Digits 0 to 3",
-        "learning Fashion 0 to 2, 0 %",
-        "learning Fashion 0 to 2, 0 %",
+        "learning Digits: 0 to 3, 53 %",
+        "after Digits: 0 to 3",
+        "learning Clothes: T-shirt to pullover, 0 %",
+        "learning Clothes: T-shirt to pullover, 0 %",
     ]
     assert [moments.name_of(moment) for moment in seen.fold.maps] == ["1.5", "1.10", "2.10", "2.15"]
     assert moments.tied(seen.fold, seen.fold, seen.fold.maps[1]) == seen.fold.maps[1]
@@ -133,7 +133,7 @@ def test_pictures_say_what_a_pixel_is_and_look_back(tmp_path: Path) -> None:
     seen = told(tmp_path)
     owner = owners.owner_picture(seen, seen.layers[0])
     assert owner is not None
-    assert [word for _, word in owner.legend] == ["free", "Digits 0 to 3", "Fashion 0 to 2"]
+    assert [word for _, word in owner.legend] == ["free", "Digits: 0 to 3", "Clothes: T-shirt to pullover"]
     assert owner.pixel.startswith("a pixel is the owner of most of up to")
     assert owner.png.startswith(b"\x89PNG")
     assert owners.owner_picture(seen, seen.layers[1]) is None

@@ -283,7 +283,7 @@ def test_a_fork_says_how_many_stages_are_reused(store: Store) -> None:
     run = trained(store, tiny("ewc"))
     test = app(run=run, fork="1")
     assert parse(test.session_state["draft"]) == tiny("ewc")
-    assert "You go on from stage 1 (Digits 0 to 3)" in text(test)
+    assert "You go on from stage 1 (Digits: 0 to 3)" in text(test)
     assert "The first 2 stages come out the same" in text(test)
     test.session_state["draft"]["method"]["strength"] = 7.0
     assert "The first stage comes out the same" in text(test.run())

@@ -133,7 +133,7 @@ def test_a_run_of_which_nothing_is_installed_is_seen_on_every_page_and_not_offer
     store.change(claim.run, config_digest=files.digest_of(claim.folder / "config.json"))
     line = picked(app("runs"), 0).dataframe[0].value.iloc[0]
     assert (line["method"], line["network"]) == ("leash (not installed)", "narrow (not installed)")
-    assert line["jobs"].startswith("stripes:0-3 (not installed) → Fashion")
+    assert line["jobs"].startswith("stripes:0-3 (not installed) → Clothes")
     for page in ("watch", "inside", "compare"):
         shown = text(app(page, run=claim.run, view="runs"))
         assert "leash" in shown or page == "inside"

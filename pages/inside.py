@@ -31,7 +31,7 @@ if record is None:
     st.stop()
 head, switch = st.columns([4, 1.2], vertical_alignment="center")
 head.title(TITLE, anchor=False)
-explain = switch.toggle("What am I looking at?", key="inside-explain")
+explain = switch.toggle("What am I looking at?", key="inside-explain", value=True)
 markup.style("inside")
 markup.style("strip")
 query = st.query_params
@@ -260,10 +260,12 @@ def beside_it(fold: Fold, seen: View) -> list[RunSeen]:
 def question(kind: MapKind, seen: View, alone: bool) -> None:
     """What the map answers, of which moment, and in the field's words."""
     state = f"{chip(run)} &nbsp;" if alone else ""
-    # Two lines whatever they say: with the run's words in the first, a longer one would push the maps down.
+    caption = f"<div class='lab-caption'>{html.escape(kind.words.caption)}</div>" if explain else ""
+    # A line each whatever they say: with the run's words in the first, a longer one would push the maps down.
     st.html(
         f"<div>{state}<b>{kind.words.question}</b> &nbsp;{html.escape(moments.words_of(seen.fold, seen.moment))}</div>"
         f"<div class='lab-term'>{html.escape(kind.words.term)}</div>"
+        f"{caption}"
     )
 
 
@@ -273,10 +275,10 @@ def overview(kind: MapKind, each: RunSeen, info: Overview, scale: Scale, place: 
     The last of those below each other names the blocks.
     """
     framed = info.column_of(place)
-    version = (kind.name, each.seen.moment.path, framed, explain, scale, last)
+    version = (kind.name, each.seen.moment.path, framed, scale, last)
 
     def make() -> Chart:
-        return kind.overview(info, scale, chosen=framed, explain=explain, named=last)
+        return kind.overview(info, scale, chosen=framed, named=last)
 
     picked = live_plot.draw(make, f"inside-{each.run}-{kind.name}", height, version=version, picks=True)
     if picked is None:
@@ -294,10 +296,13 @@ def overview(kind: MapKind, each: RunSeen, info: Overview, scale: Scale, place: 
 def layer_and_job(kind: MapKind, seen: View, place: int) -> int:
     """The choice of a layer, and of the job that its map speaks of; between them the gauge of a kind that has one."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        labels = {layer.name: layer.words for layer in seen.layers}
-        st.session_state["inside-layer"] = seen.layers[place].name
-        st.selectbox("Layer: click one above, or choose", list(labels), format_func=labels.__getitem__,
-                     key="inside-layer", on_change=choose, args=("layer",), width=LEFT)  # fmt: skip
+        labels = {layer.name: seen.role(number).capitalize() for number, layer in enumerate(seen.layers)}
+        layer = seen.layers[place]
+        st.session_state["inside-layer"] = layer.name
+        with st.container(width=LEFT, gap=None, key="inside-chosen"):
+            st.selectbox("Layer: click one above, or choose", list(labels), format_func=labels.__getitem__,
+                         key="inside-layer", on_change=choose, args=("layer",))  # fmt: skip
+            st.html(f"<div class='lab-term'>{html.escape(layer.words)}</div>")
         if kind.gauge is not None and (gauge := kind.gauge(seen)):
             # No width of its own: what the row has left.
             st.html(f"<div style='width:0; min-width:100%'>{gauge}</div>")

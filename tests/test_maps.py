@@ -489,6 +489,8 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "a pack that unpacks to gigabytes": (packed(zlib.compress(bytes(1 << 24))), "too long"),
     "a pack of other values": (packed(zlib.compress(b"\1\0\1\0\1\2\0")), "stands for nothing"),
     "a pack in another way": (packed(zlib.compress(b"\1\0\1\0\1\1\0"), way=7), "no pack"),
+    "a field that is none": (npz(**GOOD, sees=np.array([-1], np.int32)), "how much of the picture"),
+    "fields of others": (npz(**GOOD, sees=np.ones((2, 2), np.int32)), "how much of the picture"),
     "shapes of others": (npz(**{**GOOD, "shapes": np.ones((2, 4), np.int32)}), "which layers"),
 }
 

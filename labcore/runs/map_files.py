@@ -8,6 +8,8 @@ A file is a zip of plain arrays (npz, never objects). In it, L layers are those 
 linear ones) in the order of the data; NAME is a layer's; F filters are a layer's outputs:
 
     layers [L], shapes [L, 4], blocks [L]     names, sizes of weights (1 where there is no such axis), their blocks
+    sees [L]                                  side in pixels of the square of the picture that a place of the layer's
+                                              output depends on; 0: not known
     importance [L]                            mean Fisher diagonal of the stage's task over the layer's weights
     importance/NAME uint8 [rows, columns]     the same by filter and input, logarithmic: see `decode`
     importance_range [2], images              log10 of what codes 1 and 255 stand for; images that were measured
@@ -227,11 +229,15 @@ class IfNew:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A layer with a weight matrix: `shape` of its weight [filters, inputs, height, width]."""
+    """A layer with a weight matrix: `shape` of its weight [filters, inputs, height, width].
+
+    A place of its output `sees` a square of the picture of so many pixels a side; 0 where that is not known.
+    """
 
     name: str
     block: str
     shape: tuple[int, int, int, int]
+    sees: int = 0
 
     @property
     def weights(self) -> int:
@@ -260,9 +266,12 @@ def layers(opened: MapFile) -> list[Layer]:
         raise MapError(f"The map {opened.path.name} has no {error.args[0]}.") from None
     if names.ndim != 1 or shapes.shape != (len(names), 4) or blocks.shape != names.shape or shapes.min(initial=1) < 1:
         raise MapError(f"The map {opened.path.name} does not say which layers it is of.")
+    sees = opened.read("sees") if "sees" in opened else np.zeros(len(names), np.int32)  # files of before have none
+    if sees.shape != names.shape or sees.dtype.kind != "i" or sees.min(initial=0) < 0:
+        raise MapError(f"The map {opened.path.name} does not say how much of the picture its layers see.")
     return [
-        Layer(str(name), str(block), tuple(map(int, shape)))  # type: ignore[arg-type]
-        for name, block, shape in zip(names, blocks, shapes, strict=True)
+        Layer(str(name), str(block), tuple(map(int, shape)), int(seen))  # type: ignore[arg-type]
+        for name, block, shape, seen in zip(names, blocks, shapes, sees, strict=True)
     ]
 
 

@@ -3,7 +3,7 @@
 A `Book` opens the files of a run as they are needed; a `View` is a run at one moment. No torch, no Streamlit.
 """
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from labcore.runs.map_files import Layer, MapError, MapFile
 from labcore.runs.results import AccuracyPoint, Fold
 
 MOST_FILES = 64  # whose directories a book knows
+MOST_SHOWN = 60  # moments that a page goes through, and over which it has one scale
 
 
 def name_of(moment: MapSaved) -> str:
@@ -147,6 +148,15 @@ class View:
         """All tasks' names on a page."""
         return [task.title for task in self.fold.tasks]
 
+    def role(self, place: int) -> str:
+        """What a person calls a layer, by its place in the network and how much of the picture it sees."""
+        sees, started = self.layers[place].sees, self.fold.started
+        what = ""
+        if sees and started is not None:
+            whole = sees >= started.config.backbone.image_size
+            what = ": sees up to the whole picture" if whole else f": sees patches of {sees} × {sees} pixels"
+        return f"layer {place + 1} of {len(self.layers)}{what}"
+
     def read(self, name: str) -> np.ndarray | None:
         """An array of the moment itself."""
         return self.book.read(self.moment, name)
@@ -157,8 +167,22 @@ class View:
         return None if moment is None else self.book.read(moment, name)
 
 
+def album(maps: Sequence[MapSaved], keep: str = "", most: int = MOST_SHOWN) -> list[MapSaved]:
+    """At most so many of a run's moments, spread over the whole of it: the first, the last, and that named `keep`."""
+    found = list(maps)
+    while len(found) > most:
+        found = [moment for place, moment in enumerate(found) if not place % 2 or moment is maps[-1]]
+    there = [moment for moment in maps if name_of(moment) == keep and moment not in found]
+    return sorted([*found, *there], key=_place) if there else found
+
+
+def _place(moment: MapSaved) -> tuple[int, int, bool]:
+    """A moment's place in time; a stage's end comes after what is live at the same step."""
+    return moment.stage, moment.step, moment.kind == "stage"
+
+
 def view(book: Book, fold: Fold, moment: MapSaved) -> View | None:
     """The run at this moment; None where its files are not readable."""
-    until = [m for m in fold.maps if (m.stage, m.step) <= (moment.stage, moment.step)]
+    until = fold.maps[: bisect_right(fold.maps, (moment.stage, moment.step), key=lambda m: (m.stage, m.step))]
     layers = book.layers(moment)
     return View(book, fold, until, layers) if layers and until else None

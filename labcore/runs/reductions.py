@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from labcore.networks import receptive
 from labcore.networks.trunk import Trunk
 from labcore.runs import map_files
 from labcore.runs.map_files import MOST_SIDE, Layer
@@ -22,13 +23,14 @@ FULL_SIDE, LIVE_SIDE = 256, 96
 FULL_STEP, LIVE_STEP = 6, 8
 
 
-def layers_of(trunk: Trunk) -> list[Layer]:
-    """The trunk's convolutions and linear layers, in the order of the data."""
-    found = []
+def layers_of(trunk: Trunk, image_size: int) -> list[Layer]:
+    """The trunk's convolutions and linear layers, in the order of the data, on pictures of so many pixels a side."""
+    found, sees = [], receptive.fields(trunk, image_size)
     for name, module in trunk.named_modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             shape = (*module.weight.shape, 1, 1)[:4]
-            found.append(Layer(name, trunk.block_names[trunk.block_of(f"{name}.weight")], shape))
+            block = trunk.block_names[trunk.block_of(f"{name}.weight")]
+            found.append(Layer(name, block, shape, sees.get(name, 0)))
     return sorted(found, key=lambda layer: trunk.block_names.index(layer.block))
 
 

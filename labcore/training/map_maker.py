@@ -117,7 +117,7 @@ class MapMaker:
     ) -> None:
         self.network, self.method, self.config, self.tasks = network, method, config, tasks
         self.folder, self.stages, self.should_stop = folder, stages, should_stop
-        self.layers = reductions.layers_of(network.trunk)
+        self.layers = reductions.layers_of(network.trunk, config.backbone.image_size)
         self._anchors: dict[int, ByName | None] = {}  # task → its weights when it was learnt; None: not known
         self._unkept: set[int] = set()  # tasks without because they would not have fitted
         self._scales: dict[int, list[float]] = {}  # task → root mean square of each layer's weights in `_anchors`
@@ -382,6 +382,7 @@ class MapMaker:
             "layers": [layer.name for layer in self.layers],
             "blocks": [layer.block for layer in self.layers],
             "shapes": [layer.shape for layer in self.layers],
+            "sees": [layer.sees for layer in self.layers],
         }
         map_files.save(self.folder / path, map_files.facts(about | arrays))
         return path

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from labcore import plugins
-from labcore.drawings.charts import Chart
 from labcore.drawings.inside import importance, magnitudes, movement, registry, representation
 from labcore.drawings.inside.kind import MapKind
 from labcore.drawings.inside.layer import ChartPiece, Pictures, RunSeen, Shown
@@ -24,7 +23,6 @@ from labcore.runs.moments import Book, View
 from labcore.runs.results import fold
 from labcore.runs.store import Store
 from labcore.training import map_maker
-from pages.parts import live_plot
 from tests import kept, stories
 from tests.conftest import tiny
 from tests.drawn import drawn
@@ -190,7 +188,7 @@ def test_a_methods_own_importance_is_a_kind_in_a_few_lines(tmp_path: Path) -> No
     info = kind.read(seen)
     assert info.values[1, 0] == pytest.approx(-1, abs=1e-6), "of the stage's task"
     assert np.isnan(np.delete(info.values.ravel(), 2)).all()
-    drawn(kind.overview(info, kind.drawing.scale([info]), explain=True))
+    drawn(kind.overview(info, kind.drawing.scale([info])))
     shown = Shown([RunSeen("run", "", seen)], 0, task=2)
     (pictures,), (against_the_move,) = kind.layer(shown)
     assert isinstance(pictures, Pictures) and isinstance(against_the_move, ChartPiece)
@@ -386,20 +384,12 @@ def test_inside_does_not_follow_a_path_that_is_none_of_ours(store: Store, tmp_pa
     assert "none of its own" in text(app("inside", run=claim.run))
 
 
-def test_explanations_are_drawn_on_the_map(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    charts: dict[str, Chart] = {}
-    monkeypatch.setattr(live_plot, "draw", lambda make, key, *_, **__: charts.update({key: make()}))
-    run = trained(store, tiny("ewc"))
-    test = app("inside", run=run, map="drift")
-
-    def said() -> set[str]:
-        return {note["text"] for note in charts[f"inside-{run}-drift"].layout.get("annotations", [])}
-
-    explanations = set(KINDS["drift"].words.explained)
-    assert not said() & explanations
-    test.toggle(key="inside-explain").set_value(True).run()
+def test_the_map_is_explained_until_somebody_has_seen_enough(store: Store) -> None:
+    test = app("inside", run=trained(store, tiny("ewc")), map="drift")
+    assert KINDS["drift"].words.caption in text(test)
+    test.toggle(key="inside-explain").set_value(False).run()
     assert not test.exception
-    assert said() >= explanations
+    assert KINDS["drift"].words.caption not in text(test)
 
 
 @pytest.mark.parametrize(
@@ -412,8 +402,23 @@ def test_explanations_are_drawn_on_the_map(store: Store, monkeypatch: pytest.Mon
         ("piggyback", "masks", ["scores", "overlap"]),
     ],
 )
-def test_each_chart_of_a_layer_is_explained_to_who_asks(method: str, kind: str, notes: list[str], store: Store) -> None:
+def test_each_chart_of_a_layer_is_explained(method: str, kind: str, notes: list[str], store: Store) -> None:
     test = app("inside", run=trained(store, tiny(method)), map=kind)
-    assert not any(note in text(test) for note in NOTES.values())
-    test.toggle(key="inside-explain").set_value(True).run()
     assert [name for name, note in NOTES.items() if note in text(test)] == notes
+    test.toggle(key="inside-explain").set_value(False).run()
+    assert not any(note in text(test) for note in NOTES.values())
+
+
+def test_a_layer_is_called_by_its_place_and_what_it_sees(store: Store) -> None:
+    run = trained(store, tiny("ewc"))
+    layers = app("inside", run=run, layer="block2.conv").selectbox(key="inside-layer")
+    assert layers.value == "block2.conv"
+    assert layers.options == [
+        "Layer 1 of 3: sees patches of 3 × 3 pixels",
+        "Layer 2 of 3: sees patches of 8 × 8 pixels",
+        "Layer 3 of 3: sees up to the whole picture",
+    ]
+    for path in (store.folder(run) / "maps").glob("*/*.npz"):  # of before, when it was not told
+        opened = map_files.MapFile(path)
+        map_files.save(path, {name: opened.read(name) for name in opened.names if name != "sees"})
+    assert app("inside", run=run).selectbox(key="inside-layer").options[1] == "Layer 2 of 3"

@@ -29,6 +29,11 @@ class Words:
     explained: tuple[str, str]
 
     @property
+    def caption(self) -> str:
+        """What is seen in the drawing of the whole network, as two sentences."""
+        return " ".join(f"{phrase[:1].upper()}{phrase[1:]}." for phrase in self.explained)
+
+    @property
     def quantity(self) -> str:
         """What is measured, in the field's words: the term without its explanation."""
         return self.term.partition(" = ")[0]
@@ -65,12 +70,9 @@ class MapKind:
     remark: Callable[[View], str] | None = None
     leads: bool = False
 
-    def overview(
-        self, info: Overview, scale: Scale, *, chosen: int | None = None, explain: bool = False, named: bool = True
-    ) -> Chart:
+    def overview(self, info: Overview, scale: Scale, *, chosen: int | None = None, named: bool = True) -> Chart:
         """Draw the whole network as a chart; see `overview.overview`."""
-        explained = self.words.explained if explain else ()
-        return overview(self.drawing, info, scale, chosen=chosen, explained=explained, named=named)
+        return overview(self.drawing, info, scale, chosen=chosen, named=named)
 
     def tasks(self, seen: View) -> range:
         """The tasks that a layer can be asked about at a moment: at least the first."""

@@ -61,7 +61,8 @@ def unknown(seen: View) -> np.ndarray:
 
 def of_layers(seen: View, values: np.ndarray, *, estimated: int = 0, nobody: bool = False) -> Overview:
     """An overview whose columns are the layers; with `nobody`, the first row belongs to no task."""
-    columns, blocks = [layer.words for layer in seen.layers], [layer.block for layer in seen.layers]
+    columns = [f"{seen.role(place)}<br>{layer.words}" for place, layer in enumerate(seen.layers)]
+    blocks = [layer.block for layer in seen.layers]
     rows = list(range(0 if nobody else 1, len(seen.titles) + 1))
     return Overview(rows, seen.titles, values, columns, blocks, list(range(len(columns))), estimated)
 
@@ -253,10 +254,9 @@ def overview(
     scale: Scale,
     *,
     chosen: int | None = None,
-    explained: Sequence[str] = (),
     named: bool = True,
 ) -> Chart:
-    """Draw the whole network; the `chosen` column is framed, and what is `explained` (two phrases) is written on it.
+    """Draw the whole network; the `chosen` column is framed.
 
     Where `named` is false, a figure below this one names the blocks.
     """
@@ -277,8 +277,6 @@ def overview(
             type="rect", x0=chosen - 0.5, x1=chosen + 0.5, y0=0, y1=1, yref="paper",
             line={"color": "#D8432E", "width": 2.5}, fillcolor="rgba(0,0,0,0)", layer="above",
         )  # fmt: skip
-    if explained and count:
-        _explain(chart, explained)
     chart.set(
         xaxis={
             "range": [-0.5, max(count, 1) - 0.5], "tickvals": [place for place, _ in shown],
@@ -301,11 +299,3 @@ def _that_fit(places: Sequence[float], names: Sequence[str], columns: int) -> li
             fit.append((place, short))
             free = place * column + half + 4
     return fit
-
-
-def _explain(chart: Chart, explained: Sequence[str]) -> None:
-    for text, x, y, side in zip(explained, (0.04, 0.96), (0.86, 0.14), ("left", "right"), strict=True):
-        chart.note(
-            text=text, x=x, y=y, xanchor=side, xref="paper", yref="paper", borderpad=5,
-            bgcolor="rgba(20,24,34,0.88)", font={"size": 13, "color": "#FFFFFF"},
-        )  # fmt: skip

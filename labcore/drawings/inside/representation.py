@@ -46,7 +46,8 @@ def similarity_info(seen: View) -> Overview:
     if similar is not None and similar.shape[1] == len(blocks):
         values[: len(similar)] = similar[:tasks]
     places = [blocks.index(layer.block) if layer.block in blocks else -1 for layer in seen.layers]
-    return Overview(list(range(1, tasks + 1)), seen.titles, values, blocks, blocks, places)
+    columns = [f"block {number} of {len(blocks)}<br>{block}" for number, block in enumerate(blocks, 1)]
+    return Overview(list(range(1, tasks + 1)), seen.titles, values, columns, blocks, places)
 
 
 def similarity_over_stages(seen: View, block: int) -> Chart | None:

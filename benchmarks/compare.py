@@ -76,7 +76,7 @@ def tick(reader: Reader, findings: Findings) -> float:
         findings = reader.look(findings.experiment)
     progress = {cell.record.run: 0.5 for cell in findings.having("running") if cell.record}
     reader.seconds_left(findings, "cpu", progress)
-    measured_table.table_html(findings, progress)
+    measured_table.table_html(findings, findings.experiment.arms, progress)
     findings.told()
     return 1000 * (time.perf_counter() - begun)
 

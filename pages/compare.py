@@ -1,10 +1,11 @@
-"""Compare: the article's table measured, any runs beside each other, which method to use, the article's questions."""
+"""Compare: the article's methods measured, any runs beside each other, which method to use, the article's questions."""
 
-from pages.parts import address, comparison, lab, measured_table, questions_view, which
+from pages.parts import address, comparison, lab, markup, measured_table, questions_view, which
 
 lab.through_the_shell()
+markup.style("tables")
 VIEWS = {
-    "table": "The article's table",
+    "table": "All methods",
     "runs": "Runs side by side",
     "which": "Which should I use?",
     "ask": "The article's questions",

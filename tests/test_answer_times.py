@@ -244,7 +244,7 @@ def test_figures_of_different_hours_get_no_word(store: Store) -> None:
     findings = Reader(store).look(questions.named("table", "quick", 1))
     assert set(answers(findings).values()) == {None}
     (told,) = answer_times_told(findings)
-    assert "of different hours, and are not compared" in told
+    assert "so they are not compared" in told
 
 
 def test_only_a_table_is_wished_for(store: Store) -> None:

@@ -1,13 +1,15 @@
 """Runs beside each other: numbers first, figures second; and the advice that follows from them."""
 
+import dataclasses
 from itertools import combinations
 
 import pytest
 
 from labcore.configs.registry import ABOUT
 from labcore.configs.run import RunConfig
+from labcore.configs.verdicts import Verdict
 from labcore.drawings import answers, comparisons, panels, trade_off
-from labcore.drawings.trade_off import PlanePoint
+from labcore.drawings.trade_off import Expected, PlanePoint
 from labcore.runs.store import Store
 from labcore.studies import advice, questions
 from labcore.studies.advice import Wish
@@ -98,8 +100,17 @@ def test_the_front_is_what_no_other_beats_in_both(store: Store) -> None:
     assert drawn(trade_off.plane(list(points.values()))).data
 
 
+def test_what_to_expect_is_the_literatures_marks_of_those_that_it_rates_for_both() -> None:
+    some = [ABOUT[name] for name in ("fine_tuning", "packnet")]
+    unrated = dataclasses.replace(ABOUT["joint"], verdict=Verdict({"new": ("good", "good")}))
+    assert trade_off.expected_info([*some, unrated]) == [
+        Expected("Fine-tuning", "good", "poor", True),
+        Expected("PackNet", "medium", "good", False),
+    ]
+
+
 def test_names_in_the_plane_do_not_cover_each_other() -> None:
-    points = [PlanePoint(f"method {i}", 90 + i / 10, 90 - i / 10, 0, 0, False) for i in range(8)]
+    points = [PlanePoint(i, f"method {i}", 90 + i / 10, 90 - i / 10, 0, 0, False) for i in range(8)]
     width, height = trade_off._AREA
     boxes = []
     placed = trade_off.labels_apart(points, (80, 102), (80, 102))
@@ -115,7 +126,7 @@ def test_names_in_the_plane_do_not_cover_each_other() -> None:
 
 
 def test_where_names_have_no_room_the_front_keeps_its_own() -> None:
-    crowd = [PlanePoint(f"one of a hundred {i}", 90, 90, 0, 0, i == 99) for i in range(100)]
+    crowd = [PlanePoint(i, f"one of a hundred {i}", 90, 90, 0, 0, i == 99) for i in range(100)]
     placed = trade_off.labels_apart(crowd, (80, 102), (80, 102))
     assert placed[0][0].name == "one of a hundred 99"
     assert 1 < len(placed) < 40

@@ -286,7 +286,7 @@ def test_what_may_be_chance_is_not_called_different(store: Store) -> None:
     new = {method: row[0].word for method, row in cells_of(store, experiment).items()}
     assert (new["joint"], new["ewc"], new["lwf"]) == ("best", "best", "good")
     said = " ".join(Reader(store).look(experiment).told())
-    assert "The highest average accuracy is Joint training's" in said
+    assert "Joint training has the highest average accuracy" in said
     assert "; Elastic weights (EWC) lies within the spread." in said
 
 

@@ -13,6 +13,10 @@ from typing import Literal, NamedTuple
 
 Mark = Literal["good", "medium", "poor"]
 
+# The article that the lab measures after. It was written for Viblo; this is its English version.
+ARTICLE = "How to use a model for a variety of tasks"
+ARTICLE_AT = "https://itzone.com.vn/en/article/how-to-use-a-model-for-a-variety-of-tasks/"
+
 
 class Rating(NamedTuple):
     """The literature's word for a method by one criterion, and its mark; the mark is None where nobody rated it."""

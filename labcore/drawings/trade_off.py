@@ -7,18 +7,50 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from labcore.configs.method import About
+from labcore.configs.verdicts import Mark
 from labcore.drawings.charts import Chart
 from labcore.drawings.figures import GREY, INK
 from labcore.studies.groups import Group
+
+# ---- what to expect -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """A method's place before anything is measured: the literature's marks for new and old jobs.
+
+    It is `compared` where the marks come from a table that compares methods, and not from the method's own paper.
+    """
+
+    name: str
+    new: Mark
+    old: Mark
+    compared: bool
+
+
+def expected_info(methods: Sequence[About]) -> list[Expected]:
+    """The methods that the literature rates for both new and old jobs, in their order."""
+    found = []
+    for about in methods:
+        new, old = about.verdict.of("new").mark, about.verdict.of("old").mark
+        if new is not None and old is not None:
+            found.append(Expected(about.title, new, old, about.verdict.compared))
+    return found
+
+
+# ---- what was measured ----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class PlanePoint:
     """A group by what it reached on new tasks and what it keeps of old ones, in per cent.
 
-    It is of the `front` where no other group is better in both.
+    Its `number`, from 1, stands for its name where there is no room for names. It is of the `front` where no other
+    group is better in both.
     """
 
+    number: int
     name: str
     new: float
     old: float
@@ -32,7 +64,7 @@ def plane_info(groups: Sequence[Group]) -> list[PlanePoint]:
     found = [(group.name, group.spread("new"), group.spread("old")) for group in groups]
     known = [(name, new, old) for name, new, old in found if new.mean is not None and old.mean is not None]
     points = []
-    for name, new, old in known:
+    for number, (name, new, old) in enumerate(known, 1):
         beaten = any(
             (other.mean or 0) >= (new.mean or 0)
             and (kept.mean or 0) >= (old.mean or 0)
@@ -40,14 +72,15 @@ def plane_info(groups: Sequence[Group]) -> list[PlanePoint]:
             for _, other, kept in known
         )
         x, y, x_sd, y_sd = (100 * (value or 0.0) for value in (new.mean, old.mean, new.sd, old.sd))
-        points.append(PlanePoint(name, x, y, x_sd, y_sd, not beaten))
+        points.append(PlanePoint(number, name, x, y, x_sd, y_sd, not beaten))
     return points
 
 
 def plane(points: Sequence[PlanePoint]) -> Chart:
     """Draw the plane: those farther right learn new jobs better, those farther up keep old ones better.
 
-    The line joins the groups that no other beats in both.
+    The line joins the groups that no other beats in both. Every point has its name beside it and its number in it; a
+    page shows one of the two (assets/tables.css).
     """
     chart = Chart()
     front = sorted((point for point in points if point.front), key=lambda point: point.new)
@@ -56,15 +89,17 @@ def plane(points: Sequence[PlanePoint]) -> Chart:
         line={"color": GREY, "width": 1.5, "dash": "dot", "shape": "hv"}, showlegend=False,
     )  # fmt: skip
     chart.trace(
-        "scatter", x=[p.new for p in points], y=[p.old for p in points], mode="markers", showlegend=False,
+        "scatter", x=[p.new for p in points], y=[p.old for p in points], mode="markers+text", showlegend=False,
         error_x={"array": [p.new_sd for p in points], "color": GREY, "thickness": 1, "width": 3},
         error_y={"array": [p.old_sd for p in points], "color": GREY, "thickness": 1, "width": 3},
         marker={
-            "size": 11, "color": [INK if p.front else "rgba(0,0,0,0)" for p in points],
+            "size": 12, "color": [INK if p.front else "rgba(0,0,0,0)" for p in points],
             "line": {"color": INK, "width": 2}, "symbol": "circle",
         },
+        text=[str(p.number) for p in points], textposition="top right", textfont={"size": 13},
         customdata=[p.name for p in points],
-        hovertemplate="%{customdata}<br>new job %{x:.1f} %, old jobs %{y:.1f} %<extra></extra>",
+        hovertemplate="%{customdata}<br>new jobs, when learnt: %{x:.1f} %"
+        "<br>old jobs, at the end: %{y:.1f} %<extra></extra>",
     )  # fmt: skip
     across = _tens([p.new + by for p in points for by in (-p.new_sd, p.new_sd)])
     up = _tens([p.old + by for p in points for by in (-p.old_sd, p.old_sd)])
@@ -73,8 +108,8 @@ def plane(points: Sequence[PlanePoint]) -> Chart:
             x=point.new, y=point.old, text=point.name, showarrow=True, arrowhead=0, arrowwidth=1, arrowcolor=GREY,
             standoff=7, ax=x, ay=y, xanchor=side, yanchor="middle", font={"size": 13},
         )  # fmt: skip
-    new = {"text": "new job, right after it is learnt →", "font": {"size": 13}}
-    old = {"text": "old jobs, kept →", "font": {"size": 13}}
+    new = {"text": "how well a new job is learnt →", "font": {"size": 13}}
+    old = {"text": "how well old jobs are still done →", "font": {"size": 13}}
     chart.set(
         xaxis={"range": across, "ticksuffix": " %", "title": new},
         yaxis={"range": up, "ticksuffix": " %", "title": old},
@@ -90,8 +125,8 @@ def _tens(percent: Sequence[float]) -> tuple[float, float]:
     return max(0.0, 10 * (low // 10)), min(102.0, -10 * (-high // 10))
 
 
-# About how large the chart's area and a letter are, in px: names need not be placed exactly, only apart.
-_AREA, _LETTER, _LINE = (900, 320), 7, 17
+# About how large the chart's area and a letter are on a projector, in px: names need not be placed exactly, only apart.
+_AREA, _LETTER, _LINE = (540, 250), 7, 17
 
 
 def labels_apart(

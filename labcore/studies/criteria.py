@@ -54,7 +54,7 @@ ARTICLES = (
             Word("bad", "poor", _ANY),
         ),
         against="best",
-        waits="told once all are measured",
+        waits="known once all are measured",
         figure=lambda findings, label: percents(findings.spread(label, "new")),
         computed="*New job* is the mean of `R[k, k]` over the jobs after the first.",
         width=12,
@@ -64,7 +64,7 @@ ARTICLES = (
         title="old jobs",
         asks="the old jobs",
         measure="forgetting",
-        rule="good: lost at most 2 points of what it once knew of the earlier jobs; medium: at most 10; bad: more",
+        rule="good: it lost at most 2 points of what it once knew of the earlier jobs; medium: at most 10; bad: more",
         words=(Word("good", "good", 0.02), Word("medium", "medium", 0.10), Word("bad", "poor", _ANY)),
         against="own",
         figure=_old_jobs,
@@ -89,8 +89,8 @@ ARTICLES = (
         asks="time to answer",
         measure="test_ms",
         rule="for one job that is named, as the lab always asks. fast: at most 1.25 times as long as fine-tuning; "
-        "medium: at most twice; slow: longer. Only figures that were timed in turn are compared, and methods whose "
-        "ranges meet get one word. The article counts asking for all jobs, where every copy has to answer",
+        "medium: at most twice as long; slow: longer. Only figures that were timed in turn are compared, and methods "
+        "whose ranges meet get the same word. The article asks for all jobs at once, so that every copy has to answer",
         words=(Word("fast", "good", 1.25), Word("medium", "medium", 2.0), Word("slow", "poor", _ANY)),
         against="fine_tuning",
         figure=_answer_time,
@@ -105,7 +105,8 @@ ARTICLES = (
         asks="memory",
         measure="bytes",
         rule="what is kept to answer all jobs and learn another. medium: up to 1.5 times fine-tuning's, which keeps "
-        "one network and a head a job; large: more. As in the article nothing is small: every method keeps a network",
+        "one network and a head for each job; large: more. As in the article nothing is small, as every method keeps a "
+        "network",
         words=(Word("medium", "medium", 1.5), Word("large", "poor", _ANY)),
         against="fine_tuning",
         width=14,

@@ -295,7 +295,7 @@ class Difference:
             size = with_sd(self.spread, measure.unit, points=True, positive=True)
             return f"{title}: no difference seen between {a} and {b} ({sign}{size} over {seeds})."
         size = with_sd(self.spread, measure.unit, points=True, positive=True)
-        how = "which says nothing of chance" if self.sure == "one seed" else self.sure
+        how = "it may be chance" if self.sure == "one seed" else self.sure
         return f"{title}: {a} is {size} {'above' if mean > 0 else 'below'} {b} over {seeds} ({how})."
 
 

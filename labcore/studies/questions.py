@@ -140,8 +140,8 @@ NAMED: dict[str, Named] = {
     for named in (
         Named(
             "table", "The article's table, measured",
-            "The article rates four ways of teaching a network a new job. "
-            f"All {units.in_words(len(of_group('article')))} of the lab's, measured.",
+            "The article rates several ways of teaching a network a new job. Here "
+            f"{units.in_words(len(of_group('article')))} of them are measured on the same jobs.",
             1, "story", table,
         ),
         Named(

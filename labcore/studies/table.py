@@ -1,4 +1,4 @@
-"""The article's table, measured: every method on the same jobs, and a word for each figure beside the literature's.
+"""The article's table, measured: its methods on the same jobs, and a word for each figure beside the literature's.
 
 The words ("good", "slow", …) come from the figures by the rules of the criteria, labcore/studies/criteria.py, which are
 shown beside them.
@@ -91,11 +91,11 @@ def _tell_table(findings: Findings) -> list[str]:
     if all(spread.n for spread in spreads.values()):  # before, one of the others may be higher
         best = max(spreads, key=lambda label: spreads[label].mean or 0)
         alike = [label for label in spreads if label != best and spreads[best].meets(spreads[label])]
-        told = f"The highest average accuracy is {best}'s: {percents(spreads[best])}"
+        told = f"{best} has the highest average accuracy, {percents(spreads[best])}"
         lie = "lies" if len(alike) == 1 else "lie"
         said.append(f"{told}; {' and '.join(alike)} {lie} within the spread." if alike else f"{told}.")
         if len(findings.experiment.seeds) == 1:
-            said.append("One seed cannot tell a difference from chance; run more.")
+            said.append("With one seed a difference may be chance. Measure with more seeds to tell.")
     return said
 
 
@@ -104,12 +104,12 @@ def answer_times_told(findings: Findings) -> list[str]:
     if not findings.timed_in_turn:
         if not any(cell.finished for cell in findings.cells):
             return []
-        then = "Once all are there, they are timed in turn."
+        then = "Once all runs are there, they are timed in turn."
         if findings.complete:
             then = "All are there, and they will be timed in turn when the machine has nothing else to do."
         return [
-            "**Time to answer** is each run's own figure so far, measured at its end. These figures are of different "
-            f"hours, and are not compared. {then}"
+            "**Time to answer** is so far each run's own figure, measured when the run ended. These figures were taken "
+            f"at different times, and so they are not compared. {then}"
         ]
     found = [(cell, cell.finished.in_turn) for cell in findings.cells if cell.finished and cell.finished.in_turn]
     timed = [in_turn for _, in_turn in found if in_turn.milliseconds]
@@ -121,7 +121,7 @@ def answer_times_told(findings: Findings) -> list[str]:
             f"**Time to answer**: the runs{each} were timed in turn, in {TIMED_PASSES} rounds of up to "
             f"{TIMED_PICTURES} pictures, one at a time (threads: {threads}). The figure is the median of the rounds; "
             "the middle half of them lies within the range beside it. Methods whose ranges meet are not called "
-            "different. What a run measured by itself stands on Watch."
+            "different. What a run measured by itself is shown on Watch."
         )
     said += [
         f"{cell.arm.label}, seed {cell.seed}, was not timed with the others. {in_turn.why}"

@@ -1,4 +1,4 @@
-"""Any runs beside each other: chosen by a person or by an experiment, folded over seeds, drawn on one scale."""
+"""Any runs beside each other: chosen by a person or by an experiment, one group for all seeds, drawn on one scale."""
 
 import contextlib
 import html
@@ -18,11 +18,12 @@ from pages.parts import lab, live_plot, markup, runs, strips
 
 MOST_COMPARED, MOST_OFFERED = 40, 500
 MOST_ROWS = 8  # of pictures, a row a method
+PLANE, LEAST = 310, 680  # px: how high the plane is, and how wide at least what has names beside each other
 HOW = """
 `R[i, j]` is the accuracy on job *j* after stage *i*, on all its test images; means and sample standard deviations are
 over runs that differ by seed alone.
 
-- **Forgetting** of job *j*: the best of earlier rows less the last (Chaudhry et al. 2018).
+- **Forgetting** of job *j*: the best of the earlier rows less the last row (Chaudhry et al. 2018).
 - **Intransigence** of job *k*: joint training's `R[k, k]` on the same sequence less this method's (Chaudhry et al.
   2018), seed by seed.
 - **Gap to separate copies**: the same against a network of its own for job *k*, which saw no other job.
@@ -30,9 +31,8 @@ over runs that differ by seed alone.
 
 
 def charts(groups: Sequence[Group], key: str, version: Hashable) -> None:
-    """Stability against plasticity and cost, then task by task; heights follow the number of groups."""
-    version = (version, tuple((group.name, len(group.runs)) for group in groups))
-    _trade_off(groups, key, version)
+    """How each job went, what remains of it, and what it costs; heights follow the number of groups."""
+    version = _version(groups, version)
     first = groups[0].config
     if all(group.config.task_names == first.task_names for group in groups):
         st.html(_legend(first))
@@ -42,29 +42,42 @@ def charts(groups: Sequence[Group], key: str, version: Hashable) -> None:
         st.markdown(HOW)
 
 
-def _trade_off(groups: Sequence[Group], key: str, version: Hashable) -> None:
-    """Each group as a point, or why there is none."""
+def _version(groups: Sequence[Group], version: Hashable) -> Hashable:
+    return version, tuple((group.name, len(group.runs)) for group in groups)
+
+
+def trade_off_beside(groups: Sequence[Group], key: str, version: Hashable, told: Sequence[str] = ()) -> None:
+    """Each group as a point, learning the new against keeping the old, and beside it how to read it, and what is told.
+
+    Where no group has learnt two jobs there are no such points, and a sentence says so.
+    """
     title = "Learning the new against keeping the old"
     points = trade_off.plane_info(groups)
     if not points:
-        markup.titled(title, "Needs runs of two jobs or more.")
+        markup.titled(title, "This chart needs runs of two jobs or more.")
         return
-    live_plot.draw(
-        lambda: trade_off.plane(points),
-        f"plane-{key}",
-        380,
-        title=title,
-        aside="plasticity against stability",
-        version=version,
-    )
-    st.caption(
-        "Upper right is best. Filled: no other is better in both (the Pareto front, dotted). "
-        "Rest on a point for its name."
-    )
+    with markup.row("wide", "plane"):
+        live_plot.draw(
+            lambda: trade_off.plane(points),
+            f"plane-{key}",
+            PLANE,
+            title=title,
+            aside="plasticity against stability",
+            version=_version(groups, version),
+        )
+        with st.container():
+            names = "".join(f"<li>{html.escape(point.name)}</li>" for point in points)
+            st.html(f'<ol class="lab-numbers">{names}</ol>')
+            st.caption(
+                "The best place is the upper right. A point is filled where no other is better in both, and the dotted "
+                "line joins these (the Pareto front)."
+            )
+            if told:
+                st.markdown("\n".join(f"- {sentence}" for sentence in told))
 
 
 def _panels(groups: Sequence[Group], key: str, version: Hashable) -> None:
-    """A panel a group: how it went along the sequence, and the accuracy matrix."""
+    """A panel for each group: how it went along the sequence, and the accuracy matrix."""
     rows = panels.panel_rows(len(groups))
     found = comparisons.matrices_info(groups)
     live_plot.draw(
@@ -74,19 +87,21 @@ def _panels(groups: Sequence[Group], key: str, version: Hashable) -> None:
         title="How well it does each job as the jobs go by",
         aside="accuracy over the sequence",
         version=version,
+        least=LEAST,
     )
     live_plot.draw(
         lambda: comparisons.matrices(found),
         f"matrices-{key}",
         20 + 210 * rows,
         title="What it remembers",
-        aside="accuracy matrix: rows after learning …, columns how well it does …",
+        aside="accuracy matrix: a row after each job that was learnt, a column for each job that is asked",
         version=version,
+        least=LEAST,
     )
 
 
 def _lines(groups: Sequence[Group], key: str, version: Hashable) -> None:
-    """A line a group: what it lost, what it never reached, and what it costs."""
+    """A line for each group: what it lost, what it never reached, and what it costs."""
     by_task = comparisons.by_task_info(groups)
     height = panels.lines_height(len(groups))
     live_plot.draw(
@@ -96,11 +111,13 @@ def _lines(groups: Sequence[Group], key: str, version: Hashable) -> None:
         title="What it lost, and what it never reached, in points",
         aside="further right is worse",
         version=version,
+        least=LEAST,
     )
     for column, against in zip(by_task.columns[1:], REFERENCES, strict=True):
         if not any(value is not None for row in column.values for value in row):
             title = f"{column.title[0].upper()}{column.title[1:]}"
-            st.caption(f"{title} needs {ABOUT[against.method].title.lower()} on the same jobs and seeds among these.")
+            needed = ABOUT[against.method].title.lower()
+            st.caption(f"{title} can be told once {needed} is measured on the same jobs and seeds, too.")
     costs = comparisons.costs_info(groups)
     live_plot.draw(
         lambda: comparisons.costs(costs),
@@ -109,6 +126,7 @@ def _lines(groups: Sequence[Group], key: str, version: Hashable) -> None:
         title="What it costs",
         aside="shorter is cheaper",
         version=version,
+        least=LEAST,
     )
 
 
@@ -140,8 +158,8 @@ def choose_and_show() -> None:
     here = offered()
     if not here:
         st.info(
-            "**Nothing to compare yet.** A comparison needs finished runs: measure the article's table, or start some "
-            "on Launch.",
+            "**There is nothing to compare yet.** A comparison needs finished runs. Measure the article's methods, or "
+            "start runs of your own on Launch.",
             icon=":material/lightbulb:",
         )
         st.page_link("pages/launch.py", label="Start a run", icon=":material/play_arrow:")
@@ -163,17 +181,18 @@ def choose_and_show() -> None:
     st.query_params["runs"] = ",".join(chosen)
     st.query_params["unfold"] = "1" if unfold else "0"
     if gone:
-        st.warning(f"{len(gone)} of the runs in the address are no longer here.", icon=":material/search_off:")
+        st.warning(f"{len(gone)} of the runs in this address are no longer here.", icon=":material/search_off:")
     members = []
     for run in chosen:
         with contextlib.suppress(UnknownRun):  # deleted just now
             record, config = here[run]
             members.append((config, lab.reader().finished(record), lab.reader().note(record)))
     if not members:
-        st.caption("Choose runs above; those that differ by seed alone are folded into mean ± sd.")
+        st.caption("Choose runs above. Runs that differ by their seed alone are shown as one, by mean ± sd.")
         return
     groups = fold_seeds(members, unfold=unfold)
     st.markdown(differences_line(list({group.name: group.config for group in groups}.values())))
+    trade_off_beside(groups, "chosen", (tuple(chosen), unfold))
     _answers(groups)
     charts(groups, "chosen", (tuple(chosen), unfold))
 

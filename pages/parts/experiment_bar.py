@@ -61,7 +61,7 @@ def _button(experiment: Experiment, findings: Findings, label: str) -> None:
     elif findings.complete:
         st.button("All measured", icon=":material/check:", width="stretch", disabled=True, key=f"all-{experiment.name}")
     elif not findings.missing:
-        words = "These runs were started elsewhere. They count here once they are done; page Runs can stop them."
+        words = "These runs were started elsewhere. They count here once they are done. You can stop them on Runs."
         st.button("Being trained", width="stretch", disabled=True, key=f"others-{experiment.name}", help=words)
     else:
         word = "Go on" if any(cell.finished for cell in findings.cells) else label
@@ -100,7 +100,7 @@ def line(findings: Findings) -> None:
     for device in lost:
         worker.ensure(lab.store(), device)
     if lost:
-        st.caption("A worker is gone; its run goes on by itself when another is there.")
+        st.caption("A worker is gone. Its run goes on by itself as soon as another one is there.")
 
 
 def earlier_versions(findings: Findings) -> None:
@@ -108,7 +108,7 @@ def earlier_versions(findings: Findings) -> None:
     older = [(cell, run) for cell in findings.cells for run in cell.older]
     if not older:
         return
-    with st.expander(f"{count_of(len(older), 'run')} of an earlier version of the lab, not counted above"):
+    with st.expander(f"{count_of(len(older), 'run')} of an earlier version of the lab, which are not counted above"):
         for cell, run in older:
             try:
                 found = lab.reader().finished(lab.store().record(run)).result

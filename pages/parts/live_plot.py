@@ -69,6 +69,7 @@ class Head:
     picks: bool = False
     title: str = ""  # in bold
     aside: str = ""  # after it, in brackets
+    least: int = 0  # px; a narrower page lets the chart be scrolled sideways
 
 
 def draw(
@@ -80,11 +81,13 @@ def draw(
     aside: str = "",
     version: Hashable = None,
     picks: bool = False,
+    least: int = 0,
 ) -> Picked | None:
     """Draw or update the chart of this key, `height` px high whatever it holds, below its title where it has one.
 
     As long as `version` is the same (and not None) the chart is not made again: a tick without news costs nothing. The
     title is the chart's own because each piece that is sent costs the server a third of a millisecond a tick.
+    `least` is how many px wide it is at least; on a narrower page it is scrolled sideways.
     With `picks`, a click on a point is returned by the script run that it causes. Where Streamlit breaks that run off
     for another, it is returned again: what it leads to must bear being done twice.
     """
@@ -94,7 +97,7 @@ def draw(
             st.markdown(f"**{title}**" + (f" ({aside})" if aside else ""))
         st.plotly_chart(make().as_json, width="stretch", height=height, key=key)
         return None
-    head = Head(key, height, picks, title, aside)
+    head = Head(key, height, picks, title, aside, least)
     data = remembered(st.session_state.setdefault("charts", {}), make, head, version)
     high = height + (TITLE if title else 0)
     if not picks:

@@ -1,4 +1,4 @@
-"""The article's questions and its opening: why it is asked, one button, and the answer with its spread."""
+"""The article's questions and its opening: why each is asked, one button, and the answer with its spread."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from labcore.studies.experiments import Experiment, Findings
 from labcore.studies.groups import Group, groups_of
 from labcore.studies.opening import RECYCLE_LEVEL, STARTS_LEVEL
 from labcore.studies.questions import NAMED
-from pages.parts import address, experiment_bar, lab, live_plot, runs
+from pages.parts import address, comparison, experiment_bar, lab, live_plot, runs
 
 SHORT = {
     "q1": "Zero or keep?",
@@ -20,24 +20,26 @@ SHORT = {
     "starts": "Where to start",
     "recycle": "Recycling",
 }
-# In the article's spirit: what stands behind the question, and how it is asked here.
+# What stands behind each question, in the article's spirit, and how it is asked here.
 WHY = {
-    "q1": "PackNet shares one suitcase among many travellers. The first packs, throws out what it hardly needs, and "
-    "the next one packs into the room. The article asks why what is thrown out is wiped clean first: it had learnt a "
-    "little, after all. Here the next job finds the freed weights at zero, or as they were; everything else is the "
-    "same.",
-    "q2": "The second traveller may use everything that the first one packed, and must: its answers go through all of "
-    "it. The article asks why not through a chosen part. Here a job uses all earlier weights, none of them, or those "
-    "that it chooses by a mask that it learns.",
-    "q3": "A hand fan becomes a fly swatter by covering some of its holes, without bending a single slat. Piggyback "
-    "works so: a 0/1 mask over weights that never change. The article cannot believe that this beats training all of "
-    "them. Here it stands beside fine-tuning, which forgets, and a separate copy for each job, which cannot.",
-    "starts": "To find the lowest valley it matters where you set out. The article begins far off, comes nearer with "
-    "Xavier Glorot's rule, and ends where another network has been already. Here one small network learns digits from "
-    "each, once bare and once with batch normalisation, which forgives a bad start.",
+    "q1": "PackNet shares one suitcase among many travellers. The first one packs, then takes out what it hardly "
+    "needs, and the next one packs into the room that is left. Before that, the weights that were freed are set to "
+    "zero. The article asks why, as they had learnt a little. Here the next job finds the freed weights at zero, or "
+    "as they were; everything else is the same.",
+    "q2": "The second traveller may use everything that the first one packed, and has to: its answers go through all "
+    "of it. The article asks why it does not use a chosen part. Here a job uses all earlier weights, none of them, or "
+    "those that it chooses by a mask that it learns.",
+    "q3": "A hand fan becomes a fly swatter when some of its holes are covered, without bending a single slat. "
+    "Piggyback works like that: it lays a 0/1 mask over weights that never change. The article doubts that this can "
+    "beat training all of them. Here it stands beside fine-tuning, which forgets, and a separate copy for each job, "
+    "which cannot forget.",
+    "starts": "Whoever looks for the lowest valley does better from a good place to start. The article begins far off, "
+    "comes nearer with Xavier Glorot's rule, and ends where another network has already been. Here one small network "
+    "learns digits from each of these places, once without and once with batch normalisation, which forgives a bad "
+    "start.",
     "recycle": "The article opens with a number: training a network costs as much carbon as five cars in their lives. "
-    "Reduce, reuse, recycle, it says. Here the same network learns digits from what it knows of photographs, and from "
-    "nothing, until both do equally well.",
+    "So it says: reduce, reuse, recycle. Here the same network learns digits twice, from what it knows of photographs "
+    "and from nothing, until both read them equally well.",
 }
 
 
@@ -80,8 +82,8 @@ def show() -> None:
 {len(experiment.arms)} settings with the same {len(experiment.seeds)} seeds:
 {", ".join(arm.label for arm in experiment.arms)}
 Runs that are here already are used. A difference is taken
-seed by seed; it is called *clear* beyond Student's 95 % interval, *likely* beyond twice its standard error only, else
-*no difference seen*. On the command line:
+seed by seed. It is called *clear* where it is beyond Student's 95 % interval, *likely* where it is beyond twice its
+standard error only, and otherwise *no difference seen*. On the command line:
 """
         )
         st.code(f"python -m labcore experiment {name} --seeds {len(experiment.seeds)}", language="bash")
@@ -111,7 +113,9 @@ def moving(name: str, experiment: Experiment, live: bool, action: st.delta_gener
 def answer(findings: Findings) -> None:
     """The sentences, or what will stand here."""
     if not any(cell.finished for cell in findings.cells):
-        st.info("Nobody knows yet: press the button. The answer fills in here as runs finish.", icon=":material/help:")
+        st.info(
+            "Nobody knows yet. Press the button, and the answer appears here as runs finish.", icon=":material/help:"
+        )
         return
     st.markdown("\n".join(f"- {sentence}" for sentence in findings.told()))
 
@@ -127,7 +131,7 @@ def draw(name: str, findings: Findings) -> None:
             lambda: answers.learning_curves(curves, list(kinds.values()), "steps", STARTS_LEVEL),
             "ask-starts",
             380,
-            title="Digits right, step by step",
+            title="How many digits it reads rightly, step by step",
             aside="validation images",
             version=version,
         )
@@ -138,7 +142,7 @@ def draw(name: str, findings: Findings) -> None:
             lambda: answers.learning_curves(curves, [""], "seconds of training", RECYCLE_LEVEL),
             "ask-recycle",
             380,
-            title="Digits right, second by second of training",
+            title="How many digits it reads rightly, second by second of training",
             aside="validation images",
             version=version,
         )
@@ -148,9 +152,10 @@ def draw(name: str, findings: Findings) -> None:
         lambda: answers.seed_dots(dots),
         f"ask-{name}",
         80 + 42 * len(dots.names),
-        title="Accuracy, a dot a seed, a bar at the mean",
+        title="Accuracy: a dot for each seed, a bar at the mean",
         aside="test images",
         version=version,
+        least=comparison.LEAST,
     )
     groups = groups_of(findings)
     if groups:
@@ -162,13 +167,14 @@ def draw(name: str, findings: Findings) -> None:
             title="What it remembers",
             aside="accuracy matrix, mean over seeds",
             version=version,
+            least=comparison.LEAST,
         )
         _inside(groups)
 
 
 def _inside(groups: Sequence[Group]) -> None:
     """For each arm the way into the first of its finished runs, laid out as the matrices are."""
-    st.markdown("**See inside** (the weights of one run each, and what became of them)")
+    st.markdown("**See inside** (what became of the weights, in one run of each)")
     places = st.columns(panels.PANELS_A_ROW)
     for number, group in enumerate(groups):
         places[number % len(places)].page_link(

@@ -20,7 +20,7 @@ MEMORY = {"1.5": "About one network", "4": "A few networks", "any": "As much as 
 
 
 def show() -> None:
-    """Questions left, ranking right."""
+    """The questions on the left, the ranking on the right."""
     st.title("Which should I use?", anchor=False)
     first, jobs, seeds = measured_table.asked()
     preset = st.segmented_control(
@@ -46,18 +46,18 @@ def show() -> None:
     with right:
         if not groups:
             st.info(
-                "**Nothing is measured on these jobs yet.** The answer ranks what was measured on this machine, not "
-                "opinions: measure the article's table first.",
+                "**Nothing is measured on these jobs yet.** The answer is a ranking of what was measured on this "
+                "machine, not of opinions. Choose All methods above, and measure them first.",
                 icon=":material/lightbulb:",
             )
             return
         _ranking(groups, wish, len(experiment.arms))
     with st.expander("How it is computed"):
         st.markdown(
-            "*Not at all* allows 0.05 points of mean forgetting, *a little* 5. Memory after more jobs is what is kept "
-            "now, and for each more job as much as each has added so far (heads, normalisation, copies, masks, "
-            "pictures); it is held against 1.5 or 4 times the network's own bytes. PackNet's room is counted for the "
-            "network's smallest layer at its prune ratio."
+            "*Not at all* allows 0.05 points of mean forgetting, and *a little* allows 5. Memory after more jobs is "
+            "what is kept now, and for each further job as much as each has added so far (heads, normalisation, "
+            "copies, masks, pictures). It is compared with 1.5 or 4 times the network's own bytes. PackNet's room is "
+            "counted for the network's smallest layer at its prune ratio."
         )
 
 
@@ -73,11 +73,11 @@ def _wish() -> Wish:
 
 
 def _ranking(groups: Sequence[Group], wish: Wish, methods: int) -> None:
-    """What was measured of so many methods: those that fit by their rank, then the others with what rules them out."""
+    """What was measured of so many methods: those that fit by their rank, then the others and what rules them out."""
     found = advice.rank(groups, wish)
     fits = [entry for entry in found if entry.fits]
     if not fits:
-        st.warning("None that was measured does all of that. Give way in one of the answers.", icon=":material/info:")
+        st.warning("No method that was measured does all of that. Change one of your answers.", icon=":material/info:")
     cells = []
     for number, entry in enumerate(fits, 1):
         cells.append(
@@ -85,7 +85,7 @@ def _ranking(groups: Sequence[Group], wish: Wish, methods: int) -> None:
         )
     for entry in found[len(fits) :]:
         cells.append(
-            f'<div class="lab-advice lab-out"><b>{html.escape(entry.name)}</b>not, as {html.escape(entry.reason)}</div>'
+            f'<div class="lab-advice lab-out"><b>{html.escape(entry.name)}</b>no: {html.escape(entry.reason)}</div>'
         )
     st.html("".join(cells))
     unmeasured = methods - len(groups)

@@ -1,9 +1,11 @@
 """Compare in every state."""
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from labcore.configs import presets
 from labcore.configs.registry import of_group
+from labcore.configs.verdicts import ARTICLE_AT
 from labcore.runs.store import Store
 from labcore.studies import answer_times, questions
 from labcore.studies.answer_times import AnswerTimes, InTurn
@@ -19,6 +21,11 @@ def measured(store: Store, *methods: str, seeds: int = 1) -> None:
             stories.told(store, config, [[0.9], [kept, 0.8], [kept, 0.6, 0.85 + seed / 100]], seconds=2.0 + place)
 
 
+def _in_order(test: AppTest) -> list[str]:
+    """What the page's charts and its HTML hold, from top to bottom."""
+    return [str(element.proto) for element in test.main if element.type in ("html", "bidi_component")]
+
+
 @pytest.mark.parametrize("seeds", ["12", "0", "9", "", "x", "²"])
 def test_compare_takes_no_number_of_seeds_that_it_does_not_offer(seeds: str, store: Store) -> None:
     test = app("compare", preset="quick", seeds=seeds)
@@ -28,8 +35,11 @@ def test_compare_takes_no_number_of_seeds_that_it_does_not_offer(seeds: str, sto
 
 def test_compare_without_runs_teaches_and_one_button_queues_all_eight(store: Store) -> None:
     test = app("compare")
-    assert "0 of 8 runs measured" in text(test)
-    assert "“bad”" in text(test)
+    shown = text(test)
+    assert "0 of 8 runs measured" in shown and "expected, not measured" in shown and "“bad”" in shown
+    assert shown.count(ARTICLE_AT) == 1, "which article is meant is said once"
+    (folded,) = [expander for expander in test.expander if "not measured yet" in expander.label]
+    assert len(folded.get("html")) == 1 == shown.count('lab-table\\"'), "all rows are folded"
     button(test, "Measure all eight").click().run()
     assert not test.exception
     assert [store.config(record.run).method.name for record in store.active()] == [
@@ -69,9 +79,17 @@ def test_the_table_fills_and_goes_on(store: Store) -> None:
     shown = text(test)
     assert "4 of 16 runs measured" in shown
     assert "80.5" not in shown and "82.8 ± 0.4 %" in shown
-    assert "≠" in shown and "✓" in shown
+    assert "≠" in shown and "✓" in shown and "expected, not measured" not in shown
+    plane, rows = (next(i for i, e in enumerate(_in_order(test)) if word in e) for word in ("plasticity", "82.8 ± 0.4"))
+    assert plane < rows, "the chart stands above the table"
     button(test, "Go on").click().run()
     assert len(store.active()) == 12
+    gone = next(record.run for record in store.records() if store.config(record.run).method.name == "joint")
+    for record in store.records():
+        if store.config(record.run).method.name in ("joint", "fine_tuning"):
+            store.delete(record.run)  # in another tab
+    shown = text(test.run())
+    assert "0 of 16 runs measured" in shown and "expected, not measured" in shown and gone not in shown
 
 
 def test_the_table_is_measured_on_jobs_of_ones_own(store: Store) -> None:
@@ -108,7 +126,7 @@ def test_runs_of_an_earlier_version_are_marked(store: Store, monkeypatch: pytest
 
 
 def test_runs_side_by_side_fold_unfold_and_survive_deletion(store: Store) -> None:
-    assert "Nothing to compare yet" in text(app("compare", view="runs"))
+    assert "nothing to compare yet" in text(app("compare", view="runs"))
     measured(store, "fine_tuning", "joint", "separate_copies", seeds=2)
     test = app("compare", view="runs")
     assert "They differ in method" in text(test)
@@ -129,7 +147,7 @@ def test_which_to_use_ranks_what_was_measured(store: Store) -> None:
     test = app("compare", view="which", preset="quick", change="freely", memory="any")
     assert "1. Joint training" in text(test)
     test = app("compare", view="which", preset="quick", change="not at all")
-    assert "None that was measured does all of that" in text(test)
+    assert "No method that was measured does all of that" in text(test)
 
 
 @pytest.mark.parametrize("name", ["q1", "q2", "q3", "starts", "recycle"])
@@ -183,7 +201,7 @@ def test_answer_times_are_compared_once_all_were_timed_in_turn(store: Store, mon
     methods = [about.name for about in of_group("article")]
     measured(store, *methods[:-1])
     shown = text(app("compare", preset="quick", seeds="1"))
-    assert "not compared yet" in shown and "of different hours" in shown
+    assert "not compared yet" in shown and "they are not compared" in shown
     assert answer_times.next_wish(store, "cpu") is None, "not before all are there"
     for record in store.records():
         store.delete(record.run)
@@ -196,6 +214,6 @@ def test_answer_times_are_compared_once_all_were_timed_in_turn(store: Store, mon
     timed = (InTurn(run=run, threads=2, milliseconds=(2.1, 2.2, 2.3, 2.4, 2.5)) for run, _ in turn.runs)
     answer_times.keep(store, AnswerTimes(turn=turn, timed=tuple(timed)))
     shown = text(app("compare", preset="quick", seeds="1"))
-    assert "not compared yet" not in shown and "of different hours" not in shown
+    assert "not compared yet" not in shown and "they are not compared" not in shown
     assert "2.3 ms (2.2 to 2.4)" in shown and "0.5 ms" not in shown
     assert "were timed in turn" in shown

@@ -91,11 +91,17 @@ function listen(chart) {
 }
 
 function empty() {
-  const [frame, title, element] = ["div", "div", "div"].map(kind => document.createElement(kind));
+  const [frame, title, view, element] = ["div", "div", "div", "div"].map(kind => document.createElement(kind));
   title.className = "lab-title";
   title.append(document.createElement("b"), document.createElement("span"));
-  frame.append(title, element);
-  return { frame, title, element, queue: Promise.resolve() };
+  view.append(element);
+  frame.append(title, view);
+  return { frame, title, view, element, queue: Promise.resolve() };
+}
+
+// On a phone a title may take a second line: the chart gives it the room, so that nothing below moves.
+function furtherLines(title) {
+  return Math.max(0, title.offsetHeight - parseFloat(getComputedStyle(title).lineHeight)) || 0;
 }
 
 export default function ({ data, parentElement, setTriggerValue }, libraryUrl) {
@@ -112,14 +118,20 @@ export default function ({ data, parentElement, setTriggerValue }, libraryUrl) {
   chart.title.hidden = !head.title;
   chart.title.firstChild.textContent = head.title;
   chart.title.lastChild.textContent = head.aside && ` (${head.aside})`;
-  chart.element.style.height = `${head.height}px`;
   if (chart.frame.parentNode !== parentElement) parentElement.append(chart.frame);
+  const height = head.height - furtherLines(chart.title);
+  chart.element.style.height = `${height}px`;
+  chart.element.style.minWidth = `${head.least}px`;
+  if (parentElement.clientWidth < head.least) { // it is scrolled sideways, by keys too
+    Object.assign(chart.view, { tabIndex: 0, role: "group", ariaLabel: head.title });
+    chart.view.style.overflow = "auto hidden";
+  }
   chart.queue = chart.queue
     .then(() => loadPlotly(libraryUrl))
     .then(Plotly => Plotly.react(
       chart.element,
       head.data,
-      { ...themed(head.layout, parentElement), height: head.height, uirevision: head.id },
+      { ...themed(head.layout, parentElement), height, uirevision: head.id },
       { responsive: true, displaylogo: false, displayModeBar: "hover", modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"] },
     ))
     .then(() => chart.listening || listen(chart))

@@ -1,6 +1,8 @@
 """Inside: where in the network each job lives, now and at any moment before."""
 
 import html
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import streamlit as st
 
@@ -11,16 +13,19 @@ from labcore.drawings.charts import Chart
 from labcore.drawings.inside import registry
 from labcore.drawings.inside.kind import MapKind
 from labcore.drawings.inside.layer import RunSeen, Shown
-from labcore.drawings.inside.overview import Overview, Scale
+from labcore.drawings.inside.overview import Overview
 from labcore.runs import moments, stored_maps
+from labcore.runs.events import MapSaved
 from labcore.runs.moments import Book, View
 from labcore.runs.results import Fold
-from pages.parts import inside_layer, lab, live_plot, markup, news, pictures, runs, stages, strips
+from pages.parts import inside_layer, lab, live_plot, markup, news, pictures, player, runs, stages, strips
 
 lab.through_the_shell()
 store = lab.store()
 TITLE = "Where does each job live?"
-LEFT = 560  # px of the choices of a map and of a layer: what stands beside them does not move when they change
+LEFT = 380  # px of the choice of a layer: what stands beside it does not move when it changes
+OVERVIEW = 172  # px of the whole network
+MOST_INFOS = 600  # what kinds of map tell of a run at a moment, that are kept
 record = runs.from_url(store)
 if record is None:
     pictures.nothing_yet(
@@ -29,9 +34,9 @@ if record is None:
         "needs, which moved, and who owns them, while it learns and at any moment before.",
     )
     st.stop()
-head, switch = st.columns([4, 1.2], vertical_alignment="center")
+head, one, two, switch = st.columns([3.5, 2.9, 2.2, 1.3], vertical_alignment="center")
 head.title(TITLE, anchor=False)
-explain = switch.toggle("What am I looking at?", key="inside-explain", value=True)
+explain = switch.toggle("Explain", key="inside-explain", value=True, help="Say below each drawing what it shows.")
 markup.style("inside")
 markup.style("strip")
 query = st.query_params
@@ -61,31 +66,17 @@ def picker(name: str, label: str, options: list[str], now: str, empty: str = "")
         key=f"inside-{name}",
         on_change=choose,
         args=(name,),
+        label_visibility="collapsed",
     )
 
 
 run = record.run
-one, two, three = st.columns([2.2, 2.2, 0.8], vertical_alignment="bottom")
 with one:
     picker("run", "Run", list(dict.fromkeys([*offered, run])), run)
 with two:
-    picker(
-        "beside", "Beside it", ["", *(other for other in offered if other != run)], query.get("beside", ""), "no other"
-    )
+    others = ["", *(other for other in offered if other != run)]
+    picker("beside", "Beside it", others, query.get("beside", ""), "Beside it: no other run")
 beside = st.session_state["inside-beside"]
-playing = st.session_state.get("inside-playing", False)
-
-
-def play() -> None:
-    """Go through all moments, one a second; from the start where the last is shown."""
-    st.session_state["inside-playing"] = not st.session_state.get("inside-playing", False)
-    if st.session_state["inside-playing"] and "moment" not in query:
-        query["moment"] = "first"
-
-
-with three:
-    st.button("Pause" if playing else "Play", icon=":material/pause:" if playing else ":material/play_arrow:",
-              on_click=play, width="stretch", key="inside-play")  # fmt: skip
 
 
 def book(name: str) -> Book:
@@ -105,64 +96,26 @@ def drawn(name: str) -> Fold:
     return stored_maps.there(runs.follow(store, name), store.folder(name))
 
 
-def moment_now(fold: Fold) -> int:
-    """The moment of the address, else the latest; while playing, the next one each second."""
-    names = [moments.name_of(moment) for moment in fold.maps]
-    asked = query.get("moment", "")
-    at = 0 if asked == "first" else names.index(asked) if asked in names else len(names) - 1
-    if st.session_state.get("inside-playing") and asked:
-        at = at if asked == "first" else at + 1
-        if at >= len(names) - 1:
-            st.session_state["inside-playing"] = False
-            query.pop("moment", None)
-            return len(names) - 1
-        query["moment"] = names[at]
-    return at
-
-
-def scrubber(fold: Fold, at: int) -> None:
-    """All moments of the run; the last one follows what is new."""
-    names = [moments.name_of(moment) for moment in fold.maps]
-    words = {name: moments.words_of(fold, moment) for name, moment in zip(names, fold.maps, strict=True)}
-
-    def take() -> None:
-        chosen = st.session_state["inside-moment"]
-        st.session_state["inside-playing"] = False
-        if chosen == names[-1]:
-            query.pop("moment", None)
-        else:
-            query["moment"] = chosen
-
-    if len(names) > 1:
-        st.session_state["inside-moment"] = names[at]
-        st.select_slider("Moment", names, format_func=words.__getitem__, key="inside-moment", on_change=take,
-                         label_visibility="collapsed")  # fmt: skip
-
-
 stages.maps_missing(store, record, runs.follow(store, run))
 followed = [name for name in (run, beside) if name]
 active = runs.active(store, followed)
 by_news = any(active) and news.possible()
 
 
-@st.fragment(run_every=1 if playing or (any(active) and not by_news) else None)
+@st.fragment(run_every=1 if any(active) and not by_news else None)
 @runs.while_there
 def figures_now() -> None:
     """All that moves; what has not changed is not made again."""
     runs.say_damage(store, run, runs.follow(store, run))
     told = news.of(store, followed, "maps") if by_news else ""
     fold, shelf = drawn(run), book(run)
-    seen = None
-    if fold.maps:
-        at = moment_now(fold)
-        seen = moments.view(shelf, fold, fold.maps[at])
-    if seen is None:
-        nothing_yet(shelf)
+    if fold.maps and shelf.layers(fold.maps[-1]):
+        whole_and_detail(fold, shelf)
     else:
-        whole_and_detail(fold, shelf, seen, at)
+        nothing_yet(shelf)
     if told:
         news.follow(followed, "maps", told)
-    if active != runs.active(store, followed) or playing != st.session_state.get("inside-playing", False):
+    if active != runs.active(store, followed):
         st.rerun()
 
 
@@ -196,24 +149,22 @@ def nothing_yet(shelf: Book) -> None:
     st.caption("Maps show importance, drift, owners, masks and features of each layer, at every live point of a run.")
 
 
-def whole_and_detail(fold: Fold, shelf: Book, seen: View, at: int) -> None:
+def whole_and_detail(fold: Fold, shelf: Book) -> None:
     """The whole network, of one run or two on one scale; below it the chosen layer."""
-    kind = kind_and_moment(fold, shelf, at)
-    shown = [RunSeen(run, runs.short(store, run), seen), *beside_it(fold, seen)]
+    kind = kind_and_question(fold, shelf)
+    told = Told(kind, moments.album(fold.maps, query.get("moment", "")), [Seen(run, fold, shelf), *beside_it()])
+    at = moment_now(told)
+    shown = told.shown(at)
+    seen = shown[0].seen
     names = [layer.name for layer in seen.layers]
     asked = query.get("layer", "")
     place = names.index(asked) if asked in names else len(names) // 2
-    question(kind, seen, alone=len(shown) == 1)
-    infos = [kind.read(each.seen) for each in shown]
-    scale = kind.drawing.scale(infos)
-    for number, (each, info) in enumerate(zip(shown, infos, strict=True), 1):
+    for number, each in enumerate(shown):
         if len(shown) > 1:
             when = moments.words_of(each.seen.fold, each.seen.moment)
             named = f"<b>{html.escape(each.name)}</b> · {html.escape(when)}"
             st.html(f"{chip(each.run)} <span class='lab-term'>{named}</span>")
-        last = number == len(shown)
-        height = 205 if len(shown) == 1 else 185 if last else 145
-        overview(kind, each, info, scale, place, height, last)
+        overview(told, number, each, at, place)
     for each in shown:
         if kind.remark is not None and (remark := kind.remark(each.seen)):
             st.caption(f"{each.name}: {remark}" if len(shown) > 1 else remark)
@@ -232,55 +183,123 @@ def whole_and_detail(fold: Fold, shelf: Book, seen: View, at: int) -> None:
         st.caption(markup.literal(shelf.trouble))
 
 
-def kind_and_moment(fold: Fold, shelf: Book, at: int) -> MapKind:
-    """The switch between the kinds of map that the run has, and beside it all of its moments."""
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A run with its maps."""
+
+    run: str
+    fold: Fold
+    shelf: Book
+
+
+class Told:
+    """What a kind of map tells of runs beside each other, at each of the first one's moments, on one scale for all."""
+
+    def __init__(self, kind: MapKind, album: Sequence[MapSaved], runs: Sequence[Seen]) -> None:
+        self.kind, self.runs = kind, runs
+        self.album = [[self._tied(each, moment) for moment in album] for each in runs]
+        self.infos = [
+            [self._info(each, moment) for moment in tied] for each, tied in zip(runs, self.album, strict=True)
+        ]
+        self.scale = kind.drawing.scale([info for infos in self.infos for info in infos])
+        self.version = (kind.name, self.scale, *(tuple(m.path for m in tied) for tied in self.album))
+
+    def _tied(self, each: Seen, moment: MapSaved) -> MapSaved:
+        """The moment at which a run was as far as the first one was at this."""
+        first = self.runs[0]
+        return moment if each is first else moments.tied(first.fold, each.fold, moment) or each.fold.maps[-1]
+
+    def _info(self, each: Seen, moment: MapSaved) -> Overview:
+        """The whole network's numbers at a moment, read once."""
+        kept: dict[tuple[str, ...], Overview] = st.session_state.setdefault("inside-infos", {})
+        key = each.run, self.kind.name, moment.path
+        if key not in kept:
+            seen = moments.view(each.shelf, each.fold, moment)
+            assert seen is not None  # the network's layers are known
+            kept[key] = self.kind.read(seen)
+            while len(kept) > MOST_INFOS:
+                kept.pop(next(iter(kept)))
+        return kept[key]
+
+    def shown(self, at: int) -> list[RunSeen]:
+        """The runs at a moment, by its number."""
+        views = [
+            moments.view(each.shelf, each.fold, tied[at]) for each, tied in zip(self.runs, self.album, strict=True)
+        ]
+        pairs = zip(self.runs, views, strict=True)
+        return [RunSeen(each.run, runs.short(store, each.run), seen) for each, seen in pairs if seen is not None]
+
+    def chart(self, number: int, at: int, chosen: int | None = None) -> Chart:
+        """What is drawn of a run at a moment, both by their numbers; the last run's chart names the blocks."""
+        named = number == len(self.runs) - 1
+        return self.kind.overview(self.infos[number][at], self.scale, chosen=chosen, named=named)
+
+
+def moment_now(told: Told) -> int:
+    """The number of the moment that is shown: of the address, or that which the browser plays, else the latest."""
+    fold, album = told.runs[0].fold, told.album[0]
+    names = [moments.name_of(moment) for moment in album]
+    asked = query.get("moment", "")
+
+    def charts() -> dict[str, list[Chart]]:
+        every = range(len(album))
+        return {
+            key(each.run, told.kind): [told.chart(number, at) for at in every] for number, each in enumerate(told.runs)
+        }
+
+    words = [(name, moments.words_of(fold, moment)) for name, moment in zip(names, album, strict=True)]
+    now = asked if asked in names else names[-1]
+    played = player.draw(f"inside-{run}", words, now, charts, version=told.version)
+    if played in names and played != now:
+        now = played
+        if now == names[-1]:
+            query.pop("moment", None)  # the last one follows what is new
+        else:
+            query["moment"] = now
+    return names.index(now)
+
+
+def kind_and_question(fold: Fold, shelf: Book) -> MapKind:
+    """The switch between the kinds of map that the run has; beside it what the one that is shown answers."""
     kinds = {kind.name: kind for kind in registry.kinds_of(shelf, fold)}
     leading = next((kind.name for kind in kinds.values() if kind.leads), next(iter(kinds)))
     name = query.get("map", "") if query.get("map", "") in kinds else leading
     st.session_state["inside-map"] = name
+    words = kinds[name].words
     # In a row, not in columns, which Streamlit sends one by one in every tick.
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        words = {kind.name: kind.words.name for kind in kinds.values()}
-        st.segmented_control("Map", list(kinds), format_func=words.__getitem__, key="inside-map", on_change=choose,
-                             args=("map",), label_visibility="collapsed", required=True, width=LEFT)  # fmt: skip
-        scrubber(fold, at)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        names = {kind.name: kind.words.name for kind in kinds.values()}
+        st.segmented_control("Map", list(kinds), format_func=names.__getitem__, key="inside-map", on_change=choose,
+                             args=("map",), label_visibility="collapsed", required=True, width="content")  # fmt: skip
+        state = "" if beside else f"{chip(run)} &nbsp;"
+        st.html(f"<div class='lab-question'>{state}<b>{words.question}</b></div>")
+    caption = f"<div class='lab-caption'>{html.escape(words.caption)}</div>" if explain else ""
+    st.html(f"{caption}<div class='lab-term'>{html.escape(words.term)}</div>")
     return kinds[name]
 
 
-def beside_it(fold: Fold, seen: View) -> list[RunSeen]:
-    """The other run, at the moment when it was as far; nothing where none is chosen, or it has no maps."""
+def beside_it() -> list[Seen]:
+    """The other run; nothing where none is chosen, or it has no maps."""
     if not beside:
         return []
-    other = drawn(beside)
-    moment = moments.tied(fold, other, seen.moment)
-    view = moments.view(book(beside), other, moment) if moment else None
-    return [] if view is None else [RunSeen(beside, runs.short(store, beside), view)]
+    fold, shelf = drawn(beside), book(beside)
+    return [Seen(beside, fold, shelf)] if fold.maps and shelf.layers(fold.maps[-1]) else []
 
 
-def question(kind: MapKind, seen: View, alone: bool) -> None:
-    """What the map answers, of which moment, and in the field's words."""
-    state = f"{chip(run)} &nbsp;" if alone else ""
-    caption = f"<div class='lab-caption'>{html.escape(kind.words.caption)}</div>" if explain else ""
-    # A line each whatever they say: with the run's words in the first, a longer one would push the maps down.
-    st.html(
-        f"<div>{state}<b>{kind.words.question}</b> &nbsp;{html.escape(moments.words_of(seen.fold, seen.moment))}</div>"
-        f"<div class='lab-term'>{html.escape(kind.words.term)}</div>"
-        f"{caption}"
+def key(name: str, kind: MapKind) -> str:
+    """Of the chart of a run's whole network."""
+    return f"inside-{name}-{kind.name}"
+
+
+def overview(told: Told, number: int, each: RunSeen, at: int, place: int) -> None:
+    """The whole network of a run, the layer at `place` framed; a click chooses a layer, and on a job's row the job."""
+    kind, info = told.kind, told.infos[number][at]
+    framed, last = info.column_of(place), number == len(told.runs) - 1
+    height = OVERVIEW if len(told.runs) == 1 else OVERVIEW - 20 if last else OVERVIEW - 60
+    version = (each.seen.moment.path, framed, told.scale, last)
+    picked = live_plot.draw(
+        lambda: told.chart(number, at, framed), key(each.run, kind), height, version=version, picks=True
     )
-
-
-def overview(kind: MapKind, each: RunSeen, info: Overview, scale: Scale, place: int, height: int, last: bool) -> None:
-    """The whole network of a run, the layer at `place` framed; a click chooses a layer, and where rows are jobs a job.
-
-    The last of those below each other names the blocks.
-    """
-    framed = info.column_of(place)
-    version = (kind.name, each.seen.moment.path, framed, scale, last)
-
-    def make() -> Chart:
-        return kind.overview(info, scale, chosen=framed, named=last)
-
-    picked = live_plot.draw(make, f"inside-{each.run}-{kind.name}", height, version=version, picks=True)
     if picked is None:
         return
     layer = info.layer_at(round(float(picked.x)))
@@ -295,14 +314,13 @@ def overview(kind: MapKind, each: RunSeen, info: Overview, scale: Scale, place: 
 
 def layer_and_job(kind: MapKind, seen: View, place: int) -> int:
     """The choice of a layer, and of the job that its map speaks of; between them the gauge of a kind that has one."""
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    with st.container(horizontal=True, vertical_alignment="center"):
         labels = {layer.name: seen.role(number).capitalize() for number, layer in enumerate(seen.layers)}
         layer = seen.layers[place]
         st.session_state["inside-layer"] = layer.name
-        with st.container(width=LEFT, gap=None, key="inside-chosen"):
-            st.selectbox("Layer: click one above, or choose", list(labels), format_func=labels.__getitem__,
-                         key="inside-layer", on_change=choose, args=("layer",))  # fmt: skip
-            st.html(f"<div class='lab-term'>{html.escape(layer.words)}</div>")
+        st.selectbox("Layer", list(labels), format_func=labels.__getitem__, key="inside-layer", on_change=choose,
+                     args=("layer",), label_visibility="collapsed", width=LEFT)  # fmt: skip
+        st.html(f"<div class='lab-term'>{html.escape(layer.words)}</div>", width="content")
         if kind.gauge is not None and (gauge := kind.gauge(seen)):
             # No width of its own: what the row has left.
             st.html(f"<div style='width:0; min-width:100%'>{gauge}</div>")
@@ -311,7 +329,8 @@ def layer_and_job(kind: MapKind, seen: View, place: int) -> int:
         if kind.jobs != "none":
             st.session_state["inside-job"] = task
             st.segmented_control("Job", list(tasks), format_func=lambda number: seen.titles[number - 1],
-                                 key="inside-job", on_change=choose, args=("job",), required=True)  # fmt: skip
+                                 key="inside-job", on_change=choose, args=("job",), required=True,
+                                 label_visibility="collapsed")  # fmt: skip
     return task
 
 

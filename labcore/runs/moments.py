@@ -3,8 +3,8 @@
 A `Book` opens the files of a run as they are needed; a `View` is a run at one moment. No torch, no Streamlit.
 """
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,8 @@ from labcore.runs.results import AccuracyPoint, Fold
 
 MOST_FILES = 64  # whose directories a book knows
 MOST_SHOWN = 60  # moments that a page goes through, and over which it has one scale
+MOST_SPANS = 4096  # of which a book knows the smallest and the largest number
+Span = tuple[float, float]
 
 
 def name_of(moment: MapSaved) -> str:
@@ -29,11 +31,13 @@ def share_done(fold: Fold, moment: MapSaved) -> float:
     stage = fold.stages[moment.stage - 1]
     if moment.kind == "stage":
         return 1.0
-    when = moment.stage, moment.step
-    place = bisect_left(fold.accuracy, when, key=_when)  # a page asks of all moments: looking through would add up
-    if place == len(fold.accuracy) or _when(fold.accuracy[place]) != when:
+    place = bisect_right(fold.accuracy, (moment.stage, moment.step), key=_when)  # a page asks of all moments
+    # Maps may be drawn between two looks, and steps are alike: so many images lie in between.
+    around = [point for point in fold.accuracy[max(0, place - 1) : place + 1] if point.stage == moment.stage]
+    if not around:
         return 0.0
-    return min(1.0, (fold.accuracy[place].images_seen - stage.first_image) / max(1, stage.images))
+    seen = np.interp(moment.step, [point.step for point in around], [point.images_seen for point in around])
+    return float(np.clip((seen - stage.first_image) / max(1, stage.images), 0, 1))
 
 
 def _when(point: AccuracyPoint) -> tuple[int, int]:
@@ -65,6 +69,7 @@ class Book:
         self._open: MapFile | None = None
         self._read: dict[tuple[str, str], np.ndarray] = {}
         self._layers: list[Layer] = []  # they are the same in all of a run's maps
+        self._worked_out: dict[Hashable, Span | None] = {}
         self.trouble = ""
 
     def _file(self, moment: MapSaved) -> MapFile | None:
@@ -104,6 +109,16 @@ class Book:
         while len(self._read) > 8 * MOST_FILES:
             self._read.pop(next(iter(self._read)))
         return self._read[key]
+
+    def span(self, what: Hashable, make: Callable[[], np.ndarray | None]) -> Span | None:
+        """The smallest and the largest of what `make` gives, which is asked only once; None where there is nothing."""
+        if what not in self._worked_out:
+            values = make()
+            known = np.zeros(0) if values is None else values[np.isfinite(values)]
+            self._worked_out[what] = (float(known.min()), float(known.max())) if known.size else None
+            while len(self._worked_out) > MOST_SPANS:
+                self._worked_out.pop(next(iter(self._worked_out)))
+        return self._worked_out[what]
 
     def layers(self, moment: MapSaved) -> list[Layer]:
         """The network's layers; none where the file cannot be read."""
@@ -147,6 +162,18 @@ class View:
     def titles(self) -> list[str]:
         """All tasks' names on a page."""
         return [task.title for task in self.fold.tasks]
+
+    def span(self, what: Hashable, read: "Callable[[View], np.ndarray | None]") -> Span | None:
+        """The smallest and the largest number that `read` finds at any moment of the whole run; None where none.
+
+        `what` names what is read. A long run is looked at here and there: see `album`.
+        """
+        found = []
+        for moment in album(self.fold.maps):
+            one = View(self.book, self.fold, [moment], self.layers)
+            found.append(self.book.span((what, moment.path), lambda one=one: read(one)))  # type: ignore[misc]
+        known = [span for span in found if span is not None]
+        return (min(low for low, _ in known), max(high for _, high in known)) if known else None
 
     def role(self, place: int) -> str:
         """What a person calls a layer, by its place in the network and how much of the picture it sees."""

@@ -1,5 +1,6 @@
 """What the pages' tests share: pages as Streamlit runs them, without a browser, on a server where nobody trains."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,13 @@ def text(test: AppTest) -> str:
     parts = [*test.title, *test.subheader, *test.markdown, *test.caption, *test.info, *test.warning, *test.error]
     others = [*test.get("html"), *test.get("bidi_component")]  # the latter are charts, with their titles
     return "\n".join(str(part.value) for part in parts) + "\n".join(str(other.proto) for other in others)
+
+
+def played(test: AppTest) -> dict[str, Any]:
+    """What the browser has of Inside's moments: `at`, the name of the one that is shown, `moments` and `charts`."""
+    sent = [json.loads(other.proto.json) for other in test.get("bidi_component") if other.proto.json]
+    (found,) = [data for data in sent if "book" in data]
+    return {"at": found["at"], **json.loads(found["book"])}
 
 
 def button(test: AppTest, label: str) -> Button:

@@ -1,6 +1,7 @@
 """The page Inside in every state, and what its figures are made of."""
 
 import dataclasses
+import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from labcore import plugins
+from labcore.drawings import flip_book
 from labcore.drawings.inside import importance, magnitudes, movement, registry, representation
 from labcore.drawings.inside.kind import MapKind
 from labcore.drawings.inside.layer import ChartPiece, Pictures, RunSeen, Shown
@@ -26,7 +28,7 @@ from labcore.training import map_maker
 from tests import kept, stories
 from tests.conftest import tiny
 from tests.drawn import drawn
-from tests.test_pages.conftest import app, text, trained
+from tests.test_pages.conftest import app, played, text, trained
 
 KINDS = registry.kinds()
 NOTES = movement.NOTES | masks.NOTES | {"similarity": representation.NOTE}
@@ -100,17 +102,60 @@ def test_two_runs_have_one_scale(tmp_path: Path) -> None:
     assert KINDS["drift"].overview(info, (0, 200)).traces[0]["zmax"] == 200
 
 
-def test_filters_of_two_runs_have_one_scale(tmp_path: Path) -> None:
+def test_a_layer_has_one_scale_at_all_moments_of_two_runs(tmp_path: Path) -> None:
     seen = told(tmp_path)
     layer = seen.layers[0]
     drift, broke = (movement.strips_info(seen, layer, kind) for kind in ("drift", "broke"))
     assert drift is not None and drift[1].tolist() == pytest.approx([10, 20, 30, 40])
     assert broke is not None and broke[1].tolist() == pytest.approx([0.01, 0, 0, 0])
-    top = movement.strips_top([drift, {1: np.array([80.0])}, None])
-    assert top == 80
-    charts = [movement.strips(seen, layer, "drift", top), movement.strips(seen, layer, "broke", 0)]
-    assert [chart.layout["yaxis"]["range"] for chart in charts if chart] == [[0, 84], [0, 1]]
+    map_files.save(tmp_path / "other" / seen.moment.path, LAYERS | {
+        "drift_tasks": np.array([1], np.int32), "drift/a.conv": np.array([[0.8, 0, 0, 0]], np.float32),
+    })  # fmt: skip
+    other = moments.view(Book(tmp_path / "other"), seen.fold, seen.moment)
+    before = moments.view(seen.book, seen.fold, seen.fold.maps[0])
+    assert other is not None and before is not None
+    for views, top in (([seen], 40), ([before], 40), ([before, other], 80)):
+        assert movement.strips_top(views, 0, "drift") == pytest.approx(top)
+    assert movement.strips_top([seen], 1, "drift") == 0
+    # Importance of the second job is 0.03, and then 0.04: a moment's own scale would end elsewhere.
+    assert magnitudes.layer_scale([before], layer, 2) == magnitudes.layer_scale([seen], layer, 2) == (-2, -1)
     assert movement.strips_info(seen, seen.layers[1], "drift") is None
+
+
+def test_filters_are_drawn_by_size_and_not_as_they_lie(tmp_path: Path) -> None:
+    seen = told(tmp_path)
+    drift, broke = movement.strips(seen, seen.layers[0], "drift", 80), movement.strips(seen, seen.layers[0], "broke", 0)
+    assert drift is not None and broke is not None
+    assert list(drift.traces[0]["y"]) == pytest.approx([40, 30, 20, 10])
+    assert [chart.layout["yaxis"]["range"] for chart in (drift, broke)] == [[0, 84], [0, 1]]
+
+
+def test_a_long_run_is_gone_through_here_and_there() -> None:
+    maps = [MapSaved(stage=1, kind="live", path=f"{step}", step=step) for step in range(1000)]
+    found = moments.album(maps, keep="1.333", most=60)
+    assert len(found) <= 61
+    assert [found[0].step, found[-1].step] == [0, 999]
+    assert maps[333] in found and found == sorted(found, key=lambda moment: moment.step)
+    assert moments.album(maps[:20], most=60) == maps[:20]
+
+
+@pytest.mark.parametrize("name", ["importance", "drift", "owners", "masks"])
+def test_a_flip_book_makes_every_chart_again(name: str, tmp_path: Path) -> None:
+    """As the browser does: a frame put upon the chart of any other moment."""
+    seen = told(tmp_path)
+    kind = KINDS[name]
+    views = [moments.view(seen.book, seen.fold, moment) for moment in seen.fold.maps]
+    infos = [kind.read(view) for view in views if view is not None]
+    charts = [kind.overview(info, (0, 100)) for info in infos]
+    frames = flip_book.frames(charts)
+    plain = [flip_book._plain(chart.as_json) for chart in charts]
+    for frame, made in zip(json.loads(json.dumps(frames, allow_nan=False)), plain, strict=True):
+        for base in plain:
+            traces = zip(base["data"], frame["data"], strict=False)
+            data = frame["data"] if frame["whole"] else [{**trace, **changed} for trace, changed in traces]
+            assert (data, {**base["layout"], **frame["layout"]}) == (made["data"], made["layout"])
+    if name != "masks":  # which this run has none of
+        assert len(json.dumps(frames)) < 0.7 * len(json.dumps(plain)), "only what changes is sent"
 
 
 def test_moments_have_names_words_and_a_counterpart(tmp_path: Path) -> None:
@@ -208,7 +253,7 @@ def test_the_panels_of_a_methods_own_kind_speak_in_its_words(tmp_path: Path) -> 
     assert against_the_move.title.startswith("Use of the leash against the move")
     assert "against its use of the leash" in against_the_move.missing
     assert "more use of the leash" in against_the_move.note
-    axis = movement.spring([("run", np.ones(2), np.ones(2))], words.quantity).layout["xaxis"]
+    axis = movement.spring([("run", np.ones(2), np.ones(2))], words.quantity, (-1, 0), 1).layout["xaxis"]
     assert axis["title"]["text"] == "use of the leash of a filter (log₁₀)"
 
 
@@ -314,18 +359,17 @@ def test_inside_of_a_running_run_follows_and_of_an_address_stays(store: Store, h
         saved += isinstance(event, MapSaved)
     test = app("inside", run=run)
     assert "free" in text(test)
-    slider = test.select_slider(key="inside-moment")
-    assert len(slider.options) == 3
-    assert slider.value == moments.name_of(store.fold(run).maps[-1])
+    assert len(played(test)["moments"]) == 3
+    assert played(test)["at"] == moments.name_of(store.fold(run).maps[-1])
     while saved < 4:
         event = next(events)
         claim.append(event)
         saved += isinstance(event, MapSaved)
     test.run()
-    assert test.select_slider(key="inside-moment").value == moments.name_of(store.fold(run).maps[-1])
+    assert played(test)["at"] == moments.name_of(store.fold(run).maps[-1])
     early = moments.name_of(store.fold(run).maps[1])
     test = app("inside", run=run, moment=early, layer="block3.conv", map="importance")
-    assert test.select_slider(key="inside-moment").value == early
+    assert played(test)["at"] == early
     assert test.selectbox(key="inside-layer").value == "block3.conv"
     assert test.query_params["moment"] in (early, [early])
 

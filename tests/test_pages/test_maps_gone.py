@@ -6,7 +6,7 @@ from labcore.runs import stored_maps
 from labcore.runs.store import Store
 from tests.conftest import tiny
 from tests.kept import trained
-from tests.test_pages.conftest import app, text
+from tests.test_pages.conftest import app, played, text
 
 
 def test_inside_goes_on_where_maps_go_while_it_looks_and_says_how_to_have_them_again(store: Store) -> None:
@@ -14,12 +14,12 @@ def test_inside_goes_on_where_maps_go_while_it_looks_and_says_how_to_have_them_a
     os.utime(store.folder(run) / "maps", (100, 100))
     test = app("inside", run=run)
     assert stored_maps.all_of(store)[0].used > 10**18
-    many = len(test.select_slider(key="inside-moment").options)
+    many = len(played(test)["moments"])
     assert "no longer stored" not in text(test)
     stored_maps.make_room(store, run, "live")
     test.run()
     assert not test.exception
-    assert len(test.select_slider(key="inside-moment").options) < many
+    assert len(played(test)["moments"]) < many
     assert "live maps are no longer stored" in text(test)
     assert not [button for button in test.button if button.key == "draw-again"]
     stored_maps.make_room(store, run, "stage")
@@ -30,7 +30,7 @@ def test_inside_goes_on_where_maps_go_while_it_looks_and_says_how_to_have_them_a
     test.button(key="draw-again").click().run()
     assert not test.exception
     assert [button for button in test.button if button.key == "again"]
-    assert len(test.select_slider(key="inside-moment").options) == 2
+    assert len(played(test)["moments"]) == 2
 
 
 def test_runs_says_what_maps_take_and_where_they_are_gone(store: Store) -> None:

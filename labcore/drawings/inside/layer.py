@@ -12,7 +12,7 @@ from labcore.drawings.inside.pictures import Picture
 from labcore.runs.map_files import Layer
 from labcore.runs.moments import View
 
-HEIGHT = 300  # the height of a chart, in px
+HEIGHT = 240  # the height of a chart, in px
 ABOVE = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}  # where a chart's legend stands
 
 

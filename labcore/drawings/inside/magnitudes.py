@@ -35,13 +35,16 @@ def by_weight(seen: View, layer: Layer, task: int, array: str = "importance") ->
 
 
 def layer_scale(views: Iterable[View], layer: Layer, task: int, array: str = "importance") -> Scale:
-    """One scale for a layer's magnitudes in all of these views: whole decades, six at most."""
-    known = [logs for seen in views if (logs := by_weight(seen, layer, task, array)) is not None]
-    known = [logs for logs in known if not np.isnan(logs).all()]
+    """One scale for a layer's magnitudes in all of these runs, at whatever moment: whole decades, six at most."""
+
+    def read(seen: View) -> np.ndarray | None:
+        return by_weight(seen, layer, task, array) if seen.moment.stage == task else None
+
+    known = [span for seen in views if (span := seen.span((array, layer.name, task), read)) is not None]
     if not known:
         return -6.0, 0.0
-    high = float(np.ceil(max(np.nanmax(logs) for logs in known)))
-    return max(float(np.floor(min(np.nanmin(logs) for logs in known))), high - MOST_DECADES), high
+    high = float(np.ceil(max(high for _, high in known)))
+    return max(float(np.floor(min(low for low, _ in known))), high - MOST_DECADES), high
 
 
 def picture(seen: View, layer: Layer, scale: Scale, task: int, array: str = "importance") -> Picture | None:

@@ -11,14 +11,14 @@ from labcore.drawings.figures import task_colour, task_dash
 from labcore.drawings.inside import magnitudes
 from labcore.drawings.inside.kind import MapKind, Words
 from labcore.drawings.inside.layer import ABOVE, HEIGHT, ChartPiece, Panel, Shown, titled
-from labcore.drawings.inside.overview import Heat, Overview, log10, of_layers, unknown
+from labcore.drawings.inside.overview import Heat, Overview, Scale, log10, of_layers, unknown
 from labcore.runs import map_files
 from labcore.runs.map_files import Layer
 from labcore.runs.moments import View
 
 NOTES = {
-    "drift": "A line for each earlier job, a place for each filter: the higher, the farther it moved since that job.",
-    "broke": "A line for each earlier job, a place for each filter: the higher, the more its move hurt that job.",
+    "drift": "A line for each earlier job: how far each filter has moved since, from the farthest to the least.",
+    "broke": "A line for each earlier job: how much each filter's move hurt it, from the worst to the least.",
     "spring": "Each point is a filter. Right: more {quantity}. Up: it has moved farther since.",
 }
 
@@ -104,10 +104,11 @@ def filters_info(
     return values, 100 * moved, np.add.reduceat(broke[row].astype(float), starts)
 
 
-def spring(groups: Sequence[tuple[str, np.ndarray, np.ndarray]], quantity: str = "importance") -> Chart:
+def spring(groups: Sequence[tuple[str, np.ndarray, np.ndarray]], quantity: str, scale: Scale, top: float) -> Chart:
     """Draw importance, or what it is called, against drift, a point for each filter.
 
-    Runs differ by sign, as methods have no colours.
+    The axes are those of the whole run: `scale` is log10 of importance, and `top` the farthest move in %. Runs differ
+    by sign, as methods have no colours.
     """
     chart = Chart()
     for number, (name, importance, moved) in enumerate(groups):
@@ -122,8 +123,8 @@ def spring(groups: Sequence[tuple[str, np.ndarray, np.ndarray]], quantity: str =
         )  # fmt: skip
     chart.set(
         margin={"l": 58, "r": 8, "t": 26, "b": 44}, showlegend=len(groups) > 1, legend=ABOVE,
-        xaxis=titled(f"{quantity} of a filter (log₁₀)"),
-        yaxis={**titled("moved, %"), "rangemode": "tozero"},
+        xaxis={**titled(f"{quantity} of a filter (log₁₀)"), "range": [scale[0], scale[1] + 0.1]},
+        yaxis={**titled("moved, %"), "range": [0, 1.05 * top or 1]},
     )  # fmt: skip
     return chart
 
@@ -135,13 +136,14 @@ def spring_chart(shown: Shown, array: str = "importance", quantity: str = "impor
     """
 
     def make() -> Chart | None:
-        found = []
+        found, views = [], [each.seen for each in shown.runs]
         for each in shown.runs:
             since = drift_task(each.seen, shown.task)
             info = None if since is None else filters_info(each.seen, each.seen.layers[shown.place], since, array)
             if info is not None:
                 found.append((each.name, info[0], info[1]))
-        return spring(found, quantity) if found else None
+        scale = magnitudes.layer_scale(views, shown.layer, drift_task(shown.first, shown.task) or shown.task, array)
+        return spring(found, quantity, scale, strips_top(views, shown.place, "drift")) if found else None
 
     since = drift_task(shown.first, shown.task)
     whose = "" if since is None else f" since {shown.first.titles[since - 1]}"
@@ -159,9 +161,13 @@ class _Strips(NamedTuple):
     factor: int
     unit: str
     title: str
+    most: str  # which filter is the first
 
 
-_STRIPS = {"drift": _Strips(100, "%", "moved, %"), "broke": _Strips(1, "nats", "estimated extra loss, nats")}
+_STRIPS = {
+    "drift": _Strips(100, "%", "moved, %", "the most moved"),
+    "broke": _Strips(1, "nats", "extra loss, nats", "the most harmful"),
+}
 
 
 def strips_info(seen: View, layer: Layer, kind: str) -> dict[int, np.ndarray] | None:
@@ -177,28 +183,38 @@ def strips_info(seen: View, layer: Layer, kind: str) -> dict[int, np.ndarray] | 
     }
 
 
-def strips_top(found: Iterable[dict[int, np.ndarray] | None]) -> float:
-    """The largest of all these numbers, so that runs beside each other have one scale; 0 where nothing moved."""
-    values = np.concatenate([np.zeros(1), *(row for rows in found if rows is not None for row in rows.values())])
-    return float(values[np.isfinite(values)].max())
+def strips_top(views: Iterable[View], place: int, kind: str) -> float:
+    """The largest of all these numbers in these runs, at whatever moment; 0 where nothing moved."""
+
+    def read(seen: View) -> np.ndarray | None:
+        rows = strips_info(seen, seen.layers[place], kind)
+        return np.concatenate([np.zeros(1), *rows.values()]) if rows else None
+
+    known = [span for seen in views if (span := seen.span((kind, place), read)) is not None]
+    return max((high for _, high in known), default=0.0)
 
 
 def strips(seen: View, layer: Layer, kind: str, top: float) -> Chart | None:
-    """Draw drift or nats broken of each filter, in a line for each task; the scale ends at `top`, see `strips_top`."""
+    """Draw drift or nats broken of each filter, for each task from the largest down; the scale ends at `top`.
+
+    Filters lie in a layer in no order that means something, so a line through them as they lie would not either.
+    """
     rows = strips_info(seen, layer, kind)
     if rows is None:
         return None
     chart = Chart()
     how = _STRIPS[kind]
     for position, row in rows.items():
+        falling = -np.sort(-row[np.isfinite(row)])
         chart.trace(
-            "scatter", x=list(range(1, len(row) + 1)), y=row, mode="lines", name=f"since {seen.titles[position - 1]}",
-            line={"color": task_colour(position), "width": 1.5, "dash": task_dash(position), "shape": "hvh"},
-            hovertemplate=f"filter %{{x}}: %{{y:.2g}} {how.unit}<extra></extra>",
+            "scatter", x=list(range(1, len(falling) + 1)), y=falling, mode="lines",
+            name=f"since {seen.titles[position - 1]}",
+            line={"color": task_colour(position), "width": 2, "dash": task_dash(position), "shape": "hvh"},
+            hovertemplate=f"{how.most} no. %{{x}}: %{{y:.2g}} {how.unit}<extra></extra>",
         )  # fmt: skip
     chart.set(
         margin={"l": 62, "r": 8, "t": 26, "b": 44}, showlegend=True, legend=ABOVE,
-        xaxis=titled("filters of this layer"),
+        xaxis=titled(f"filters of this layer, {how.most} first"),
         yaxis={**titled(how.title), "range": [0, 1.05 * top or 1]},
     )  # fmt: skip
     return chart
@@ -207,14 +223,16 @@ def strips(seen: View, layer: Layer, kind: str, top: float) -> Chart | None:
 def strips_charts(shown: Shown, kind: str) -> Panel:
     """The charts filter by filter; those of two runs lie one below the other on one scale."""
     layers = [(each.seen, each.seen.layers[shown.place]) for each in shown.runs]
+    views = [each.seen for each in shown.runs]
     alone, last = len(shown.runs) == 1, shown.runs[-1]
     missing = "The first job has nothing to compare with yet."
 
     def piece(run: str, name: str, seen: View, layer: Layer) -> ChartPiece:
         def make() -> Chart | None:
-            return strips(seen, layer, kind, strips_top(strips_info(*each, kind) for each in layers))
+            return strips(seen, layer, kind, strips_top(views, shown.place, kind))
 
-        title = "Filter by filter" if alone else f"Filter by filter: {name}"
+        title = "How far did its filters move?" if kind == "drift" else "Which filters broke it?"
+        title = title if alone else f"{title} {name}"
         note, height = NOTES[kind] if run == last.run else "", HEIGHT if alone else HEIGHT // 2 + 20
         return ChartPiece(f"strips-{run}", title, make, missing, note, height)
 

@@ -266,7 +266,6 @@ def overview(
     starts = [place for place in range(count) if place == 0 or info.blocks[place] != info.blocks[place - 1]]
     middles = [(a + b - 1) / 2 for a, b in zip(starts, [*starts[1:], count], strict=True)]
     shown = _that_fit(middles, [info.blocks[place] for place in starts], count)
-    title = "layers, in the order in which the picture passes them →" if named else ""
     for start in starts[1:]:
         chart.shape(
             type="line", x0=start - 0.5, x1=start - 0.5, y0=0, y1=1, yref="paper", opacity=0.6,
@@ -281,9 +280,9 @@ def overview(
         xaxis={
             "range": [-0.5, max(count, 1) - 0.5], "tickvals": [place for place, _ in shown],
             "ticktext": [name for _, name in shown], "showgrid": False, "tickangle": 0, "fixedrange": True,
-            "tickfont": {"size": 12}, "title": {"text": title, "font": {"size": 12}}, "showticklabels": named,
+            "tickfont": {"size": 12}, "showticklabels": named,
         },
-        margin={"l": 150, "r": 84, "t": 10, "b": 44 if named else 6},
+        margin={"l": 150, "r": 84, "t": 10, "b": 26 if named else 6},
     )  # fmt: skip
     return chart
 

@@ -1,6 +1,7 @@
 // A Plotly chart that is updated in place. See live_plot.py for what arrives in `data`.
 
 const charts = new Map(); // by id; bounded, so that a long session does not gather charts it no longer shows
+const flips = new Map(); // by id: what a flip book shows in place of what was sent; bounded, too
 const MOST_CHARTS = 24;
 const QUIET = 1000; // ms
 const INPUTS = ["pointermove", "pointerdown", "wheel", "keydown"];
@@ -104,6 +105,43 @@ function furtherLines(title) {
   return Math.max(0, title.offsetHeight - parseFloat(getComputedStyle(title).lineHeight)) || 0;
 }
 
+// A chart as it was sent, with the frame of a flip book upon it (labcore/drawings/flip_book.py).
+function flipped(head, page) {
+  if (!page) return head;
+  const data = page.whole ? page.data : head.data.map((trace, place) => ({ ...trace, ...page.data[place] }));
+  return { ...head, data, layout: { ...head.layout, ...page.layout } };
+}
+
+// Show a frame on the chart of this id, now or as soon as it is there, until there is another one.
+export function flip(id, page) {
+  flips.delete(id);
+  flips.set(id, page);
+  if (flips.size > MOST_CHARTS) flips.delete(flips.keys().next().value);
+  const chart = charts.get(id);
+  if (chart?.head && chart.frame.isConnected) show(chart);
+}
+
+// Draw what is the latest by the time that Plotly is free: it may be slower than frames come.
+function show(chart) {
+  if (chart.waits) return;
+  chart.waits = true;
+  chart.queue = chart.queue
+    .then(() => loadPlotly(chart.library))
+    .then(Plotly => {
+      chart.waits = false;
+      const { id, height } = chart.head;
+      const { data, layout } = flipped(chart.head, flips.get(id));
+      return Plotly.react(
+        chart.element,
+        data,
+        { ...themed(layout, chart.parent), height, uirevision: id },
+        { responsive: true, displaylogo: false, displayModeBar: "hover", modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"] },
+      );
+    })
+    .then(() => chart.listening || listen(chart))
+    .catch(console.error);
+}
+
 export default function ({ data, parentElement, setTriggerValue }, libraryUrl) {
   const head = unpack(data);
   const chart = charts.get(head.id) ?? empty();
@@ -126,15 +164,7 @@ export default function ({ data, parentElement, setTriggerValue }, libraryUrl) {
     Object.assign(chart.view, { tabIndex: 0, role: "group", ariaLabel: head.title });
     chart.view.style.overflow = "auto hidden";
   }
-  chart.queue = chart.queue
-    .then(() => loadPlotly(libraryUrl))
-    .then(Plotly => Plotly.react(
-      chart.element,
-      head.data,
-      { ...themed(head.layout, parentElement), height, uirevision: head.id },
-      { responsive: true, displaylogo: false, displayModeBar: "hover", modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"] },
-    ))
-    .then(() => chart.listening || listen(chart))
-    .catch(console.error);
+  Object.assign(chart, { head: { ...head, height }, library: libraryUrl, parent: parentElement });
+  show(chart);
   return () => { if (chart.frame.parentNode === parentElement) chart.frame.remove(); };
 }

@@ -288,6 +288,14 @@ function empty() {
   return strip;
 }
 
+// Who goes through the moments of a run takes its strip along (player.js).
+addEventListener("lab-moment", ({ detail: { id, moment } }) => {
+  const strip = strips.get(id);
+  if (!strip?.data || strip.data.moment === null || String(strip.data.moment) === String(moment)) return;
+  strip.data = { ...strip.data, moment };
+  if (strip.frame.isConnected) draw(strip);
+});
+
 export default function ({ data, parentElement }) {
   const strip = strips.get(data.id) ?? empty();
   strips.delete(data.id);

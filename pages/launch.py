@@ -1,5 +1,6 @@
 """Launch: choose a network, jobs and a method, and start."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import streamlit as st
@@ -10,15 +11,19 @@ from labcore.configs.base import ConfigError
 from labcore.configs.catalogue import BACKBONES
 from labcore.configs.presets import PRESETS
 from labcore.configs.reading import parse
+from labcore.configs.registry import ABOUT
 from labcore.configs.run import RunConfig
 from labcore.runs.errors import StoreError
 from labcore.studies import estimates
 from labcore.studies.estimates import Speed
 from labcore.tasks import catalogue
+from labcore.tasks.source import TaskError
 from labcore.training import worker
 from pages.parts import config_form, lab, live_plot, markup, method_cards, pictures, stages
 
 MOST_ABREAST = 5  # jobs in a row
+MOST_TOLD = 3  # jobs on the button
+MOST_TICKED = 20  # classes that are picked by their pictures; of more there is a list of names
 STARTS = {
     "pretrained": "already trained",
     "kaiming": "untrained (Kaiming)",
@@ -27,23 +32,40 @@ STARTS = {
 }
 
 
-def start(data: dict[str, Any]) -> None:
-    """Queue the draft for its device, see to it that somebody takes it, and watch it."""
+def start(drafts: Sequence[dict[str, Any]]) -> None:
+    """Queue the drafts for their device, see to it that somebody takes them, and watch them beside each other."""
     device = st.session_state.get("device", "auto")
     try:
-        submission = lab.store().submit(parse(data), device=device)
+        submissions = [lab.store().submit(parse(data), device=device) for data in drafts]
         worker.ensure(lab.store(), device)
     except StoreError as error:
         st.error(markup.literal(error))
         st.stop()
-    if submission.cached:
-        st.session_state["note"] = "You have this run already: here it is."
-    st.switch_page("pages/watch.py", query_params={"run": submission.run})
+    if all(submission.cached for submission in submissions):
+        st.session_state["note"] = "You have this already: here it is."
+    run, *others = (submission.run for submission in submissions)
+    st.switch_page("pages/watch.py", query_params={"run": run} | ({"with": ",".join(others)} if others else {}))
+
+
+def start_label(configs: Sequence[RunConfig]) -> str:
+    """What the button will do: `Start: EWC on digits, clothes, hand fans`."""
+    if not configs:
+        return "Start"
+    methods = " and ".join(ABOUT[config.method.name].short for config in configs)
+    titles = [in_a_sentence(task.title) for task in configs[0].tasks]
+    more = f" and {len(titles) - MOST_TOLD} more" if len(titles) > MOST_TOLD + 1 else ""
+    return f"Start: {methods} on {', '.join(titles[:MOST_TOLD] if more else titles)}{more}"
+
+
+def in_a_sentence(title: str) -> str:
+    """A job's title with a small letter, unless it begins with an abbreviation."""
+    return title if title[1:2].isupper() else title[:1].lower() + title[1:]
 
 
 def change_tasks(change: str, position: int = 0, name: str = "") -> None:
     """Move, remove or add a job; positions count from 0."""
     row = st.session_state["draft"]["tasks"]
+    st.session_state["removed"] = (position, row[position]) if change == "remove" else None
     match change:
         case "left":
             row[position - 1], row[position] = row[position], row[position - 1]
@@ -56,9 +78,31 @@ def change_tasks(change: str, position: int = 0, name: str = "") -> None:
     config_form.renew()
 
 
-def rename_task(position: int, widget: str) -> None:
-    """Another task, or other classes of it."""
-    st.session_state["draft"]["tasks"][position]["name"] = st.session_state[widget].strip()
+def put_back() -> None:
+    """Put the job back that was removed last."""
+    position, task = st.session_state["removed"]
+    st.session_state["draft"]["tasks"].insert(position, task)
+    st.session_state["removed"] = None
+    config_form.renew()
+
+
+def pick_classes(position: int, source: str, ticks: Sequence[str]) -> None:
+    """Take the classes of a job whose boxes, with these keys, are ticked; fewer than two are no job."""
+    chosen = [number for number, key in enumerate(ticks) if st.session_state[key]]
+    _take_classes(position, source, chosen)
+
+
+def list_classes(position: int, source: str, widget: str) -> None:
+    """Take the classes of a job that are in the list of their numbers with this key."""
+    _take_classes(position, source, sorted(st.session_state[widget]))
+
+
+def _take_classes(position: int, source: str, chosen: Sequence[int]) -> None:
+    if len(chosen) < 2:
+        st.toast("A job needs at least two classes to tell apart.", icon=":material/info:")
+    else:
+        st.session_state["draft"]["tasks"][position]["name"] = catalogue.named(source, chosen)
+    config_form.renew()
 
 
 def limit_task(position: int, widget: str) -> None:
@@ -82,30 +126,41 @@ def choose_method(name: str) -> None:
         config_form.take_method(name)
 
 
-def cost_ahead(config: RunConfig) -> None:
-    """Under the button: what the run will cost on this machine, or that it is here already."""
+def choose_beside(widget: str) -> None:
+    """A second method to be trained beside the first, or none."""
+    st.session_state["beside"] = st.session_state[widget]
+
+
+def cost_ahead(configs: Sequence[RunConfig]) -> None:
+    """Under the button: what the runs will cost on this machine, or that they are here already."""
     store, device = lab.store(), lab.chosen_device()
-    known = store.known(config)
-    if known is not None and known.state == "complete":
+    known = [store.known(config) for config in configs]
+    if all(record is not None and record.state == "complete" for record in known):
+        run, *others = (record.run for record in known if record is not None)
         st.page_link(
             "pages/watch.py",
             label="You have this already: open it",
             icon=":material/history:",
-            query_params={"run": known.run},
+            query_params={"run": run} | ({"with": others[0]} if others else {}),
         )
         return
-    goes_on = " · goes on from where it stopped" if known is not None and not known.active else ""
+    to_train = [
+        config for config, record in zip(configs, known, strict=True) if not record or record.state != "complete"
+    ]
+    begun = any(record is not None and not record.active and record.state != "complete" for record in known)
+    goes_on = " · goes on from where it stopped" if begun else ""
 
     def say(speeds: set[Speed | None]) -> None:
-        (speed,) = speeds
-        if speed is None:
+        if None in speeds:
             busy = any(one.run for one in store.workers() if one.device == device)
             st.caption("Estimate: when the worker is free" if busy else "Measuring the speed here …")
             return
-        found = estimates.estimate(config, speed, store.settings().maps)
+        (speed,) = speeds
+        assert speed is not None
+        found = estimates.together(to_train, speed, store.settings().maps)
         st.caption(f"≈ {units.seconds(found.seconds)}, {units.size(found.memory)}, {lab.estimated(speeds)}{goes_on}")
 
-    lab.with_speeds([config], say)
+    lab.with_speeds(to_train, say)
 
 
 def precision_ahead(config: RunConfig) -> None:
@@ -125,40 +180,88 @@ def precision_ahead(config: RunConfig) -> None:
     action.button("Use float32", width="stretch", on_click=config_form.take_precision, args=("float32",))
 
 
+def configs_fit(data: dict[str, Any]) -> bool:
+    """Whether the draft by itself can be trained."""
+    try:
+        parse(data)
+    except ConfigError:
+        return False
+    return True
+
+
+def called(name: str) -> str:
+    """What a page calls a task; the name itself where there is no such task."""
+    try:
+        return catalogue.describe(name).title
+    except TaskError:
+        return name
+
+
+def choose_pictures(position: int, task: dict[str, Any]) -> None:
+    """Which classes of a job are learnt, picked by their pictures, and from how many training images."""
+    try:
+        source, chosen = catalogue.parse(task["name"])
+    except TaskError:  # the page says why
+        return
+    st.markdown("**Which of these should it learn to tell apart?**")
+    if len(source.classes) <= MOST_TICKED:
+        keys = [config_form.key(f"class{position}/{number}") for number in range(len(source.classes))]
+        found = pictures.one_a_class(source.name)
+        with st.container(horizontal=True, gap="small", key=f"classes-{position}"):
+            for number, (name, key) in enumerate(zip(source.classes, keys, strict=True)):
+                with st.container(width=92, gap="xxsmall", key=f"one-class-{position}-{number}"):
+                    if found:
+                        st.html(found[number])
+                    act = {"on_change": pick_classes, "args": (position, source.name, keys)}
+                    st.checkbox(markup.literal(name), number in chosen, key=key, **act)
+    else:
+        key = config_form.key(f"classes{position}")
+        act = {"on_change": list_classes, "args": (position, source.name, key), "key": key}
+        numbers, name_of = range(len(source.classes)), source.classes.__getitem__
+        st.multiselect("Classes", numbers, chosen, format_func=name_of, label_visibility="collapsed", **act)
+    key = config_form.key(f"limit{position}")
+    act = {"key": key, "on_change": limit_task, "args": (position, key)}
+    now = task.get("images_per_class")
+    st.number_input("Training images a class, at most", 1, 100_000, now, placeholder="all", **act)
+
+
 lab.through_the_shell()
 data = config_form.draft(lab.store())
+beside = st.session_state["beside"]
+drafts = [data, *([config_form.with_method(data, beside)] if beside else [])]
+configs, problem = [], None
 try:
-    config, problem = parse(data), None
+    configs = [parse(draft) for draft in drafts]
 except ConfigError as error:
-    config, problem = None, str(error)
+    problem = f"{ABOUT[beside].title} beside it cannot be: {error}" if configs_fit(data) else str(error)
+config = configs[0] if configs else None
+as_it_was = config_form.untouched(data)
 
 # ---- head -----------------------------------------------------------------------------------------------------------
 
-head, action = st.columns([3, 1])
-with head:
+head, action = st.columns([1.7, 1], vertical_alignment="top")
+with head, st.container(gap="xsmall", key="line-head"):
     st.title("Teach a network several jobs", anchor=False)
+    with st.expander("What will happen?", type="compact", expanded=not lab.store().records(), key="what-happens"):
+        first = (
+            PRESETS[st.session_state["preset"]].description if as_it_was else "A network learns several jobs in turn."
+        )
+        st.write(f"{first} Meanwhile you see what it still knows of the old jobs. Change anything below first.")
 with action:
-    label = "Start the story" if st.session_state["preset"] == "story" else "Start"
-    pressed = st.button(label, type="primary", icon=":material/play_arrow:", width="stretch", disabled=config is None)
+    label, icon = start_label(configs), ":material/play_arrow:"
+    pressed = st.button(label, type="primary", icon=icon, width="stretch", disabled=not configs, key="start")
     with st.container(key="line-cost"):
-        if config is not None:
-            cost_ahead(config)
-if pressed and config is not None:
-    start(data)
+        if configs:
+            cost_ahead(configs)
+if pressed and configs:
+    start(drafts)
 
-if not lab.store().records():
-    st.info(
-        "**One network learns one job after another, and you watch what happens to the old ones.** "
-        "Press **Start the story**: a network that knows photographs learns to read digits, then clothes, then hand "
-        "fans. How long it takes here stands under the button; everything below can be changed first.",
-        icon=":material/lightbulb:",
-    )
 if config is not None:
     precision_ahead(config)
 stages.fork_note(lab.store(), config)
 if problem:
     st.error(markup.literal(problem), icon=":material/error:")
-for warning in config.warnings() if config else []:
+for warning in dict.fromkeys(warning for config in configs for warning in config.warnings()):
     st.warning(markup.literal(warning), icon=":material/info:")
 
 if not lab.is_drawn():  # Start works; what follows takes the browser half a second more
@@ -168,24 +271,24 @@ if not lab.is_drawn():  # Start works; what follows takes the browser half a sec
 
 # ---- the sentence ---------------------------------------------------------------------------------------------------
 
-ready, network, beginning, place = st.columns([1.5, 1, 1, 1])
+ready, network, beginning, place = st.columns([1.45, 1.25, 1.05, 0.95])
 presets = list(PRESETS)
+lit = st.session_state["preset"] if as_it_was else None
 chosen = ready.segmented_control(
     "Preset",
     presets,
-    default=st.session_state["preset"],
-    required=True,
+    default=lit,
     format_func=lambda name: PRESETS[name].title,
-    key=config_form.key("preset"),
+    key=config_form.key(f"preset/{lit}"),
     help=" ".join(f"**{preset.title}**: {preset.description}" for preset in PRESETS.values()),
 )
-if chosen != st.session_state["preset"]:
-    config_form.take_preset(chosen, data["method"]["name"])
+if chosen != lit:
+    config_form.take_preset(chosen or st.session_state["preset"], data["method"]["name"])
     st.rerun()
 
 with network:
     name = st.selectbox(
-        "The network (backbone)",
+        "Network (backbone)",
         list(BACKBONES),
         list(BACKBONES).index(data["backbone"]["name"]),
         format_func=lambda name: BACKBONES[name].title,
@@ -221,10 +324,8 @@ with place:
         key=key,
         on_change=choose_device,
         args=(key,),
+        help=markup.literal(lab.device_ahead(asked)),
     )
-about, where = st.columns([2.5, 2])
-about.caption(BACKBONES[name].description)
-where.caption(lab.device_ahead(asked))
 for sentence in plugins.problems():  # what other packages bring and cannot be used
     st.warning(markup.literal(sentence))
 
@@ -233,7 +334,10 @@ for sentence in plugins.problems():  # what other packages bring and cannot be u
 
 count = len(data["tasks"])
 abreast = max(3, min(count, MOST_ABREAST))
-places = [place for _ in range(0, count, abreast) for place in st.columns(abreast)]
+places = []
+for _ in range(0, count, abreast):
+    *row, beyond = st.columns([*[1] * abreast, 0.34])
+    places += row
 for position, (place, task) in enumerate(zip(places, data["tasks"], strict=False)):
     with place, st.container(border=True, height="stretch", gap="small", key=f"job-{position}"):
         pictures.job(position + 1, task["name"], columns=5 if abreast == 3 else 3)
@@ -247,14 +351,13 @@ for position, (place, task) in enumerate(zip(places, data["tasks"], strict=False
                 st.button(sign, help=help, disabled=off, width="stretch", **act)
             more = st.popover("⋯", help="Classes and images", width="stretch", key=f"more{position}", on_change="rerun")
         if more.open:
-            key = config_form.key(f"task{position}")
-            act = {"key": key, "on_change": rename_task, "args": (position, key)}
-            more.text_input("Task, or some of its classes as in fashion:0-4", task["name"], **act)
-            key = config_form.key(f"limit{position}")
-            act = {"key": key, "on_change": limit_task, "args": (position, key)}
-            now = task.get("images_per_class")
-            more.number_input("Training images a class, at most", 1, 100_000, now, placeholder="all", **act)
-add = st.popover("Add a job", icon=":material/add:", key="add-job", on_change="rerun")
+            with more:
+                choose_pictures(position, task)
+with beyond:
+    add = st.popover("Add", help="Add a job", icon=":material/add:", key="add-job", on_change="rerun", width="stretch")
+    if removed := st.session_state.get("removed"):
+        back = f"Put {in_a_sentence(called(removed[1]['name']))} back"
+        st.button("Undo", help=back, icon=":material/undo:", on_click=put_back, key="undo", width="stretch")
 with add:
     for name in catalogue.ALL if add.open else ():
         info = catalogue.describe(name)
@@ -264,8 +367,7 @@ with add:
 
 # ---- how it learns --------------------------------------------------------------------------------------------------
 
-st.markdown("**How should it learn them without losing the earlier ones?** (method)")
-method_cards.choose(data["method"]["name"], choose_method)
+method_cards.choose(data["method"]["name"], beside, choose_method, choose_beside)
 
 # ---- everything else ------------------------------------------------------------------------------------------------
 
@@ -276,8 +378,9 @@ if details.open:
 by_hand = st.expander("The same on the command line", key="by-hand", on_change="rerun")
 if by_hand.open:
     with by_hand:
-        line = config_form.command_line(data, st.session_state["preset"], st.session_state["device"])
-        st.code(line, language="bash", wrap_lines=True)
+        for draft in drafts:
+            line = config_form.command_line(draft, st.session_state["preset"], st.session_state["device"])
+            st.code(line, language="bash", wrap_lines=True)
         if config:
             st.code(config.model_dump_json(indent=2), language="json", height=260)
 

@@ -147,8 +147,9 @@ class Suggestion:
 class About:
     """All that is said of a method without its learner. Name, title, idea, settings and learner are required.
 
-    `idea` is the line that a page shows for it. `settings` is the model of its settings, and `learner` the name of the
-    class in the file `learn.py` beside this. `group` is either the article's methods or those of today; in a group,
+    `idea` is the sentence that a page shows for it, and `facts` are two or three words each of what to expect of it by
+    its definition ("forgets nothing"), for its card. `settings` is the model of its settings, and `learner` the name of
+    the class in the file `learn.py` beside this. `group` is either the article's methods or those of today; in a group,
     methods are shown in the order of `place`. `version` is part of every key: raise it when the same configuration
     would train to different numbers.
 
@@ -165,6 +166,7 @@ class About:
     name: str = ""
     title: str = ""
     idea: str = ""
+    facts: tuple[str, ...] = ()
     settings: type[MethodConfig] | None = None
     learner: str = ""
     group: Literal["article", "today"] = "today"
@@ -190,6 +192,12 @@ class About:
             )
         if find_spec(f"{self.package}.learn") is None:
             raise MethodError(f"The method {self.name!r} has no learner: no file learn.py lies beside its about.py.")
+
+    @property
+    def short(self) -> str:
+        """The name that people use where there is little room: what stands in brackets in the title, or the title."""
+        _, _, bracketed = self.title.partition("(")
+        return bracketed.rstrip(")") or self.title
 
     @property
     def package(self) -> str:

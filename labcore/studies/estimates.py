@@ -8,7 +8,7 @@ import contextlib
 import functools
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -30,6 +30,7 @@ from labcore.configs.registry import ABOUT
 from labcore.configs.run import RunConfig
 from labcore.runs.files import write_atomically
 from labcore.runs.settings import Detail
+from labcore.runs.stage_keys import shared_stages
 from labcore.runs.store import Store
 from labcore.tasks import catalogue
 from labcore.version import ENGINE_VERSION
@@ -193,6 +194,17 @@ def estimate(config: RunConfig, speed: Speed, maps: Detail = "all") -> Estimate:
     """Seconds and bytes for the whole run: every stage, every measurement, and the maps that are to be recorded."""
     milliseconds = sum(part.milliseconds for stage in parts(config, speed, maps) for part in stage)
     return Estimate(milliseconds / 1000, _memory(config, speed, _counts(config), maps))
+
+
+def together(configs: Sequence[RunConfig], speed: Speed, maps: Detail = "all") -> Estimate:
+    """The same for runs that train at once: what they learn alike is trained once, and all are in memory."""
+    seconds, memory = 0.0, 0.0
+    for number, config in enumerate(configs):
+        shared = max((shared_stages(config, before) for before in configs[:number]), default=0)
+        own = parts(config, speed, maps)[shared:]
+        seconds += sum(part.milliseconds for stage in own for part in stage) / 1000
+        memory += _memory(config, speed, _counts(config), maps)
+    return Estimate(seconds, memory)
 
 
 class Part(NamedTuple):

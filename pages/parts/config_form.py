@@ -1,5 +1,6 @@
 """The draft of a configuration, and widgets for every setting, from the configuration's own fields."""
 
+import copy
 import json
 import shlex
 from typing import Any
@@ -9,7 +10,7 @@ import streamlit as st
 from labcore.configs.base import ConfigError
 from labcore.configs.fields import FieldSpec, fields
 from labcore.configs.presets import DEFAULT_METHOD, PRESETS, preset, preset_data, with_backbone
-from labcore.configs.reading import apply_setting, require_installed
+from labcore.configs.reading import apply_setting, parse, require_installed
 from labcore.configs.registry import METHODS
 from labcore.configs.run import BackboneConfig, RunConfig, TrainingConfig
 from labcore.runs.store import Store
@@ -34,10 +35,29 @@ def draft(store: Store) -> dict[str, Any]:
     if "draft" not in st.session_state:
         asked, method = st.query_params.get("preset", ""), st.query_params.get("method", "")
         take_preset(asked if asked in PRESETS else "story", method if method in METHODS else DEFAULT_METHOD)
-    st.query_params.update(preset=st.session_state["preset"], method=st.session_state["draft"]["method"]["name"])
+        beside = st.query_params.get("beside")
+        st.session_state["beside"] = beside if beside in METHODS else None
     data: dict[str, Any] = st.session_state["draft"]
+    if st.session_state.get("beside") == data["method"]["name"]:
+        st.session_state["beside"] = None
+    st.query_params.update(preset=st.session_state["preset"], method=data["method"]["name"])
+    if beside := st.session_state.get("beside"):
+        st.query_params["beside"] = beside
+    else:
+        st.query_params.pop("beside", None)
     suit_device(data["training"])
     return data
+
+
+def untouched(data: dict[str, Any]) -> bool:
+    """Whether the draft is what its preset says for its method, but for the numbers that suit the device."""
+    whole = preset(st.session_state["preset"], data["method"]["name"]).model_dump(mode="json")
+    try:
+        mine = parse(data).model_dump(mode="json")
+    except ConfigError:
+        return False
+    whole["training"]["precision"] = mine["training"]["precision"]
+    return bool(mine == whole)
 
 
 def suit_device(training: dict[str, Any]) -> None:
@@ -66,20 +86,27 @@ def take_config(config: RunConfig) -> None:
 
 
 def take_method(method: str) -> None:
-    """The preset's settings for another method.
+    """The preset's settings for another method, as `with_method` has them."""
+    st.session_state["draft"] = with_method(st.session_state["draft"], method)
+    renew()
 
-    The tasks, the backbone's name, the seed and a precision that was chosen stay as they are. Where the draft goes on
-    from a stage of a run, so do backbone and training: stages are shared by no others.
+
+def with_method(draft: dict[str, Any], method: str) -> dict[str, Any]:
+    """The preset's configuration for another method.
+
+    The tasks, the backbone's name, its start, the seed and a precision that was chosen stay as in the draft. Where the
+    draft goes on from a stage of a run, so do backbone and training: stages are shared by no others.
     """
-    old, precision = st.session_state["draft"], st.session_state.get("chosen-precision")
-    take_preset(st.session_state["preset"], method)
-    new, st.session_state["chosen-precision"] = st.session_state["draft"], precision
-    if old["backbone"]["name"] != new["backbone"]["name"]:
-        with_backbone(new, old["backbone"]["name"])
-    new["backbone"]["start"] = old["backbone"]["start"]
-    new["tasks"], new["seed"] = old["tasks"], old["seed"]
+    new = preset_data(st.session_state["preset"], method)
+    if draft["backbone"]["name"] != new["backbone"]["name"]:
+        with_backbone(new, draft["backbone"]["name"])
+    new["backbone"]["start"] = draft["backbone"]["start"]
+    new["tasks"], new["seed"] = draft["tasks"], draft["seed"]
+    if precision := draft["training"].get("precision"):
+        new["training"]["precision"] = precision
     if st.session_state.get("fork"):
-        new["backbone"], new["training"] = old["backbone"], old["training"]
+        new["backbone"], new["training"] = draft["backbone"], draft["training"]
+    return copy.deepcopy(new)
 
 
 def take_precision(name: str) -> None:

@@ -17,7 +17,7 @@ from labcore.tasks.source import TaskError
 from pages.parts import lab
 
 
-def job(position: int, task: str, columns: int = 5) -> None:
+def job(position: int, task: str, columns: int = 5, lines: int = 1) -> None:
     """The job at a position from 1: its name under a bar of its colour, its question, and some of its pictures.
 
     Where there are no pictures it says why, and a name that is no task stands by itself. All is sent in one piece, as
@@ -25,7 +25,7 @@ def job(position: int, task: str, columns: int = 5) -> None:
     """
     try:
         info = catalogue.describe(task)
-        title, question, examples = info.title, info.description, _examples(task, columns)
+        title, question, examples = info.title, info.description, _examples(task, columns, lines)
     except TaskError:
         title, question, examples = task, "", ""
     st.html(
@@ -35,29 +35,43 @@ def job(position: int, task: str, columns: int = 5) -> None:
     )
 
 
-def _examples(task: str, columns: int) -> str:
+def _examples(task: str, columns: int, lines: int) -> str:
     try:
         grid = f"grid-template-columns: repeat({columns}, minmax(0, 1fr))"
-        cache = str(lab.store().cache) if catalogue.files(task) else ""  # what comes with the lab lies in no store
-        return f'<div class="lab-pictures" style="{grid}">{_pictures(task, 10, cache)}</div>'
+        return (
+            f'<div class="lab-pictures" style="{grid}">{"".join(_pictures(task, columns * lines, _kept(task)))}</div>'
+        )
     except TaskError as error:
         return f'<div class="lab-term">{html.escape(f"Its {error}.")}</div>'
 
 
+def one_a_class(source: str) -> list[str]:
+    """HTML of a picture of each class; empty where there are none on this machine yet."""
+    try:
+        return _pictures(source, len(catalogue.describe(source).classes), _kept(source))
+    except TaskError:
+        return []
+
+
+def _kept(task: str) -> str:
+    """Where pictures are kept that were downloaded; what comes with the lab lies in no store."""
+    return str(lab.store().cache) if catalogue.files(task) else ""
+
+
 @st.cache_data(show_spinner=False)
-def _pictures(task: str, count: int, cache: str) -> str:
+def _pictures(task: str, count: int, cache: str) -> list[str]:
     cells = []
     for image, name in samples(task, count, Path(cache)):
         caption = html.escape(name)
         picture = f'<img src="{_picture(image)}" alt="{caption}">'
         cells.append(f'<figure title="{caption}">{picture}<figcaption>{caption}</figcaption></figure>')
-    return "".join(cells)
+    return cells
 
 
 def make_ready() -> None:
     """Make the pictures of the story's jobs, which the first page shows: they take a tenth of a second."""
     for task in preset("story").task_names:
-        _examples(task, 5)
+        _examples(task, 5, 1)
 
 
 def _picture(image: np.ndarray) -> str:
@@ -92,4 +106,4 @@ def nothing_yet(title: str, sentence: str) -> None:
     jobs = preset("story").task_names
     for position, (place, name) in enumerate(zip(st.columns(len(jobs)), jobs, strict=True), 1):
         with place.container(border=True):
-            job(position, name)
+            job(position, name, lines=2)

@@ -69,7 +69,8 @@ class EWCCost(Cost):
 ABOUT = About(
     name="ewc",
     title="Elastic weights (EWC)",
-    idea="Ties down the weights that old jobs depend on, each by a spring as stiff as it is important.",
+    idea="Ties down the weights that old jobs depend on, each by a spring: the more important, the stiffer.",
+    facts=("forgets little", "keeps an importance for each weight"),
     settings=EWCConfig,
     learner="EWC",
     group="article",

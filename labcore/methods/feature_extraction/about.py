@@ -43,7 +43,8 @@ class FeatureExtractionCost(KeptTrunkCost):
 ABOUT = About(
     name="feature_extraction",
     title="Feature extraction",
-    idea="Keeps the network as it is and learns a new last layer for each job. Forgets nothing, learns less.",
+    idea="Keeps the network as it is, and learns only a new last layer for each job.",
+    facts=("forgets nothing", "learns new jobs less well"),
     settings=FeatureExtractionConfig,
     learner="FeatureExtraction",
     group="article",

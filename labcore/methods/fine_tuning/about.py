@@ -21,7 +21,8 @@ class FineTuningConfig(TrainsTrunkConfig):
 ABOUT = About(
     name="fine_tuning",
     title="Fine-tuning",
-    idea="Goes on training the whole network on the new job. Simple and quick, and it forgets.",
+    idea="Goes on training the whole network on the new job.",
+    facts=("forgets old jobs", "keeps one network"),
     settings=FineTuningConfig,
     learner="FineTuning",
     group="article",

@@ -23,7 +23,8 @@ class JointCost(Cost):
 ABOUT = About(
     name="joint",
     title="Joint training",
-    idea="Trains on all jobs' pictures together. The best there is, if every old picture may be kept.",
+    idea="Trains on the pictures of all jobs together, the old ones and the new.",
+    facts=("forgets little", "needs all old pictures"),
     settings=JointConfig,
     learner="Joint",
     group="article",

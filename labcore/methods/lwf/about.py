@@ -51,6 +51,7 @@ ABOUT = About(
     name="lwf",
     title="Distillation (LwF)",
     idea="Learns the new job while repeating what it used to say about the new pictures.",
+    facts=("forgets some", "needs no old pictures"),
     settings=LwFConfig,
     learner="LwF",
     group="article",

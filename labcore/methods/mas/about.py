@@ -56,7 +56,8 @@ class MASCost(Cost):
 ABOUT = About(
     name="mas",
     title="Aware synapses (MAS)",
-    idea="Ties down the weights that its answers to an old job's pictures hang on, right or wrong.",
+    idea="Ties down the weights on which the answers to an old job depend, whether they are right or wrong.",
+    facts=("forgets little", "keeps an importance for each weight"),
     settings=MASConfig,
     learner="MAS",
     group="today",

@@ -86,7 +86,8 @@ class PackNetCost(Cost):
 ABOUT = About(
     name="packnet",
     title="PackNet",
-    idea="Gives each job a share of the weights and freezes it; what it does not need is left to the next.",
+    idea="Gives each job a share of the weights and freezes it; weights that it does not need are left to the next.",
+    facts=("forgets nothing", "is full after some jobs"),
     settings=PackNetConfig,
     learner="PackNet",
     group="article",

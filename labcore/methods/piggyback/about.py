@@ -59,7 +59,8 @@ class PiggybackCost(KeptTrunkCost):
 ABOUT = About(
     name="piggyback",
     title="Piggyback",
-    idea="Leaves the network as it is and learns for each job which of its weights to switch off.",
+    idea="Leaves the network as it is, and learns for each job which of its weights to switch off.",
+    facts=("forgets nothing", "keeps a bit a weight for each job"),
     settings=PiggybackConfig,
     learner="Piggyback",
     group="article",

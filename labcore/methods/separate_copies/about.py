@@ -33,7 +33,8 @@ class SeparateCopiesCost(TrainsTrunkCost):
 ABOUT = About(
     name="separate_copies",
     title="Separate copies",
-    idea="Copies the starting network for every job. Forgets nothing; memory grows with every job.",
+    idea="Trains a copy of the starting network for every job.",
+    facts=("forgets nothing", "keeps a whole network a job"),
     settings=SeparateCopiesConfig,
     learner="SeparateCopies",
     group="article",

@@ -60,6 +60,7 @@ ABOUT = About(
     name="si",
     title="Synaptic intelligence (SI)",
     idea="Ties down the weights that did most to lower the loss while an old job was learnt.",
+    facts=("forgets little", "measures while it learns"),
     settings=SIConfig,
     learner="SI",
     group="today",

@@ -34,7 +34,7 @@ OPENED = 10  # how many runs are opened, one after the other
 SETTLING, WATCHED = 5, 20  # for how many seconds a server is left alone, and then watched
 LOST = 15  # so many points less than when it was learnt is forgetting that anybody sees
 OPENINGS = 3  # how often the first page and the least there can be are opened, in turn
-START = "Start the story"
+START = "Start:"  # as the button of Launch begins
 STORY = presets.preset("story")
 # A script of one button: no page of Streamlit's can be quicker.
 LEAST = f"import streamlit as st; st.button({START!r})"
@@ -131,6 +131,18 @@ def start_to_forgetting() -> tuple[float, float]:
         return forgot, time.perf_counter() - since
 
 
+def start_to_answers() -> float:
+    """Seconds from a press of Start to the network's first answers on pictures, in a browser, its worker up ahead."""
+    with fresh_store() as store, browsing() as page:
+        settled_ahead(store)
+        with serving("app.py", store.root) as address:
+            shown(page, address, "[class*=st-key-card-]")
+            page.wait_for_timeout(1000 * SETTLING)
+            begun = time.time()
+            page.get_by_role("button", name=START).click()
+            return seen(page, ".lab-answer") - begun
+
+
 def tick(events: int) -> float:
     """The median milliseconds of what Watch itself does each second when nothing is new, without Streamlit."""
     with fresh_store() as store:
@@ -181,6 +193,11 @@ def shown(page: Page, address: str, selector: str, words: str = "") -> float:
     twice a second.
     """
     page.goto(address, wait_until="commit")
+    return seen(page, selector, words)
+
+
+def seen(page: Page, selector: str, words: str = "") -> float:
+    """The same of the page that is open, or of one that it goes on to by itself."""
     moment: float = page.evaluate(
         """([selector, words]) => new Promise(done => {
             const there = it => it.checkVisibility() && it.textContent.includes(words);
@@ -263,6 +280,10 @@ def main() -> None:
     print(f"| that worker while it waits, of a core | {share:.1f} % | ≤ 1 % |", flush=True)
     forgot, over = start_to_forgetting()
     print(f"| Start to {LOST} points of forgetting; to the end of that run | {forgot:.1f}; {over:.1f} s | ≤ 60 s |")
+    if shutil.which(str(CHROMIUM)):
+        print(
+            f"| Start to the first answers on pictures, in a browser | {start_to_answers():.2f} s | ≤ 2 s |", flush=True
+        )
     short, long = tick(SHORT), tick(LONG)
     print(f"| idle tick of Watch, the lab's own part, run of {SHORT} events | {short:.1f} ms | |")
     print(f"| the same, run of {LONG:,} events | {long:.1f} ms | |", flush=True)

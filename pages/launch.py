@@ -180,7 +180,7 @@ def precision_ahead(config: RunConfig) -> None:
     action.button("Use float32", width="stretch", on_click=config_form.take_precision, args=("float32",))
 
 
-def configs_fit(data: dict[str, Any]) -> bool:
+def fits(data: dict[str, Any]) -> bool:
     """Whether the draft by itself can be trained."""
     try:
         parse(data)
@@ -227,13 +227,13 @@ def choose_pictures(position: int, task: dict[str, Any]) -> None:
 
 lab.through_the_shell()
 data = config_form.draft(lab.store())
-beside = st.session_state["beside"]
+beside = st.session_state.get("beside")
 drafts = [data, *([config_form.with_method(data, beside)] if beside else [])]
 configs, problem = [], None
 try:
     configs = [parse(draft) for draft in drafts]
 except ConfigError as error:
-    problem = f"{ABOUT[beside].title} beside it cannot be: {error}" if configs_fit(data) else str(error)
+    problem = f"{ABOUT[beside].title} cannot learn this beside it: {error}" if beside and fits(data) else str(error)
 config = configs[0] if configs else None
 as_it_was = config_form.untouched(data)
 

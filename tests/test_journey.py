@@ -64,13 +64,14 @@ def press_on(page: sync_api.Page, what: sync_api.Locator, came: Callable[[], boo
 def quick_look(page: sync_api.Page) -> None:
     """Choose the preset of that name, whose jobs are told then."""
     card = page.get_by_role("radio", name="Quick look").or_(page.get_by_role("button", name="Quick look")).first
-    press_on(page, card, page.get_by_role("button", name="Start", exact=True).is_visible)  # the story's has its name
+    press_on(page, card, page.get_by_role("button", name="hot dogs").is_visible)  # Start tells the jobs
     page.get_by_text("Hot dogs").first.wait_for()
 
 
 def started(page: sync_api.Page, *others: str) -> str:
     """Press Start; the run that is begun, which is none of the others."""
-    press(page, "Start", lambda: "/watch?run=" in page.url and not any(other in page.url for other in others))
+    start = page.get_by_role("button", name="Start:")
+    press_on(page, start, lambda: "/watch?run=" in page.url and not any(other in page.url for other in others))
     return page.url.split("run=")[1].split("&")[0]
 
 
@@ -91,7 +92,7 @@ def test_launch_watch_stop_resume_lay_over_delete(address: str, page: sync_api.P
     page.wait_for_function("document.querySelector('[data-testid=stSidebar]').offsetWidth === 200")
     page.get_by_role("link", name="Launch").click()
 
-    page.get_by_text("what happens to the old ones").wait_for()
+    page.get_by_text("what it still knows of the old jobs").wait_for()
     page.wait_for_function("window.Plotly")  # fetched before a chart asks for it
     quick_look(page)
     # The first two jobs change places.

@@ -29,7 +29,7 @@ class Confused:
 
 def show(store: Store, run: str, fold: Fold) -> None:
     """The part of a page that asks with what a job is confused: two matrices, and pictures of each mistake."""
-    part = st.expander("What does it confuse?", key="confused", on_change="rerun")
+    part = st.expander("What does it confuse?", key=f"confused-{run}-part", on_change="rerun")
     if not part.open:
         return
     measured = [number for number, stage in enumerate(fold.stages, 1) if number in stage.predicted]
@@ -41,9 +41,9 @@ def show(store: Store, run: str, fold: Fold) -> None:
         job = st.segmented_control("Job", list(titles), format_func=titles.__getitem__, default=measured[0],
                                    required=True, key=f"confused-job-{run}", label_visibility="collapsed")  # fmt: skip
         version = (run, job, len(fold.stages), sum(len(stage.predicted) for stage in fold.stages))
-        known = st.session_state.get("confused-known")
+        known = st.session_state.get(f"confused-known-{run}")
         if known is None or known[0] != version:  # a tick without news counts no pictures again
-            known = st.session_state["confused-known"] = version, _look(store, fold, fold.started.config, job)
+            known = st.session_state[f"confused-known-{run}"] = version, _look(store, fold, fold.started.config, job)
         found = known[1]
         if found.learnt is None or found.now is None:
             st.caption(markup.literal(found.why))

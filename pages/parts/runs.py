@@ -173,8 +173,8 @@ def while_there(tick: Callable[Parameters, None]) -> Callable[Parameters, None]:
     return guarded
 
 
-def laid_over(store: Store, record: RunRecord) -> list[str]:
-    """Let the person lay other runs of the same task sequence over this one; the choice is in the address."""
+def seen_with(store: Store, record: RunRecord) -> list[str]:
+    """Let the person choose other runs of the same jobs to be seen with this one; the choice is in the address."""
     names = store.names(record).tasks
     asked = st.query_params.get("with", "").split(",")
     options: dict[str, str] = {}
@@ -188,12 +188,12 @@ def laid_over(store: Store, record: RunRecord) -> list[str]:
     if not options:
         return []
     chosen = st.multiselect(
-        "Lay other runs over this one",
+        "See other runs of these jobs with it",
         list(options),
         [run for run in dict.fromkeys(asked) if run in options][:MOST_LAID_OVER],
         format_func=options.__getitem__,
         max_selections=MOST_LAID_OVER,
-        placeholder="Choose runs of the same jobs",
+        placeholder="One stands beside it; of several the curves are laid over each other",
         key=f"with-{record.run}",
     )
     if chosen:

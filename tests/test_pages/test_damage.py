@@ -92,7 +92,7 @@ def take_country(test: AppTest) -> AppTest:
 @pytest.mark.parametrize(
     ("page", "address", "act"),
     [
-        ("launch", {}, press("Start the story")),
+        ("launch", {}, press("Start: Fine-tuning on digits, clothes, hand fans")),
         ("watch", {}, keep_weights),
         ("compare", {}, press("Measure all eight")),
         ("explore", {}, press("Explore")),

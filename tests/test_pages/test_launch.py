@@ -26,9 +26,9 @@ from tests.test_pages.conftest import APP, app, asked_workers, button, text, tra
 
 def test_the_first_start_teaches_and_one_button_starts_the_story(store: Store) -> None:
     test = app()
-    assert "what happens to the old ones" in text(test)
+    assert "what it still knows of the old jobs" in text(test)
     assert "Digits" in text(test)
-    button(test, "Start the story").click().run()
+    button(test, "Start: Fine-tuning on digits, clothes, hand fans").click().run()
     (record,) = store.records()
     assert record.state == "queued"
     assert store.config(record.run) == presets.preset("story")
@@ -40,11 +40,11 @@ def test_the_head_comes_first_and_a_worker_only_when_it_is_drawn(store: Store, m
     store.tell_devices({"cpu": "A processor"})
     test = AppTest.from_file(APP, default_timeout=60).run()
     assert not test.exception
-    assert not button(test, "Start the story").disabled
+    assert not test.button(key="start").disabled
     assert not test.selectbox and not asked
     test.run()
     assert len(test.selectbox) >= 3 and asked
-    button(test, "Start the story").click().run()
+    test.button(key="start").click().run()
     assert len(store.records()) == 1
 
 
@@ -167,14 +167,18 @@ def test_launch_says_how_fast_short_numbers_are_and_offers_others_where_they_are
 
 
 def test_launch_says_which_device_and_why(store: Store) -> None:
-    assert "a worker is just looking" in text(app())
+    def said(test: AppTest) -> str:
+        (box,) = [box for box in test.selectbox if "device" in box.label]
+        return box.help.replace("\\", "")
+
+    assert "a worker is just looking" in said(app())
     store.tell_devices({"cpu": "A processor"})
-    assert "It will train on A processor (cpu): there is no GPU here." in text(app())
+    assert said(app()) == "It will train on A processor (cpu): there is no GPU here."
     store.tell_devices({"cuda:0": "A card", "cpu": "A processor"})
     test = app()
-    assert "It will train on A card (cuda:0): the first GPU here." in text(test)
+    assert said(test) == "It will train on A card (cuda:0): the first GPU here."
     chosen(test, "device", "cpu")
-    assert "It will train on A processor (cpu): chosen by you." in text(test)
+    assert said(test) == "It will train on A processor (cpu): chosen by you."
 
 
 def test_a_run_that_is_run_again_keeps_its_precision(store: Store) -> None:
@@ -186,8 +190,8 @@ def test_a_run_that_is_run_again_keeps_its_precision(store: Store) -> None:
 
 def test_a_setting_that_cannot_be_is_one_sentence_and_no_start() -> None:
     test = app()
-    (name,) = [box for box in test.text_input if box.value == "digits"]
-    name.input("digits:0-77").run()
+    test.session_state["draft"]["tasks"][0]["name"] = "digits:0-77"
+    test.run()
     assert not test.exception
     assert "classes 0 to 9" in test.error[0].value
     (start,) = [b for b in test.button if b.label.startswith("Start")]
@@ -215,6 +219,77 @@ def test_jobs_that_do_not_fit_in_a_row_go_into_the_next() -> None:
     assert "6. Fly swatters" in text(test)
     test.button(key="left5").click().run()
     assert test.session_state["draft"]["tasks"][4] == {"name": "swatters"}
+
+
+def test_a_removed_job_can_be_put_back_where_it_was(store: Store) -> None:
+    test = app()
+    before = [dict(task) for task in test.session_state["draft"]["tasks"]]
+    test.button(key="remove0").click().run()
+    assert "Start: Fine-tuning on clothes, hand fans" in [button.label for button in test.button]
+    test.button(key="undo").click().run()
+    assert test.session_state["draft"]["tasks"] == before
+    test.button(key="right0").click().run()
+    assert not any(button.key == "undo" for button in test.button)
+
+
+def test_classes_are_picked_by_their_pictures(store: Store) -> None:
+    test = app()
+    boxes = [box for box in test.checkbox if str(box.key).startswith("class0/")]
+    assert [box.label for box in boxes] == [str(digit) for digit in range(10)] and all(box.value for box in boxes)
+    boxes[4].uncheck().run()
+    assert test.session_state["draft"]["tasks"][0]["name"] == "digits:0-3+5-9"
+    test.session_state["draft"]["tasks"][0]["name"] = "digits:0-1"
+    test.session_state["generation"] += 1  # as whatever changes the draft does
+    test.run()
+    (first,) = [box for box in test.checkbox if str(box.key).startswith("class0/0/")]
+    first.uncheck().run()  # one class is no job
+    assert test.session_state["draft"]["tasks"][0]["name"] == "digits:0-1"
+    assert [box.value for box in test.checkbox if str(box.key).startswith("class0/")] == [True] * 2 + [False] * 8
+
+
+def test_the_preset_is_lit_only_while_nothing_was_changed(store: Store) -> None:
+    def lit(test: AppTest) -> object:
+        (control,) = [group for group in test.button_group if group.label == "Preset"]
+        return control.value
+
+    test = app()
+    assert lit(test) == "story"
+    test.button(key="method/joint").click().run()
+    assert lit(test) == "story"
+    test.button(key="remove2").click().run()
+    assert lit(test) is None
+    (control,) = [group for group in test.button_group if group.label == "Preset"]
+    control.select("story").run()
+    assert lit(test) == "story" and len(test.session_state["draft"]["tasks"]) == 3
+    assert test.session_state["draft"]["method"]["name"] == "joint"
+
+
+def test_one_start_queues_two_methods_which_watch_shows_beside_each_other(store: Store) -> None:
+    test = app(preset="quick", method="ewc", beside="lwf")
+    assert test.query_params["beside"] == "lwf"
+    (start,) = [b for b in test.button if b.label.startswith("Start")]
+    assert start.label == "Start: EWC and LwF on clothes: T-shirt to coat, digits, hot dogs"
+    start.click().run()
+    newer, older = store.records()
+    assert [store.config(record.run) for record in (older, newer)] == [
+        presets.preset("quick", "ewc"),
+        presets.preset("quick", "lwf"),
+    ]
+    assert (test.query_params["run"], test.query_params["with"]) == (older.run, newer.run)
+
+
+def test_a_second_method_that_cannot_train_here_says_why_and_the_first_alone_still_starts(store: Store) -> None:
+    test = app(method="ewc", beside="packnet")
+    test.session_state["draft"]["tasks"] += [{"name": "digits:0-1"}] * 8  # more than PackNet has room for
+    test.run()
+    (start,) = [b for b in test.button if b.label.startswith("Start")]
+    assert start.disabled
+    assert "PackNet cannot learn this beside it" in test.error[0].value and "prune_ratio" in test.error[0].value
+    (second,) = [box for box in test.selectbox if "beside it" in box.label]
+    second.select(None).run()
+    assert not test.error
+    (start,) = [b for b in test.button if b.label.startswith("Start")]
+    assert not start.disabled and "beside" not in test.query_params
 
 
 def test_the_same_task_twice_is_a_warning() -> None:

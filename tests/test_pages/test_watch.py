@@ -43,7 +43,7 @@ def test_watch_queued(store: Store) -> None:
 def test_watch_running_and_stopping(store: Store) -> None:
     claim = stories.written(store, stories.FIRST[:6])
     shown = watched(store, claim.run)
-    assert "stage 1 of 2" in shown
+    assert "job 1 of 2" in shown
     assert f"{100 * forecast(store.fold(claim.run), None).share:.0f} %" in shown
     assert "left, estimated" in shown
     test = app("watch", run=claim.run)
@@ -103,6 +103,23 @@ def test_watch_says_what_a_run_waits_for(store: Store) -> None:
     assert "waiting for stage 1, which another run is learning" in said and "(cpu, 1 thread)" in said
 
 
+def test_two_runs_are_watched_face_to_face_and_the_second_waits_for_the_job_that_both_learn(store: Store) -> None:
+    first = stories.written(store, stories.FIRST[:6], tiny("ewc"))
+    stories.worker_told(store, "cpu", first.run, slot=0, slots=2, threads=1)
+    second = store.submit(tiny("fine_tuning")).run
+    test = app("watch", run=first.run, **{"with": second})
+    assert [head.value for head in test.subheader] == ["Elastic weights (EWC)", "Fine-tuning"]
+    assert "Elastic weights (EWC) learns Digits: 0 to 3 just now in the same way, so that is done once" in text(test)
+    assert {f"stop-{first.run}", f"stop-{second}"} <= {button.key for button in test.button}
+    test.button(key=f"stop-{second}").click().run()
+    assert store.record(second).state == "stopped" and not first.stop_requested()
+    store.delete(second)
+    test.run()
+    assert not test.exception and [head.value for head in test.subheader] == [
+        "Elastic weights (EWC) on " + ("Digits: 0 to 3 → Clothes: T-shirt to pullover")
+    ]
+
+
 def test_a_run_gets_a_worker_of_its_own_device(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     stories.worker_told(store, "cuda:0", None)
     run = store.submit(tiny(), device="cpu").run
@@ -153,8 +170,8 @@ def test_watch_says_what_was_reused(store: Store) -> None:
     trained(store, tiny(tasks=[{"name": "digits:0-3", "images_per_class": 10}]))
     run = trained(store, tiny())
     shown = watched(store, run)
-    assert "of it reused" in shown
-    assert "of it reused" not in watched(store, trained(store, tiny(seed=1)))
+    assert "of the training reused" in shown
+    assert "of the training reused" not in watched(store, trained(store, tiny(seed=1)))
     info = figures.accuracy_curves_info(store.fold(run))
     assert [span.reused for span in info.spans] == [True, False]
     assert "reused" in str(drawn(figures.accuracy_curves(info)).layout.annotations)

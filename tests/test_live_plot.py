@@ -96,14 +96,16 @@ const purged = [];
 const text = () => ({ textContent: "" });
 const element = () => ({
   style: {}, firstChild: text(), lastChild: text(), append(...parts) { this.parts = parts; }, remove() {}, on() {},
+  querySelectorAll: () => [],
 });
+globalThis.ResizeObserver = class { observe() {} };
 globalThis.document = { createElement: element };
 globalThis.window = { Plotly: { react: async () => {}, purge: element => purged.push(element.name) } };
 globalThis.getComputedStyle = () => ({ getPropertyValue: () => "" });
 const { default: draw } = await import(process.argv[2]);
 for (const name of JSON.parse(process.argv[3])) {
   const bytes = new Uint8Array(fs.readFileSync(`${process.argv[4]}/${name}`));
-  draw({ data: bytes, parentElement: { append: frame => { frame.parts[1].parts[0].name = name } } }, "");
+  draw({ data: bytes, parentElement: { append: frame => { frame.parts[1].parts[0].name = name } } }, {});
 }
 console.log(JSON.stringify(purged));
 """
@@ -121,3 +123,55 @@ def test_the_chart_that_was_not_used_for_longest_goes_first(tmp_path: Path) -> N
     command = ["node", tmp_path / "browser.mjs", module, drawn, tmp_path]
     told = subprocess.run(command, capture_output=True, check=True, text=True, timeout=60)
     assert json.loads(told.stdout) == ["1"]
+
+
+# Tells of a packed chart what its numbers are as tables, in which the words of cells are joined by a bar.
+TABLES = """
+import fs from "node:fs";
+const { tables } = await import(process.argv[2]);
+const found = tables(JSON.parse(fs.readFileSync(process.argv[3]))).map(table => ({
+  ...table, head: table.head.join("|"),
+  rows: table.rows.map(row => [row.name, ...row.cells.map(cell => cell.text)].join("|")),
+}));
+console.log(JSON.stringify(found));
+"""
+
+
+def tables(chart: Chart, folder: Path) -> list[dict[str, Any]]:
+    module = folder / "numbers.mjs"
+    shutil.copy(Path(live_plot.__file__).parent / "assets" / "numbers.js", module)
+    (folder / "tables.mjs").write_text(TABLES)
+    (folder / "chart.json").write_text(json.dumps(chart.as_json))
+    command = ["node", folder / "tables.mjs", module, folder / "chart.json"]
+    told = subprocess.run(command, capture_output=True, check=True, text=True, timeout=60)
+    found: list[dict[str, Any]] = json.loads(told.stdout)
+    return found
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
+def test_a_charts_numbers_are_a_table_a_panel(tmp_path: Path) -> None:
+    chart = Chart()
+    percent = {"tickvals": [0, 100], "ticktext": ["0 %", "100 %"]}
+    chart.trace("scatter", x=[0, 1200], y=[50, 75.25], name="a <b>job</b>")
+    chart.trace("scatter", x=[1200], y=[80], error_y={"array": [2]}, name="measured", mode="markers")
+    chart.trace("scatter", x=[0], y=[50], name="for the eye", hoverinfo="skip")
+    rows = {"tickvals": [0, 1], "ticktext": ["<span style='color:#000000'>■</span> after<br>one", "after two"]}
+    chart.trace("heatmap", x=[0, 1], y=[0, 1], z=[[90, None], [40.5, 1e-9]], xaxis="x2", yaxis="y2",
+                hovertemplate="%{z:.1f} %<extra></extra>")  # fmt: skip
+    chart.trace("bar", x=[3, 4], y=[1, 0], orientation="h", xaxis="x3", yaxis="y3")
+    chart.set(yaxis=percent, xaxis={"title": {"text": "images"}}, yaxis2=rows, yaxis3=rows)
+    chart.set(xaxis2={"domain": [0.5, 1.0]}, xaxis3={"title": {"text": "seconds"}})
+    chart.note(x=0.5, xref="paper", y=1.0, yref="paper", text="<b>Matrix</b>")
+    lines, matrix, bars = tables(chart, tmp_path)
+    assert lines["head"] == "images|a job|measured"
+    assert lines["rows"] == ["0|50 %|", "1,200|75.25 %|80 % ± 2"]
+    assert (matrix["caption"], matrix["head"]) == ("Matrix", "|0|1")
+    assert matrix["rows"] == ["after one|90 %|–", "after two|40.5 %|0.000000001 %"]
+    assert (bars["head"], bars["rows"]) == ("|seconds", ["after one|4", "after two|3"])
+
+    long = Chart()
+    long.trace("scatter", x=list(range(1000)), y=list(range(1000)))
+    (table,) = tables(long, tmp_path)
+    assert (len(table["rows"]), table["of"]) == (200, 1000)
+    assert (table["rows"][0], table["rows"][-1]) == ("0|0", "999|999")
+    assert tables(Chart(), tmp_path) == []

@@ -6,6 +6,17 @@ dictionaries; the tests of the pages have plotly check each that is sent.
 
 from typing import Any
 
+# A share from 0 to 1 as a single hue that fades into white paper; DARK has the one for dark paper.
+RAMP = [[0.0, "#F3F6FB"], [0.5, "#8FB0DA"], [1.0, "#17407F"]]
+RAMP_TURNS = 0.75  # where words on the ramp change their colour; on either side their contrast is 4.5 : 1 or more
+ON_LITTLE, ON_MUCH = "#000001", "#FFFFFE"  # colours that nothing else has
+# What these colours become where the page is dark; the browser knows whether it is (pages/parts/assets/live_plot.js).
+DARK = {
+    **dict(zip((colour for _, colour in RAMP), ("#1A1E28", "#24395F", "#8FB4EC"), strict=True)),
+    ON_LITTLE: ON_MUCH,
+    ON_MUCH: ON_LITTLE,
+}
+
 
 class Chart:
     """Traces and a layout, their properties named as in Plotly's reference.

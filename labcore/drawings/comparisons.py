@@ -103,7 +103,8 @@ def sequences(found: Sequence[MeanMatrix]) -> Chart:
             sds = [matrix.sd[k][j] or 0.0 for k in rows]
             chart.trace(
                 "scatter", x=[k + 1 for k in rows], y=[matrix.percent[k][j] for k in rows], xaxis=x, yaxis=y,
-                mode="lines+markers", line={"color": task_colour(j + 1), "dash": task_dash(j + 1), "width": 2.2},
+                name=f"job {j + 1}", mode="lines+markers",
+                line={"color": task_colour(j + 1), "dash": task_dash(j + 1), "width": 2.2},
                 marker={"symbol": task_symbol(j + 1), "size": 8},
                 error_y={"array": sds, "visible": any(sds), "thickness": 1, "width": 3},
                 hovertemplate=f"job {j + 1}, after stage %{{x}}: %{{y:.1f}} %<extra></extra>",
@@ -180,7 +181,8 @@ def by_task(info: Lines) -> Chart:
             sds = [column.sds[i][task] or 0.0 for i in rows]
             chart.trace(
                 "scatter", x=[column.values[i][task] for i in rows], y=rows, xaxis=f"x{suffix}", yaxis=f"y{suffix}",
-                mode="markers", error_x={"array": sds, "visible": any(sds), "thickness": 1, "width": 3},
+                name=f"job {task + 1}", mode="markers",
+                error_x={"array": sds, "visible": any(sds), "thickness": 1, "width": 3},
                 marker={
                     "color": task_colour(task + 1), "size": 11,
                     "symbol": task_symbol(task + 1),

@@ -7,7 +7,7 @@ A task has one colour everywhere, by its position in the sequence, and always a 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from labcore.drawings.charts import Chart
+from labcore.drawings.charts import ON_LITTLE, ON_MUCH, RAMP, RAMP_TURNS, Chart
 from labcore.runs.events import TaskFacts
 from labcore.runs.results import AccuracyPoint, Fold
 from labcore.studies import measures
@@ -22,8 +22,8 @@ INK = "#5B78BF"
 _PERCENTS = [0, 25, 50, 75, 100]
 # Accuracy is drawn from 0 to 100 % everywhere.
 PERCENT_AXIS = {"range": [0, 102], "tickvals": _PERCENTS, "ticktext": [f"{value} %" for value in _PERCENTS]}
-# Accuracy from 0 to 100 %, as a single hue from light to dark.
-ACCURACY_SCALE = [[0.0, "#F3F6FB"], [0.5, "#8FB0DA"], [1.0, "#17407F"]]
+# Accuracy from 0 to 100 %.
+ACCURACY_SCALE = RAMP
 # Loss terms are not tasks: greys and a violet, told apart by fill and order.
 TERM_COLOURS = ("#5B6C94", "#A9B4CC", "#7C5FA3", "#C3B1DC")
 
@@ -35,7 +35,7 @@ def task_colour(position: int) -> str:
 
 def ink_on(percent: float) -> str:
     """The colour of a figure written on the shade of `ACCURACY_SCALE` for so many per cent."""
-    return "#FFFFFF" if percent > 55 else "#1C2130"
+    return ON_MUCH if percent > 100 * RAMP_TURNS else ON_LITTLE
 
 
 def task_symbol(position: int) -> str:
@@ -185,7 +185,7 @@ def accuracy_curves(info: AccuracyCurves) -> Chart:
         if line.measured:
             chart.trace(
                 "scatter", x=[seen for seen, _ in line.measured], y=[percent for _, percent in line.measured],
-                name=line.title, mode="markers",
+                name=f"{line.title}, all test pictures", mode="markers",
                 marker={"size": 11, "color": colour, "symbol": task_symbol(line.position), "line": {"width": 0}},
                 cliponaxis=False,  # a run's last mark stands on the edge
                 hovertemplate=f"{line.title}: %{{y:.0f}} % of all test pictures<br>"
@@ -223,7 +223,7 @@ def _name_stages(chart: Chart, spans: list[StageSpan], total_images: int) -> Non
         chart.note(
             x=(span.first + span.last) / 2, y=1.0, yref="paper", yanchor="bottom",
             text=span.title if not has_room else f"{span.title} · reused" if span.reused else f"learns {span.title}",
-            font={"size": 13, "color": task_colour(span.position)},
+            name=span.title, font={"size": 13, "color": task_colour(span.position)},
         )  # fmt: skip
 
 

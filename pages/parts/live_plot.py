@@ -1,8 +1,9 @@
 """A chart that keeps the person's view: zoom, hidden traces and hover survive every update.
 
 Streamlit's own chart is built anew on every change of its data. This one is a component over `Plotly.react` with a
-constant `uirevision`; colours of text, grid and paper follow the page's theme in the browser. Where components of this
-kind are missing, it falls back to Streamlit's own.
+constant `uirevision`; colours follow the page's theme in the browser, and words that would stand on others for lack of
+room are left out there. Where components of this kind are missing, it falls back to Streamlit's own. What is drawn can
+be read as a table, too: by the button Numbers, or the key n.
 
 What is sent is one block of bytes: the length of a JSON head, the head, and all numbers as float32 columns, to which
 the head refers by position. NaN may be among the numbers, never in the JSON.
@@ -19,8 +20,8 @@ import numpy as np
 import streamlit as st
 from plotly.utils import PlotlyJSONEncoder
 
-from labcore.drawings.charts import Chart
-from pages.parts import served
+from labcore.drawings.charts import DARK, Chart
+from pages.parts import projector, served
 
 MOST_POINTS = 500
 MOST_REMEMBERED = 16
@@ -30,6 +31,7 @@ _CODE = f"""
 const at = path => new URL(path, document.baseURI).href;
 const plotly = at("{served.PLOTLY}");
 const chart = import(at("{served.CHART}"));
+const given = {{ plotly, numbers: at("{served.NUMBERS}"), dark: {json.dumps(DARK)} }};
 """
 
 
@@ -46,7 +48,7 @@ def _component() -> Callable[..., Any] | None:
     """The component; None where Streamlit has no such ones."""
     if not hasattr(st.components, "v2"):
         return None
-    module = _CODE + "export default async component => (await chart).default(component, plotly);"
+    module = _CODE + "export default async component => (await chart).default(component, given);"
     return st.components.v2.component("live_plot", js=module, isolate_styles=False)
 
 
@@ -70,6 +72,7 @@ class Head:
     title: str = ""  # in bold
     aside: str = ""  # after it, in brackets
     least: int = 0  # px; a narrower page lets the chart be scrolled sideways
+    scale: float = 1.0  # of its words
 
 
 def draw(
@@ -92,14 +95,16 @@ def draw(
     for another, it is returned again: what it leads to must bear being done twice.
     """
     mount = _component()
+    scale = projector.SCALE if projector.is_on() else 1.0
+    height = round(scale * height)
     if mount is None:
         if title:
             st.markdown(f"**{title}**" + (f" ({aside})" if aside else ""))
         st.plotly_chart(make().as_json, width="stretch", height=height, key=key)
         return None
-    head = Head(key, height, picks, title, aside, least)
+    head = Head(key, height, picks, title, aside, least, scale)
     data = remembered(st.session_state.setdefault("charts", {}), make, head, version)
-    high = height + (TITLE if title else 0)
+    high = height + (round(scale * TITLE) if title else 0)
     if not picks:
         mount(data=data, key=key, height=high)
         return None
@@ -135,6 +140,8 @@ def pack(chart: Chart, head: Head) -> bytes:
                 numbers = numbers[chosen]
             trace[name] = {"column": len(columns), "shape": list(numbers.shape)}
             columns.append(numbers.astype(np.float32))
+        if chosen is not None:
+            trace["meta"] = {"of": len(drawn["x"])}
         traces.append(trace)
     text = json.dumps(asdict(head) | {"data": traces, "layout": chart.layout}, cls=PlotlyJSONEncoder).encode()
     text += b" " * (-len(text) % 4)

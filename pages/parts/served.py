@@ -18,5 +18,6 @@ def _address(path: Path) -> str:
 
 PLOTLY_FILE = _package("plotly") / "package_data" / "plotly.min.js"
 CHART_FILE = Path(__file__).parent / "assets" / "live_plot.js"
-PLOTLY, CHART = _address(PLOTLY_FILE), _address(CHART_FILE)
+NUMBERS_FILE = Path(__file__).parent / "assets" / "numbers.js"
+PLOTLY, CHART, NUMBERS = _address(PLOTLY_FILE), _address(CHART_FILE), _address(NUMBERS_FILE)
 NEWS, PICTURES = "news", "pictures"

@@ -30,6 +30,7 @@ def routes() -> list[Route]:
     return [
         route(served.PLOTLY, file(served.PLOTLY_FILE)),
         route(served.CHART, file(served.CHART_FILE)),
+        route(served.NUMBERS, file(served.NUMBERS_FILE)),
         route(served.NEWS, _news),
         route(served.PICTURES, _pictures),
     ]

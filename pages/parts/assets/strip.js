@@ -170,10 +170,10 @@ function step(strip, by) {
 
 // The window's frame: what is pressed in it stays, so that the keyboard stays where it is.
 function makeWindow(strip) {
-  const window = make("dialog", { className: "lab-large", ariaLabel: "A picture and what the network says of it" });
+  const window = make("dialog", { className: "lab-window lab-large", ariaLabel: "A picture and what the network says of it" });
   const button = (words, press) => { const it = make("button", { type: "button" }, words); it.onclick = press; return it; };
   window.onclick = event => { if (event.target === window) window.close(); };
-  strip.parts = { head: make("h4"), facts: make("div", { className: "lab-large-facts" }), chart: make("div"), numbers: make("div") };
+  strip.parts = { head: make("h2"), facts: make("div", { className: "lab-large-facts" }), chart: make("div"), numbers: make("div") };
   window.append(
     make("header", {}, strip.parts.head, button("Close", () => window.close())), strip.parts.facts, strip.parts.chart,
     make("details", {}, make("summary", {}, "The numbers"), strip.parts.numbers),

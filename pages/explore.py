@@ -1,4 +1,4 @@
-"""Explore: settings that vary, tried on a budget, and what each reached, drawn as it comes."""
+"""Explore: settings that vary, tried on a budget, and what each try reached, drawn as it comes."""
 
 import contextlib
 import itertools
@@ -18,6 +18,8 @@ from labcore.training import worker
 from pages.parts import explore_form, exploring, lab, markup
 
 MOST_LISTED, MOST_ESTIMATED = 12, 40
+# What in an address asks for an exploration, for the form, or for what stands in it.
+ASKED = {"exploration", "run", "preset", "method", "vary", *exploring.NEW}
 
 
 def begin(exploration: Exploration) -> None:
@@ -45,7 +47,7 @@ def cost_ahead(exploration: Exploration) -> None:
             return
         most = exploration.most_runs
         runs = exploration.budget if most is None else count_of(most, "run")
-        st.caption(f"{runs}; the speed here is being measured …")
+        st.caption(f"{runs}; this machine's speed is being measured …")
 
     lab.with_speeds(configs, say)
 
@@ -96,7 +98,15 @@ def earlier() -> None:
         )
 
 
+def running_first() -> None:
+    """Where nothing else is asked for, go to the exploration that runs, the newest of several."""
+    running = explorations.marked(lab.store())
+    if running and not ASKED & set(st.query_params):
+        st.query_params["exploration"] = running[-1]
+
+
 lab.through_the_shell()
+running_first()
 opened = st.query_params.get("exploration")
 if opened is not None:
     exploring.show(opened)
@@ -124,9 +134,9 @@ with right:
         with st.container(key="line-explore"):
             cost_ahead(exploration)
     st.info(
-        "**Every method has knobs, and what is right for one depends on the jobs.** Choose one to three, press "
-        "**Explore**, and each try becomes a point here: how well it does all jobs, the new ones, and the old ones. "
-        "Leave whenever you like; it goes on by itself.",
+        "**Every method has knobs, and their best values depend on the jobs.** Choose one to three of them and press "
+        "**Explore**. Each try becomes a point here that says how well all jobs are done, new ones and old ones. You "
+        "can leave at any time, and it goes on by itself.",
         icon=":material/lightbulb:",
     )
     if exploration is not None:

@@ -520,12 +520,39 @@ def test_a_curve_holds_every_figure_in_the_order_of_the_setting(store: Store) ->
     exploration = explored({**STRENGTH, "steps": 3})
     info = charts.curve_info(tried(store, exploration), exploration.varied[0])
     assert info.values == [1, 100, 10000] and info.names is None
-    assert [line.title for line in info.lines] == ["all jobs", "new jobs", "old jobs", "all jobs, test"]
+    assert [line.shown.title for line in info.lines] == ["all jobs", "new jobs", "old jobs", "all jobs, test"]
     assert info.lines[2].percent == pytest.approx([0, 40, 80])
     assert info.lines[1].percent == pytest.approx([80, 60, 40])
     assert info.lines[0].percent == pytest.approx([40, 50, 60])
     figure = drawn(charts.curve(info))
     assert figure.layout.xaxis.type == "log" and figure.layout.yaxis.range == (0, 102)
+    assert [list(trace.marker.symbol).count("star") for trace in figure.data] == [1, 0, 0, 0]
+    assert len({trace.marker.color for trace in figure.data}) == 3, "no more colours than three"
+
+
+def test_what_trains_now_is_a_point_that_rises(store: Store) -> None:
+    exploration = explored({**STRENGTH, "steps": 2}, {**EPOCHS, "steps": 2}, LABELS)
+    name = explorations.create(store, exploration)
+    advancing.advance(store, Reader(store))
+    findings = look(store, name)[1]
+    claim = store.claim_run(findings.cells[0].record.run)  # type: ignore[union-attr]
+    events, heights = [*stories.FIRST, *stories.SECOND], []
+    for event in events:
+        claim.append(event)
+        found = charts.rising_info(look(store, name)[1], {claim.run: store.fold(claim.run)})
+        heights += [round(one.percent, 6) for one in found]
+    assert list(dict.fromkeys(heights)) == [12.5, 37.5, 45, 60]
+    assert [(one.run, one.words) for one in found] == [(claim.run, "job 2 of 2")]
+    assert charts.rising_info(findings, {}) == [], "as long as it has told nothing"
+    strength, epochs, labels = exploration.varied
+    for chart in (
+        charts.curve(charts.curve_info([], strength), found),
+        charts.plane(charts.plane_info([], (strength, labels)), found),
+        charts.heat_map(charts.heat_map_info([], (strength, epochs), exploration.axes[:2]), found),
+        charts.parallel(charts.parallel_info([], exploration.varied), found),
+    ):
+        assert drawn(chart).data[-1].marker.symbol == "circle-open"
+    claim.release()
 
 
 def test_a_heat_map_frames_the_best_and_leaves_room_for_what_is_not_tried(store: Store) -> None:

@@ -1,7 +1,10 @@
 """How explorations look: first what each combination reached, then the charts. No torch, no Streamlit.
 
-Combinations are chosen by their accuracy on validation images; what test images say stands beside it, faint. A figure's
-points are in the order of `Tried`, so that a click on the nth one opens its run.
+Combinations are chosen by their accuracy on validation images; what test images say stands beside it. A figure's points
+are in the order of `Tried`, and after them come those of `Rising`, so that a click on a point opens its run.
+
+A chart has three colours: one for all jobs, by which combinations are chosen and the best is marked, one for new jobs,
+and one for old jobs. Where accuracy is a shade, it is one of blue.
 """
 
 import math
@@ -12,19 +15,32 @@ from typing import Any
 from labcore.configs.units import plain
 from labcore.drawings.charts import Chart
 from labcore.drawings.figures import ACCURACY_SCALE, GREY, INK, PERCENT_AXIS, apart, ink_on
+from labcore.runs.results import Fold
 from labcore.studies.experiments import Findings
 from labcore.studies.measures import Spread
 from labcore.studies.varied import Varied
 
-# What the curve of one setting shows: the measure, its words and its dash. The choice goes by the first.
-LINES = (
-    ("validation_accuracy", "all jobs", "solid"),
-    ("validation_new", "new jobs", "dash"),
-    ("validation_old", "old jobs", "dot"),
-    ("accuracy", "all jobs, test", "dashdot"),
+CHOSEN, NEW, OLD = "#C26F14", INK, "#8A4F9E"
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """How a figure is shown: the measure, its words, and the line's colour, dash and points."""
+
+    measure: str
+    title: str
+    colour: str
+    dash: str | None
+    symbol: str
+
+
+# What the curve of one setting shows. The choice goes by the first; test images choose nothing, and have no line.
+SHOWN = (
+    Shown("validation_accuracy", "all jobs", CHOSEN, "solid", "circle"),
+    Shown("validation_new", "new jobs", NEW, "dash", "diamond"),
+    Shown("validation_old", "old jobs", OLD, "dot", "square"),
+    Shown("accuracy", "all jobs, test", CHOSEN, None, "circle-open"),
 )
-SYMBOLS = ("circle", "diamond", "square", "x-thin-open")
-BEST = "#D0812B"
 _BAR = {"ticksuffix": " %", "thickness": 12, "outlinewidth": 0, "tickvals": PERCENT_AXIS["tickvals"]}
 
 
@@ -48,16 +64,64 @@ def tried_info(findings: Findings, varied: Sequence[Varied]) -> list[Tried]:
     found, best = [], findings.best()
     for arm in findings.experiment.arms:
         runs = [cell.finished for cell in findings.of(arm.label) if cell.finished]
-        figures = {name: findings.spread(arm.label, name) for name, _, _ in LINES}
+        figures = {name: findings.spread(arm.label, name) for name in (shown.measure for shown in SHOWN)}
         mean = figures["validation_accuracy"].mean
         if mean is not None:
             found.append(Tried(dict(arm.values), figures, 100 * mean, runs[0].run, arm == best))
     return sorted(found, key=lambda one: [_place(one.values[setting.path], setting) for setting in varied])
 
 
+@dataclass(frozen=True, slots=True)
+class Rising:
+    """A combination whose run trains now: its values by path, its run, and that job `job` of `jobs` is being learnt.
+
+    `percent` is its accuracy over all jobs as far as the last live look tells, on validation images. A job that has not
+    begun counts as 0 %, so that it rises towards what the finished run will have.
+    """
+
+    values: Mapping[str, Any]
+    run: str
+    percent: float
+    job: int
+    jobs: int
+
+    @property
+    def words(self) -> str:
+        """How far it is: `job 2 of 3`."""
+        return f"job {self.job} of {self.jobs}"
+
+
+def rising_info(findings: Findings, folds: Mapping[str, Fold]) -> list[Rising]:
+    """The combinations whose run trains now, as far as a look has been told; `folds` are of these runs by ID."""
+    found = []
+    for cell in findings.having("running"):
+        fold = folds.get(cell.record.run) if cell.record else None
+        if cell.record is not None and fold is not None and fold.accuracy:
+            last, jobs = fold.accuracy[-1], len(cell.config.tasks)
+            percent = 100 * sum(last.accuracy) / jobs
+            found.append(Rising(dict(cell.arm.values), cell.record.run, percent, last.stage, jobs))
+    return found
+
+
+def _rising(chart: Chart, rising: Sequence[Rising], x: Sequence[float], y: Sequence[float]) -> None:
+    """Draw the combinations that train now as hollow points, each with how far it is."""
+    if rising:
+        chart.trace(
+            "scatter", x=list(x), y=list(y), mode="markers+text", showlegend=False, textposition="top center",
+            text=[one.words for one in rising], textfont={"size": 12}, cliponaxis=False,
+            customdata=[f"{one.percent:.1f}" for one in rising],
+            hovertemplate="not finished, %{text}<br>all jobs so far, validation: %{customdata} %<extra></extra>",
+            marker={"symbol": "circle-open", "size": 15, "color": CHOSEN, "line": {"width": 3}},
+        )  # fmt: skip
+
+
 def best_of(tried: Sequence[Tried]) -> Tried | None:
     """The best of them; None while there is none."""
     return next((one for one in tried if one.best), None)
+
+
+def _best_place(tried: Sequence[Tried]) -> int | None:
+    return next((number for number, one in enumerate(tried) if one.best), None)
 
 
 def _place(value: Any, setting: Varied) -> float:
@@ -72,36 +136,40 @@ def _place(value: Any, setting: Varied) -> float:
 class Line:
     """One figure in per cent for each value of the setting; None where it is not known."""
 
-    title: str
-    dash: str
+    shown: Shown
     percent: list[float | None]
     sd: list[float]
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """A setting's values, and what each of them reached. `names` holds the words for values that are no numbers."""
+    """A setting's values, and what each of them reached. `names` holds the words for values that are no numbers.
+
+    `best` is the place of the best among the values; None while there is none.
+    """
 
     setting: Varied
     values: list[float]
     names: list[str] | None
     lines: list[Line]
+    best: int | None
 
 
 def curve_info(tried: Sequence[Tried], setting: Varied) -> Curve:
     """All figures against one setting."""
     lines = []
-    for measure, title, dash in LINES:
-        spreads = [one.figures[measure] for one in tried]
+    for shown in SHOWN:
+        spreads = [one.figures[shown.measure] for one in tried]
         means = [None if spread.mean is None else 100 * spread.mean for spread in spreads]
         if any(mean is not None for mean in means) or not tried:
-            lines.append(Line(title, dash, means, [100 * (spread.sd or 0.0) for spread in spreads]))
+            lines.append(Line(shown, means, [100 * (spread.sd or 0.0) for spread in spreads]))
     names = None if setting.numeric else [plain(value) for value in setting.values]
-    return Curve(setting, [_place(one.values[setting.path], setting) for one in tried], names, lines)
+    values = [_place(one.values[setting.path], setting) for one in tried]
+    return Curve(setting, values, names, lines, _best_place(tried))
 
 
-def curve(info: Curve) -> Chart:
-    """Draw a line for each figure, named at its end.
+def curve(info: Curve, rising: Sequence[Rising] = ()) -> Chart:
+    """Draw a line for each figure, named at its end; the best value has a star, and what trains now a hollow point.
 
     The axis holds the setting's whole range from the start, so that nothing moves.
     """
@@ -110,23 +178,34 @@ def curve(info: Curve) -> Chart:
     ends = [end for line in info.lines if line.percent and (end := line.percent[-1]) is not None]
     heights = iter(apart(ends, gap=5.5))
     for number, line in enumerate(info.lines):
-        test = line.title.endswith("test")
+        shown, first = line.shown, number == 0
+        stars = [first and place == info.best for place in range(len(info.values))]
         chart.trace(
-            "scatter", x=info.values, y=line.percent, name=line.title,
-            mode="markers" if info.names else "lines+markers",
-            line={"color": GREY if test else INK, "dash": line.dash, "width": 2.6 if number == 0 else 1.8},
-            marker={"size": 10 if number == 0 else 7, "symbol": SYMBOLS[number], "color": GREY if test else INK},
-            error_y={"array": line.sd, "visible": any(line.sd) and not test, "thickness": 1, "width": 3},
+            "scatter", x=info.values, y=line.percent, name=shown.title,
+            mode="markers" if info.names or shown.dash is None else "lines+markers",
+            line={"color": shown.colour, "dash": shown.dash or "solid", "width": 2.6 if first else 1.8},
+            marker={
+                "color": shown.colour, "symbol": ["star" if star else shown.symbol for star in stars],
+                "size": [18 if star else 10 if first else 8 for star in stars],
+            },
+            error_y={"array": line.sd, "visible": any(line.sd) and shown.dash is not None, "thickness": 1, "width": 3},
             customdata=_texts(info),
-            hovertemplate=f"{line.title}: %{{y:.1f}} %<br>{info.setting.name} %{{customdata}}<extra></extra>",
+            hovertemplate=f"{shown.title}: %{{y:.1f}} %<br>{info.setting.name} %{{customdata}}<extra></extra>",
         )  # fmt: skip
         if line.percent and line.percent[-1] is not None:
+            mark = f"<span style='color:{shown.colour}'>{_MARKS[shown.symbol]}</span>"
             chart.note(
-                x=1, xref="paper", xanchor="left", xshift=8, y=next(heights), text=line.title,
-                font={"size": 13, "color": GREY if test else INK},
+                x=1, xref="paper", xanchor="left", xshift=8, y=next(heights), text=f"{mark} {shown.title}",
+                font={"size": 13},
             )  # fmt: skip
+    places = [_place(one.values[info.setting.path], info.setting) for one in rising]
+    _rising(chart, rising, places, [one.percent for one in rising])
     chart.set(yaxis=PERCENT_AXIS, margin={"l": 56, "r": 112, "t": 12, "b": 48}, showlegend=False)
     return chart
+
+
+# How the points of a line look among words.
+_MARKS = {"circle": "●", "diamond": "◆", "square": "■", "circle-open": "○"}
 
 
 def _texts(info: Curve) -> list[str]:
@@ -137,7 +216,7 @@ def _texts(info: Curve) -> list[str]:
 
 def _axis_of(chart: Chart, axis: str, setting: Varied) -> None:
     """Let an axis show a setting's whole range, logarithmic where it varies by equal factors, or its words."""
-    layout: dict[str, Any] = {"title": {"text": setting.name, "font": {"size": 13}}, "zeroline": False}
+    layout: dict[str, Any] = {"title": {"text": setting.name, "font": {"size": 13}}, "zeroline": False, "tickangle": 0}
     if setting.low is None or setting.high is None:
         count = len(setting.values)
         layout |= {"tickvals": list(range(count)), "ticktext": [plain(v) for v in setting.values]}
@@ -197,12 +276,11 @@ def plane_info(tried: Sequence[Tried], settings: tuple[Varied, Varied]) -> Plane
     )
 
 
-def _best_place(tried: Sequence[Tried]) -> int | None:
-    return next((number for number, one in enumerate(tried) if one.best), None)
+def plane(info: Plane, rising: Sequence[Rising] = ()) -> Chart:
+    """Draw a tile for each combination where its values lie, dark where accuracy is high; the best one is framed.
 
-
-def plane(info: Plane) -> Chart:
-    """Draw a tile for each combination where its values lie, dark where accuracy is high; the best one is framed."""
+    What trains now is a hollow point, with how far it is.
+    """
     chart = Chart()
     for axis, setting in zip(("xaxis", "yaxis"), info.settings, strict=True):
         _axis_of(chart, axis, setting)
@@ -214,20 +292,26 @@ def plane(info: Plane) -> Chart:
         marker={
             "symbol": "square", "size": 30, "color": info.percent, "cmin": 0, "cmax": 100,
             "colorscale": ACCURACY_SCALE, "showscale": True, "colorbar": _BAR,
-            "line": {"width": [3 if info.best and i == last else 0 for i in range(len(info.x))], "color": BEST},
+            "line": {"width": [3 if info.best and i == last else 0 for i in range(len(info.x))], "color": CHOSEN},
         },
         hovertemplate=f"{info.settings[0].name} %{{x:.4g}}<br>{info.settings[1].name} %{{y:.4g}}"
         "<br>all jobs, validation: %{customdata} %<extra></extra>",
     )  # fmt: skip
+    x, y = ([_place(one.values[setting.path], setting) for one in rising] for setting in info.settings)
+    _rising(chart, rising, x, y)
     chart.set(margin={"l": 84, "r": 8, "t": 12, "b": 48}, showlegend=False)
     return chart
 
 
 @dataclass(frozen=True, slots=True)
 class HeatMap:
-    """A grid's combinations by row (`up`) and column (`across`): accuracy in per cent, and the place in `Tried`."""
+    """A grid's combinations by row (`up`) and column (`across`): accuracy in per cent, and the place in `Tried`.
 
-    names: tuple[str, str]
+    `grid` holds the two settings' values, and `across` and `up` how these are written.
+    """
+
+    settings: tuple[Varied, Varied]
+    grid: tuple[Sequence[Any], ...]
     across: list[str]
     up: list[str]
     percent: list[list[float | None]]
@@ -246,12 +330,14 @@ def heat_map_info(tried: Sequence[Tried], settings: tuple[Varied, Varied], grid:
         which[row][column], percent[row][column] = number, one.percent
         if one.best:
             best = row, column
-    names = (settings[0].name, settings[1].name)
-    return HeatMap(names, list(map(plain, across)), list(map(plain, up)), percent, which, best)
+    return HeatMap(settings, grid, list(map(plain, across)), list(map(plain, up)), percent, which, best)
 
 
-def heat_map(info: HeatMap) -> Chart:
-    """Draw a tile for each combination with its figure in it, dark where accuracy is high; the best one is framed."""
+def heat_map(info: HeatMap, rising: Sequence[Rising] = ()) -> Chart:
+    """Draw a tile for each combination with its figure in it, dark where accuracy is high; the best one is framed.
+
+    What trains now is a hollow point in its place, with how far it is.
+    """
     chart = Chart()
     chart.trace(
         "heatmap", z=info.percent, zmin=0, zmax=100, colorscale=ACCURACY_SCALE, xgap=3, ygap=3, colorbar=_BAR,
@@ -264,11 +350,16 @@ def heat_map(info: HeatMap) -> Chart:
                 chart.note(x=column, y=row, text=f"{value:.0f}", font=font)
     if info.best is not None:
         y, x = info.best
-        chart.shape(x0=x - 0.5, x1=x + 0.5, y0=y - 0.5, y1=y + 0.5, line={"color": BEST, "width": 3})
-    for axis, name, words in (("xaxis", info.names[0], info.across), ("yaxis", info.names[1], info.up)):
+        chart.shape(x0=x - 0.5, x1=x + 0.5, y0=y - 0.5, y1=y + 0.5, line={"color": CHOSEN, "width": 3})
+    places = [
+        [float(values.index(one.values[setting.path])) for one in rising]
+        for setting, values in zip(info.settings, info.grid, strict=True)
+    ]
+    _rising(chart, rising, *places)
+    for axis, setting, words in zip(("xaxis", "yaxis"), info.settings, (info.across, info.up), strict=True):
         chart.set(**{axis: {
-            "title": {"text": name, "font": {"size": 13}}, "tickvals": list(range(len(words))), "ticktext": words,
-            "range": [-0.5, len(words) - 0.5], "showgrid": False, "zeroline": False,
+            "title": {"text": setting.name, "font": {"size": 13}}, "range": [-0.5, len(words) - 0.5],
+            "tickvals": list(range(len(words))), "ticktext": words, "showgrid": False, "zeroline": False,
         }})  # fmt: skip
     chart.set(margin={"l": 84, "r": 8, "t": 12, "b": 48}, showlegend=False)
     return chart
@@ -290,15 +381,13 @@ class Parallel:
     heights: list[list[float]]
     percent: list[float]
     best: int | None
+    settings: Sequence[Varied]
 
 
 def parallel_info(tried: Sequence[Tried], settings: Sequence[Varied]) -> Parallel:
     """Each value's place in its setting's range, logarithmic where it varies so; the last axis is 0 to 100 %."""
     percent = [one.percent for one in tried]
-    heights = [
-        [*(_share(one.values[setting.path], setting) for setting in settings), value / 100]
-        for one, value in zip(tried, percent, strict=True)
-    ]
+    heights = [_heights(one, settings) for one in tried]
     ends = [_ends(setting) for setting in settings]
     return Parallel(
         [*(setting.name for setting in settings), "all jobs (validation)"],
@@ -307,7 +396,13 @@ def parallel_info(tried: Sequence[Tried], settings: Sequence[Varied]) -> Paralle
         heights,
         percent,
         _best_place(tried),
+        settings,
     )
+
+
+def _heights(one: Tried | Rising, settings: Sequence[Varied]) -> list[float]:
+    """A combination's place on the axis of each setting, and that of its accuracy, each from 0 to 1."""
+    return [*(_share(one.values[setting.path], setting) for setting in settings), one.percent / 100]
 
 
 def _share(value: Any, setting: Varied) -> float:
@@ -326,8 +421,8 @@ def _ends(setting: Varied) -> tuple[str, str]:
     return plain(setting.low), plain(setting.high)
 
 
-def parallel(info: Parallel) -> Chart:
-    """Draw parallel coordinates, in which dark lines do well and the best is thick.
+def parallel(info: Parallel, rising: Sequence[Rising] = ()) -> Chart:
+    """Draw parallel coordinates, in which dark lines do well, the best is thick, and what trains now is dotted.
 
     Where lines meet at the right, the settings that they share are those that matter.
     """
@@ -337,8 +432,14 @@ def parallel(info: Parallel) -> Chart:
         best = number == info.best
         chart.trace(
             "scatter", x=places, y=heights, mode="lines+markers",
-            line={"color": BEST if best else _shade(percent), "width": 4 if best else 1.8}, marker={"size": 8},
+            line={"color": CHOSEN if best else _shade(percent), "width": 4 if best else 1.8}, marker={"size": 8},
             hovertemplate=f"{percent:.1f} % of validation images<extra></extra>",
+        )  # fmt: skip
+    for one in rising:
+        chart.trace(
+            "scatter", x=places, y=_heights(one, info.settings), mode="lines+markers",
+            line={"color": CHOSEN, "width": 1.8, "dash": "dot"}, marker={"size": 10, "symbol": "circle-open"},
+            hovertemplate=f"not finished, {one.words}: {one.percent:.1f} % of validation images<extra></extra>",
         )  # fmt: skip
     for place, (axis, low, high) in enumerate(zip(info.axes, info.lows, info.highs, strict=True)):
         chart.shape(x0=place, x1=place, y0=0, y1=1, line={"color": GREY, "width": 1}, layer="below")

@@ -22,9 +22,9 @@ from pages.parts import address, exploring, lab, markup, runs
 BUDGETS = {"runs": "runs", "minutes": "minutes", "both": "both"}
 RUNS, MINUTES, LEAST_MINUTES = 20, 10.0, 0.5
 SAMPLER_HELP = (
-    "Every combination suits one or two settings; by chance three; learning as it goes (TPE) a longer search."
+    "Every combination suits one or two settings, by chance suits three, and learning as it goes (TPE) a longer search."
 )
-MINUTES_HELP = "Of training and measuring; what is being trained when they are over is trained to its end."
+MINUTES_HELP = "Minutes of training and measuring. A run that trains when they are over is trained to its end."
 
 
 def text_of(varied: Varied) -> str:
@@ -71,7 +71,7 @@ def base_config() -> RunConfig:
         try:
             config = lab.store().config(again)
             require_installed(config)
-            st.markdown(f"All else as in [this run](watch?run={again}): {runs.title(config)}.")
+            st.markdown(f"All other settings are those of [this run](watch?run={again}): {runs.title(config)}.")
             return config
         except ConfigError as error:
             st.error(markup.literal(error), icon=":material/error:")
@@ -154,9 +154,18 @@ def a_range(spec: FieldSpec, varied: Varied, place: str) -> Varied:
 def budget() -> dict[str, Any]:
     """How the next values are chosen, and for how long. The address keeps what is hidden, too."""
     sampler = address.one_of("explore", "sampler", "How the next values are chosen", exploring.SAMPLERS, SAMPLER_HELP)
-    kind = address.one_of("explore", "budget", "Budget", BUDGETS, "Both: until the first of them is used up.")
+    kind = address.one_of(
+        "explore", "budget", "Budget", BUDGETS, "With both, it ends when the first of them is used up."
+    )
     places = iter(st.columns(3))
-    seeds = whole_number(next(places), "seeds", "seeds", 1, MOST_SEEDS, "What differs is chance.")
+    seeds = whole_number(
+        next(places),
+        "seeds",
+        "seeds",
+        1,
+        MOST_SEEDS,
+        "How often each combination is tried, with other random numbers. What differs is chance.",
+    )
     most, minutes = None, None
     if kind != "minutes":
         most = whole_number(next(places), "runs", "runs, at most", RUNS, explorations.MOST_RUNS)

@@ -1,8 +1,9 @@
 """An exploration that was begun: how far it is, what it found, and what can be done next."""
 
 import contextlib
+import functools
 import html
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -13,21 +14,30 @@ from labcore.configs.base import ConfigError
 from labcore.configs.units import count_of, plain
 from labcore.drawings import explored
 from labcore.drawings.charts import Chart
-from labcore.drawings.explored import Tried
+from labcore.drawings.explored import Rising, Tried
+from labcore.runs.errors import UnknownRun
 from labcore.studies import experiments, explorations, proposals
 from labcore.studies.experiments import Experiment, Findings, Work
 from labcore.studies.explorations import Exploration, ExplorationRecord
 from labcore.training import worker
 from pages.parts import experiment_bar, lab, live_plot, markup, runs
 
-CHART = 430  # px
+CHART, LEAST = 430, 520  # px: how high the chart is, and how wide at least where it has a place for each combination
 SAMPLERS = {"grid": "every combination", "random": "by chance", "tpe": "learning as it goes"}
 LOOK_FOR = {
-    1: "**Solid: all jobs.** New jobs are dashed, old ones dotted, all on validation images; grey crosses are test "
-    "images, which choose nothing. Where dotted rises and dashed falls, it keeps more and learns less.",
-    2: "**Dark is good**: average accuracy over all jobs in per cent, validation images. The best is framed.",
-    3: "**A line a combination**, from its settings to what it reached on validation images. The best is thick.",
+    1: "**● all jobs** at the end, by which the best value (★) is chosen; **◆ new jobs** when they have been learnt; "
+    "**■ old jobs** at the end. These are on validation images. ○ is all jobs on test images, which choose nothing. "
+    "Where ■ rises and ◆ falls, the network keeps more and learns less.",
+    2: "**Dark is good**: it is the average accuracy over all jobs in per cent, on validation images. The best "
+    "combination is framed.",
+    3: "**Each line is a combination**. It leads from its settings to the accuracy that it reached on validation "
+    "images. The best is thick.",
 }
+NEW = {"new": "1"}  # in the address: the form is asked for, whatever is running
+RISING = (
+    "Hollow: a run that trains now and is not finished. Jobs that it has not begun count as 0 %, so it rises until the "
+    "run is over."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +113,11 @@ def show(name: str) -> None:
         seen = follow(name)
     except ConfigError as error:
         st.error(markup.literal(error), icon=":material/error:")
-        st.page_link("pages/explore.py", label="A new exploration", icon=":material/add:")
+        st.page_link("pages/explore.py", label="A new exploration", icon=":material/add:", query_params=NEW)
         return
     head, first, second = st.columns([4, 1, 1], vertical_alignment="center")
     head.title("Which settings work best?", anchor=False)
-    left, right = st.columns([1, 2.7], gap="large")
+    left, right = st.columns([1, 3.2], gap="medium")
     with left:
         what(seen.record)
     moving(name, seen.live, first, second, right)
@@ -168,36 +178,36 @@ def what(record: ExplorationRecord) -> None:
             st.markdown(f"{varied.name}: {values}")
     st.caption(
         f"{SAMPLERS[exploration.sampler].capitalize()}; {count_of(exploration.seeds, 'seed')} each; "
-        f"at most {exploration.budget}. All else is as it was."
+        f"at most {exploration.budget}. All other settings stay the same."
     )
-    st.page_link("pages/explore.py", label="A new exploration", icon=":material/add:")
-    forget(record)
+    st.page_link("pages/explore.py", label="New and earlier ones", icon=":material/add:", query_params=NEW)
+    deletable(record)
 
 
-@st.dialog("Forget this exploration?")
-def ask_to_forget(name: str) -> None:
+@st.dialog("Delete this exploration?")
+def ask_to_delete(name: str) -> None:
     """Its order of trials cannot be brought back, so it asks."""
     st.write("What was asked for, and in what order, will be gone. Its runs stay, with all that they found.")
     keep, delete = st.columns(2)
     if keep.button("Keep it", width="stretch"):
         st.rerun()
-    act = {"on_click": forget_now, "args": (name,)}
-    if delete.button("Forget", type="primary", width="stretch", **act):
-        st.switch_page("pages/explore.py")
+    act = {"on_click": delete_now, "args": (name,)}
+    if delete.button("Delete", type="primary", width="stretch", **act):
+        st.switch_page("pages/explore.py", query_params=NEW)
 
 
 @lab.told_if_refused
-def forget_now(name: str) -> None:
-    """Forget it, if nobody else has."""
+def delete_now(name: str) -> None:
+    """Delete it, if nobody else has."""
     with contextlib.suppress(ConfigError):
         explorations.delete(lab.store(), name)
 
 
-def forget(record: ExplorationRecord) -> None:
+def deletable(record: ExplorationRecord) -> None:
     """The way to delete it, once it is over."""
     live = record.state == "running"
-    if st.button("Forget it", icon=":material/delete:", type="tertiary", disabled=live):
-        ask_to_forget(record.name)
+    if st.button("Delete it", icon=":material/delete:", type="tertiary", disabled=live):
+        ask_to_delete(record.name)
 
 
 # ---- the button -----------------------------------------------------------------------------------------------------
@@ -236,7 +246,7 @@ def main_button(seen: Seen) -> None:
         st.button("All tried", icon=":material/check:", width="stretch", disabled=True, key="all")
     else:
         full = len(seen.findings.cells) + exploration.seeds > explorations.MOST_RUNS
-        words = f"{explorations.MOST_RUNS} runs are as many as can be." if full else "With twice the budget."
+        words = f"No exploration has more than {explorations.MOST_RUNS} runs." if full else "With twice the budget."
         act = {"on_click": go_on, "args": (seen, 2), "help": words, "disabled": full}
         st.button("Try more", icon=":material/add:", width="stretch", key="more", **act)
 
@@ -262,7 +272,7 @@ def line(seen: Seen) -> None:
     if seen.live:
         worker.ensure(lab.store(), exploration.device)  # somebody must train, and ask for the next
     if findings.having("lost"):
-        st.caption("A worker is gone; its run goes on by itself when another is there.")
+        st.caption("A worker is gone. Its run goes on by itself as soon as another one is there.")
 
 
 def seconds_each(seen: Seen) -> float | None:
@@ -310,14 +320,16 @@ def at_once(seen: Seen) -> int:
 def found(seen: Seen) -> None:
     """The chart, what it says, what matters, and every run."""
     record, exploration = seen.record, seen.record.exploration
-    draw(exploration, seen.tried, (seen.findings.version, record.name))
-    st.caption(LOOK_FOR[len(exploration.varied)])
+    rising = rising_now(seen.findings)
+    points = tuple((one.run, one.percent) for one in rising)
+    draw(exploration, seen.tried, (seen.findings.version, record.name, points), rising=rising)
+    st.caption(f"{LOOK_FOR[len(exploration.varied)]} {RISING if seen.live else ''}")
     if seen.tried:
         st.markdown("\n".join(f"- {sentence}" for sentence in seen.told))
     elif record.state == "running":
-        st.caption("The first point appears when the first run is finished.")
+        st.caption("The first point appears as soon as a run begins to learn.")
     for problem in dict.fromkeys(record.refused):
-        st.warning(f"Left out, as it cannot be: {markup.literal(problem)}", icon=":material/info:")
+        st.warning(f"This combination was left out: {markup.literal(problem)}", icon=":material/info:")
     if len(exploration.varied) > 1:
         matters(record)
     st.dataframe(
@@ -339,44 +351,73 @@ def found(seen: Seen) -> None:
     experiment_bar.earlier_versions(seen.findings)
 
 
-def draw(exploration: Exploration, tried: list[Tried], version: Hashable, height: int = CHART) -> None:
+def rising_now(findings: Findings) -> list[Rising]:
+    """What trains now, as far as each run has told; of more runs than a page follows, the first."""
+    folds = {}
+    for cell in findings.having("running")[: runs.MOST_FOLLOWED]:
+        if cell.record is not None:
+            with contextlib.suppress(UnknownRun):  # deleted just now
+                folds[cell.record.run] = runs.follow(lab.store(), cell.record.run)
+    return explored.rising_info(findings, folds)
+
+
+def draw(
+    exploration: Exploration,
+    tried: list[Tried],
+    version: Hashable,
+    height: int = CHART,
+    rising: Sequence[Rising] = (),
+) -> None:
     """The chart; a click on a point opens its run."""
     key = f"explore-{len(exploration.varied)}-{exploration.sampler}"
     # A click is on what was drawn before: a run that finished since has moved the others.
-    drawn = st.session_state.get(f"{key}-drawn", [])
-    st.session_state[f"{key}-drawn"] = tried
-    picked = live_plot.draw(lambda: chart(exploration, tried), key, height, version=version, picks=True)
-    number = None if picked is None else place_of(picked, exploration, drawn)
-    if number is not None and number < len(drawn):
-        st.switch_page("pages/watch.py", query_params={"run": drawn[number].run})
+    drawn, at_work = st.session_state.get(f"{key}-drawn", ([], ()))
+    st.session_state[f"{key}-drawn"] = tried, rising
+    least = LEAST if len(exploration.varied) > 1 else 0
+    make = functools.partial(chart, exploration, tried, rising)
+    picked = live_plot.draw(make, key, height, version=version, picks=True, least=least)
+    run = None if picked is None else run_at(picked, exploration, drawn, at_work)
+    if run is not None:
+        st.switch_page("pages/watch.py", query_params={"run": run})
 
 
-def chart(exploration: Exploration, tried: list[Tried]) -> Chart:
+def chart(exploration: Exploration, tried: list[Tried], rising: Sequence[Rising] = ()) -> Chart:
     """A curve, a heat map or parallel coordinates, by how many settings vary."""
     settings = exploration.varied
     match settings:
         case [setting]:
-            return explored.curve(explored.curve_info(tried, setting))
+            return explored.curve(explored.curve_info(tried, setting), rising)
         case [across, up] if exploration.sampler == "grid":
-            return explored.heat_map(explored.heat_map_info(tried, (across, up), exploration.axes))
+            return explored.heat_map(explored.heat_map_info(tried, (across, up), exploration.axes), rising)
         case [across, up]:
-            return explored.plane(explored.plane_info(tried, (across, up)))
+            return explored.plane(explored.plane_info(tried, (across, up)), rising)
         case _:
-            return explored.parallel(explored.parallel_info(tried, settings))
+            return explored.parallel(explored.parallel_info(tried, settings), rising)
 
 
-def place_of(picked: live_plot.Picked, exploration: Exploration, drawn: list[Tried]) -> int | None:
-    """Which of those that were drawn was clicked: a line of parallel coordinates, a tile of a heat map, a point."""
+def run_at(
+    picked: live_plot.Picked, exploration: Exploration, tried: list[Tried], rising: Sequence[Rising]
+) -> str | None:
+    """The run of what was clicked, of those that were drawn: a line of parallel coordinates, a tile, a point."""
+    number: int | None
     match exploration.varied:
         case [_, _, _]:
-            return picked.trace
+            finished, number = len(tried), picked.trace
         case [across, up] if exploration.sampler == "grid":
-            row, column = picked.point
-            return explored.heat_map_info(drawn, (across, up), exploration.axes).which[row][column]
+            finished, number = 1, None
+            if picked.trace == 0:
+                row, column = picked.point
+                number = explored.heat_map_info(tried, (across, up), exploration.axes).which[row][column]
         case [across, up]:
-            return explored.plane_info(drawn, (across, up)).which[picked.point[0]]
-        case _:
-            return picked.point[0]
+            finished, number = 1, None
+            if picked.trace == 0:
+                number = explored.plane_info(tried, (across, up)).which[picked.point[0]]
+        case [setting]:
+            finished, number = len(explored.curve_info(tried, setting).lines), picked.point[0]
+    if picked.trace >= finished:
+        at_work = picked.trace - finished if len(exploration.varied) == 3 else picked.point[0]
+        return rising[at_work].run if at_work < len(rising) else None
+    return tried[number].run if number is not None and number < len(tried) else None
 
 
 def matters(record: ExplorationRecord) -> None:
@@ -384,7 +425,7 @@ def matters(record: ExplorationRecord) -> None:
     settings = record.exploration.varied
     title = "Which setting matters?"
     if record.importance is None:
-        markup.titled(title, "Told after four combinations that differ.")
+        markup.titled(title, "This can be told after four different combinations.")
         return
     importance = record.importance
     version = tuple(importance.items())
@@ -394,13 +435,13 @@ def matters(record: ExplorationRecord) -> None:
         "explore-matters",
         height,
         title=title,
-        aside="share of the differences in accuracy that it explains, estimated",
+        aside="the share of the differences it explains, estimated",
         version=version,
     )
 
 
 _STATES = {**runs.words(), "not here": "gray"}
-_PERCENT = {title: measure for measure, title, _ in explored.LINES}
+_PERCENT = {shown.title: shown.measure for shown in explored.SHOWN}
 
 
 def table(record: ExplorationRecord, findings: Findings) -> pd.DataFrame:
@@ -433,21 +474,21 @@ def how(record: ExplorationRecord) -> None:
     """The formula, one click deeper, and the way without a page."""
     exploration = record.exploration
     st.markdown(
-        "Every combination is an ordinary run of the configuration below with its settings changed; one that exists is "
-        "used, and stages that several share are trained once. They are ranked by ACC, the mean of the accuracy "
-        "matrix's last row, on **validation images**; test images are shown and choose nothing. With several seeds it "
-        "is the mean over them.\n\n"
+        "Every combination is an ordinary run of the configuration below with its settings changed. A run that exists "
+        "is used, and stages that several runs share are trained once. Combinations are ranked by ACC, the mean of the "
+        "accuracy matrix's last row, on **validation images**. Test images are shown, and choose nothing. With several "
+        "seeds the mean over them counts.\n\n"
         f"How the next values are chosen: {SAMPLERS[exploration.sampler]}. "
         + {
             "grid": "The values lie at equal distances, or by equal factors.",
             "random": "Each value is drawn evenly from its range (Optuna's RandomSampler).",
-            "tpe": f"The first {proposals.FIRST_BY_CHANCE} by chance; then where good ones are denser than the "
-            "others (tree-structured Parzen estimator, Bergstra et al. 2011, by Optuna's TPESampler).",
+            "tpe": f"The first {proposals.FIRST_BY_CHANCE} are drawn by chance, the next ones where good combinations "
+            "are denser than others (tree-structured Parzen estimator, Bergstra et al. 2011, by Optuna's TPESampler).",
         }[exploration.sampler]
         + "\n\nThe share that a setting explains is a functional ANOVA over a random forest (Hutter et al. 2014, by "
         "Optuna): an estimate, rough while runs are few.\n\n"
-        "On the command line, where it goes on in the terminal and ends with its figures:"
+        "On the command line it goes on in the terminal, and ends with its figures:"
     )
     st.code(f"python -m labcore experiment {record.name}", language="bash")
-    st.markdown("All that does not vary:")
+    st.markdown("The configuration, without what varies:")
     st.code(exploration.base.model_dump_json(indent=2), language="json", height=260)

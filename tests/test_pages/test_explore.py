@@ -10,6 +10,7 @@ from labcore.studies import advancing, estimates, explorations
 from labcore.studies.reader import Reader
 from labcore.version import ENGINE_VERSION
 from pages.parts import exploring, markup
+from pages.parts.live_plot import Picked
 from tests import stories
 from tests.conftest import tiny
 from tests.test_pages.conftest import app, button, text
@@ -154,17 +155,19 @@ def test_explore_says_when_other_programs_were_busy_as_launch_and_compare_do(sto
     assert "estimated; less" in text(app("explore", preset="quick", method="ewc"))
 
 
-@pytest.mark.parametrize(("sampler", "words"), [("grid", "30 runs; the"), ("random", "10 minutes; the")])
+@pytest.mark.parametrize(
+    ("sampler", "words"), [("grid", "30 runs; this machine's"), ("random", "10 minutes; this machine's")]
+)
 def test_explore_tells_the_budget_before_the_speed_is_known(sampler: str, words: str, store: Store) -> None:
     vary = "method.strength~1~10~30"
     test = app("explore", preset="quick", method="ewc", vary=vary, sampler=sampler, budget="minutes")
-    assert f"{words} speed here is being measured" in text(test)
+    assert f"{words} speed is being measured" in text(test)
 
 
 def test_explore_around_a_run(store: Store) -> None:
     run = stories.told(store, tiny("lwf"), [[0.9], [0.5, 0.8]])
     test = app("explore", run=run)
-    assert "All else as in" in text(test)
+    assert "All other settings are those of" in text(test)
     button(test, "Explore").click().run()
     exploration = explorations.read(store, explorations.names(store)[0]).exploration
     assert exploration.base == tiny("lwf") and list(exploration.paths) == ["method.strength"]
@@ -247,6 +250,32 @@ def test_another_method_on_explore_has_ranges_of_its_own(store: Store) -> None:
     )
 
 
+def test_a_running_exploration_opens_at_once_and_its_points_rise(store: Store) -> None:
+    first, second = explored(store, STRENGTH), explored(store, EPOCHS)
+    advancing.advance(store, Reader(store))
+    test = app("explore")
+    test.query_params.clear()  # as a click on the page's name does in a browser
+    assert test.run().query_params["exploration"] in (max(first, second), [max(first, second)])
+    cells = Reader(store).look(explorations.read(store, second).experiment()).cells
+    claim = stories.written(store, stories.FIRST, cells[0].config)
+    test = app("explore", exploration=second)
+    assert "job 1 of 2" in text(test) and "not finished" in text(test)
+    (rising,) = exploring.rising_now(exploring.follow(second).findings)
+    exploration = explorations.read(store, second).exploration
+    point = Picked(trace=4, point=(0,), x=1.0, y=45.0)
+    assert exploring.run_at(point, exploration, [], [rising]) == claim.run
+    assert exploring.run_at(point, exploration, [], []) is None, "it was deleted meanwhile"
+    claim.finish("stopped")
+    store.delete(claim.run)
+    assert "job 1 of 2" not in text(test.run())
+    test = app("explore", new="1")
+    assert test.multiselect and "exploration" not in test.query_params, "the form, where that is asked for"
+    explorations.stop(store, first)
+    explorations.stop(store, second)
+    test.query_params.clear()
+    assert test.run().multiselect
+
+
 def test_explore_shows_what_it_has_when_runs_go(store: Store) -> None:
     name = explored(store, STRENGTH)
     advanced(store, name, 4)
@@ -268,6 +297,6 @@ def test_explorations_are_listed_and_forgotten(store: Store) -> None:
         [link.proto.label for link in app("explore").get("page_link")]
     )
     test = app("explore", exploration=name)
-    button(test, "Forget it").click().run()
-    button(test, "Forget").click().run()
+    button(test, "Delete it").click().run()
+    button(test, "Delete").click().run()
     assert explorations.names(store) == [] and len(store.records()) == 3

@@ -209,7 +209,7 @@ def choose_pictures(position: int, task: dict[str, Any]) -> None:
         found = pictures.one_a_class(source.name)
         with st.container(horizontal=True, gap="small", key=f"classes-{position}"):
             for number, (name, key) in enumerate(zip(source.classes, keys, strict=True)):
-                with st.container(width=92, gap="xxsmall", key=f"one-class-{position}-{number}"):
+                with st.container(width=108, gap="xsmall", key=f"one-class-{position}-{number}"):
                     if found:
                         st.html(found[number])
                     act = {"on_change": pick_classes, "args": (position, source.name, keys)}
@@ -249,7 +249,7 @@ with head, st.container(gap="xsmall", key="line-head"):
         st.write(f"{first} Meanwhile you see what it still knows of the old jobs. Change anything below first.")
 with action:
     label, icon = start_label(configs), ":material/play_arrow:"
-    pressed = st.button(label, type="primary", icon=icon, width="stretch", disabled=not configs, key="start")
+    pressed = st.button(label, type="primary", icon=icon, width="stretch", disabled=not configs, wrap=True, key="start")
     with st.container(key="line-cost"):
         if configs:
             cost_ahead(configs)
@@ -336,7 +336,7 @@ count = len(data["tasks"])
 abreast = max(3, min(count, MOST_ABREAST))
 places = []
 for _ in range(0, count, abreast):
-    *row, beyond = st.columns([*[1] * abreast, 0.34])
+    *row, beyond = st.columns([*[1] * abreast, 0.115 * abreast])
     places += row
 for position, (place, task) in enumerate(zip(places, data["tasks"], strict=False)):
     with place, st.container(border=True, height="stretch", gap="small", key=f"job-{position}"):

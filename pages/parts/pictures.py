@@ -38,19 +38,19 @@ def job(position: int, task: str, columns: int = 5, lines: int = 1) -> None:
 def _examples(task: str, columns: int, lines: int) -> str:
     try:
         grid = f"grid-template-columns: repeat({columns}, minmax(0, 1fr))"
-        return (
-            f'<div class="lab-pictures" style="{grid}">{"".join(_pictures(task, columns * lines, _kept(task)))}</div>'
-        )
+        cells = "".join(_captioned(*found) for found in _pictures(task, columns * lines, _kept(task)))
+        return f'<div class="lab-pictures" style="{grid}">{cells}</div>'
     except TaskError as error:
         return f'<div class="lab-term">{html.escape(f"Its {error}.")}</div>'
 
 
 def one_a_class(source: str) -> list[str]:
-    """HTML of a picture of each class; empty where there are none on this machine yet."""
+    """HTML of a picture of each class, without its name; empty where there are none on this machine yet."""
     try:
-        return _pictures(source, len(catalogue.describe(source).classes), _kept(source))
+        found = _pictures(source, len(catalogue.describe(source).classes), _kept(source))
     except TaskError:
         return []
+    return [f'<img class="lab-class" src="{address}" alt="">' for address, _ in found]
 
 
 def _kept(task: str) -> str:
@@ -59,13 +59,14 @@ def _kept(task: str) -> str:
 
 
 @st.cache_data(show_spinner=False)
-def _pictures(task: str, count: int, cache: str) -> list[str]:
-    cells = []
-    for image, name in samples(task, count, Path(cache)):
-        caption = html.escape(name)
-        picture = f'<img src="{_picture(image)}" alt="{caption}">'
-        cells.append(f'<figure title="{caption}">{picture}<figcaption>{caption}</figcaption></figure>')
-    return cells
+def _pictures(task: str, count: int, cache: str) -> list[tuple[str, str]]:
+    """The address of each picture, which holds it, and the name of its class."""
+    return [(_picture(image), name) for image, name in samples(task, count, Path(cache))]
+
+
+def _captioned(address: str, name: str) -> str:
+    caption = html.escape(name)
+    return f'<figure title="{caption}"><img src="{address}" alt="{caption}"><figcaption>{caption}</figcaption></figure>'
 
 
 def make_ready() -> None:

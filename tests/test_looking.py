@@ -9,10 +9,12 @@ from torch import Tensor
 from labcore.configs import looking
 from labcore.configs.looking import FEWEST_PICTURES, FEWEST_POINTS, MOST_PICTURES, MOST_POINTS, SHARE, live_looks
 from labcore.configs.registry import ABOUT
+from labcore.methods.base import Phase
 from labcore.methods.load import learner
 from labcore.networks.network import Network
 from labcore.runs.events import Evaluated, Event, RunEnded, Warned
 from labcore.training import loop
+from labcore.training.phase_plan import PhasePlan
 from tests.conftest import tiny
 
 THREE = [{"name": name, "images_per_class": 40} for name in ("digits:0-2", "fashion:0-2", "digits:5-7")]
@@ -45,6 +47,17 @@ def test_live_looks_by_hand() -> None:
     assert live_looks(3 * 1000, 1) == (8, 50)
     assert live_looks(3 * 480, 3) == (3, 24)
     assert live_looks(800, 20) == (3, 8)
+
+
+@pytest.mark.parametrize(("steps_in_epoch", "looks"), [(1, 3), (2, 8), (20, 3), (20, 8), (1000, 8)])
+def test_a_phase_is_looked_at_more_often_at_its_beginning(steps_in_epoch: int, looks: int) -> None:
+    phase = Phase("train", 3)
+    points = looking.Looks(looks, 50)
+    plan = PhasePlan.of(phase, [phase], steps_in_epoch, 32 * steps_in_epoch, points, trunk_moves=True)
+    found = sorted(plan.measure_at)
+    assert found[0] == 0 and found[-1] < plan.steps and len(found) == min(looks, plan.steps)
+    gaps = [after - before for before, after in zip(found, [*found[1:], plan.steps], strict=True)]
+    assert gaps == sorted(gaps)
 
 
 def train(method: str, **more: Any) -> list[Event]:

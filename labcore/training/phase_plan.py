@@ -49,7 +49,7 @@ class PhasePlan:
             steps_in_epoch=steps_in_epoch,
             steps=steps,
             log_interval=max(1, min(LONGEST_LOG_INTERVAL, steps // LOGS_A_PHASE)),
-            measure_at=frozenset(_evenly(steps, looks.points)),
+            measure_at=frozenset(_early(steps, looks.points)),
             pictures=looks.pictures,
             map_at=frozenset(maps),
             map_pictures=map_pictures(trained_images if trunk_moves else 0, max(1, len(maps))),
@@ -70,3 +70,14 @@ def _evenly(steps: int, count: int) -> list[int]:
     A phase's end is none of them: the next phase begins there with its first, or the stage is measured.
     """
     return sorted({round(i * steps / count) for i in range(count)})
+
+
+def _early(steps: int, count: int) -> list[int]:
+    """So many steps from the first on, denser at the beginning, where most is learnt and most is forgotten.
+
+    The i-th of n is at (i / n)² of the phase, or one step after the one before.
+    """
+    found = [0]
+    for i in range(1, count):
+        found.append(max(found[-1] + 1, round(steps * (i / count) ** 2)))
+    return [step for step in found if step < steps]

@@ -12,7 +12,7 @@ from labcore.drawings import strip
 from labcore.runs.store import Store
 from labcore.studies import explorations
 from labcore.training import worker
-from tests import stories
+from tests import axe, stories
 from tests.browser import CHROMIUM, launched, opened, serving
 from tests.conftest import tiny
 from tests.waiting import PATIENCE, growth, until
@@ -156,50 +156,118 @@ def test_launch_watch_stop_resume_lay_over_delete(address: str, page: sync_api.P
     assert [found.run for found in store.records()] == [run] != [other]
 
 
-def test_answers_are_seen_on_pictures_and_one_opens_large_by_keyboard(page: sync_api.Page, home: Path) -> None:
+PAGES = ("Launch", "Watch", "Inside", "Compare", "Explore", "Runs")
+
+
+def test_every_page_is_for_everyone(address: str, page: sync_api.Page, home: Path) -> None:
+    page.goto(address)
+    found = axe.findings(page)
+    for name in PAGES[1:]:
+        found |= shown_to_axe(page, name)
     store = Store(home)
     run = store.submit(tiny()).run
     assert worker.run_claim(store.claim_run(run), "cpu").state == "complete"
+    for name in PAGES:
+        found |= shown_to_axe(page, name)
+    assert found == axe.OF_STREAMLIT
+
+    page.goto(f"{address}/watch?run={run}")
+    answers_by_keyboard(page, store, run)
+    numbers_by_keyboard(page, store, run)
+    page.get_by_text("Projector", exact=True).click()
+    page.wait_for_url("**projector=1**")
+    page.get_by_role("button", name="Menu").click()
+    page.get_by_role("link", name="Runs").click()
+    page.wait_for_url("**/runs?projector=1")
+    page.get_by_text("1 run", exact=True).wait_for()
+    page.reload()
+    page.get_by_text("1 run", exact=True).wait_for()
+    assert not page.get_by_test_id("stSidebar").is_visible()
+    assert axe.findings(page) <= axe.OF_STREAMLIT
+    page.goto(f"{address}/watch?run={run}&projector=1")
+    page.locator(".lab-answer").first.wait_for()
+    page.wait_for_function(f"({POINTS})() > 0")
+    assert page.evaluate(SMALL) == []
+    page.get_by_role("button", name="Menu").click()
+    page.get_by_role("button", name="Leave projector mode").click()
+    page.get_by_test_id("stSidebar").get_by_role("link", name="Runs").wait_for()
+    assert "projector" not in page.url
+
+
+def shown_to_axe(page: sync_api.Page, name: str) -> set[str]:
+    """Go to a page by the side bar; what is found there."""
+    page.get_by_test_id("stSidebar").get_by_role("link", name=name, exact=True).click()
+    page.wait_for_url(lambda url: ("/" + name.lower() in url) == (name != "Launch"))
+    return axe.findings(page)
+
+
+# Words on the page that are smaller than a projector needs, with their size in px.
+SMALL = """() => [...document.querySelectorAll(".stApp *")].filter(it => it.getClientRects().length
+    && !it.closest("style, script")
+    && [...it.childNodes].some(child => child.nodeType === 3 && child.textContent.trim())
+    && parseFloat(getComputedStyle(it).fontSize) < 17.9).map(it => it.textContent + getComputedStyle(it).fontSize)"""
+
+
+def answers_by_keyboard(page: sync_api.Page, store: Store, run: str) -> None:
+    """The strip shows the answers; a picture opens large, and what is forgotten is picked out."""
     (job, *_) = strip.rows(run, store.fold(run), ["the first job"])
     assert job.told is not None and job.told.now is not None
-    with serving("app.py", home) as address:
-        page.goto(f"{address}/watch?run={run}")
-        cells = page.locator(".lab-strip-pictures").first.locator(".lab-answer")
-        cells.first.wait_for()
-        assert cells.count() == len(job.told.labels)
-        said = [job.told.classes[guesses[0].label] for guesses in job.told.now]
-        right = [guesses[0].label == label for guesses, label in zip(job.told.now, job.told.labels, strict=True)]
-        found = [cell.split() for cell in cells.locator("span").all_text_contents()]
-        assert found == [["✓" if good else "✗", *words.split()] for good, words in zip(right, said, strict=True)]
-        source = cells.first.locator("i").evaluate("it => getComputedStyle(it).backgroundImage.slice(5, -2)")
-        assert page.request.get(source).headers["content-type"] == "image/png"
+    cells = page.locator(".lab-strip-pictures").first.locator(".lab-answer")
+    cells.first.wait_for()
+    assert cells.count() == len(job.told.labels)
+    said = [job.told.classes[guesses[0].label] for guesses in job.told.now]
+    right = [guesses[0].label == label for guesses, label in zip(job.told.now, job.told.labels, strict=True)]
+    found = [cell.split() for cell in cells.locator("span").all_text_contents()]
+    assert found == [["✓" if good else "✗", *words.split()] for good, words in zip(right, said, strict=True)]
+    source = cells.first.locator("i").evaluate("it => getComputedStyle(it).backgroundImage.slice(5, -2)")
+    assert page.request.get(source).headers["content-type"] == "image/png"
 
-        cells.first.focus()
-        page.keyboard.press("Enter")
-        window = page.get_by_role("dialog")
-        window.get_by_role("heading", name=f"it is {job.told.classes[job.told.labels[0]]}").wait_for()
-        onwards = window.get_by_role("button", name="Next picture")
-        onwards.focus()
-        page.keyboard.press("Enter")
-        assert onwards.evaluate("it => document.activeElement === it"), "the keyboard is where it was"
-        window.get_by_role("heading", name=f"it is {job.told.classes[job.told.labels[1]]}").wait_for()
-        window.get_by_text("The numbers").focus()
-        page.keyboard.press("Enter")
-        window.get_by_role("row").nth(len(job.told.over_time(1))).wait_for()
-        page.keyboard.press("Escape")
-        window.wait_for(state="hidden")
-        assert cells.first.evaluate("it => document.activeElement === it"), "the keyboard is where it was"
+    cells.first.focus()
+    page.keyboard.press("Enter")
+    window = page.get_by_role("dialog")
+    window.get_by_role("heading", name=f"it is {job.told.classes[job.told.labels[0]]}").wait_for()
+    onwards = window.get_by_role("button", name="Next picture")
+    onwards.focus()
+    page.keyboard.press("Enter")
+    assert onwards.evaluate("it => document.activeElement === it"), "the keyboard is where it was"
+    window.get_by_role("heading", name=f"it is {job.told.classes[job.told.labels[1]]}").wait_for()
+    window.get_by_text("The numbers").focus()
+    page.keyboard.press("Enter")
+    window.get_by_role("row").nth(len(job.told.over_time(1))).wait_for()
+    page.keyboard.press("Escape")
+    window.wait_for(state="hidden")
+    assert cells.first.evaluate("it => document.activeElement === it"), "the keyboard is where it was"
 
-        forgotten = page.get_by_role("button", name="Only forgotten pictures")
-        forgotten.press("Enter")
-        assert forgotten.get_attribute("aria-pressed") == "true"
-        shown = "document.querySelector('.lab-strip-row').querySelectorAll('.lab-answer').length"
-        assert job.told.learnt is not None
-        lost = [
-            then[0].label == label != now[0].label
-            for label, then, now in zip(job.told.labels, job.told.learnt, job.told.now, strict=True)
-        ]
-        page.wait_for_function(f"{shown} === {sum(lost)}")
+    forgotten = page.get_by_role("button", name="Only forgotten pictures")
+    forgotten.press("Enter")
+    assert forgotten.get_attribute("aria-pressed") == "true"
+    shown = "document.querySelector('.lab-strip-row').querySelectorAll('.lab-answer').length"
+    assert job.told.learnt is not None
+    lost = [
+        then[0].label == label != now[0].label
+        for label, then, now in zip(job.told.labels, job.told.learnt, job.told.now, strict=True)
+    ]
+    page.wait_for_function(f"{shown} === {sum(lost)}")
+
+
+def numbers_by_keyboard(page: sync_api.Page, store: Store, run: str) -> None:
+    """The accuracy matrix as a table, by a key; it closes by another, and the keyboard is where it was."""
+    chart = page.get_by_role("group", name="What it remembers")
+    chart.focus()
+    page.keyboard.press("n")
+    window = page.get_by_role("dialog")
+    window.get_by_role("table").wait_for()
+    rows = window.get_by_role("row").all_inner_texts()
+    percent = [[f"{100 * value:.4g} %" for value in row if value is not None] for row in store.fold(run).matrix("test")]
+    assert [row.split("\t")[1 : 2 + number] for number, row in enumerate(rows[1:])] == percent
+    assert axe.findings(page) <= axe.OF_STREAMLIT
+    page.keyboard.press("Escape")
+    window.wait_for(state="detached")
+    assert chart.evaluate("it => document.activeElement === it")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Numbers"
+    page.keyboard.press("Enter")
+    window.get_by_role("button", name="Close").press("Enter")
 
 
 def test_the_view_stays_while_the_chart_is_updated(address: str, page: sync_api.Page, home: Path) -> None:

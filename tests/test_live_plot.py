@@ -105,7 +105,7 @@ globalThis.getComputedStyle = () => ({ getPropertyValue: () => "" });
 const { default: draw } = await import(process.argv[2]);
 for (const name of JSON.parse(process.argv[3])) {
   const bytes = new Uint8Array(fs.readFileSync(`${process.argv[4]}/${name}`));
-  draw({ data: bytes, parentElement: { append: frame => { frame.parts[1].parts[0].name = name } } }, {});
+  draw({ data: bytes, parentElement: { append: frame => { frame.parts[2].parts[0].name = name } } }, {});
 }
 console.log(JSON.stringify(purged));
 """

@@ -96,7 +96,7 @@ def draw(
     """
     mount = _component()
     scale = projector.SCALE if projector.is_on() else 1.0
-    height = round(scale * height)
+    height = projector.high(height)
     if mount is None:
         if title:
             st.markdown(f"**{title}**" + (f" ({aside})" if aside else ""))
@@ -104,7 +104,7 @@ def draw(
         return None
     head = Head(key, height, picks, title, aside, least, scale)
     data = remembered(st.session_state.setdefault("charts", {}), make, head, version)
-    high = height + (round(scale * TITLE) if title else 0)
+    high = height + (projector.high(TITLE) if title else 0)
     if not picks:
         mount(data=data, key=key, height=high)
         return None

@@ -14,7 +14,7 @@ import streamlit as st
 
 from labcore.drawings import flip_book
 from labcore.drawings.charts import Chart
-from pages.parts import served
+from pages.parts import projector, served
 
 HEIGHT = 38  # px
 _REMEMBERED = 6
@@ -60,6 +60,6 @@ def draw(
         kept.pop(next(iter(kept)))
     data = {"id": key, "at": at, "book": known[1]}
     moment: str | None = _component()(
-        data=data, key=f"player-{key}", height=HEIGHT, on_moment_change=lambda: None
+        data=data, key=f"player-{key}", height=projector.high(HEIGHT), on_moment_change=lambda: None
     ).moment
     return moment

@@ -19,6 +19,11 @@ def is_on() -> bool:
     return bool(st.session_state.get(_NAME))
 
 
+def high(height: int) -> int:
+    """How many px high is here what is elsewhere so high."""
+    return round(SCALE * height) if is_on() else height
+
+
 def begin() -> None:
     """For the shell, ahead of the page: take the mode from the address, or put it there, and style the page for it."""
     if st.query_params.get(_NAME) == "1":

@@ -272,7 +272,7 @@ function empty() {
     openNumbers(chart);
   };
   view.append(element);
-  frame.append(title, view, button);
+  frame.append(title, button, view); // so that Tab comes to it before Plotly's own
   new ResizeObserver(() => { if (chart.head && frame.clientWidth !== chart.width) show(chart); }).observe(frame);
   return chart;
 }

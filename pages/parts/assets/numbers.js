@@ -119,7 +119,7 @@ export function tables({ data, layout }) {
 
 // ---- the window ------------------------------------------------------------------------------------------------------
 
-function make(kind, attributes, ...children) {
+function make(kind, attributes = {}, ...children) {
   const element = Object.assign(document.createElement(kind), attributes);
   element.append(...children);
   return element;
@@ -130,7 +130,7 @@ function drawn(table, chart, close) {
     if (!chart.pick || !pick || !text) return make("td", { textContent: text });
     return make("td", {}, make("button", { type: "button", textContent: text, onclick: () => { close(); chart.pick(pick); } }));
   };
-  const head = make("tr", {}, ...table.head.map((text, place) => make(text || place ? "th" : "td", { textContent: text, scope: "col" })));
+  const head = make("tr", {}, ...table.head.map((text, place) => text || place ? make("th", { textContent: text, scope: "col" }) : make("td")));
   const rows = table.rows.map(row => make("tr", {}, make("th", { textContent: row.name, scope: "row" }), ...row.cells.map(cell)));
   const caption = table.caption ? [make("caption", { textContent: table.caption })] : [];
   const scrolled = make("div", { tabIndex: 0, role: "region", ariaLabel: table.caption || "Numbers" }, make(

@@ -85,7 +85,7 @@ CURVE = ".js-plotly-plot"
 POINTS = "() => { const plot = document.querySelector('.js-plotly-plot'); return plot?.data?.[0]?.x?.length ?? 0 }"
 
 
-def test_launch_watch_stop_resume_lay_over_delete(address: str, page: sync_api.Page, home: Path) -> None:
+def test_launch_watch_stop_resume_face_to_face_delete(address: str, page: sync_api.Page, home: Path) -> None:
     # A deep link is the first thing that this server is asked for; it shows the lab's own side bar all the same.
     page.goto(f"{address}/watch")
     page.get_by_text("Nothing to watch yet").wait_for()
@@ -122,29 +122,25 @@ def test_launch_watch_stop_resume_lay_over_delete(address: str, page: sync_api.P
     page.wait_for_function(f"({POINTS})() > {before} + 1")
     over(page, store, run)
 
-    # Another method on the same jobs, and the first run laid over it.
-    page.get_by_role("link", name="Run it again with changes").click()
+    # A second method beside the first, by keyboard: the first is there already, the second trains, both are seen.
+    page.get_by_role("link", name="Run it again with changes").press("Enter")
     page.get_by_text("You have this already").wait_for()
-    page.get_by_role("button", name="Feature extraction").click()
-    page.get_by_text("estimated").wait_for()
-    other = started(page, run)
-    over(page, store, other)
-    picker, offered = page.get_by_test_id("stMultiSelect").locator("input"), page.get_by_text("Fine-tuning ·")
-    picker.scroll_into_view_if_needed()
+    second = page.get_by_role("combobox", name="beside it")
+    press_on(page, second, lambda: second.get_attribute("aria-expanded") == "true")
+    second.press_sequentially("Feature")
+    page.keyboard.press("Enter")
+    start = page.get_by_role("button", name="Start: Fine-tuning and Feature extraction")
+    start.press("Enter")
+    page.wait_for_url(lambda url: f"run={run}&with=" in url)
+    other = page.url.split("with=")[1]
+    until(lambda: store.record(other).state == "complete", growth(store.root))
+    page.get_by_text("done", exact=True).nth(1).wait_for()
+    heads = [head for head in page.get_by_role("heading", level=3).all_text_contents() if "?" not in head]
+    assert heads[:2] == ["Fine-tuning", "Feature extraction"]
+    assert [store.config(one).method.name for one in (run, other)] == ["fine_tuning", "feature_extraction"]
+    page.wait_for_function("document.querySelectorAll('.js-plotly-plot').length >= 4")
+    page.locator(".lab-answer").nth(30).wait_for(state="attached")
 
-    def opened() -> bool:
-        """The list is open; the page, which is drawn once more when a run is over, and scrolling close it again."""
-        if not offered.is_visible():
-            picker.click()
-        with contextlib.suppress(sync_api.TimeoutError):
-            offered.click(timeout=1000)
-        return page.get_by_text("Click a line to open its run").is_visible()
-
-    until(opened, pause=lambda: page.wait_for_timeout(300))
-    assert f"with={run}" in page.url
-    page.wait_for_function("() => (document.querySelector('.js-plotly-plot')?.data?.length ?? 0) >= 4")
-
-    page.keyboard.press("Escape")  # the list of runs closes
     page.get_by_role("link", name="Runs").click()
     page.get_by_text("2 runs", exact=True).wait_for()
     table = page.get_by_test_id("stDataFrame").bounding_box()

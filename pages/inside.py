@@ -298,7 +298,12 @@ def overview(told: Told, number: int, each: RunSeen, at: int, place: int) -> Non
     height = OVERVIEW if len(told.runs) == 1 else OVERVIEW - 20 if last else OVERVIEW - 60
     version = (each.seen.moment.path, framed, told.scale, last)
     picked = live_plot.draw(
-        lambda: told.chart(number, at, framed), key(each.run, kind), height, version=version, picks=True
+        lambda: told.chart(number, at, framed),
+        key(each.run, kind),
+        height,
+        called=kind.words.question,
+        version=version,
+        picks=True,
     )
     if picked is None:
         return

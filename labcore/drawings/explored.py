@@ -372,13 +372,14 @@ def heat_map(info: HeatMap, rising: Sequence[Rising] = ()) -> Chart:
 class Parallel:
     """A line for each combination across its settings and its accuracy.
 
-    Heights go from 0 to 1 on each axis, and the ends of each axis are named in words.
+    Heights go from 0 to 1 on each axis, `words` say what they stand for, and so the ends of each axis.
     """
 
     axes: list[str]
     lows: list[str]
     highs: list[str]
     heights: list[list[float]]
+    words: list[list[str]]
     percent: list[float]
     best: int | None
     settings: Sequence[Varied]
@@ -394,6 +395,7 @@ def parallel_info(tried: Sequence[Tried], settings: Sequence[Varied]) -> Paralle
         [*(low for low, _ in ends), "0 %"],
         [*(high for _, high in ends), "100 %"],
         heights,
+        [_in_words(one, settings) for one in tried],
         percent,
         _best_place(tried),
         settings,
@@ -403,6 +405,11 @@ def parallel_info(tried: Sequence[Tried], settings: Sequence[Varied]) -> Paralle
 def _heights(one: Tried | Rising, settings: Sequence[Varied]) -> list[float]:
     """A combination's place on the axis of each setting, and that of its accuracy, each from 0 to 1."""
     return [*(_share(one.values[setting.path], setting) for setting in settings), one.percent / 100]
+
+
+def _in_words(one: Tried | Rising, settings: Sequence[Varied]) -> list[str]:
+    """A combination's value of each setting, and its accuracy."""
+    return [*(plain(one.values[setting.path]) for setting in settings), f"{one.percent:.1f} %"]
 
 
 def _share(value: Any, setting: Varied) -> float:
@@ -428,16 +435,18 @@ def parallel(info: Parallel, rising: Sequence[Rising] = ()) -> Chart:
     """
     chart = Chart()
     places = list(range(len(info.axes)))
-    for number, (heights, percent) in enumerate(zip(info.heights, info.percent, strict=True)):
+    for number, (heights, words, percent) in enumerate(zip(info.heights, info.words, info.percent, strict=True)):
         best = number == info.best
         chart.trace(
-            "scatter", x=places, y=heights, mode="lines+markers",
+            "scatter", x=places, y=heights, text=words, name="the best" if best else f"number {number + 1}",
+            mode="lines+markers",
             line={"color": CHOSEN if best else _shade(percent), "width": 4 if best else 1.8}, marker={"size": 8},
             hovertemplate=f"{percent:.1f} % of validation images<extra></extra>",
         )  # fmt: skip
     for one in rising:
         chart.trace(
-            "scatter", x=places, y=_heights(one, info.settings), mode="lines+markers",
+            "scatter", x=places, y=_heights(one, info.settings), text=_in_words(one, info.settings),
+            name=f"not finished, {one.words}", mode="lines+markers",
             line={"color": CHOSEN, "width": 1.8, "dash": "dot"}, marker={"size": 10, "symbol": "circle-open"},
             hovertemplate=f"not finished, {one.words}: {one.percent:.1f} % of validation images<extra></extra>",
         )  # fmt: skip
@@ -446,7 +455,7 @@ def parallel(info: Parallel, rising: Sequence[Rising] = ()) -> Chart:
         for y, text, side in ((1.03, f"<b>{axis}</b><br>{high}", "bottom"), (-0.03, low, "top")):
             chart.note(x=place, y=y, yanchor=side, text=text, font={"size": 13})
     chart.set(
-        xaxis={"visible": False, "range": [-0.3, len(places) - 0.7]},
+        xaxis={"visible": False, "range": [-0.3, len(places) - 0.7], "tickvals": places, "ticktext": info.axes},
         yaxis={"visible": False, "range": [-0.12, 1.2]},
         margin={"l": 8, "r": 8, "t": 8, "b": 8},
         showlegend=False,

@@ -67,7 +67,13 @@ def _look(store: Store, fold: Fold, config: RunConfig, job: int) -> Confused:
 def _matrices_and_mistakes(
     run: str, job: int, classes: Sequence[str], learnt: Confusion, now: Confusion, version: Hashable
 ) -> None:
-    live_plot.draw(lambda: confusion.matrices(classes, learnt, now), f"confused-{run}", HEIGHT, version=version)
+    live_plot.draw(
+        lambda: confusion.matrices(classes, learnt, now),
+        f"confused-{run}",
+        HEIGHT,
+        called="What pictures of each class are taken for",
+        version=version,
+    )
     found = confusion.mistakes(classes, learnt, now)
     if not found:
         st.caption("Every test picture is taken for what it is.")

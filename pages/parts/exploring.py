@@ -375,7 +375,8 @@ def draw(
     st.session_state[f"{key}-drawn"] = tried, rising
     least = LEAST if len(exploration.varied) > 1 else 0
     make = functools.partial(chart, exploration, tried, rising)
-    picked = live_plot.draw(make, key, height, version=version, picks=True, least=least)
+    called = "What each combination reaches"
+    picked = live_plot.draw(make, key, height, called=called, version=version, picks=True, least=least)
     run = None if picked is None else run_at(picked, exploration, drawn, at_work)
     if run is not None:
         st.switch_page("pages/watch.py", query_params={"run": run})

@@ -70,6 +70,7 @@ class Head:
     height: int  # px, without the title
     picks: bool = False
     title: str = ""  # in bold
+    called: str = ""  # where it has no title
     aside: str = ""  # after it, in brackets
     least: int = 0  # px; a narrower page lets the chart be scrolled sideways
     scale: float = 1.0  # of its words
@@ -81,6 +82,7 @@ def draw(
     height: int,
     *,
     title: str = "",
+    called: str = "",
     aside: str = "",
     version: Hashable = None,
     picks: bool = False,
@@ -90,6 +92,7 @@ def draw(
 
     As long as `version` is the same (and not None) the chart is not made again: a tick without news costs nothing. The
     title is the chart's own because each piece that is sent costs the server a third of a millisecond a tick.
+    A chart without a title is `called` something, for those who do not see it.
     `least` is how many px wide it is at least; on a narrower page it is scrolled sideways.
     With `picks`, a click on a point is returned by the script run that it causes. Where Streamlit breaks that run off
     for another, it is returned again: what it leads to must bear being done twice.
@@ -102,7 +105,7 @@ def draw(
             st.markdown(f"**{title}**" + (f" ({aside})" if aside else ""))
         st.plotly_chart(make().as_json, width="stretch", height=height, key=key)
         return None
-    head = Head(key, height, picks, title, aside, least, scale)
+    head = Head(key, height, picks, title, called, aside, least, scale)
     data = remembered(st.session_state.setdefault("charts", {}), make, head, version)
     high = height + (projector.high(TITLE) if title else 0)
     if not picks:

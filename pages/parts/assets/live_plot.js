@@ -322,7 +322,7 @@ function show(chart) {
       chart.element.style.height = `${height}px`;
       chart.element.style.minWidth = `${head.least}px`;
       if (chart.width < head.least) { // it is scrolled sideways, by keys too
-        Object.assign(chart.view, { tabIndex: 0, role: "group", ariaLabel: head.title });
+        Object.assign(chart.view, { tabIndex: 0, role: "group", ariaLabel: head.title || head.called });
         chart.view.style.overflow = "auto hidden";
       }
       if (chart.width && width < NARROW * head.scale) layout = narrowed(layout, head.data, width);
@@ -355,7 +355,7 @@ export default function ({ data, parentElement, setTriggerValue }, { plotly, num
   chart.title.hidden = !head.title;
   chart.title.firstChild.textContent = head.title;
   chart.title.lastChild.textContent = head.aside && ` (${head.aside})`;
-  chart.frame.ariaLabel = `${head.title || "A chart"}; the key n shows its numbers`;
+  chart.frame.ariaLabel = `${head.title || head.called || "A chart"}; the key n shows its numbers`;
   if (chart.frame.parentNode !== parentElement) {
     for (const open of chart.frame.querySelectorAll("dialog")) open.remove(); // it would not be modal any more
     parentElement.append(chart.frame);

@@ -142,7 +142,7 @@ function drawn(table, chart, close) {
 
 // Opens the numbers of a chart as they are now. Where a click in the chart chooses something, so does one on its number.
 export function open(chart) {
-  const title = chart.head.title || "The numbers of this chart";
+  const title = chart.head.title || chart.head.called || "The numbers of this chart";
   const window = make("dialog", { className: "lab-window lab-numbers", ariaLabel: `Numbers: ${title}` });
   const close = () => window.close();
   window.onclose = () => window.remove();

@@ -55,7 +55,7 @@ def changed(path: str, value: object) -> dict:
         (
             "method",
             {"name": "packnet", "prune_ratio": 0.001},
-            ["method.prune_ratio is 0.001", "full after 1 task", "3"],
+            ["method.prune_ratio is 0.001", "full after 1 job", "3"],
         ),
         ("method", {"name": "packnet", "reuse": "some"}, ["method.reuse", "some", "learned"]),
         (

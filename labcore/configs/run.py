@@ -29,7 +29,7 @@ Norm = Literal["frozen", "affine_per_task", "per_task", "shared"]
 class BackboneConfig(Frozen):
     """The network that is reused, and where its weights start."""
 
-    name: BackboneName = Field("efficientnet_lite0", description="The network that every task shares.")
+    name: BackboneName = Field("efficientnet_lite0", description="The network that every job shares.")
     start: Start = Field(
         "pretrained",
         description="Where the weights start: already trained, two random starts that work, or far off, N(0, 1).",
@@ -39,7 +39,7 @@ class BackboneConfig(Frozen):
     )
     norm: Norm = Field(
         "frozen",
-        description="Batch normalisation: fixed, a scale and shift a task, all of it a task, or everything shared.",
+        description="Batch normalisation: fixed, a scale and shift for each job, all of it for each job, or shared.",
     )
 
     @property
@@ -72,7 +72,7 @@ class BackboneNotInstalled(BackboneConfig):
 class TaskConfig(Frozen):
     """One job in the sequence."""
 
-    name: str = Field(description="A task, or some of its classes as in fashion:0-4 or fashion:0-2+5.")
+    name: str = Field(description="A job, or some of its classes as in fashion:0-4 or fashion:0-2+5.")
     images_per_class: Whole | None = Field(
         None,
         ge=1,
@@ -113,9 +113,7 @@ class TrainingConfig(Frozen):
     warmup_fraction: Number = Field(
         0.1, ge=0, lt=1, description="Share of a phase in which the step size grows from 0."
     )
-    epochs: Whole = Field(
-        3, ge=1, le=1000, description="Passes over a task's images.", json_schema_extra=unit("passes")
-    )
+    epochs: Whole = Field(3, ge=1, le=1000, description="Passes over a job's images.", json_schema_extra=unit("passes"))
     batch_size: Whole = Field(32, ge=1, le=4096, description="Images in one step.", json_schema_extra=unit("images"))
     head_warmup_epochs: Whole = Field(
         0,

@@ -416,8 +416,8 @@ def loss_terms_info(fold: Fold) -> LossTerms:
 
 
 def _words_of(term: str) -> str:
-    """What a person reads for a term: `mistakes on the new task`; a method's own kind of term as it is named."""
-    return f"mistakes on the {term}" if term.endswith(("task", "tasks")) else term
+    """What a person reads for a term: `mistakes on the new job`; a method's own kind of term as it is named."""
+    return f"mistakes on the {term.replace('task', 'job')}" if term.endswith(("task", "tasks")) else term
 
 
 def loss_terms(info: LossTerms) -> Chart:
@@ -434,7 +434,7 @@ def loss_terms(info: LossTerms) -> Chart:
     _axis_of_images(chart, info.total_images)
     chart.set(
         yaxis={"rangemode": "tozero", "title": {"text": "loss", "font": {"size": 13}}},
-        margin={"l": 52, "r": 128, "t": 52, "b": 44},  # the legend's room is there before the legend is
+        margin={"l": 52, "r": 128, "t": 64, "b": 44},  # room for two lines of legend, before there is one
         showlegend=bool(info.terms),
         legend={"orientation": "h", "y": 1, "yref": "container", "yanchor": "top", "x": 0, "font": {"size": 13}},
     )

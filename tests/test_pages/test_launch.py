@@ -285,7 +285,7 @@ def test_a_second_method_that_cannot_train_here_says_why_and_the_first_alone_sti
     (start,) = [b for b in test.button if b.label.startswith("Start")]
     assert start.disabled
     said = test.error[0].value
-    assert "PackNet cannot learn this beside it" in said and "is full after 10 tasks" in said
+    assert "PackNet cannot learn this beside it" in said and "is full after 10 jobs" in said
     (second,) = [box for box in test.selectbox if "beside it" in box.label]
     second.select_index(0).run()  # nothing
     assert not test.error

@@ -24,10 +24,10 @@ class EWCConfig(MethodConfig):
         json_schema_extra={"log": True},
     )
     variant: Literal["separate", "online"] = Field(
-        "separate", description="A spring a task, or one that is tied anew after each task."
+        "separate", description="One spring for each job, or a single one that is tied anew after each job."
     )
     decay: Number = Field(
-        0.95, gt=0, le=1, description="How much of the earlier importance stays after each task (γ); online only."
+        0.95, gt=0, le=1, description="How much of the earlier importance stays after each job (γ); online only."
     )
     labels: Literal["sampled", "empirical", "exact"] = Field(
         "sampled",
@@ -38,7 +38,7 @@ class EWCConfig(MethodConfig):
         100,
         ge=1,
         le=100_000,
-        description="Images of each task on which importance is measured.",
+        description="Images of each job on which importance is measured.",
         json_schema_extra=unit("images"),
     )
 

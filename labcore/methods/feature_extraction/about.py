@@ -19,7 +19,7 @@ class FeatureExtractionConfig(MethodConfig):
     name: Literal["feature_extraction"] = "feature_extraction"
     trunk: KeptTrunk | None = Field(
         None,
-        description="Which trunk is kept: the one it starts with, or the one after task 1. Empty: start where the "
+        description="Which trunk is kept: the one it starts with, or the one after job 1. Empty: start where the "
         "weights are pretrained, else first_task.",
     )
 

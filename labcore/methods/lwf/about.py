@@ -20,7 +20,7 @@ class LwFConfig(MethodConfig):
         1.0,
         ge=0,
         le=1000,
-        description="How much the old answers count beside the new task (λ₀).",
+        description="How much the old answers count beside the new job (λ₀).",
         json_schema_extra={"log": True},
     )
     temperature: Number = Field(

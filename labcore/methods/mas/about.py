@@ -27,7 +27,7 @@ class MASConfig(MethodConfig):
         100,
         ge=1,
         le=100_000,
-        description="Images of each task on which importance is measured; their labels are not looked at.",
+        description="Images of each job on which importance is measured; their labels are not looked at.",
         json_schema_extra=unit("images"),
     )
 

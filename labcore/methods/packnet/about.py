@@ -19,7 +19,7 @@ class PackNetConfig(MethodConfig):
 
     name: Literal["packnet"] = "packnet"
     prune_ratio: Number = Field(
-        0.5, gt=0, lt=1, description="Share of a task's weights in each layer that is set free for later tasks."
+        0.5, gt=0, lt=1, description="Share of a job's weights in each layer that is set free for later jobs."
     )
     retrain_epochs: Whole = Field(
         3,
@@ -29,12 +29,12 @@ class PackNetConfig(MethodConfig):
         json_schema_extra=unit("passes"),
     )
     freed_weights: Literal["zero", "keep"] = Field(
-        "zero", description="What the next task finds in freed weights: zero, or what they had learnt."
+        "zero", description="What the next job finds in freed weights: zero, or what they had learnt."
     )
     reuse: Literal["all", "none", "learned"] = Field(
-        "all", description="Which earlier tasks' weights a task uses: all, none, or a choice that it learns."
+        "all", description="Which earlier jobs' weights a job uses: all, none, or a choice that it learns."
     )
-    prune_last: Switch = Field(True, description="Whether the last task leaves room for another one.")
+    prune_last: Switch = Field(True, description="Whether the last job leaves room for another one.")
     depthwise: Switch = Field(
         False, description="Whether layers with a handful of weights a channel are pruned too; many channels then die."
     )
@@ -57,8 +57,8 @@ class PackNetConfig(MethodConfig):
         ratio = capacity.smallest_ratio(weights, count)
         raise ValueError(
             f"method.prune_ratio is {self.prune_ratio:g}, at which the smallest layer of {run.backbone.name} "
-            f"({weights} weights) is full after {fits} task{'s' * (fits > 1)}, and there are {count}; "
-            + (f"choose {ratio:g} or more" if ratio else "no ratio has room for so many: take fewer tasks")
+            f"({weights} weights) is full after {fits} job{'s' * (fits > 1)}, and there are {count}; "
+            + (f"choose {ratio:g} or more" if ratio else "no ratio has room for so many: take fewer jobs")
         )
 
     def stage_config(self, stage: int, stages: int) -> dict[str, Any]:

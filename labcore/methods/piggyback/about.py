@@ -35,7 +35,7 @@ class PiggybackConfig(MethodConfig):
     )
     trunk: KeptTrunk | None = Field(
         None,
-        description="Which trunk is masked: the one it starts with, or the one after task 1. Empty: start where the "
+        description="Which trunk is masked: the one it starts with, or the one after job 1. Empty: start where the "
         "weights are pretrained, else first_task.",
     )
 

@@ -1,19 +1,24 @@
 """Watch in every state; and what Inside, which follows a run too, does alike."""
 
 import errno
+import html
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import streamlit as st
+from streamlit.testing.v1 import AppTest
 
 from labcore.configs.base import ConfigError
 from labcore.drawings import figures
+from labcore.runs import answers
 from labcore.runs.errors import StoreError, refused
 from labcore.runs.events import Downloading, RunEnded, Waiting, Warned
 from labcore.runs.records import RunRecord
 from labcore.runs.stage_cache import StageCache
 from labcore.runs.store import Store
 from labcore.studies.forecast import forecast
+from labcore.tasks import pictures
 from pages.parts import markup, news
 from tests import stories
 from tests.conftest import tiny
@@ -349,3 +354,55 @@ def test_the_side_bar_forgets_a_run_that_was_deleted(store: Store) -> None:
     test = app("watch")
     assert not test.exception
     assert test.query_params["run"] in (newest.run, [newest.run])
+
+
+def confused(run: str) -> AppTest:
+    """Watch with the part open that asks what is taken for what."""
+    test = app("watch", run=run)
+    test.session_state[f"confused-{run}-part"] = True
+    return test.run()
+
+
+def test_what_a_job_is_confused_with_is_counted_and_shown_in_pictures(store: Store) -> None:
+    run = trained(store, tiny())
+    test = confused(run)
+    assert not test.exception
+    labels = pictures.load("digits:0-3", 16, cache=store.cache).test.labels.tolist()
+    now = answers.confusion(store.fold(run), 1, "now", labels)
+    assert now is not None
+    row, column = max(
+        ((row, column) for row in range(4) for column in range(4) if row != column),
+        key=lambda cell: now.counts[cell[0]][cell[1]],
+    )
+    shown = next(part.proto.body for part in test.get("html") if "lab-mistakes" in part.proto.body)
+    asked = parse_qs(urlsplit(html.unescape(shown.split('src="')[1].split('"')[0])).query)
+    assert asked["job"] == ["1"]
+    assert [int(place) for place in asked["test"][0].split(",")] == list(now.pictures[row][column])
+    (job,) = [group for group in test.button_group if group.label == "Job"]
+    job.select(2).run()
+    assert not test.exception and "job=2" in text(test)
+
+
+def test_a_run_without_answers_or_with_damaged_ones_says_so_in_place_of_pictures(store: Store) -> None:
+    before = (
+        stories.written(store, stories.COMPLETE).finish("complete").run
+    )  # as a version told it that kept no answers
+    assert "kept no answers" in text(confused(before))
+    run = trained(store, tiny())
+    path = store.folder(run) / "events.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    broken = [line.replace('"classes":"', '"classes":"!') if '"event":"predicted"' in line else line for line in lines]
+    assert broken != lines
+    path.write_text("".join(broken))
+    test = confused(run)
+    assert not test.exception
+    assert any("damage" in warning.value for warning in test.warning)
+
+
+def test_two_tabs_watch_one_run_each_by_itself(store: Store) -> None:
+    run = trained(store, tiny())
+    mine, other = app("watch", run=run), app("watch", run=run)
+    store.delete(run)
+    for test in (mine, other):
+        test.run()
+        assert not test.exception and "There is no run" in text(test)

@@ -18,13 +18,13 @@ from labcore.runs import moments, stored_maps
 from labcore.runs.events import MapSaved
 from labcore.runs.moments import Book, View
 from labcore.runs.results import Fold
-from pages.parts import inside_layer, lab, live_plot, markup, news, pictures, player, runs, stages, strips
+from pages.parts import inside_layer, inside_seen, lab, live_plot, markup, news, pictures, player, runs, stages, strips
 
 lab.through_the_shell()
 store = lab.store()
 TITLE = "Where does each job live?"
-LEFT = 380  # px of the choice of a layer: what stands beside it does not move when it changes
-OVERVIEW = 172  # px of the whole network
+LEFT = 340  # px of the choice of a layer: what stands beside it does not move when it changes
+OVERVIEW, LEAST = 172, 640  # px of the whole network: its height, and how wide it is at least
 MOST_INFOS = 600  # what kinds of map tell of a run at a moment, that are kept
 record = runs.from_url(store)
 if record is None:
@@ -47,8 +47,10 @@ def choose(name: str) -> None:
     """Put what was chosen into the address."""
     value = st.session_state[f"inside-{name}"]
     if name == "run":
-        for other in ("layer", "moment", "map", "job"):
+        for other in ("layer", "moment", "map", "job", "picture", "block"):
             query.pop(other, None)
+    if name == "layer":
+        query.pop("block", None)  # that of the layer is shown
     if value is None or value == "":
         query.pop(name, None)
     else:
@@ -173,6 +175,7 @@ def whole_and_detail(fold: Fold, shelf: Book) -> None:
     if len(same) < len(shown):
         st.caption("The other run's network has other layers, so only this run's layer is shown.")
     inside_layer.show(kind, Shown(same, place, task), explain)
+    inside_seen.show(store, shown, seen.layers[place].block, explain, choose)
     rows = strip.rows(run, fold, [task.title for task in fold.tasks])
     moment = seen.moment.stage, seen.moment.step
     strips.draw(f"inside-{run}", rows, title="What it said then", moment=moment)
@@ -304,6 +307,7 @@ def overview(told: Told, number: int, each: RunSeen, at: int, place: int) -> Non
         called=kind.words.question,
         version=version,
         picks=True,
+        least=LEAST,
     )
     if picked is None:
         return
@@ -312,6 +316,7 @@ def overview(told: Told, number: int, each: RunSeen, at: int, place: int) -> Non
     if layer is None or (layer, row) == (place, 0):
         return
     query["layer"] = each.seen.layers[layer].name
+    query.pop("block", None)
     if row:
         query["job"] = str(row)
     st.rerun(scope="fragment")
@@ -325,10 +330,10 @@ def layer_and_job(kind: MapKind, seen: View, place: int) -> int:
         st.session_state["inside-layer"] = layer.name
         st.selectbox("Layer", list(labels), format_func=labels.__getitem__, key="inside-layer", on_change=choose,
                      args=("layer",), label_visibility="collapsed", width=LEFT)  # fmt: skip
-        st.html(f"<div class='lab-term'>{html.escape(layer.words)}</div>", width="content")
+        words = html.escape(layer.words, quote=True)
+        st.html(f"<div class='lab-term lab-one-line' title='{words}'>{words}</div>")  # what the row has left
         if kind.gauge is not None and (gauge := kind.gauge(seen)):
-            # No width of its own: what the row has left.
-            st.html(f"<div style='width:0; min-width:100%'>{gauge}</div>")
+            st.html(f"<div class='lab-rest'>{gauge}</div>")
         tasks = kind.tasks(seen)
         task = whole(query.get("job"), tasks[0], tasks[-1]) or kind.task(seen)
         if kind.jobs != "none":

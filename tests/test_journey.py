@@ -170,6 +170,7 @@ def test_every_page_is_for_everyone(address: str, page: sync_api.Page, home: Pat
     page.goto(f"{address}/watch?run={run}")
     answers_by_keyboard(page, store, run)
     numbers_by_keyboard(page, store, run)
+    plays_inside(page, address, run)
     page.get_by_text("Projector", exact=True).click()
     page.wait_for_url("**projector=1**")
     page.get_by_role("button", name="Menu").click()
@@ -264,6 +265,23 @@ def numbers_by_keyboard(page: sync_api.Page, store: Store, run: str) -> None:
     assert page.evaluate("document.activeElement.textContent") == "Numbers"
     page.keyboard.press("Enter")
     window.get_by_role("button", name="Close").press("Enter")
+
+
+def plays_inside(page: sync_api.Page, address: str, run: str) -> None:
+    """Inside plays what it has, whichever map is chosen meanwhile; where nothing may move, a press is a step."""
+    words = "document.querySelector('.lab-player span').textContent"
+    page.emulate_media(reduced_motion="no-preference")
+    page.goto(f"{address}/inside?run={run}&map=importance")
+    page.locator(".lab-player").get_by_role("button", name="Play").press("Enter")
+    page.wait_for_function(f"{words}.startsWith('learning')")
+    page.get_by_text("Drift", exact=True).click()
+    page.get_by_text("How far have weights moved since?").wait_for()
+    page.wait_for_function(f"document.body.className.includes('lab-playing') || {words}.startsWith('after')")
+    page.emulate_media(reduced_motion="reduce")
+    page.goto(f"{address}/inside?run={run}&map=drift")
+    page.locator(".lab-player").get_by_role("button", name="Step").press("Enter")
+    page.wait_for_function(f"{words}.includes('learning') && {words}.includes(' 0 %')")
+    page.wait_for_url("**moment=1.0*")
 
 
 def test_the_view_stays_while_the_chart_is_updated(address: str, page: sync_api.Page, home: Path) -> None:

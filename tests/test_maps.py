@@ -18,7 +18,7 @@ from labcore.configs.base import ConfigError
 from labcore.configs.registry import METHODS
 from labcore.configs.run import RunConfig
 from labcore.networks.streams import stream
-from labcore.runs import archive, map_files, reductions
+from labcore.runs import archive, feature_maps, map_files, reductions
 from labcore.runs.events import Event, MapSaved, RunEnded
 from labcore.runs.map_files import MapError, MapFile
 from labcore.runs.results import fold
@@ -60,9 +60,8 @@ class Watched(map_maker.MapMaker):
 
     def end(self, stage: int, step: int) -> str:
         path = super().end(stage, step)
-        self.made.append(
-            {"path": path, "stage": stage, "weights": self.now(stage), "fisher": naive_fisher(self, stage)}
-        )
+        naive = {"fisher": naive_fisher(self, stage), "features": naive_features(self, stage)}
+        self.made.append({"path": path, "stage": stage, "weights": self.now(stage), **naive})
         return path
 
 
@@ -93,6 +92,36 @@ def naive_fisher(maker: Watched, stage: int) -> dict[str, Tensor]:
         for name, gradient in zip(names, gradients, strict=True):
             total[name] += torch.where(seen[name], gradient, 0.0).square() if name in seen else gradient.square()
     return {name[:-7]: (value / len(chosen)).detach().cpu() for name, value in total.items()}
+
+
+@torch.no_grad()
+def naive_features(maker: Watched, stage: int) -> dict[tuple[int, int], list[Tensor]]:
+    """By job and picture, all maps of each block [C, H, W]: one picture at a time, block by block."""
+    trunk, found = maker.network.trunk, {}
+    for task in maker.tasks[:stage]:
+        state = {**trunk.state_dict(), **maker.method.overlay(task.position)}
+        for picture in range(looking.SEEN_PICTURES):
+            x, maps = trunk.normalise(task.test.images[picture : picture + 1]), []
+            for block in range(len(trunk.block_names)):
+                x = torch.func.functional_call(trunk, state, (x, block, block + 1))
+                maps.append((x[0] if x.ndim == 4 else x[0, :, None, None]).cpu().clone())
+            found[task.position, picture] = maps
+    return found
+
+
+def assert_seen(opened: MapFile, features: dict[tuple[int, int], list[Tensor]], stage: int) -> None:
+    """The maps of a file are those of the network; and when a job is learnt, those that vary most."""
+    for (job, picture), blocks in features.items():
+        for block, maps in enumerate(blocks):
+            told = feature_maps.read(lambda name: opened.read(name) if name in opened else None, job, picture, block)
+            assert told is not None
+            expected = maps[list(told.channels)].numpy()
+            step = (expected.max() - expected.min()) / 255
+            np.testing.assert_allclose(told.values, expected, atol=0.51 * step + 1e-4 * np.abs(expected).max() + 1e-6)
+            if job == stage:
+                varies = maps.flatten(1).std(1) if maps[0].numel() > 1 else maps.flatten().abs()
+                least = varies[list(told.channels)].min()
+                assert int((varies > 1.001 * least + 1e-6).sum()) < looking.SEEN_MAPS
 
 
 @pytest.fixture
@@ -126,6 +155,12 @@ def test_importance_drift_and_what_it_broke_are_what_the_weights_say(method: str
     maker, said = trained(config(method), tmp_path)
     assert [(made["stage"], made["path"]) for made in maker.made] == [(event.stage, event.path) for event in said]
     ends = [made for made in maker.made if "fisher" in made]
+    for made in ends:
+        assert_seen(MapFile(tmp_path / made["path"]), made["features"], made["stage"])
+    first_maps, later = (MapFile(tmp_path / made["path"]) for made in ends)
+    assert np.array_equal(first_maps.read("seen_channels/1"), later.read("seen_channels/1")), (
+        "the same maps, to compare"
+    )
     for made in ends:
         opened = MapFile(tmp_path / made["path"])
         for name, mean in row(opened, "importance").items():
@@ -505,6 +540,59 @@ def test_a_torn_or_hostile_file_is_a_sentence(case: str, tmp_path: Path) -> None
     map_files.check(tmp_path / "good.npz")
 
 
+SEEN: dict[str, np.ndarray] = {
+    "seen_sizes": np.array([[4, 2, 3], [2, 1, 1]], np.int32),
+    "seen/1": np.arange(52, dtype=np.uint8),
+    "seen_channels/1": np.array([[[3, 1, 2, 0], [5, 6, -1, -1]]] * 2, np.int32),
+    "seen_ranges/1": np.array([[[0, 255], [-1, 1]]] * 2, np.float32),
+}
+
+
+def test_feature_maps_come_out_of_a_file_as_they_went_in(tmp_path: Path) -> None:
+    map_files.save(tmp_path / "map.npz", GOOD | SEEN)
+    feature_maps.check(tmp_path / "map.npz", 1)
+    opened = MapFile(tmp_path / "map.npz")
+
+    def array(name: str) -> np.ndarray | None:
+        return opened.read(name) if name in opened else None
+
+    first, last = feature_maps.read(array, 1, 0, 0), feature_maps.read(array, 1, 1, 1)
+    assert first is not None and last is not None
+    assert (first.channels, first.values.tolist()) == ((3, 1, 2, 0), np.arange(24).reshape(4, 2, 3).tolist())
+    assert last.channels == (5, 6)
+    assert last.values.ravel().tolist() == pytest.approx([2 * 50 / 255 - 1, 2 * 51 / 255 - 1])
+    assert feature_maps.read(array, 2, 0, 0) is feature_maps.read(array, 1, 2, 0) is None
+
+
+DAMAGED: dict[str, tuple[dict[str, np.ndarray], str]] = {
+    "of a job that the stage cannot know": ({"seen/2": SEEN["seen/1"]}, "cannot know"),
+    "of no job": ({"seen/x": SEEN["seen/1"]}, "cannot know"),
+    "cut short": ({"seen/1": SEEN["seen/1"][:-1]}, "do not fit together"),
+    "larger than any": ({"seen_sizes": np.array([[4, 1 << 15, 1 << 15], [2, 1, 1]], np.int32)}, "do not fit together"),
+    "of no size": ({"seen_sizes": np.array([[4, 0, 3], [2, 1, 1]], np.int32)}, "do not fit together"),
+    "of more pictures": ({"seen_channels/1": np.zeros((3, 2, 4), np.int32)}, "do not fit together"),
+    "of other blocks": ({"seen_ranges/1": np.zeros((2, 3, 2), np.float32)}, "do not fit together"),
+    "without numbers": ({"seen_ranges/1": np.full((2, 2, 2), np.nan, np.float32)}, "do not fit together"),
+    "of another type": ({"seen/1": SEEN["seen/1"].astype(np.float32)}, "do not fit together"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_damaged_feature_maps_are_a_sentence(case: str, tmp_path: Path) -> None:
+    change, words = DAMAGED[case]
+    map_files.save(tmp_path / "map.npz", GOOD | SEEN | change)
+    map_files.check(tmp_path / "map.npz")
+    with pytest.raises(MapError, match=words):
+        feature_maps.check(tmp_path / "map.npz", 1)
+
+
+@pytest.mark.parametrize("missing", SEEN)
+def test_a_part_of_feature_maps_alone_is_refused(missing: str, tmp_path: Path) -> None:
+    map_files.save(tmp_path / "map.npz", GOOD | {name: value for name, value in SEEN.items() if name != missing})
+    with pytest.raises(MapError, match="not whole"):
+        feature_maps.check(tmp_path / "map.npz", 1)
+
+
 # ---- travelling -----------------------------------------------------------------------------------------------------
 
 
@@ -535,6 +623,17 @@ def test_maps_travel_with_a_run_and_are_checked(store: Store, tmp_path: Path) ->
 
     with pytest.raises(ConfigError, match="no array"):
         archive.import_run(elsewhere, rewritten(tmp_path / "run.zip", poison))
+
+    def say_of_others(members: dict[str, bytes]) -> None:
+        end = next(moment.path for moment in moments if moment.kind == "stage")
+        (tmp_path / "end.npz").write_bytes(members[end])
+        opened = MapFile(tmp_path / "end.npz")
+        told = {name: opened.read(name) for name in opened.names}
+        map_files.save(tmp_path / "end.npz", told | {"seen/2": told["seen/1"]})
+        members[end] = (tmp_path / "end.npz").read_bytes()
+
+    with pytest.raises(ConfigError, match="feature maps of a job that it cannot know"):
+        archive.import_run(elsewhere, rewritten(tmp_path / "run.zip", say_of_others))
     with pytest.raises(ConfigError, match="none of this lab"):
         archive.import_run(elsewhere, rewritten(tmp_path / "run.zip", lambda m: m.update({"maps/1/../x.npz": b""})))
 

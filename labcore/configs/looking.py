@@ -20,6 +20,9 @@ MOST_MAP_PICTURES, FEWEST_MAP_PICTURES, MAP_PICTURE_COST = 32, 8, 1.25
 # The network's inside is drawn so many times a stage in which the trunk moves. Where it stands still, what matters in
 # it moves slowly, and fewer are enough.
 MAPS, MAPS_OF_A_STILL_TRUNK = 8, 2
+# What blocks make of so many test pictures a job is kept at stages' ends, of so many jobs, the first ones: of each
+# block so many maps, in at most so many places a side.
+SEEN_PICTURES, SEEN_JOBS, SEEN_MAPS, SEEN_SIDE = 2, 8, 4, 32
 # At the end of a run this many answers are timed, one at a time, so many times.
 TIMED_PICTURES, TIMED_PASSES = 30, 5
 

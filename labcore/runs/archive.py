@@ -28,7 +28,7 @@ from safetensors import SafetensorError, safe_open
 from labcore.configs.base import ConfigError
 from labcore.configs.reading import parse_json
 from labcore.configs.run import RunConfig
-from labcore.runs import map_files, zips
+from labcore.runs import feature_maps, map_files, zips
 from labcore.runs.errors import Busy, unusable
 from labcore.runs.events import (
     Answered,
@@ -405,8 +405,9 @@ def _take_arrays(file: Zip, name: str, here: Path, told: _Story) -> None:
 def _why_not(path: Path, name: str) -> str | None:
     """Why a file is not the arrays that its name in a run's folder promises, in a sentence; None where it is."""
     try:
-        if map_files.PATH.fullmatch(name):
+        if of_map := map_files.PATH.fullmatch(name):
             map_files.check(path)
+            feature_maps.check(path, int(of_map[1]))
         else:
             with safe_open(path, framework="numpy"):
                 pass

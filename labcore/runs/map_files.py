@@ -19,6 +19,7 @@ linear ones) in the order of the data; NAME is a layer's; F filters are a layer'
     broke [T, L], broke/NAME uint8 [T, F]     ½ Σ importance · move²: estimated extra loss of the task, in nats
     drift_most [T, L], broke_most [T, L]      what code 255 of a layer stands for: see `decode_roots`
     cka [tasks, blocks], block_names          similarity of a block's features before and after the stage
+    seen…                                     what blocks make of pictures: see `labcore.runs.feature_maps`
 
 A method adds what it shows itself, by names of its own: its `maps.py` says what they hold. An array that would be as it
 was the moment before may be left out (see `IfNew`): look back for it.

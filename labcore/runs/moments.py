@@ -170,7 +170,7 @@ class View:
         """
         found = []
         for moment in album(self.fold.maps):
-            one = View(self.book, self.fold, [moment], self.layers)
+            one = View(self.book, self.fold, _until(self.fold, moment), self.layers)
             found.append(self.book.span((what, moment.path), lambda one=one: read(one)))  # type: ignore[misc]
         known = [span for span in found if span is not None]
         return (min(low for low, _ in known), max(high for _, high in known)) if known else None
@@ -210,6 +210,10 @@ def _place(moment: MapSaved) -> tuple[int, int, bool]:
 
 def view(book: Book, fold: Fold, moment: MapSaved) -> View | None:
     """The run at this moment; None where its files are not readable."""
-    until = fold.maps[: bisect_right(fold.maps, (moment.stage, moment.step), key=lambda m: (m.stage, m.step))]
-    layers = book.layers(moment)
+    until, layers = _until(fold, moment), book.layers(moment)
     return View(book, fold, until, layers) if layers and until else None
+
+
+def _until(fold: Fold, moment: MapSaved) -> list[MapSaved]:
+    """The run's moments up to this one."""
+    return fold.maps[: bisect_right(fold.maps, (moment.stage, moment.step), key=lambda m: (m.stage, m.step))]

@@ -15,6 +15,7 @@ Representation   linear CKA ‖XᵀY‖² / (‖XᵀX‖ ‖YᵀY‖) of centred
 What the files hold is said in `labcore/runs/map_files.py`; what a method shows beside it, in the method's `maps.py`.
 """
 
+import contextlib
 import copy
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from labcore.configs.looking import SEEN_JOBS, SEEN_MAPS, SEEN_PICTURES
 from labcore.configs.run import RunConfig
 from labcore.methods.base import Method
 from labcore.networks.batches import LoadedTask, Stopped
@@ -38,6 +40,7 @@ from labcore.networks.trunk import Trunk
 from labcore.runs import map_files, reductions
 from labcore.runs.map_files import LARGEST_KEPT, IfNew, MapError, MapFile
 from labcore.runs.reductions import FULL_SIDE, LIVE_SIDE
+from labcore.training import feature_maps
 
 ByName = dict[str, Tensor]
 
@@ -126,6 +129,7 @@ class MapMaker:
         self._after: dict[int, list[Tensor]] = {}
         self._passing: dict[str, Any] = {}  # what the method showed just before it ended the stage
         self._trunk: Trunk | None = None
+        self._channels: dict[int, np.ndarray] = {}  # task → which feature maps were kept when it was learnt
         self._said: dict[str, bytes] = {}  # by name, the state of what was saved last
 
     # ---- when -------------------------------------------------------------------------------------------------------
@@ -160,6 +164,7 @@ class MapMaker:
         """When a task is learnt: everything in full. Remembers its weights and what matters to them."""
         self.network.let_statistics_move([])
         arrays = self._importance(stage, FULL_IMAGES, FULL_SIDE) | self._state(stage) | self._representation(stage)
+        arrays |= self._feature_maps(stage)
         self._passing = {}
         self._remember(stage)
         return self._save(stage, step, "stage", arrays)
@@ -373,6 +378,34 @@ class MapMaker:
         except (MapError, ValueError):
             return {}
         return found
+
+    # ---- what blocks make of pictures -------------------------------------------------------------------------------
+
+    def _feature_maps(self, stage: int) -> dict[str, Any]:
+        """What each block makes of the first pictures of the first jobs: the same maps as when each job was learnt."""
+        found: dict[str, Any] = {}
+        for task in self.tasks[: min(stage, SEEN_JOBS)]:
+            number = task.position
+            chosen = self._kept_channels(number) if number < stage else None
+            if chosen is None and number < stage:
+                continue
+            pictures = task.test.images[:SEEN_PICTURES]
+            arrays = feature_maps.look(self.network, self.method.overlay(number), pictures, chosen, self.should_stop)
+            self._channels[number] = arrays["seen_channels"]
+            found["seen_sizes"] = arrays.pop("seen_sizes")
+            found |= {f"{name}/{number}": value for name, value in arrays.items()}
+        return found
+
+    def _kept_channels(self, task: int) -> np.ndarray | None:
+        """Which maps were kept when an earlier task was learnt: as remembered, or as its map says; None: not known."""
+        if task not in self._channels:
+            pictures = len(self.tasks[task - 1].test.images[:SEEN_PICTURES])
+            for path in sorted((self.folder / "maps" / str(task)).glob("*-stage.npz")):
+                with contextlib.suppress(MapError, KeyError):
+                    found = MapFile(path).read(f"seen_channels/{task}")
+                    if found.shape == (pictures, len(self.network.trunk.block_names), SEEN_MAPS):
+                        self._channels[task] = found
+        return self._channels.get(task)
 
     # ---- saving -----------------------------------------------------------------------------------------------------
 

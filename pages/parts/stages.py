@@ -179,9 +179,9 @@ def missing(store: Store, record: RunRecord, fold: Fold) -> None:
     _train_again(store, record, action)
 
 
-def _train_again(store: Store, record: RunRecord, place: DeltaGenerator) -> None:
+def _train_again(store: Store, record: RunRecord, place: DeltaGenerator, key: str = "again") -> None:
     """The button that trains a run anew under a new ID, and leads there."""
-    if place.button("Train it again", icon=":material/replay:", width="stretch", key="again", help="As a new run"):
+    if place.button("Train it again", icon=":material/replay:", width="stretch", key=key, help="As a new run"):
         try:
             submission = store.submit(store.config(record.run), device=record.device, use_cache=False)
         except ConfigError as error:  # something of it is not installed here
@@ -197,9 +197,26 @@ def maps_missing(store: Store, record: RunRecord, fold: Fold) -> None:
     if record.active or not gone.words:
         return
     ends = sorted(set(gone.ends) & set(store.stages_stored(record.run)))
+    both = " Weights are stored, so the maps of stages' ends can be drawn again." if ends else ""
+    _bring_back(store, record, gone.words + both, "again", can_draw=bool(ends))
+
+
+def feature_maps_missing(store: Store, record: RunRecord) -> None:
+    """Say of a run of before that no feature maps were kept, and offer both ways to have them."""
+    words = "This run's maps were drawn by a version of the lab that kept no feature maps."
+    can_draw = not record.active and bool(store.stages_stored(record.run))
+    if can_draw:
+        words += " Weights are stored, so the maps of stages' ends can be drawn again, with them."
+    elif not record.active:
+        words += " Train it again to see them here."
+    _bring_back(store, record, words, "features-again", can_draw=can_draw)
+
+
+def _bring_back(store: Store, record: RunRecord, sentence: str, key: str, *, can_draw: bool) -> None:
+    """A sentence on maps that are not there, and the buttons that bring them."""
     words, draw, train = st.columns([4, 1.2, 1.2], vertical_alignment="center")
-    words.caption(gone.words + (" Weights are stored, so the maps of stages' ends can be drawn again." if ends else ""))
-    if ends and draw.button("Draw them again", icon=":material/layers:", width="stretch", key="draw-again"):
+    words.caption(sentence)
+    if can_draw and draw.button("Draw them again", icon=":material/layers:", width="stretch", key=f"draw-{key}"):
         with st.spinner("The maps are drawn from the weights…"):
             why = worker.draw_again(store, record.run)
         if why:
@@ -207,7 +224,8 @@ def maps_missing(store: Store, record: RunRecord, fold: Fold) -> None:
             return
         st.session_state.get("inside-books", {}).pop(record.run, None)
         st.rerun()
-    _train_again(store, record, train)
+    if not record.active:
+        _train_again(store, record, train, key)
 
 
 # ---- going on from a stage -------------------------------------------------------------------------------------------

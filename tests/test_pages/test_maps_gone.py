@@ -2,7 +2,8 @@
 
 import os
 
-from labcore.runs import stored_maps
+from labcore.runs import map_files, moments, stored_maps
+from labcore.runs.map_files import MapFile
 from labcore.runs.store import Store
 from tests.conftest import tiny
 from tests.kept import trained
@@ -31,6 +32,32 @@ def test_inside_goes_on_where_maps_go_while_it_looks_and_says_how_to_have_them_a
     assert not test.exception
     assert [button for button in test.button if button.key == "again"]
     assert len(played(test)["moments"]) == 2
+
+
+def test_inside_shows_what_a_block_makes_of_a_picture_and_says_where_nothing_was_kept(store: Store) -> None:
+    run = trained(store, tiny("ewc"))
+    test = app("inside", run=run, picture="1.2", block="block1")
+    shown = text(test)
+    assert shown.count("alt=\\'feature map") + shown.count("alt='feature map") == 8, "four when learnt, four since"
+    assert "when Digits" in shown and "Picture 2 of Digits" in shown
+    before = moments.name_of(store.fold(run).maps[0])
+    assert "is not learnt yet" in text(app("inside", run=run, moment=before))
+    ends = sorted((store.folder(run) / "maps").glob("*/*-stage.npz"))
+    for path in ends:
+        opened = MapFile(path)
+        told = {name: opened.read(name) for name in opened.names}
+        map_files.save(path, told | {name: told[name][:-1] for name in told if name.startswith("seen/")})
+    assert "Its feature maps do not fit together" in text(app("inside", run=run))
+    for path in ends:  # as a version of before drew them
+        opened = MapFile(path)
+        map_files.save(path, {name: opened.read(name) for name in opened.names if not name.startswith("seen")})
+    test = app("inside", run=run)
+    assert "kept no feature maps" in text(test)
+    assert [button for button in test.button if button.key == "features-again"]
+    test.button(key="draw-features-again").click().run()
+    assert not test.exception
+    assert "kept no feature maps" not in text(test)
+    assert "feature map" in text(test)
 
 
 def test_runs_says_what_maps_take_and_where_they_are_gone(store: Store) -> None:

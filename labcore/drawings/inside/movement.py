@@ -123,10 +123,27 @@ def spring(groups: Sequence[tuple[str, np.ndarray, np.ndarray]], quantity: str, 
         )  # fmt: skip
     chart.set(
         margin={"l": 58, "r": 8, "t": 26, "b": 44}, showlegend=len(groups) > 1, legend=ABOVE,
-        xaxis={**titled(f"{quantity} of a filter (log₁₀)"), "range": [scale[0], scale[1] + 0.1]},
+        xaxis={**titled(f"{quantity} of a filter (log₁₀)"), "range": list(scale)},
         yaxis={**titled("moved, %"), "range": [0, 1.05 * top or 1]},
     )  # fmt: skip
     return chart
+
+
+def _spring_axes(views: Sequence[View], place: int, task: int, array: str) -> tuple[Scale, float]:
+    """log10 of importance from the least to the most, and the farthest move in %, in these runs at whatever moment."""
+
+    def told(seen: View, number: int) -> np.ndarray | None:
+        since = drift_task(seen, task)
+        info = None if since is None else filters_info(seen, seen.layers[place], since, array)
+        return None if info is None else log10(info[0]) if number == 0 else info[number]
+
+    def spans(number: int) -> list[Scale]:
+        found = (seen.span(("spring", array, place, task, number), lambda seen: told(seen, number)) for seen in views)
+        return [span for span in found if span is not None]
+
+    across, up = spans(0), spans(1)
+    left, right = min((low for low, _ in across), default=-6.0), max((high for _, high in across), default=0.0)
+    return (left - 0.1, right + 0.1), max((high for _, high in up), default=0.0)
 
 
 def spring_chart(shown: Shown, array: str = "importance", quantity: str = "importance") -> ChartPiece:
@@ -142,8 +159,7 @@ def spring_chart(shown: Shown, array: str = "importance", quantity: str = "impor
             info = None if since is None else filters_info(each.seen, each.seen.layers[shown.place], since, array)
             if info is not None:
                 found.append((each.name, info[0], info[1]))
-        scale = magnitudes.layer_scale(views, shown.layer, drift_task(shown.first, shown.task) or shown.task, array)
-        return spring(found, quantity, scale, strips_top(views, shown.place, "drift")) if found else None
+        return spring(found, quantity, *_spring_axes(views, shown.place, shown.task, array)) if found else None
 
     since = drift_task(shown.first, shown.task)
     whose = "" if since is None else f" since {shown.first.titles[since - 1]}"

@@ -31,7 +31,7 @@ if record is None:
     pictures.nothing_yet(
         TITLE,
         "A network keeps what it learns in its weights. Once a run has begun, this page shows which of them each job "
-        "needs, which moved, and who owns them, while it learns and at any moment before.",
+        "needs, which ones moved, and who owns them, while it learns and at any moment before.",
     )
     st.stop()
 head, one, two, switch = st.columns([3.5, 2.9, 2.2, 1.3], vertical_alignment="center")
@@ -135,20 +135,20 @@ def nothing_yet(shelf: Book) -> None:
     elif not learning and runs.follow(store, run).maps:
         pass  # they made room, which is said above
     elif (recorded := store.settings().maps) == "none":
-        st.info("Runs that begin now record no maps: the lab is set so. Choose otherwise at the foot of "
-                "Runs, and run it again.", icon=":material/layers_clear:")  # fmt: skip
+        st.info("The lab is set to record no maps. Change the setting at the bottom of Runs, and run it again.",
+                icon=":material/layers_clear:")  # fmt: skip
         st.page_link("pages/runs.py", label="To the settings", icon=":material/settings:")
     elif learning and recorded == "stages":
-        st.info("Runs that begin now draw their first maps after the first job: the lab is set so.",
+        st.info("The lab is set to draw the first maps when the first job is learnt.",
                 icon=":material/hourglass_empty:")  # fmt: skip
     elif learning:
-        st.info("The first maps are drawn when the first job begins to be learnt: seconds from now.",
+        st.info("The first maps are drawn when the first job begins, seconds from now.",
                 icon=":material/hourglass_empty:")  # fmt: skip
     else:
-        st.info("No maps were recorded of this run. Run it again, and they are drawn while it learns.",
+        st.info("No maps of this run were recorded. Run it again, and they are drawn while it learns.",
                 icon=":material/layers_clear:")  # fmt: skip
         st.page_link("pages/launch.py", label="Run it again", icon=":material/edit:", query_params={"run": run})
-    st.caption("Maps show importance, drift, owners, masks and features of each layer, at every live point of a run.")
+    st.caption("Maps show the importance, drift, owners, masks and features of each layer, at many moments of a run.")
 
 
 def whole_and_detail(fold: Fold, shelf: Book) -> None:
@@ -178,7 +178,7 @@ def whole_and_detail(fold: Fold, shelf: Book) -> None:
     inside_seen.show(store, shown, seen.layers[place].block, explain, choose)
     rows = strip.rows(run, fold, [task.title for task in fold.tasks])
     moment = seen.moment.stage, seen.moment.step
-    strips.draw(f"inside-{run}", rows, title="What it said then", moment=moment)
+    strips.draw(f"inside-{run}", rows, title="What it answered at this moment", moment=moment)
     formula = st.expander("How it is computed", key="inside-formula", on_change="rerun")
     if formula.open:
         formula.markdown(kind.words.formula)

@@ -313,7 +313,7 @@ def test_inside_waits_for_the_first_map_and_says_where_there_is_none(store: Stor
     assert "seconds from now" in text(app("inside", run=running.run))
     done = stories.written(store, stories.COMPLETE, tiny(seed=1))
     done.finish("complete")
-    assert "No maps were recorded" in text(app("inside", run=done.run))
+    assert "No maps of this run were recorded" in text(app("inside", run=done.run))
     assert "There is no run" in text(app("inside", run="../x"))
 
 
@@ -383,7 +383,7 @@ def test_inside_of_two_runs_and_of_an_imported_one(store: Store, tmp_path: Path)
     archive.export_run(store, ours, tmp_path / "run.zip")
     new = archive.import_run(store, tmp_path / "run.zip")
     assert new != ours
-    assert "Which weights does each job hang on?" in text(app("inside", run=new, map="importance"))
+    assert "Which weights does each job depend on?" in text(app("inside", run=new, map="importance"))
 
 
 @pytest.mark.parametrize("fits", [True, False])

@@ -27,7 +27,7 @@ def test_inside_goes_on_where_maps_go_while_it_looks_and_says_how_to_have_them_a
     test.run()
     assert not test.exception
     assert "those of the ends of stages 1, 2 are no longer stored" in text(test)
-    assert "No maps were recorded" not in text(test)
+    assert "No maps of this run were recorded" not in text(test)
     test.button(key="draw-again").click().run()
     assert not test.exception
     assert [button for button in test.button if button.key == "again"]

@@ -1,4 +1,4 @@
-"""Which weights a job hangs on: by Fisher information in every run, and by whatever a method measures itself."""
+"""Which weights a job depends on: by Fisher information in every run, and by whatever a method measures itself."""
 
 from labcore.drawings.inside import magnitudes
 from labcore.drawings.inside.kind import MapKind, Words
@@ -41,15 +41,15 @@ IMPORTANCE = magnitude_kind(
     images="images",
     words=Words(
         "Importance",
-        "Which weights does each job hang on?",
+        "Which weights does each job depend on?",
         "importance = Fisher information, mean of a layer's weights, logarithmic: each step is ten times more",
-        "Bright layers are the ones that a job's answers hang on. Compare the rows: where two jobs are bright "
-        "in the same layer, learning one is likely to hurt the other. First layers are often bright for all.",
+        "Bright layers are the ones that a job's answers depend on. Compare the rows: where two jobs are bright in the "
+        "same layer, learning one is likely to hurt the other. The first layers are often bright for every job.",
         r"""$F_i = \frac1N \sum_x \left(\partial \log p(y|x) / \partial w_i\right)^2$, with $y$ drawn from the network's
 own answer: the diagonal of the Fisher information (Kirkpatrick et al. 2017, arXiv 1612.00796), of weights as the
 job sees them. At a stage's end it is measured on 100 training images (EWC: as many as its setting says), before
 that on 32 and marked as an estimate. A layer shows the mean over its weights; a weight that a job does not use
 has none.""",
-        explained=("each column is a layer, each row a job", "bright: the job's answers hang on these weights"),
+        explained=("each column is a layer, each row a job", "bright: the job's answers depend on these weights"),
     ),
 )

@@ -231,7 +231,7 @@ def strips(seen: View, layer: Layer, kind: str, top: float) -> Chart | None:
     chart.set(
         margin={"l": 62, "r": 8, "t": 26, "b": 44}, showlegend=True, legend=ABOVE,
         xaxis=titled(f"filters of this layer, {how.most} first"),
-        yaxis={**titled(how.title), "range": [0, 1.05 * top or 1]},
+        yaxis={**titled(how.title), "range": [0, 1.05 * top or 1], "exponentformat": "power"},
     )  # fmt: skip
     return chart
 
@@ -247,7 +247,7 @@ def strips_charts(shown: Shown, kind: str) -> Panel:
         def make() -> Chart | None:
             return strips(seen, layer, kind, strips_top(views, shown.place, kind))
 
-        title = "How far did its filters move?" if kind == "drift" else "Which filters broke it?"
+        title = "How far did its filters move?" if kind == "drift" else "Which filters did the harm?"
         title = title if alone else f"{title} {name}"
         note, height = NOTES[kind] if run == last.run else "", HEIGHT if alone else HEIGHT // 2 + 20
         return ChartPiece(f"strips-{run}", title, make, missing, note, height)
@@ -272,8 +272,8 @@ DRIFT = MapKind(
         "Drift",
         "How far have weights moved since?",
         "drift = root mean square of the move, in % of the layer's own weights",
-        "Dark means: these weights are where the job left them. Methods that keep jobs apart stay at 0. With "
-        "EWC, look at the points below: filters that matter stay low, the others are free to move.",
+        "Where it is dark, the weights are still where the job left them. Methods that keep jobs apart stay at 0. With "
+        "EWC, look at the points beside this: filters that matter stay low, and the others are free to move.",
         r"""$\sqrt{\overline{(w - w^*)^2}} / \sqrt{\overline{w^{*2}}}$ over a layer's (or a filter's) weights, where
 $w^*$ are the weights when the job was learnt. A filter's move is measured by its layer's weights, too. Weights are
 those that the job sees: with a mask only what it leaves on, with separate copies the job's own copy.""",
@@ -297,8 +297,8 @@ BROKE = MapKind(
         "What it broke",
         "Where did learning more hurt an older job?",
         "drift × importance = estimated extra loss, in nats; a logarithmic scale",
-        "Moving a weight does harm only where the job needs it. Bright layers are where the older job was "
-        "damaged: this map tells more of forgetting than drift does. Nothing drawn means nothing broken.",
+        "Moving a weight does harm only where the job needs it. Bright layers are where the older job was damaged, so "
+        "this map says more about forgetting than drift does. Where nothing is drawn, nothing was broken.",
         r"""$\tfrac12 \sum_i F_i (w_i - w^*_i)^2$, summed over a layer or a filter: the Laplace approximation's estimate
 of how much the older job's loss has risen, in nats (0.7 nats: a right answer half as likely). It is an estimate
 for small moves; after large ones it overstates.""",

@@ -107,9 +107,9 @@ REPRESENTATION = MapKind(
         "Representation",
         "What does it see differently now?",
         "similarity of features before and after the stage = linear CKA, 1: the same but for rotation and scale",
-        "Each line follows the same pictures of one job through the network. Where it falls, the stage has "
-        "changed what the network makes of them, even if the answers are still right. Later blocks usually "
-        "change most.",
+        "Each line follows the same pictures of one job through the network. Where the line falls, the stage has "
+        "changed what the network makes of them, even if its answers are still right. Later blocks usually change "
+        "most.",
         r"""$\mathrm{CKA} = \|X^\top Y\|_F^2 / (\|X^\top X\|_F \|Y^\top Y\|_F)$ of centred features $X$ before and $Y$
 after the stage, of 32 fixed validation images of each job, as the job sees the network (Kornblith et al. 2019, arXiv
 1905.00414). With so few images unlike features score above 0, too: compare blocks rather than read absolute

@@ -125,7 +125,7 @@ def _below(shown: Shown) -> list[Panel]:
 
         return ChartPiece(key, f"Shared by two jobs: {title}", make, note=NOTES["overlap"], height=190)
 
-    return [[piece("overlap", None, "whole network")], [piece("overlap-layer", shown.place, shown.layer.name)]]
+    return [[piece("overlap", None, "whole network")], [piece("overlap-layer", shown.place, "this layer")]]
 
 
 MASKS = MapKind(

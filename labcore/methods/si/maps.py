@@ -19,7 +19,7 @@ KINDS = (
             "Which weights lowered each job's loss?",
             "importance along the path = loss that a weight's own moves took away, over its move squared; logarithmic",
             "Bright layers did most of the work while a job was learnt, and are held most firmly afterwards. Watch it "
-            "grow within a stage. Beside it, Importance asks another question: what the job's answers hang on now.",
+            "grow within a stage. Beside it, Importance asks another question: what the job's answers depend on now.",
             r"""$\omega_i = \sum_t -g_i(t)\,\Delta\theta_i(t)$ and $\Omega_i = \max(0, \omega_i / (\Delta_i^2 + \xi))$,
 with $g$ the gradient of the job's own loss and $\Delta_i$ the whole move of the stage (Zenke et al. 2017, arXiv
 1703.04200). Nothing is measured for it; before a stage's end it is what the path has gathered so far.""",

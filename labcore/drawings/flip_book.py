@@ -12,7 +12,6 @@ import numpy as np
 from labcore.drawings.charts import Chart
 
 _DIGITS = 5  # significant ones, of a number: more cannot be seen
-_MISSING = object()
 
 
 def frames(charts: Sequence[Chart]) -> list[dict[str, Any]]:
@@ -22,30 +21,35 @@ def frames(charts: Sequence[Chart]) -> list[dict[str, Any]]:
     and `data` upon the traces, one by one. Where the charts have different traces, `whole` is true: then `data` are all
     of a chart's traces. NaN becomes null.
     """
-    plain = [[_plain(trace) for trace in chart.traces] for chart in charts]
-    layouts = [_plain(chart.layout) for chart in charts]
-    whole = len({tuple(trace["type"] for trace in traces) for traces in plain}) > 1
+    traces = [chart.traces for chart in charts]
+    whole = len({tuple(trace["type"] for trace in one) for one in traces}) > 1
     if whole:
-        data = plain
+        data = [_plain(one) for one in traces]
     else:
-        kept = [_varying(same) for same in zip(*plain, strict=True)]
-        data = [[_only(trace, names) for trace, names in zip(traces, kept, strict=True)] for traces in plain]
-    names = _varying(layouts)
-    return [
-        {"whole": whole, "data": traces, "layout": _only(layout, names)}
-        for traces, layout in zip(data, layouts, strict=True)
-    ]
+        kept = [_varying(same) for same in zip(*traces, strict=True)]
+        data = [[_only(trace, names) for trace, names in zip(one, kept, strict=True)] for one in traces]
+    names = _varying([chart.layout for chart in charts])
+    layouts = [_only(chart.layout, names) for chart in charts]
+    return [{"whole": whole, "data": one, "layout": layout} for one, layout in zip(data, layouts, strict=True)]
 
 
 def _varying(parts: Sequence[Mapping[str, Any]]) -> list[str]:
     """The properties that are not the same in all of these."""
     names = dict.fromkeys(name for part in parts for name in part)
     first = parts[0] if parts else {}
-    return [name for name in names if any(part.get(name, _MISSING) != first.get(name, _MISSING) for part in parts)]
+    return [name for name in names if not all(_same(part.get(name), first.get(name)) for part in parts)]
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
+        return (
+            isinstance(one, np.ndarray) and isinstance(other, np.ndarray) and np.array_equal(one, other, equal_nan=True)
+        )
+    return bool(one == other)
 
 
 def _only(part: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    return {name: part.get(name) for name in names}
+    return {name: _plain(part.get(name)) for name in names}
 
 
 def _plain(value: Any) -> Any:

@@ -132,9 +132,14 @@ def spring(groups: Sequence[tuple[str, np.ndarray, np.ndarray]], quantity: str, 
 def _spring_axes(views: Sequence[View], place: int, task: int, array: str) -> tuple[Scale, float]:
     """log10 of importance from the least to the most, and the farthest move in %, in these runs at whatever moment."""
 
+    infos: dict[tuple[int, str], tuple[np.ndarray, np.ndarray, np.ndarray] | None] = {}
+
     def told(seen: View, number: int) -> np.ndarray | None:
-        since = drift_task(seen, task)
-        info = None if since is None else filters_info(seen, seen.layers[place], since, array)
+        key = id(seen.book), seen.moment.path
+        if key not in infos:
+            since = drift_task(seen, task)
+            infos[key] = None if since is None else filters_info(seen, seen.layers[place], since, array)
+        info = infos[key]
         return None if info is None else log10(info[0]) if number == 0 else info[number]
 
     def spans(number: int) -> list[Scale]:

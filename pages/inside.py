@@ -23,7 +23,7 @@ from pages.parts import inside_layer, inside_seen, lab, live_plot, markup, news,
 lab.through_the_shell()
 store = lab.store()
 TITLE = "Where does each job live?"
-LEFT = 340  # px of the choice of a layer: what stands beside it does not move when it changes
+LEFT = 400  # px of the choice of a layer: what stands beside it does not move when it changes
 OVERVIEW, LEAST = 172, 640  # px of the whole network: its height, and how wide it is at least
 MOST_INFOS = 600  # what kinds of map tell of a run at a moment, that are kept
 record = runs.from_url(store)

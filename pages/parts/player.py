@@ -16,7 +16,7 @@ from labcore.drawings import flip_book
 from labcore.drawings.charts import Chart
 from pages.parts import projector, served
 
-HEIGHT = 38  # px
+HEIGHT = 44  # px
 _REMEMBERED = 6
 
 

@@ -116,7 +116,7 @@ def gauge(info: Capacity, titles: Sequence[str]) -> str:
             label = f"{name} {100 * share:.0f} %"
             label = label if 50 * share > len(label) else f"{100 * share:.0f} %" if share > 0.07 else ""
             colour = task_colour(owner) if owner else FREE
-            ink = "inherit" if not owner else "#FFFFFF" if TASK_COLOURS.index(colour) in (0, 2, 5) else "#1C2130"
+            ink = "inherit" if not owner else "#FFFFFF" if colour == TASK_COLOURS[0] else "#000000"
             style = f"width:{100 * share:.2f}%;background:{colour};color:{ink}"
             parts.append(f"<div title='{html.escape(name, quote=True)}' style='{style}'>{html.escape(label)}</div>")
     return f"<div class='lab-gauge'>{''.join(parts)}</div>"

@@ -88,7 +88,7 @@ def overlaps(seen: View, place: int | None) -> Chart | None:
     )  # fmt: skip
     for (row, column), share in np.ndenumerate(whole):
         if np.isfinite(share):
-            font = {"size": 12, "color": "#1C2130" if share > 60 else "#FFFFFF"}
+            font = {"size": 12, "color": "#000000" if share > 43 else "#FFFFFF"}  # 4.5 : 1 or more
             chart.note(x=column, y=row, text=f"{share:.0f} %", font=font)
     names = [labelled(position, title) for position, title in enumerate(seen.titles, 1)]
     short = [f"<span style='color:{task_colour(i + 1)}'>■</span> {i + 1}" for i in places]

@@ -194,7 +194,12 @@ function narrowed(layout, traces, width) {
     }
     margin.t = (margin.t ?? 100) + (lines - 1) * 1.5 * layout.font.size;
   }
-  const numbers = name => (layout[name].ticktext ? layout[name] : { nticks: 3, tickangle: 0, ...layout[name] });
+  const numbers = name => {
+    const [from, to] = layout[name].domain ?? [0, 1];
+    const room = (to - from) * (width - (margin.l ?? 80) - (margin.r ?? 80));
+    const nticks = Math.max(2, Math.floor(room / (4 * layout.font.size)));
+    return layout[name].ticktext ? layout[name] : { nticks, tickangle: 0, ...layout[name] };
+  };
   return {
     ...layout, margin,
     annotations: layout.annotations?.map(note => (note.name ? { ...note, text: note.name } : note)),
@@ -218,7 +223,9 @@ function fitted(layout, onHeat, width, height) {
     const left = x + (note.xshift ?? 0) - { left: 0, center: words.wide / 2, right: words.wide }[side];
     const top = height - y - (note.yshift ?? 0) - { top: 0, middle: words.high / 2, bottom: words.high }[end];
     const box = { left, right: left + words.wide, top: top + 1, bottom: top + words.high - 1 };
-    if (standing.some(other => overlap(box, other))) return { ...note, visible: false };
+    const isAmong = note.xref !== "paper" && box.bottom > room.t; // the lines, and so not beside them on an axis
+    const isBeside = isAmong && (box.left < room.l - 6 || box.right > width - room.r + 6);
+    if (isBeside || standing.some(other => overlap(box, other))) return { ...note, visible: false };
     standing.push(box);
     return note;
   });

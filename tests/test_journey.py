@@ -239,12 +239,20 @@ def answers_by_keyboard(page: sync_api.Page, store: Store, run: str) -> None:
     forgotten.press("Enter")
     assert forgotten.get_attribute("aria-pressed") == "true"
     shown = "document.querySelector('.lab-strip-row').querySelectorAll('.lab-answer').length"
+    assert "pictures=forgotten" in page.url
     assert job.told.learnt is not None
     lost = [
         then[0].label == label != now[0].label
         for label, then, now in zip(job.told.labels, job.told.learnt, job.told.now, strict=True)
     ]
     page.wait_for_function(f"{shown} === {sum(lost)}")
+
+    # A link, and a reload, show what was chosen and the picture that was open.
+    page.goto(f"{page.url}&picture={run}-1:2")
+    window.get_by_role("heading", name=f"it is {job.told.classes[job.told.labels[2]]}").wait_for()
+    page.wait_for_function(f"{shown} === {sum(lost)}")
+    page.keyboard.press("Escape")
+    page.wait_for_function("!location.search.includes('picture=')")
 
 
 def numbers_by_keyboard(page: sync_api.Page, store: Store, run: str) -> None:

@@ -71,6 +71,30 @@ function verdict(row, found, label) {
   return `${row.classes[number]} (${percent(certain)}), ${number === label ? "right" : "wrong"}`;
 }
 
+// ---- what a person chose stands in the address, so that a link and a reload show the same ----------------------------
+
+const CHOICES = { first: "forgottenFirst", forgotten: "forgottenOnly", all: "all" }; // in the address, and in a strip
+
+const address = () => new URLSearchParams(location.search);
+
+function remember(name, value) {
+  const url = new URL(location.href);
+  if (value) url.searchParams.set(name, value);
+  else url.searchParams.delete(name);
+  history.replaceState(history.state, "", url);
+}
+
+function rememberChoices(strip) {
+  remember("pictures", Object.keys(CHOICES).filter(word => strip[CHOICES[word]]).join("-"));
+}
+
+// The picture that the address names, once its row is there.
+function openFromAddress(strip) {
+  const [key, picture] = (address().get("picture") ?? "").split(":");
+  const row = strip.data.rows.find(one => one.key === key);
+  if (row && /^\d+$/.test(picture ?? "") && Number(picture) < row.labels.length) open(strip, key, Number(picture));
+}
+
 // ---- drawing ---------------------------------------------------------------------------------------------------------
 
 function image(row, picture, side) {
@@ -125,7 +149,7 @@ function drawRow(strip, row) {
 
 function control(strip, name) {
   const button = make("button", { type: "button" });
-  button.onclick = () => { strip[name] = !strip[name]; draw(strip); };
+  button.onclick = () => { strip[name] = !strip[name]; rememberChoices(strip); draw(strip); };
   return button;
 }
 
@@ -159,6 +183,7 @@ function fit(strip) {
 
 function open(strip, key, picture) {
   strip.open = { key, picture };
+  remember("picture", `${key}:${picture}`);
   if (!strip.window.open) strip.window.showModal();
   drawWindow(strip);
 }
@@ -172,6 +197,7 @@ function step(strip, by) {
 function makeWindow(strip) {
   const window = make("dialog", { className: "lab-window lab-large", ariaLabel: "A picture and what the network says of it" });
   const button = (words, press) => { const it = make("button", { type: "button" }, words); it.onclick = press; return it; };
+  window.onclose = () => remember("picture", "");
   window.onclick = event => { if (event.target === window) window.close(); };
   strip.parts = { head: make("h2"), facts: make("div", { className: "lab-large-facts" }), chart: make("div"), numbers: make("div") };
   window.append(
@@ -276,11 +302,13 @@ function table(row, one) {
 
 function empty() {
   const frame = make("section", { className: "lab-strip" });
-  const strip = { frame, cells: new Map(), forgottenFirst: false, forgottenOnly: false, all: false };
+  const strip = { frame, cells: new Map() };
+  const chosen = (address().get("pictures") ?? "").split("-");
+  for (const [word, name] of Object.entries(CHOICES)) strip[name] = chosen.includes(word);
   strip.title = make("b");
   strip.body = make("div");
   strip.window = makeWindow(strip);
-  strip.controls = Object.fromEntries(["forgottenFirst", "forgottenOnly", "all"].map(name => [name, control(strip, name)]));
+  strip.controls = Object.fromEntries(Object.values(CHOICES).map(name => [name, control(strip, name)]));
   strip.controls.forgottenFirst.textContent = "Most forgotten first";
   strip.controls.forgottenOnly.textContent = "Only forgotten pictures";
   frame.append(make("div", { className: "lab-strip-head" }, strip.title, ...Object.values(strip.controls)), strip.body, strip.window);
@@ -307,9 +335,11 @@ export default function ({ data, parentElement }) {
   }
   const version = JSON.stringify(data.version);
   if (strip.version !== version) {
+    const first = strip.version === undefined;
     strip.data = data;
     strip.version = version;
     draw(strip);
+    if (first) openFromAddress(strip);
   }
   return () => { if (strip.frame.parentNode === parentElement) strip.frame.remove(); };
 }

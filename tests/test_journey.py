@@ -143,9 +143,10 @@ def test_launch_watch_stop_resume_face_to_face_delete(address: str, page: sync_a
 
     page.get_by_role("link", name="Runs").click()
     page.get_by_text("2 runs", exact=True).wait_for()
-    table = page.get_by_test_id("stDataFrame").bounding_box()
-    assert table is not None
-    page.mouse.click(table["x"] + 18, table["y"] + 38 + 17)  # the newest: the other
+    page.get_by_role("row", name="Fine-tuning").get_by_role("cell").last.click()  # a click on a line opens its run
+    page.wait_for_url(f"**/watch?run={run}")
+    page.get_by_role("link", name="Runs").click()
+    page.get_by_role("checkbox", name="Choose Feature extraction").check()  # the other
     page.get_by_role("button", name="Delete").click()
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     page.get_by_text("1 run", exact=True).wait_for()

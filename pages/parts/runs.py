@@ -110,6 +110,11 @@ def words() -> dict[str, str]:
     return {name: colours[face.removeprefix("lab-")] for name, face in _FACES.values()}
 
 
+def face(state: str) -> str:
+    """The class of a state's chip, which gives it its colour."""
+    return _FACES[state][1]
+
+
 def chip(state: str) -> str:
     """HTML of the status chip."""
     name, face = _FACES[state]

@@ -23,7 +23,7 @@ def show(store: Store) -> None:
             "Whose electricity?",
             [_WORLD, *energy.countries()],
             format_func=lambda code: energy.country(code or None).text,
-            help="Grams of CO₂e are counted by it, for old runs too. The figures are codecarbon's.",
+            help="Grams of CO₂e are counted by what it emits, for old runs too. The figures are codecarbon's.",
             key="country",
             on_change=_change,
             args=(store, "country"),
@@ -32,8 +32,8 @@ def show(store: Store) -> None:
             "Room for weights of trained stages and maps (GB)",
             0.0,
             float(MOST_GB),
-            help="Above it the least used go: weights, then live maps, then maps of stages' ends. Those of runs that "
-            "you keep are not counted.",
+            help="Once it is full, what is used least is removed: weights, then live maps, then maps of stages' ends. "
+            "Those of runs that you keep are not counted.",
             key="stage_cache_gb",
             on_change=_change,
             args=(store, "stage_cache_gb"),

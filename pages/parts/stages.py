@@ -38,7 +38,7 @@ COUNTED_AGAIN = 20.0  # seconds, or so many times as long as it takes
 
 
 def storage(store: Store, count: int) -> None:
-    """What lies on the disk, and the button that empties the stage store; `count` runs there are.
+    """What lies on the disk, and the button that frees up what stored weights take; `count` runs there are.
 
     To count means to look at every file, seconds in a store of thousands of runs; so the page goes on meanwhile.
     """
@@ -75,28 +75,28 @@ def _stored(store: Store, count: int, found: Stored) -> None:
                     }
                 )
             )
-        if action.button("Empty the stage store", icon=":material/delete_sweep:", width="stretch", disabled=not stages):
+        if action.button("Free up space", icon=":material/delete_sweep:", width="stretch", disabled=not stages):
             _ask_to_empty(store, held)
         st.caption(
-            f"Weights after each stage let a new run start where an old one was. Above "
-            f"{units.size(StageCache(store).limit_bytes)} of weights and maps the least used ones go: weights first, "
-            "then live maps, then maps of stages' ends. "
-            f"{units.size(sum(usage.values()))} on disk in {store.root}, records and logs included."
+            "Weights are stored after each stage, so that a new run can start where an old one was. Once weights and "
+            f"maps take more than {units.size(StageCache(store).limit_bytes)}, those that are used least are removed: "
+            "first weights, then live maps, then maps of stages' ends. "
+            f"{units.size(sum(usage.values()))} are on disk in {store.root}, with records and logs."
         )
 
 
-@st.dialog("Empty the stage store?")
+@st.dialog("Free up space?")
 def _ask_to_empty(store: Store, held: int) -> None:
     """Weights cannot be brought back but by training, so it asks."""
     st.write(
-        f"Up to {units.size(held)} of weights go for good: new runs train all their stages, and finished runs can no "
-        "longer be gone on from. Curves, figures and settings stay. So do the weights of runs that are running, or "
-        "that you chose to keep."
+        f"Up to {units.size(held)} of stored weights will be gone for good. New runs then train all their stages, and "
+        "you can no longer go on from finished runs. Curves, figures and settings stay, and so do the weights of runs "
+        "that are running, or that you chose to keep."
     )
     keep, empty = st.columns(2)
     if keep.button("Keep them", width="stretch"):
         st.rerun()
-    if empty.button("Empty", type="primary", width="stretch", on_click=_empty, args=(store,)):
+    if empty.button("Free it up", type="primary", width="stretch", on_click=_empty, args=(store,)):
         st.rerun()
 
 

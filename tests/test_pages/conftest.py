@@ -89,6 +89,20 @@ def button(test: AppTest, label: str) -> Button:
     return found
 
 
+def listed(test: AppTest) -> list[dict[str, Any]]:
+    """The lines of the table of runs, as they are sent to the browser."""
+    (sent,) = [json.loads(one.proto.json) for one in test.get("bidi_component") if '"lines"' in one.proto.json]
+    return list(sent["lines"])
+
+
+def picked(test: AppTest, *lines: int) -> AppTest:
+    """Choose lines of the table of runs."""
+    test.session_state["picked"] = [listed(test)[line]["run"] for line in lines]
+    test.run()
+    assert not test.exception, test.exception
+    return test
+
+
 def asked_workers(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The devices that pages want workers for, as they ask. `auto` is left out: Launch asks for it each time."""
     devices: list[str] = []

@@ -12,7 +12,7 @@ from labcore.runs.store import Store
 from tests import kept
 from tests.conftest import tiny
 from tests.disks import fill, for_reading_alone, mounted
-from tests.test_pages.conftest import app, button, text
+from tests.test_pages.conftest import app, button, listed, picked, text
 
 PAGES = [path.stem for path in sorted((Path(__file__).parent.parent.parent / "pages").glob("*.py"))]
 
@@ -153,7 +153,7 @@ def maps(store: Store) -> None:
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-UNREADABLE = {"watch": "This run cannot be read: ", "inside": "This run cannot be read: ", "runs": "Left out, as their"}
+UNREADABLE = {"watch": "This run cannot be read: ", "inside": "This run cannot be read: ", "runs": "are left out, as"}
 EVENTS = {"watch": "is damaged: ", "inside": "is damaged: "}
 DAMAGE: dict[Callable[[Store], None], dict[str, str]] = {
     records: dict.fromkeys(PAGES, "The records were damaged ("),
@@ -181,9 +181,7 @@ def test_a_page_of_a_damaged_store_draws_and_says_what_of_it_is_damaged(
 
 def test_settings_that_are_damaged_once_they_were_shown_are_said(full: Store) -> None:
     test = app("runs")
-    line = [state[0] for state in test.dataframe[0].value["state"]].index("done")
-    test.session_state[test.dataframe[0].key] = {"selection": {"rows": [line], "columns": [], "cells": []}}
-    test.run()
+    test = picked(test, [line["state"] for line in listed(test)].index("done"))
     another_setting(full)
     button(test, "Delete").click().run()
     assert not test.exception, test.exception

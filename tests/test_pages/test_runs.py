@@ -7,7 +7,6 @@ import threading
 from pathlib import Path
 
 import pytest
-from streamlit.testing.v1 import AppTest
 
 from labcore.cli import main as cli
 from labcore.runs import files, records
@@ -16,7 +15,7 @@ from labcore.runs.store import Store
 from pages.parts import runs, stages
 from tests import stories
 from tests.conftest import tiny
-from tests.test_pages.conftest import app, button, text, trained
+from tests.test_pages.conftest import app, button, listed, picked, text, trained
 
 MOST_LISTED = 100
 
@@ -29,18 +28,10 @@ def test_runs_shows_all(store: Store) -> None:
     stories.written(store, stories.COMPLETE).finish("complete")
     store.submit(tiny(seed=1))
     test = app("runs")
-    table = test.dataframe[0].value
-    assert list(table["state"]) == ["waiting", "done"]
-    assert list(table["accuracy"])[1] == 60
+    waiting, done = listed(test)
+    assert (waiting["state"], waiting["note"]) == ("waiting", "number 1 in the queue")
+    assert (done["state"], done["cells"]["accuracy"], done["cells"]["forgotten"]) == ("done", "60 %", "50 %")
     assert "2 runs" in text(test)
-
-
-def picked(test: AppTest, line: int) -> AppTest:
-    """Choose a line of the table of runs."""
-    test.session_state[test.dataframe[0].key] = {"selection": {"rows": [line], "columns": [], "cells": []}}
-    test.run()
-    assert not test.exception, test.exception
-    return test
 
 
 def test_the_chosen_run_stays_the_chosen_one_when_others_come_and_go(store: Store) -> None:
@@ -48,8 +39,8 @@ def test_the_chosen_run_stays_the_chosen_one_when_others_come_and_go(store: Stor
     test = picked(app("runs"), 1)  # the newest stands first
     newest = store.submit(tiny("lwf")).run
     test.run()
-    assert len(test.dataframe[0].value) == 3
-    button(test, "Cancel").click().run()
+    assert len(listed(test)) == 3
+    button(test, "Stop").click().run()
     states = {run: store.record(run).state for run in (mine, other, newest)}
     assert states == {mine: "stopped", other: "queued", newest: "queued"}
     store.delete(newest)
@@ -60,7 +51,7 @@ def test_the_chosen_run_stays_the_chosen_one_when_others_come_and_go(store: Stor
 def test_a_small_run_is_packed_and_a_large_one_named_for_the_command_line(store: Store) -> None:
     run = stories.written(store, stories.COMPLETE).finish("complete").run
     test = picked(app("runs"), 0)
-    button(test, "Pack it").click().run()
+    button(test, "Export").click().run()
     assert not test.exception
     (download,) = test.get("download_button")
     assert download.proto.label.startswith("Download ")
@@ -68,12 +59,27 @@ def test_a_small_run_is_packed_and_a_large_one_named_for_the_command_line(store:
     weights.parent.mkdir(parents=True)
     with weights.open("wb") as file:
         file.truncate(120_000_000)
-    test.run()
-    assert not [found for found in test.button if found.label == "Pack it"]
-    assert "120 MB, too much" in text(test)
+    button(test.run(), "Export").click().run()
+    assert not test.get("download_button")
+    assert "120 MB is too much" in text(test)
     shown = next(block.value for block in test.code if "export" in block.value)
     options = cli.parser().parse_args(shlex.split(shown)[3:])
     assert (options.run, str(options.file)) == (run, f"{run}.zip")
+
+
+def test_of_several_chosen_runs_each_is_stopped_and_deleted_after_a_question(store: Store) -> None:
+    for seed in range(4):
+        store.submit(tiny(seed=seed))
+    test = picked(app("runs"), 0, 1, 2)
+    assert "3 runs chosen" in text(test) and button(test, "Export").disabled, "none is over"
+    button(test, "Stop").click().run()
+    assert [record.state for record in store.records()] == ["stopped"] * 3 + ["queued"]
+    button(test, "Delete").click().run()
+    assert len(store.records()) == 4, "it asks"
+    store.delete(store.records()[0].run)  # in another tab
+    test.button(key="delete-now").click().run()
+    assert not test.exception, test.exception
+    assert [record.state for record in store.records()] == ["queued"]
 
 
 def test_a_chosen_run_that_is_gone_leaves_none_chosen(store: Store) -> None:
@@ -91,10 +97,10 @@ def test_runs_says_what_is_stored_and_asks_before_it_empties(store: Store) -> No
     run = trained(store, tiny())
     test = app("runs")
     assert "2 stages" in text(test)
-    button(test, "Empty the stage store").click().run()
+    button(test, "Free up space").click().run()
     assert "Curves, figures and settings stay" in text(test)
     assert store.stages_stored(run) == [1, 2]
-    button(test, "Empty").click().run()
+    button(test, "Free it up").click().run()
     assert not test.exception
     assert store.stages_stored(run) == []
     assert store.result(run).average_accuracy is not None
@@ -103,11 +109,12 @@ def test_runs_says_what_is_stored_and_asks_before_it_empties(store: Store) -> No
 def test_runs_counts_carbon_by_the_country_in_the_settings(store: Store) -> None:
     stories.written(store, stories.COMPLETE).finish("complete")
     test = app("runs")
-    assert test.dataframe[0].value[["energy", "carbon"]].iloc[0].tolist() == pytest.approx([0.25, 0.11875])
+    assert listed(test)[0]["values"]["energy"] == 0.25
+    assert listed(test)[0]["values"]["carbon"] == pytest.approx(0.11875)
     test.selectbox(key="country").select("FRA").run()
     assert not test.exception
     assert store.settings().country == "FRA"
-    assert test.dataframe[0].value["carbon"].iloc[0] == pytest.approx(0.25 / 1000 * 56.039)
+    assert listed(test)[0]["values"]["carbon"] == pytest.approx(0.25 / 1000 * 56.039)
     (store.root / "settings.json").write_text("{")
     assert "defaults stand in" in text(app("runs"))
 
@@ -131,8 +138,8 @@ def test_a_run_of_which_nothing_is_installed_is_seen_on_every_page_and_not_offer
         told = path.read_text().replace('"fine_tuning"', '"leash"').replace('"small_cnn"', '"narrow"')
         path.write_text(told.replace('"digits:0-3"', '"stripes:0-3"'))
     store.change(claim.run, config_digest=files.digest_of(claim.folder / "config.json"))
-    line = picked(app("runs"), 0).dataframe[0].value.iloc[0]
-    assert (line["method"], line["network"]) == ("leash (not installed)", "narrow (not installed)")
+    (line,) = listed(picked(app("runs"), 0))
+    assert (line["method"], line["cells"]["network"]) == ("leash (not installed)", "narrow (not installed)")
     assert line["jobs"].startswith("stripes:0-3 (not installed) → Clothes")
     for page in ("watch", "inside", "compare"):
         shown = text(app(page, run=claim.run, view="runs"))
@@ -148,13 +155,13 @@ def test_a_run_of_which_nothing_is_installed_is_seen_on_every_page_and_not_offer
 def test_a_stage_store_that_cannot_be_emptied_is_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     trained(store, tiny())
     test = app("runs")
-    button(test, "Empty the stage store").click().run()
+    button(test, "Free up space").click().run()
 
     def refuse(self: StageCache) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr(StageCache, "empty", refuse)
-    button(test, "Empty").click().run()
+    button(test, "Free it up").click().run()
     assert not test.exception, test.exception
     assert "Read-only file system" in test.error[0].value
 
@@ -182,16 +189,16 @@ def test_a_large_store_is_listed_in_part_and_searched_whole(store: Store, monkey
             store.submit(tiny(seed=seed))
     claim = store.claim_run(old)  # it is at work, so the table ticks
     test = app("runs")
-    assert len(test.dataframe[0].value) == MOST_LISTED
-    assert "The newest 100 of 105 runs; the filters look through all 105." in text(test)
+    assert len(listed(test)) == MOST_LISTED
+    assert "The newest 100 of 105 runs. The filters look through all 105." in text(test)
     test.selectbox(key="method").select("Elastic weights (EWC)").run()
-    assert list(test.dataframe[0].value["method"]) == ["Elastic weights (EWC)"]
+    assert [line["method"] for line in listed(test)] == ["Elastic weights (EWC)"]
     assert "The newest" not in text(test)
     read: list[object] = []
     parse = records.parse_json
     monkeypatch.setattr(records, "parse_json", lambda *given, **named: (read.append(given), parse(*given, **named))[1])
     test.selectbox(key="method").select(None).run()
-    assert len(test.dataframe[0].value) == MOST_LISTED
+    assert len(listed(test)) == MOST_LISTED
     assert len(read) == 0  # a page that was drawn reads no configuration again
     claim.release()
 

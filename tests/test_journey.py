@@ -166,6 +166,10 @@ def test_every_page_is_for_everyone(address: str, page: sync_api.Page, home: Pat
     assert worker.run_claim(store.claim_run(run), "cpu").state == "complete"
     for name in PAGES:
         found |= shown_to_axe(page, name)
+    page.get_by_role("button", name="Import").click()
+    page.get_by_test_id("stFileUploaderDropzone").wait_for()
+    found |= axe.findings(page)
+    page.keyboard.press("Escape")
     assert found == axe.OF_STREAMLIT
 
     page.goto(f"{address}/watch?run={run}")

@@ -388,6 +388,8 @@ def test_stages_taken_from_the_cache_are_looked_at_again(method: str, store: Sto
         )
         for name in ("importance", *(["drift", "broke"] if stage > 1 else [])):
             np.testing.assert_allclose(one.read(name), two.read(name), rtol=1e-4, atol=1e-9)
+        for name in ("seen/1", "seen_channels/1", "seen_ranges/1"):
+            assert np.array_equal(one.read(name), two.read(name))
 
 
 # ---- reductions -----------------------------------------------------------------------------------------------------

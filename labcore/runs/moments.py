@@ -199,8 +199,10 @@ def album(maps: Sequence[MapSaved], keep: str = "", most: int = MOST_SHOWN) -> l
     found = list(maps)
     while len(found) > most:
         found = [moment for place, moment in enumerate(found) if not place % 2 or moment is maps[-1]]
+    if not keep or len(found) == len(maps):
+        return found
     there = [moment for moment in maps if name_of(moment) == keep and moment not in found]
-    return sorted([*found, *there], key=_place) if there else found
+    return sorted([*found, *there], key=_place)
 
 
 def _place(moment: MapSaved) -> tuple[int, int, bool]:

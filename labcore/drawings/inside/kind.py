@@ -17,8 +17,8 @@ from labcore.runs.moments import View
 class Words:
     """A kind of map: its `name` on the switch, the `question` it answers, the field's `term`, what to `look` for.
 
-    A term that is explained has its explanation behind `=`. `formula` says how it is computed, and `explained` has a
-    phrase for either end of the drawing of the whole network.
+    A term that is explained has its explanation behind `=`. `formula` says how it is computed, and `explained` says in
+    two phrases what is seen in the drawing of the whole network.
     """
 
     name: str

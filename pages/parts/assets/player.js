@@ -21,7 +21,9 @@ function empty() {
   player.frame.append(player.button, player.range, player.words);
   player.button.addEventListener("click", () => (still.matches ? step(player) : play(player, !player.playing)));
   player.range.addEventListener("input", () => {
-    play(player, false, Number(player.range.value));
+    clearInterval(player.clock);
+    Object.assign(player, { playing: false, at: Number(player.range.value) });
+    draw(player);
     clearTimeout(player.resting);
     player.resting = setTimeout(() => tell(player), REST);
   });
@@ -43,10 +45,10 @@ function draw(player) {
   document.body.classList.toggle("lab-playing", player.playing);
 }
 
-function play(player, playing, at = player.at) {
+function play(player, playing) {
   clearInterval(player.clock);
   player.playing = playing;
-  player.at = playing && at >= player.book.moments.length - 1 ? 0 : at; // from the start where the last is shown
+  if (playing && player.at >= player.book.moments.length - 1) player.at = 0; // from the start where the last is shown
   if (playing) player.clock = setInterval(() => next(player), 1000 / SECOND);
   draw(player);
   if (!playing) tell(player);

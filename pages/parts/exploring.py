@@ -28,7 +28,7 @@ LOOK_FOR = {
     1: "**● all jobs** at the end, by which the best value (★) is chosen; **◆ new jobs** when they have been learnt; "
     "**■ old jobs** at the end. These are on validation images. ○ is all jobs on test images, which choose nothing. "
     "Where ■ rises and ◆ falls, the network keeps more and learns less.",
-    2: "**Dark is good**: it is the average accuracy over all jobs in per cent, on validation images. The best "
+    2: "**Strong blue is good**: it is the average accuracy over all jobs in per cent, on validation images. The best "
     "combination is framed.",
     3: "**Each line is a combination**. It leads from its settings to the accuracy that it reached on validation "
     "images. The best is thick.",

@@ -54,9 +54,10 @@ def test_a_heat_map_keeps_its_rows_and_gaps() -> None:
 
 def test_long_lines_are_thinned_and_keep_their_ends() -> None:
     chart = Chart()
-    chart.trace("scatter", x=list(range(100_000)), y=list(range(100_000)))
+    chart.trace("scatter", x=list(range(100_000)), y=list(range(100_000)), customdata=list(range(100_000)))
     data = live_plot.pack(chart, Head("k", 100))
-    _, columns = unpack(data)
+    head, columns = unpack(data)
+    assert head["data"][0]["customdata"] == columns[0], "what is told of a point stays with it"
     assert len(columns[0]) == live_plot.MOST_POINTS
     assert (columns[0][0], columns[0][-1]) == (0, 99_999)
     assert columns[0] == columns[1]

@@ -26,6 +26,7 @@ from pages.parts import projector, served
 MOST_POINTS = 500
 MOST_REMEMBERED = 16
 TITLE = 36  # px, as high as the page's style makes `lab-title`
+_TOLD = ("customdata", "text", "hovertext")  # what is told of each point, beside its numbers
 _COLUMNS = ("x", "y", "z")
 _CODE = f"""
 const at = path => new URL(path, document.baseURI).href;
@@ -145,6 +146,8 @@ def pack(chart: Chart, head: Head) -> bytes:
             columns.append(numbers.astype(np.float32))
         if chosen is not None:
             trace["meta"] = {"of": len(drawn["x"])}
+            told = (name for name in _TOLD if isinstance(trace.get(name), list | tuple))
+            trace |= {name: [trace[name][place] for place in chosen] for name in told}
         traces.append(trace)
     text = json.dumps(asdict(head) | {"data": traces, "layout": chart.layout}, cls=PlotlyJSONEncoder).encode()
     text += b" " * (-len(text) % 4)

@@ -52,7 +52,7 @@ def start_label(configs: Sequence[RunConfig]) -> str:
     if not configs:
         return "Start"
     methods = " and ".join(ABOUT[config.method.name].short for config in configs)
-    titles = [in_a_sentence(task.title) for task in configs[0].tasks]
+    titles = [in_a_sentence(task.title.partition(":")[0]) for task in configs[0].tasks]
     more = f" and {len(titles) - MOST_TOLD} more" if len(titles) > MOST_TOLD + 1 else ""
     return f"Start: {methods} on {', '.join(titles[:MOST_TOLD] if more else titles)}{more}"
 
@@ -80,6 +80,8 @@ def change_tasks(change: str, position: int = 0, name: str = "") -> None:
 
 def put_back() -> None:
     """Put the job back that was removed last."""
+    if st.session_state.get("removed") is None:
+        return  # a second press
     position, task = st.session_state["removed"]
     st.session_state["draft"]["tasks"].insert(position, task)
     st.session_state["removed"] = None
@@ -100,9 +102,9 @@ def list_classes(position: int, source: str, widget: str) -> None:
 def _take_classes(position: int, source: str, chosen: Sequence[int]) -> None:
     if len(chosen) < 2:
         st.toast("A job needs at least two classes to tell apart.", icon=":material/info:")
+        config_form.renew()  # the boxes are ticked again; else they stay as they are, and the keyboard where it is
     else:
         st.session_state["draft"]["tasks"][position]["name"] = catalogue.named(source, chosen)
-    config_form.renew()
 
 
 def limit_task(position: int, widget: str) -> None:
@@ -155,9 +157,7 @@ def cost_ahead(configs: Sequence[RunConfig]) -> None:
             busy = any(one.run for one in store.workers() if one.device == device)
             st.caption("Estimate: when the worker is free" if busy else "Measuring the speed here …")
             return
-        (speed,) = speeds
-        assert speed is not None
-        found = estimates.together(to_train, speed, store.settings().maps)
+        found = estimates.together(to_train, lab.reader().speeds(to_train, device), store.settings().maps)
         st.caption(f"≈ {units.seconds(found.seconds)}, {units.size(found.memory)}, {lab.estimated(speeds)}{goes_on}")
 
     lab.with_speeds(to_train, say)

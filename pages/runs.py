@@ -12,7 +12,7 @@ from labcore.configs import units
 from labcore.configs.base import ConfigError
 from labcore.configs.units import count_of
 from labcore.runs import archive, stored_maps
-from labcore.runs.errors import UnknownRun
+from labcore.runs.errors import StoreError, UnknownRun
 from labcore.runs.records import RunRecord
 from labcore.runs.store import Store
 from pages.parts import lab, live_plot, markup, pictures, runs, runs_table, settings, stages
@@ -39,10 +39,18 @@ def ask_to_delete(store: Store, chosen: Sequence[str]) -> None:
 
 @lab.told_if_refused
 def delete_all(store: Store, chosen: Sequence[str]) -> None:
-    """Delete these runs."""
+    """Delete these runs; why some of them cannot be deleted is told once the others are."""
+    refused: dict[str, str] = {}
     for run in chosen:
-        with contextlib.suppress(UnknownRun):  # another tab was quicker
+        try:
             store.delete(run)
+        except UnknownRun:  # another tab was quicker
+            continue
+        except StoreError as error:
+            refused[run] = str(error)
+    st.session_state["picked"] = list(refused)  # what is gone is chosen no more
+    if refused:
+        raise StoreError(" ".join(refused.values()))
 
 
 @lab.told_if_refused
@@ -87,7 +95,9 @@ def pack(store: Store, run: str) -> None:
         if maps:
             st.caption(f"{maps} maps of the network's inside are damaged, and not in it.")
         label = f"Download {units.size(path.stat().st_size)}"
-        st.download_button(label, path.read_bytes(), path.name, icon=":material/download:", key=f"download-{run}")
+        st.download_button(
+            label, path.read_bytes(), path.name, icon=":material/download:", on_click="ignore", key=f"download-{run}"
+        )
 
 
 def bring_in(store: Store) -> None:

@@ -86,7 +86,12 @@ def test_asking_whether_to_stop_takes_none_of_the_time(store: Store, monkeypatch
     assert asked == 9, "it is asked before each picture"
 
 
-@pytest.mark.parametrize("method", METHODS)
+LIGHT = ("fine_tuning", "ewc", "packnet", "piggyback")  # of each way to keep weights one
+
+
+@pytest.mark.parametrize(
+    "method", [pytest.param(name, marks=[] if name in LIGHT else [pytest.mark.heavy]) for name in METHODS]
+)
 def test_a_restored_run_answers_as_it_did_at_its_end(
     store: Store, method: str, monkeypatch: pytest.MonkeyPatch, few_answers: pytest.MonkeyPatch
 ) -> None:

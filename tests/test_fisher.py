@@ -122,8 +122,16 @@ def test_resnet18(kind: Kind, dtype: torch.dtype) -> None:
     check(classifier("resnet18", 32, dtype), pictures(3, 32, dtype), (kind,), by_image=False)
 
 
-@pytest.mark.parametrize("size", [32, 64])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize(
+    ("dtype", "size"),
+    [
+        (torch.float64, 64),
+        *(
+            pytest.param(*case, marks=pytest.mark.heavy)
+            for case in ((torch.float64, 32), (torch.float32, 32), (torch.float32, 64))
+        ),
+    ],
+)
 def test_efficientnet_with_its_weights(dtype: torch.dtype, size: int) -> None:
     model = classifier("efficientnet_lite0", size, dtype, "pretrained")
     check(model, pictures(3, size, dtype), KINDS if size == 32 else ("empirical",), by_image=False)

@@ -175,4 +175,11 @@ def test_a_charts_numbers_are_a_table_a_panel(tmp_path: Path) -> None:
     (table,) = tables(long, tmp_path)
     assert (len(table["rows"]), table["of"]) == (200, 1000)
     assert (table["rows"][0], table["rows"][-1]) == ("0|0", "999|999")
+
+    plane = Chart()
+    plane.trace("scatter", x=[1, 2], y=[3, 4], mode="markers", marker={"color": [70.0, 80.0]})
+    plane.trace("scatter", x=[5], y=[6], mode="markers+text", text=["job 1 of 2"], customdata=["40.0"],
+                marker={"color": "#123456"})  # fmt: skip
+    (table,) = tables(plane, tmp_path)
+    assert table["rows"] == ["1|1|3|70", "2|2|4|80", "job 1 of 2|5|6|40.0"]
     assert tables(Chart(), tmp_path) == []

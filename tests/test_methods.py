@@ -271,7 +271,7 @@ def test_the_last_task_may_take_the_rest(tmp_path: Path) -> None:
     assert all(set(owner.unique().tolist()) == {1, 2} for owner in owners.values())
 
 
-@pytest.mark.parametrize("reuse", ["all", "none", "learned"])
+@pytest.mark.parametrize("reuse", ["all", "none", pytest.param("learned", marks=pytest.mark.heavy)])
 def test_a_task_sees_what_reuse_says(reuse: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[int, Tensor] = {}
     original = loop.Loop._measure

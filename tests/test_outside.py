@@ -117,6 +117,7 @@ def test_no_page_asks_anybody_but_the_lab_whatever_words_it_shows(
         page.goto(f"{address}/runs")
         settled()
         hostile = tmp_path / "hostile.zip"
+        page.get_by_role("button", name="Import").click()
         page.locator("input[type=file]").set_input_files(str(zipped(hostile, [(PICTURE, b"")])))
         page.get_by_text("which none of this lab does").wait_for()
         settled()

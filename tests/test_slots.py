@@ -516,7 +516,7 @@ def test_one_slot_is_killed_and_one_run_stopped_and_the_other_goes_on_as_it_bega
     assert same(store, killed, part)
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.heavy)])
 def test_where_the_worker_ends_its_slots_put_their_runs_back(store: Store, part: int, how: signal.Signals) -> None:
     configs = tiny(), tiny("packnet")
     first, second = (store.submit(config).run for config in configs)

@@ -114,7 +114,7 @@ class Killed(BaseException):
     """As by a signal: nothing catches it."""
 
 
-@pytest.mark.parametrize("method", ["ewc", "packnet"])
+@pytest.mark.parametrize("method", ["ewc", pytest.param("packnet", marks=pytest.mark.heavy)])
 def test_killed_after_its_first_checkpoint_each_attempt_gets_a_step_further_and_ends_the_same(
     store: Store, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:

@@ -45,7 +45,10 @@ def _same(one: Any, other: Any) -> bool:
         return (
             isinstance(one, np.ndarray) and isinstance(other, np.ndarray) and np.array_equal(one, other, equal_nan=True)
         )
-    return bool(one == other)
+    try:
+        return bool(one == other)
+    except ValueError:  # arrays within
+        return bool(_plain(one) == _plain(other))
 
 
 def _only(part: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:

@@ -98,7 +98,11 @@ class _Follow(TorchFunctionMode):
         if kind in _OF_ALL:
             return _Field(self.whole, step)
         if kind == "conv2d":
-            kernel, stride, dilation = args[1].shape[2:], told(3, "stride", 1), told(5, "dilation", 1)
+            kernel, stride, dilation = (
+                (args[1] if len(args) > 1 else named["weight"]).shape[2:],
+                told(3, "stride", 1),
+                told(5, "dilation", 1),
+            )
         elif kind in ("max_pool2d", "avg_pool2d"):
             kernel = told(1, "kernel_size", 1)
             stride, dilation = told(2, "stride", kernel), told(4, "dilation", 1) if kind == "max_pool2d" else (1,)

@@ -32,11 +32,14 @@ def share_done(fold: Fold, moment: MapSaved) -> float:
     if moment.kind == "stage":
         return 1.0
     place = bisect_right(fold.accuracy, (moment.stage, moment.step), key=_when)  # a page asks of all moments
-    # Maps may be drawn between two looks, and steps are alike: so many images lie in between.
-    around = [point for point in fold.accuracy[max(0, place - 1) : place + 1] if point.stage == moment.stage]
+    around = [point for point in fold.accuracy[max(0, place - 2) : place + 1] if point.stage == moment.stage]
     if not around:
         return 0.0
-    seen = np.interp(moment.step, [point.step for point in around], [point.images_seen for point in around])
+    # Maps may be drawn between two looks or after the last, and steps are alike: so many images lie in between.
+    one, other = (around * 2)[:2] if len(around) < 2 else around[-2:]
+    steps = other.step - one.step
+    pace = (other.images_seen - one.images_seen) / steps if steps else 0.0
+    seen = one.images_seen + pace * (moment.step - one.step)
     return float(np.clip((seen - stage.first_image) / max(1, stage.images), 0, 1))
 
 

@@ -172,7 +172,7 @@ class Gone:
             stages = f"stage{'s' * (len(self.ends) > 1)} {', '.join(map(str, self.ends))}"
             what.append(f"those of the end{'s' * (len(self.ends) > 1)} of {stages}")
         many = f"Of {count_of(self.of, 'map')} of this run, {' and '.join(what)}"
-        return f"{many} are no longer stored, to make room. All curves and figures are." if what else ""
+        return f"{many} are no longer stored, to make room. All curves and figures are still there." if what else ""
 
 
 def gone(fold: Fold, folder: Path) -> Gone:

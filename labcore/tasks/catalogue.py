@@ -69,16 +69,20 @@ def describe(name: str) -> TaskInfo:
     return TaskInfo(name, title, classes, source.description, _download(source))
 
 
-MOST_NAMED = 3  # classes in the title of a task that takes some of them
+MOST_NAMED = 3  # rows of classes in the title of a task that takes some of them
 
 
 def _called(source: Source, chosen: Sequence[int]) -> str:
-    """`T-shirt to coat`, `T-shirt, bag`, or `5 of 10`."""
-    if is_row(chosen) and len(chosen) > 2:
-        return f"{source.classes[chosen[0]]} to {source.classes[chosen[-1]]}"
-    if len(chosen) <= MOST_NAMED:
-        return ", ".join(source.classes[number] for number in chosen)
-    return f"{len(chosen)} of {len(source.classes)}"
+    """`T-shirt to coat`, `T-shirt, bag`, or `T-shirt to dress, bag and 2 more`."""
+    rows = _rows(chosen)
+    named = [
+        " to ".join(source.classes[number] for number in (row[0], row[-1]))
+        if len(row) > 2
+        else ", ".join(source.classes[number] for number in row)
+        for row in rows[:MOST_NAMED]
+    ]
+    more = sum(map(len, rows[MOST_NAMED:]))
+    return ", ".join(named) + (f" and {more} more" if more else "")
 
 
 def is_row(chosen: Sequence[int]) -> bool:
@@ -123,13 +127,18 @@ def named(source: str, chosen: Sequence[int]) -> str:
 
 def _ranges(chosen: Sequence[int]) -> str:
     """`0-2+5`."""
-    parts: list[list[int]] = []
+    return "+".join(str(row[0]) if len(row) == 1 else f"{row[0]}-{row[-1]}" for row in _rows(chosen))
+
+
+def _rows(chosen: Sequence[int]) -> list[list[int]]:
+    """These numbers, rising, in rows that follow one upon the other."""
+    rows: list[list[int]] = []
     for number in chosen:
-        if parts and parts[-1][-1] == number - 1:
-            parts[-1].append(number)
+        if rows and rows[-1][-1] == number - 1:
+            rows[-1].append(number)
         else:
-            parts.append([number])
-    return "+".join(str(part[0]) if len(part) == 1 else f"{part[0]}-{part[-1]}" for part in parts)
+            rows.append([number])
+    return rows
 
 
 def is_installed(name: str) -> bool:

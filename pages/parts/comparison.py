@@ -54,7 +54,8 @@ def trade_off_beside(groups: Sequence[Group], key: str, version: Hashable, told:
     title = "Learning the new against keeping the old"
     points = trade_off.plane_info(groups)
     if not points:
-        markup.titled(title, "This chart needs runs of two jobs or more.")
+        markup.titled(title, "This chart needs finished runs of two jobs or more.")
+        _tell(told)
         return
     with markup.row("wide", "plane"):
         live_plot.draw(
@@ -67,13 +68,17 @@ def trade_off_beside(groups: Sequence[Group], key: str, version: Hashable, told:
         )
         with st.container():
             names = "".join(f"<li>{html.escape(point.name)}</li>" for point in points)
-            st.html(f'<ol class="lab-numbers">{names}</ol>')
+            st.html(f'<ol class="lab-plane-names">{names}</ol>')
             st.caption(
                 "The best place is the upper right. A point is filled where no other is better in both, and the dotted "
                 "line joins these (the Pareto front)."
             )
-            if told:
-                st.markdown("\n".join(f"- {sentence}" for sentence in told))
+            _tell(told)
+
+
+def _tell(sentences: Sequence[str]) -> None:
+    if sentences:
+        st.markdown("\n".join(f"- {sentence}" for sentence in sentences))
 
 
 def _panels(groups: Sequence[Group], key: str, version: Hashable) -> None:

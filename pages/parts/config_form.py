@@ -72,7 +72,7 @@ def suit_device(training: dict[str, Any]) -> None:
 def take_preset(name: str, method: str) -> None:
     """Start over from a preset, for a method."""
     st.session_state["draft"], st.session_state["preset"] = preset_data(name, method), name
-    st.session_state["chosen-precision"] = None
+    st.session_state["chosen-precision"] = st.session_state["removed"] = None
     renew()
 
 
@@ -81,7 +81,7 @@ def take_config(config: RunConfig) -> None:
     data = config.model_dump(mode="json")
     same = (name for name, known in PRESETS.items() if known.base["backbone"]["name"] == config.backbone.name)
     st.session_state["draft"], st.session_state["preset"] = data, next(same, "quick")
-    st.session_state["chosen-precision"] = config.training.precision
+    st.session_state["chosen-precision"], st.session_state["removed"] = config.training.precision, None
     renew()
 
 
@@ -94,18 +94,21 @@ def take_method(method: str) -> None:
 def with_method(draft: dict[str, Any], method: str) -> dict[str, Any]:
     """The preset's configuration for another method.
 
-    The tasks, the backbone's name, its start, the seed and a precision that was chosen stay as in the draft. Where the
-    draft goes on from a stage of a run, so do backbone and training: stages are shared by no others.
+    Jobs, seed, and whatever of the network and of training is not as the draft's preset has it stay as in the draft.
+    Where the draft goes on from a stage of a run, both stay whole: stages are shared by no others.
     """
+    before = preset_data(st.session_state["preset"], draft["method"]["name"])
     new = preset_data(st.session_state["preset"], method)
-    if draft["backbone"]["name"] != new["backbone"]["name"]:
-        with_backbone(new, draft["backbone"]["name"])
-    new["backbone"]["start"] = draft["backbone"]["start"]
+    name = draft["backbone"]["name"]
+    if name != new["backbone"]["name"]:
+        with_backbone(before, name)
+        with_backbone(new, name)
+    for part, plain in (("backbone", BackboneConfig()), ("training", TrainingConfig())):
+        as_it_was = plain.model_dump(mode="json") | before[part]
+        forked = st.session_state.get("fork") is not None
+        changed = {name: value for name, value in draft[part].items() if forked or as_it_was.get(name) != value}
+        new[part] = {**new[part], **changed}
     new["tasks"], new["seed"] = draft["tasks"], draft["seed"]
-    if precision := draft["training"].get("precision"):
-        new["training"]["precision"] = precision
-    if st.session_state.get("fork"):
-        new["backbone"], new["training"] = draft["backbone"], draft["training"]
     return copy.deepcopy(new)
 
 

@@ -15,6 +15,7 @@ from labcore.runs.store import Store
 from labcore.tasks.source import TaskError
 from pages.parts import live_plot, markup, strips
 
+MOST_KNOWN = 2  # runs, as two are watched face to face
 HEIGHT = 380  # px
 
 
@@ -35,15 +36,19 @@ def show(store: Store, run: str, fold: Fold) -> None:
     measured = [number for number, stage in enumerate(fold.stages, 1) if number in stage.predicted]
     with part:
         if not measured or fold.started is None:
-            st.caption("This appears once the first job is learnt. Runs of before kept no answers.")
+            st.caption("This appears once the first job is learnt. Runs of earlier versions kept no answers.")
             return
         titles = {number: fold.tasks[number - 1].title for number in measured}
         job = st.segmented_control("Job", list(titles), format_func=titles.__getitem__, default=measured[0],
                                    required=True, key=f"confused-job-{run}", label_visibility="collapsed")  # fmt: skip
         version = (run, job, len(fold.stages), sum(len(stage.predicted) for stage in fold.stages))
-        known = st.session_state.get(f"confused-known-{run}")
+        kept: dict[str, tuple[Hashable, Confused]] = st.session_state.setdefault("confused-known", {})
+        known = kept.pop(run, None)
         if known is None or known[0] != version:  # a tick without news counts no pictures again
-            known = st.session_state[f"confused-known-{run}"] = version, _look(store, fold, fold.started.config, job)
+            known = version, _look(store, fold, fold.started.config, job)
+        kept[run] = known
+        while len(kept) > MOST_KNOWN:
+            kept.pop(next(iter(kept)))
         found = known[1]
         if found.learnt is None or found.now is None:
             st.caption(markup.literal(found.why))

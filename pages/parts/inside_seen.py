@@ -12,9 +12,9 @@ from labcore.runs.store import Store
 from pages.parts import markup, stages, strips
 
 CAPTION = (
-    "Each square is a feature map of the block, laid over the picture: bright where the block answers strongly to what "
-    "this map looks for. Kept are the four that differed most from place to place when the job was learnt; the same "
-    "four can be compared at later moments."
+    "Each square is a feature map of the block, as the picture lies: bright where the block finds what this map looks "
+    "for. These are the four maps that differed most from place to place when the job was learnt, so they can be "
+    "compared at later moments."
 )
 
 

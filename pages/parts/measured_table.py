@@ -125,8 +125,8 @@ def moving(experiment: Experiment) -> None:
         findings = lab.reader().look(experiment)
         experiment_bar.line(findings)
         groups, key = groups_of(findings), f"table-{experiment.arms[0].config.task_names}"
-        if trade_off.plane_info(groups):
-            comparison.trade_off_beside(groups, key, findings.version, told(findings))
+        if findings.having("failed") or any(cell.finished for cell in findings.cells):
+            comparison.trade_off_beside(groups, key, findings.version, findings.told())
         else:
             expected()
         table(findings)
@@ -138,13 +138,6 @@ def moving(experiment: Experiment) -> None:
             st.rerun()
 
     now()
-
-
-def told(findings: Findings) -> list[str]:
-    """What the runs show together, in sentences; nothing before one is finished, or has failed."""
-    if not findings.having("failed") and not any(cell.finished for cell in findings.cells):
-        return []
-    return findings.told()
 
 
 def expected() -> None:

@@ -63,5 +63,5 @@ def _cards(group: str, take: Callable[[str], None]) -> None:
             with st.container(border=True, key=f"card-{about.name}", height="stretch", gap=None):
                 # The button's area is the whole card (see assets/lab.css).
                 st.button(about.title, type="tertiary", key=f"method/{about.name}", on_click=take, args=(about.name,))
-                facts = "".join(f"<li>{html.escape(fact)}</li>" for fact in about.facts)
+                facts = "".join(f"<li>{html.escape(fact)}</li>" for fact in about.facts or (about.idea,))
                 st.html(f"<div class='lab-card-line'>{html.escape(about.idea)}</div><ul class='lab-facts'>{facts}</ul>")

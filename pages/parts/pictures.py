@@ -58,7 +58,7 @@ def _kept(task: str) -> str:
     return str(lab.store().cache) if catalogue.files(task) else ""
 
 
-@st.cache_data(show_spinner=False)
+@st.cache_data(show_spinner=False, max_entries=200)
 def _pictures(task: str, count: int, cache: str) -> list[tuple[str, str]]:
     """The address of each picture, which holds it, and the name of its class."""
     return [(_picture(image), name) for image, name in samples(task, count, Path(cache))]

@@ -23,7 +23,7 @@ def show(store: Store) -> None:
             "Whose electricity?",
             [_WORLD, *energy.countries()],
             format_func=lambda code: energy.country(code or None).text,
-            help="Grams of CO₂e are counted by what it emits, for old runs too. The figures are codecarbon's.",
+            help="Grams of CO₂e follow from it, for old runs too. The figures are codecarbon's.",
             key="country",
             on_change=_change,
             args=(store, "country"),

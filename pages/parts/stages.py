@@ -174,7 +174,7 @@ def missing(store: Store, record: RunRecord, fold: Fold) -> None:
     words, action = st.columns([4, 1], vertical_alignment="center")
     words.caption(
         f"The weights after stage{'s' * (len(gone) > 1)} {', '.join(gone)} are no longer stored, to make room. "
-        "All curves and figures are."
+        "All curves and figures are still there."
     )
     _train_again(store, record, action)
 
@@ -204,7 +204,7 @@ def maps_missing(store: Store, record: RunRecord, fold: Fold) -> None:
 def feature_maps_missing(store: Store, record: RunRecord) -> None:
     """Say of a run of before that no feature maps were kept, and offer both ways to have them."""
     words = "This run's maps were drawn by a version of the lab that kept no feature maps."
-    can_draw = not record.active and bool(store.stages_stored(record.run))
+    can_draw = not record.active and len(store.config(record.run).tasks) in store.stages_stored(record.run)
     if can_draw:
         words += " Weights are stored, so the maps of stages' ends can be drawn again, with them."
     elif not record.active:

@@ -26,19 +26,21 @@ CHARTS = 228  # px; so the strip, the curves and the matrix of three jobs are se
 
 
 class Watched(NamedTuple):
-    """A run as it stands at a tick."""
+    """A run as it stands at a tick; `rows` are its pictures with answers."""
 
     record: RunRecord
     config: RunConfig
     fold: Fold
     state: str
+    rows: list[strip.Row]
 
     @classmethod
     def now(cls, run: str) -> "Watched":
         """How it stands now; only its new events are read. Raises UnknownRun."""
         store = lab.store()
-        record = store.record(run)
-        return cls(record, store.config(run), runs.follow(store, run), runs.standing(store, record))
+        record, config, fold = store.record(run), store.config(run), runs.follow(store, run)
+        rows = strip.rows(run, fold, [task.title for task in config.tasks])
+        return cls(record, config, fold, runs.standing(store, record), rows)
 
     @property
     def run(self) -> str:
@@ -49,11 +51,6 @@ class Watched(NamedTuple):
     def titles(self) -> list[str]:
         """What its jobs are called."""
         return [task.title for task in self.config.tasks]
-
-    @property
-    def rows(self) -> list[strip.Row]:
-        """Its pictures with answers."""
-        return strip.rows(self.run, self.fold, self.titles)
 
 
 def head(one: Watched, title: str) -> None:
@@ -212,12 +209,14 @@ def costs(one: Watched) -> None:
     }
     markup.titled(
         "Cost so far" if one.record.active else "What it cost",
-        markup.figures_row(first, notes)
-        + "<details class='lab-more'><summary>All costs</summary>"
-        + markup.figures_row(rest, notes)
-        + markup.parts_bar(figures.footprint_info(fold))
-        + f"<div class='lab-term'>{html.escape(_device_line(one))}</div></details>",
+        markup.figures_row(first, notes),
     )
+    with st.expander("All costs", type="compact", key=f"costs-{one.run}"):
+        st.html(
+            markup.figures_row(rest, notes)
+            + markup.parts_bar(figures.footprint_info(fold))
+            + f"<div class='lab-term'>{html.escape(_device_line(one))}</div>"
+        )
 
 
 def _device_line(one: Watched) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
+from streamlit.testing.v1.element_tree import ButtonGroup
 
 from labcore.cli import configuring
 from labcore.cli import main as cli
@@ -221,6 +222,11 @@ def test_jobs_that_do_not_fit_in_a_row_go_into_the_next() -> None:
     assert test.session_state["draft"]["tasks"][4] == {"name": "swatters"}
 
 
+def preset_of(test: AppTest) -> ButtonGroup:
+    (control,) = [group for group in test.button_group if group.label == "Preset"]
+    return control
+
+
 def test_a_removed_job_can_be_put_back_where_it_was(store: Store) -> None:
     test = app()
     before = [dict(task) for task in test.session_state["draft"]["tasks"]]
@@ -228,8 +234,10 @@ def test_a_removed_job_can_be_put_back_where_it_was(store: Store) -> None:
     assert "Start: Fine-tuning on clothes, hand fans" in [button.label for button in test.button]
     test.button(key="undo").click().run()
     assert test.session_state["draft"]["tasks"] == before
-    test.button(key="right0").click().run()
-    assert not any(button.key == "undo" for button in test.button)
+    for change in (lambda: test.button(key="right0").click(), lambda: preset_of(test).select("quick")):
+        test.button(key="remove0").click().run()
+        change().run()
+        assert not test.exception and not any(button.key == "undo" for button in test.button)
 
 
 def test_classes_are_picked_by_their_pictures(store: Store) -> None:
@@ -249,8 +257,7 @@ def test_classes_are_picked_by_their_pictures(store: Store) -> None:
 
 def test_the_preset_is_lit_only_while_nothing_was_changed(store: Store) -> None:
     def lit(test: AppTest) -> object:
-        (control,) = [group for group in test.button_group if group.label == "Preset"]
-        return control.value
+        return preset_of(test).value
 
     test = app()
     assert lit(test) == "story"
@@ -258,8 +265,7 @@ def test_the_preset_is_lit_only_while_nothing_was_changed(store: Store) -> None:
     assert lit(test) == "story"
     test.button(key="remove2").click().run()
     assert lit(test) is None
-    (control,) = [group for group in test.button_group if group.label == "Preset"]
-    control.select("story").run()
+    preset_of(test).select("story").run()
     assert lit(test) == "story" and len(test.session_state["draft"]["tasks"]) == 3
     assert test.session_state["draft"]["method"]["name"] == "joint"
 
@@ -268,7 +274,7 @@ def test_one_start_queues_two_methods_which_watch_shows_beside_each_other(store:
     test = app(preset="quick", method="ewc", beside="lwf")
     assert test.query_params["beside"] == "lwf"
     (start,) = [b for b in test.button if b.label.startswith("Start")]
-    assert start.label == "Start: EWC and LwF on clothes: T-shirt to coat, digits, hot dogs"
+    assert start.label == "Start: EWC and LwF on clothes, digits, hot dogs"
     start.click().run()
     newer, older = store.records()
     assert [store.config(record.run) for record in (older, newer)] == [
@@ -276,6 +282,18 @@ def test_one_start_queues_two_methods_which_watch_shows_beside_each_other(store:
         presets.preset("quick", "lwf"),
     ]
     assert (test.query_params["run"], test.query_params["with"]) == (older.run, newer.run)
+
+
+def test_what_was_changed_by_hand_is_changed_for_the_second_method_too(store: Store) -> None:
+    test = app(method="ewc", beside="packnet")
+    test.session_state["draft"]["backbone"]["image_size"] = 96
+    test.session_state["draft"]["training"]["epochs"] = 7
+    test.run()
+    test.button(key="start").click().run()
+    first, second = (store.config(record.run) for record in reversed(store.records()))
+    assert (first.method.name, second.method.name) == ("ewc", "packnet")
+    assert {(one.backbone.image_size, one.training.epochs) for one in (first, second)} == {(96, 7)}
+    assert (first.backbone.norm, second.backbone.norm) == ("frozen", "affine_per_task"), "as the preset has each"
 
 
 def test_a_second_method_that_cannot_train_here_says_why_and_the_first_alone_still_starts(store: Store) -> None:

@@ -82,6 +82,18 @@ def test_of_several_chosen_runs_each_is_stopped_and_deleted_after_a_question(sto
     assert [record.state for record in store.records()] == ["queued"]
 
 
+def test_a_run_that_trains_keeps_no_other_from_being_deleted(store: Store) -> None:
+    trains = stories.written(store, stories.FIRST[:6])
+    for seed in (1, 2):
+        store.request_stop(store.submit(tiny(seed=seed)).run)
+    test = picked(app("runs"), 0, 1, 2)
+    button(test, "Delete").click().run()
+    test.button(key="delete-now").click().run()
+    assert not test.exception, test.exception
+    assert [record.run for record in store.records()] == [trains.run]
+    assert [error.value for error in test.error] == [f"Run {trains.run} is running; stop it first, then delete it."]
+
+
 def test_a_chosen_run_that_is_gone_leaves_none_chosen(store: Store) -> None:
     store.submit(tiny(seed=1))
     gone = store.submit(tiny(seed=2)).run
@@ -127,7 +139,7 @@ def test_runs_sets_what_is_recorded_of_the_inside(store: Store) -> None:
     assert not test.exception
     assert store.settings().maps == "none"
     run = stories.written(store, stories.COMPLETE).finish("complete").run
-    assert "the lab is set so" in text(app("inside", run=run))
+    assert "is set to record no maps" in text(app("inside", run=run))
 
 
 def test_a_run_of_which_nothing_is_installed_is_seen_on_every_page_and_not_offered_for_training(store: Store) -> None:

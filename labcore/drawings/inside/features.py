@@ -36,7 +36,9 @@ def pictures(seen: View) -> list[tuple[int, int]]:
 def kept_none(seen: View) -> bool:
     """Whether the last stage's maps were made without feature maps, by a version of before."""
     ends = [moment for moment in seen.fold.maps if moment.kind == "stage"]
-    return bool(ends) and seen.book.last(ends[-1:], "seen_sizes") is None
+    if not ends or not seen.book.layers(ends[-1]):  # nothing, or a damaged file, of which the page says so
+        return False
+    return seen.book.last(ends[-1:], "seen_sizes") is None
 
 
 def sights(seen: View, job: int, picture: int, block: int) -> list[Sight] | str:

@@ -64,10 +64,18 @@ function matrix(number, trace, x, y) {
 
 // Points that no line joins: a row for each.
 function points(traces, x, y) {
-  const shaded = traces.some(({ trace }) => Array.isArray(trace.marker?.color) && typeof trace.marker.color[0] === "number");
+  const shades = trace => (Array.isArray(trace.marker?.color) && typeof trace.marker.color[0] === "number" ? trace.marker.color : null);
+  const shaded = traces.some(({ trace }) => shades(trace));
+  // Of a point that has no shade among such that have one, its own words tell what it is worth.
+  const value = (trace, place) => (shades(trace) ? told(trace.marker.color[place]) : plain(`${trace.customdata?.[place] ?? ""}`));
+  const name = (trace, place) => {
+    if (shades(trace)) return trace.name ?? place + 1;
+    const own = shaded ? trace.text?.[place] : trace.customdata?.[place];
+    return typeof own === "string" ? own : trace.name ?? place + 1;
+  };
   const rows = traces.flatMap(({ trace, number }) => Array.from(trace.x, (at, place) => ({
-    name: typeof trace.customdata?.[place] === "string" && !shaded ? plain(trace.customdata[place]) : plain(trace.name ?? place + 1),
-    cells: [x.told(at), y.told(trace.y[place]), ...(shaded ? [told(trace.marker.color[place])] : [])].map(text => ({
+    name: plain(`${name(trace, place)}`),
+    cells: [x.told(at), y.told(trace.y[place]), ...(shaded ? [value(trace, place)] : [])].map(text => ({
       text, pick: { trace: number, point: [place], x: at, y: trace.y[place] },
     })),
   })));

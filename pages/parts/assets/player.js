@@ -33,7 +33,7 @@ function empty() {
 // Draw the moment that is shown.
 function draw(player) {
   const { moments } = player.book;
-  player.frame.hidden = moments.length < 2;
+  for (const control of [player.button, player.range]) control.hidden = moments.length < 2; // one moment is told alone
   player.range.max = moments.length - 1;
   player.range.value = player.at;
   player.range.setAttribute("aria-valuetext", moments[player.at].words);
@@ -55,10 +55,17 @@ function play(player, playing) {
 }
 
 function next(player) {
-  if (!player.frame.isConnected) return document.body.classList.remove("lab-playing"); // another page is shown
+  if (!player.frame.isConnected) return leave(player);
   if (player.at >= player.book.moments.length - 1) return play(player, false);
   player.at += 1;
   draw(player);
+}
+
+// Another page is shown, or another run.
+function leave(player) {
+  clearInterval(player.clock);
+  if (player.playing) document.body.classList.remove("lab-playing");
+  player.playing = false;
 }
 
 function step(player) {

@@ -91,7 +91,9 @@ function head(frame, data, redraw, tell) {
 export default function ({ data, parentElement, setStateValue, setTriggerValue }) {
   shown.picked ??= new Set(data.picked);
   const here = new Set(data.lines.map(line => line.run));
+  const before = shown.picked.size;
   for (const run of shown.picked) if (!here.has(run)) shown.picked.delete(run);
+  if (shown.picked.size !== before) setStateValue("picked", [...shown.picked]); // what nobody sees is not chosen
   for (const run of shown.rows.keys()) if (!here.has(run)) shown.rows.delete(run);
   const send = () => { setStateValue("picked", [...shown.picked]); redraw(); };
   const tell = {

@@ -73,7 +73,9 @@ function verdict(row, found, label) {
 
 // ---- what a person chose stands in the address, so that a link and a reload show the same ----------------------------
 
-const CHOICES = { first: "forgottenFirst", forgotten: "forgottenOnly", all: "all" }; // in the address, and in a strip
+// What is shown of all strips of a page, and by what word of the address.
+const CHOICES = { first: "forgottenFirst", forgotten: "forgottenOnly", all: "all" };
+const chosen = {};
 
 const address = () => new URLSearchParams(location.search);
 
@@ -84,15 +86,24 @@ function remember(name, value) {
   history.replaceState(history.state, "", url);
 }
 
-function rememberChoices(strip) {
-  remember("pictures", Object.keys(CHOICES).filter(word => strip[CHOICES[word]]).join("-"));
+function readChoices() {
+  const words = (address().get("strip") ?? "").split("-");
+  for (const [word, name] of Object.entries(CHOICES)) chosen[name] = words.includes(word);
 }
 
-// The picture that the address names, once its row is there.
+function choose(name) {
+  chosen[name] = !chosen[name];
+  remember("strip", Object.keys(CHOICES).filter(word => chosen[CHOICES[word]]).join("-"));
+  for (const strip of strips.values()) if (strip.frame.isConnected) draw(strip);
+}
+
+// The picture that the address names: opened as soon as its row is there.
 function openFromAddress(strip) {
-  const [key, picture] = (address().get("picture") ?? "").split(":");
+  const [key, picture] = (address().get("open") ?? "").split(":");
   const row = strip.data.rows.find(one => one.key === key);
-  if (row && /^\d+$/.test(picture ?? "") && Number(picture) < row.labels.length) open(strip, key, Number(picture));
+  if (row && /^\d+$/.test(picture ?? "") && Number(picture) < row.labels.length && !strip.window.open) {
+    open(strip, key, Number(picture));
+  }
 }
 
 // ---- drawing ---------------------------------------------------------------------------------------------------------
@@ -138,8 +149,8 @@ function drawRow(strip, row) {
     return make("div", { className: "lab-strip-row" }, name, make("div", { className: "lab-strip-note" }, row.note));
   }
   let shown = row.labels.map((_, picture) => told(row, picture, moment));
-  if (strip.forgottenOnly) shown = shown.filter(one => one.forgotten);
-  if (strip.forgottenFirst) shown.sort((one, other) => other.lost - one.lost);
+  if (chosen.forgottenOnly) shown = shown.filter(one => one.forgotten);
+  if (chosen.forgottenFirst) shown.sort((one, other) => other.lost - one.lost);
   const cells = shown.map(one => drawCell(strip, row, one));
   const body = cells.length
     ? make("div", { className: "lab-strip-pictures" }, ...cells)
@@ -147,19 +158,19 @@ function drawRow(strip, row) {
   return make("div", { className: "lab-strip-row" }, name, body);
 }
 
-function control(strip, name) {
+function control(name) {
   const button = make("button", { type: "button" });
-  button.onclick = () => { strip[name] = !strip[name]; rememberChoices(strip); draw(strip); };
+  button.onclick = () => choose(name);
   return button;
 }
 
 function draw(strip) {
   const { rows, title } = strip.data;
   const focused = strip.body.contains(document.activeElement) ? document.activeElement : null;
-  const seen = strip.all || rows.length <= ROWS ? rows : [...rows.slice(0, ROWS - 1), current(rows)];
+  const seen = chosen.all || rows.length <= ROWS ? rows : [...rows.slice(0, ROWS - 1), current(rows)];
   strip.title.textContent = title;
   strip.controls.all.textContent = rows.length > ROWS ? "All jobs and pictures" : "All pictures";
-  for (const [name, button] of Object.entries(strip.controls)) button.ariaPressed = String(strip[name]);
+  for (const [name, button] of Object.entries(strip.controls)) button.ariaPressed = String(chosen[name]);
   const keys = new Set(rows.flatMap(row => row.labels.map((_, picture) => `${row.key}:${picture}`)));
   for (const key of strip.cells.keys()) if (!keys.has(key)) strip.cells.delete(key);
   strip.body.replaceChildren(...seen.map(row => drawRow(strip, row)));
@@ -175,7 +186,7 @@ const current = rows => rows.slice(ROWS - 1).findLast(row => row.labels.length) 
 function fit(strip) {
   for (const line of strip.body.querySelectorAll(".lab-strip-pictures")) {
     const columns = getComputedStyle(line).gridTemplateColumns.split(" ").length;
-    [...line.children].forEach((cell, place) => { cell.hidden = !strip.all && place >= columns; });
+    [...line.children].forEach((cell, place) => { cell.hidden = !chosen.all && place >= columns; });
   }
 }
 
@@ -183,7 +194,7 @@ function fit(strip) {
 
 function open(strip, key, picture) {
   strip.open = { key, picture };
-  remember("picture", `${key}:${picture}`);
+  remember("open", `${key}:${picture}`);
   if (!strip.window.open) strip.window.showModal();
   drawWindow(strip);
 }
@@ -197,7 +208,7 @@ function step(strip, by) {
 function makeWindow(strip) {
   const window = make("dialog", { className: "lab-window lab-large", ariaLabel: "A picture and what the network says of it" });
   const button = (words, press) => { const it = make("button", { type: "button" }, words); it.onclick = press; return it; };
-  window.onclose = () => remember("picture", "");
+  window.onclose = () => remember("open", "");
   window.onclick = event => { if (event.target === window) window.close(); };
   strip.parts = { head: make("h2"), facts: make("div", { className: "lab-large-facts" }), chart: make("div"), numbers: make("div") };
   window.append(
@@ -303,12 +314,10 @@ function table(row, one) {
 function empty() {
   const frame = make("section", { className: "lab-strip" });
   const strip = { frame, cells: new Map() };
-  const chosen = (address().get("pictures") ?? "").split("-");
-  for (const [word, name] of Object.entries(CHOICES)) strip[name] = chosen.includes(word);
   strip.title = make("b");
   strip.body = make("div");
   strip.window = makeWindow(strip);
-  strip.controls = Object.fromEntries(Object.values(CHOICES).map(name => [name, control(strip, name)]));
+  strip.controls = Object.fromEntries(Object.values(CHOICES).map(name => [name, control(name)]));
   strip.controls.forgottenFirst.textContent = "Most forgotten first";
   strip.controls.forgottenOnly.textContent = "Only forgotten pictures";
   frame.append(make("div", { className: "lab-strip-head" }, strip.title, ...Object.values(strip.controls)), strip.body, strip.window);
@@ -329,17 +338,18 @@ export default function ({ data, parentElement }) {
   strips.delete(data.id);
   strips.set(data.id, strip); // the last is the one used last, whenever it was made
   if (strips.size > MOST_STRIPS) strips.delete(strips.keys().next().value);
-  if (strip.frame.parentNode !== parentElement) {
+  const isNew = strip.frame.parentNode !== parentElement;
+  if (isNew) {
     if (strip.window.open) strip.window.close(); // taken away while it was open, it would not be modal any more
     parentElement.append(strip.frame);
+    readChoices();
   }
   const version = JSON.stringify(data.version);
-  if (strip.version !== version) {
-    const first = strip.version === undefined;
+  if (isNew || strip.version !== version) {
     strip.data = data;
     strip.version = version;
     draw(strip);
-    if (first) openFromAddress(strip);
+    openFromAddress(strip);
   }
   return () => { if (strip.frame.parentNode === parentElement) strip.frame.remove(); };
 }

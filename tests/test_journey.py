@@ -377,7 +377,7 @@ def test_inside_draws_what_is_new_of_a_run_at_work_and_else_nothing(page: sync_a
 
 
 def test_a_live_page_does_not_grow(page: sync_api.Page, home: Path) -> None:
-    """A hundred and twenty updates of a chart: the browser's memory and elements stay where they were after the first."""
+    """In 120 updates of a chart the browser's memory and elements stay where they were after the first."""
     with serving("tests/live_page.py", home) as address:
         page.goto(address)
         count = "() => Number(document.querySelector('.updates')?.textContent ?? 0)"

@@ -198,7 +198,7 @@ def seen_with(store: Store, record: RunRecord) -> list[str]:
         [run for run in dict.fromkeys(asked) if run in options][:MOST_LAID_OVER],
         format_func=options.__getitem__,
         max_selections=MOST_LAID_OVER,
-        placeholder="One stands beside it; of several the curves are laid over each other",
+        placeholder="Choose one or more",
         key=f"with-{record.run}",
     )
     if chosen:

@@ -2,7 +2,7 @@
 PORT ?= 8501
 BIN := .venv/bin
 
-.PHONY: run test test-all check format bench chaos
+.PHONY: run test test-all check format bench chaos gallery
 
 run:
 	@sh scripts/setup.sh run
@@ -36,6 +36,11 @@ format:
 	@sh scripts/setup.sh check
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+# Train the recorded runs that ship with the lab, those that are missing or stale. It can be stopped, and goes on.
+gallery:
+	@sh scripts/setup.sh run
+	@$(BIN)/python -m labcore gallery
 
 # Ratios and waiting times on this machine, as in docs/performance.md; about an hour on two cores.
 bench:

@@ -98,7 +98,10 @@ def drawn(name: str) -> Fold:
     return stored_maps.there(runs.follow(store, name), store.folder(name))
 
 
-stages.maps_missing(store, record, runs.follow(store, run))
+if record.recorded:
+    runs.recorded(store, run)
+else:
+    stages.maps_missing(store, record, runs.follow(store, run))
 followed = [name for name in (run, beside) if name]
 active = runs.active(store, followed)
 by_news = any(active) and news.possible()

@@ -101,7 +101,8 @@ with moving:
     figures_now()
 
 record, fold = store.record(run), runs.follow(store, run)
-stages.missing(store, record, fold)
+if not record.recorded:
+    stages.missing(store, record, fold)
 inside, again, explore, fork, keep = st.columns([1, 1.4, 1.1, 1.1, 1.4], vertical_alignment="center")
 inside.page_link("pages/inside.py", label="Inside this run", icon=":material/layers:", query_params={"run": run})
 with again:
@@ -109,10 +110,11 @@ with again:
         "pages/launch.py", label="Run it again with changes", icon=":material/edit:", query_params={"run": run}
     )
 explore.page_link("pages/explore.py", label="Explore its settings", icon=":material/tune:", query_params={"run": run})
-with fork:
-    stages.go_on(record, fold)
-with keep:
-    stages.keep_weights(store, record)
+if not record.recorded:  # which has no weights
+    with fork:
+        stages.go_on(record, fold)
+    with keep:
+        stages.keep_weights(store, record)
 with st.expander("How it is computed"):
     result = store.result(run)
     fold = runs.follow(store, run)

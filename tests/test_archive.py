@@ -10,7 +10,7 @@ from typing import IO
 import pytest
 
 from labcore.configs.base import ConfigError
-from labcore.runs import answers, archive, zips
+from labcore.runs import answers, archive, files, unpacking, zips
 from labcore.runs.events import MapSaved, PhaseStarted, Warned, to_line
 from labcore.runs.store import Store
 from labcore.training import worker
@@ -242,7 +242,7 @@ def test_an_export_takes_no_file_from_outside_the_runs_folder(
     event = MapSaved.model_construct(stage=1, kind="live", path=secret.format(tmp=tmp_path), step=0, seq=1)
     with (folder / "events.jsonl").open("ab") as events:
         events.write(to_line(event))
-    store.change(run, digest=archive.digest_of(folder / "events.jsonl"))
+    store.change(run, digest=files.digest_of(folder / "events.jsonl"))
     archive.export_run(store, run, tmp_path / "out.zip")
     assert outside.read_bytes() not in members_of(tmp_path / "out.zip").values()
 
@@ -427,7 +427,7 @@ def refused(path: Path, tmp_path: Path, words: str) -> None:
 def test_too_many_files_are_refused_by_the_directory_alone(
     exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = (f"maps/1/{number:09}-live.npz" for number in range(archive.MOST_FILES + 1))
+    names = (f"maps/1/{number:09}-live.npz" for number in range(unpacking.MOST_FILES + 1))
     many = zipped(tmp_path / "many.zip", ((name, b"") for name in names))
     monkeypatch.setattr(zipfile.ZipFile, "open", None)  # nothing is unpacked
     refused(many, tmp_path, "10,001 files, and none of this lab more than 10,000")
@@ -458,7 +458,7 @@ def test_a_text_that_is_too_long_is_not_read(
     name: str, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     members = members_of(exported)
-    monkeypatch.setitem(archive.LARGEST_TEXTS, name, len(members[name]) - 1)
+    monkeypatch.setitem(unpacking.LARGEST_TEXTS, name, len(members[name]) - 1)
     monkeypatch.setattr(zipfile.ZipFile, "open", None)
     refused(exported, tmp_path, f"The import's {name} has [0-9,]* bytes, and none of this lab more than")
 
@@ -475,7 +475,7 @@ def test_attempts_are_bounded(exported: Path, tmp_path: Path, monkeypatch: pytes
 def test_arrays_are_refused_one_by_one_before_the_next_is_unpacked(exported: Path, tmp_path: Path) -> None:
     elsewhere = Store(tmp_path / "elsewhere")
     unpacked = []
-    checked = archive.map_files.check
+    checked = unpacking.map_files.check
 
     def check(path: Path) -> None:
         unpacked.append(path.parent.parent.parent)
@@ -483,7 +483,7 @@ def test_arrays_are_refused_one_by_one_before_the_next_is_unpacked(exported: Pat
         checked(path)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(archive.map_files, "check", check)
+        patch.setattr(unpacking.map_files, "check", check)
         archive.import_run(elsewhere, exported)
     assert len(unpacked) > 1
 

@@ -18,10 +18,18 @@ from labcore.runs.stored_maps import Gone
 from labcore.studies import explorations
 
 
+def _declare_list(parser: argparse.ArgumentParser) -> None:
+    text = "the recorded runs that ship with the lab, in place of the store's own"
+    parser.add_argument("--recorded", action="store_true", help=text)
+
+
 def _list(options: argparse.Namespace) -> int:
     store = opened()
     rows = []
-    for record in store.records():
+    found, wrong = store.recordings() if options.recorded else (store.records(), [])
+    for sentence in wrong:
+        print(f"Warning: {sentence}", file=sys.stderr)
+    for record in found:
         try:
             rows.append((record, store.names(record)))
         except UnknownRun:  # deleted just now
@@ -31,7 +39,8 @@ def _list(options: argparse.Namespace) -> int:
     document = [
         {**record.model_dump(mode="json"), "method": names.method, "tasks": list(names.tasks)} for record, names in rows
     ]
-    show(options, document, lambda: "\n".join(_row(*row) for row in rows) or "No runs yet: `python -m labcore run`.")
+    none = "No recorded runs." if options.recorded else "No runs yet: `python -m labcore run`."
+    show(options, document, lambda: "\n".join(_row(*row) for row in rows) or none)
     return GOOD
 
 
@@ -45,8 +54,11 @@ def _show(options: argparse.Namespace) -> int:
     store = opened()
     result = store.result(options.run, cached=store.record(options.run).state == "complete")
     gone = stored_maps.gone(store.fold(options.run), store.folder(options.run))
+    facts = store.recorded(options.run)
     document = result.model_dump(mode="json") | {"maps_gone": {"live": gone.live, "stages": gone.ends}}
-    show(options, document, lambda: "\n".join(filter(None, [describe(result), _ways_back(store, result, gone)])))
+    document |= {"recorded": facts is not None, "recording": facts and facts.model_dump(mode="json")}
+    came = f"  {facts.words}; `{facts.command}` repeats it" if facts else ""
+    show(options, document, lambda: "\n".join(filter(None, [describe(result), came, _ways_back(store, result, gone)])))
     return _told_damage(store, options.run)
 
 
@@ -120,7 +132,7 @@ def _percents(row: Sequence[float | None]) -> str:
 
 
 COMMANDS = (
-    Command("list", "all runs, the newest first", _list),
+    Command("list", "all runs, the newest first", _list, _declare_list),
     Command("show", "a run's result", _show, add_run),
     Command("events", "a run's events, one JSON line each", _events, add_run),
     Command("check", "look through the whole store for what is damaged", _check, _declare_check),

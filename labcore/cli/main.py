@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from labcore.cli import experimenting, looking, moving, queueing, running, telling, working
+from labcore.cli import experimenting, looking, moving, queueing, recording, running, telling, working
 from labcore.cli.command import BAD_INPUT, GOOD
 from labcore.configs.base import ConfigError
 from labcore.runs.errors import StoreError, refused
@@ -26,6 +26,7 @@ COMMANDS = (
     *queueing.COMMANDS,
     *moving.COMMANDS,
     *working.COMMANDS,
+    *recording.COMMANDS,
     *telling.COMMANDS,
 )
 

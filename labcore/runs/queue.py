@@ -80,9 +80,10 @@ class Queue(Records):
 
         Raises:
             UnknownRun: There is no such run.
+            ConfigError: It is a recorded one.
         """
         with self._transaction():
-            record = self.record(run)
+            record = self.own(run)
             if record.state == "queued" or record.lost:
                 self.change(
                     run, state="stopped", owner=None, ended=time.time(), times_lost=record.times_lost + record.lost
@@ -102,9 +103,10 @@ class Queue(Records):
 
         Raises:
             UnknownRun: There is no such run.
+            ConfigError: It is a recorded one.
         """
         with self._transaction():
-            record = self.record(run)
+            record = self.own(run)
             if record.state in ("stopped", "failed") or record.lost:
                 return self._requeue(record, record.device, record.asked_by)
             return Submission(run, record.state, cached=record.state == "complete")

@@ -46,7 +46,9 @@ _FILES = (
     "records.lock",
 )
 
-RUN_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+# How the IDs of recorded runs begin, which ship with the lab (gallery.py) and lie in no store.
+RECORDED = "gallery-"
+RUN_ID = re.compile(rf"(?!{RECORDED})[a-z0-9][a-z0-9-]{{0,63}}")
 
 
 class Process(Frozen):
@@ -103,11 +105,11 @@ class RunRecord(Frozen):
     that this attempt began with was written, in nanoseconds, and is 0 where there was none. `times_lost` counts all the
     lost workers of the run, `loss` tells of the last one, and `memory_kills` is the system's count when this attempt
     began (`losses.memory_kills`). A `fresh` run reads no stored stage, and the arrays of a `pinned` one are never
-    evicted. `asked_by` names the experiment that queued it; it is empty where a person did, for the run alone. `digest`
-    is the BLAKE2b (hexadecimal) of its events as they were when it was over; None before, and for runs of before there
-    were digests. `config_digest` is that of its `config.json`; None for runs of before it was kept. `names` is None in
-    records of before there were names, until a worker has come up (see `Records.names`). The last four fields are the
-    result's in short: see `summary`.
+    evicted. `asked_by` names the experiment that queued it; it is empty where a person did, for the run alone. A
+    `recorded` one ships with the lab and is never changed. `digest` is the BLAKE2b (hexadecimal) of its events as they
+    were when it was over; None before, and for runs of before there were digests. `config_digest` is that of its
+    `config.json`; None for runs of before it was kept. `names` is None in records of before there were names, until a
+    worker has come up (see `Records.names`). The last four fields are the result's in short: see `summary`.
     """
 
     run: str
@@ -127,6 +129,7 @@ class RunRecord(Frozen):
     is_held: bool = Field(default=False, exclude=True)
     error: str | None = None
     imported: bool = False
+    recorded: bool = False
     fresh: bool = False
     pinned: bool = False
     asked_by: str = ""
@@ -365,9 +368,17 @@ class Records:
 
         Raises:
             UnknownRun: There is no such run, or it was deleted meanwhile.
+            ConfigError: It is a recorded one.
         """
         with self._transaction():
-            return self._put(self.record(run).model_copy(update=changes))
+            return self._put(self.own(run).model_copy(update=changes))
+
+    def own(self, run: str) -> RunRecord:
+        """The record of a run of this store, which may be changed. Raises UnknownRun, and ConfigError for a recorded
+        run."""
+        record = self.record(run)
+        _require_own(run)
+        return record
 
     def answer_with(self, record: RunRecord) -> None:
         """Let `submit` find this run for its configuration, unless there is another one that it finds."""
@@ -384,9 +395,11 @@ class Records:
         Raises:
             Busy: Somebody writes the run.
             UnknownRun: There is no such run.
+            ConfigError: It is a recorded one.
         """
         self._database.make_room()
         folder = self.folder(run)
+        _require_own(run)
         try:
             lock = self.reserve.give_for(lambda: take_lock(folder / "lock"))
         except Busy:
@@ -603,6 +616,14 @@ class Records:
         elif found:
             many = f"Run {found[0].run} had" if len(found) == 1 else f"{len(found)} runs had"
             self._database.note(f"{many} no record; it was made anew from what lies in runs/.")
+
+
+def _require_own(run: str) -> None:
+    if run.startswith(RECORDED):
+        raise ConfigError(
+            f"{run} is a recorded run that ships with the lab: it can be looked at and exported, but neither changed, "
+            "stopped, resumed nor deleted."
+        )
 
 
 def made_anew(folder: Path) -> RunRecord | None:

@@ -29,6 +29,7 @@ Laws that hold whoever comes and goes, `kill -9` included:
 `Store` is made of parts that share the one open folder; each part tells its own laws and has its own file:
 
     Records      records.py     which runs there are: record, records, active, config, folder, change, delete, take_in
+    Gallery      gallery.py     the recorded runs that ship with the lab, beside the store's own: recordings, recorded
     Queue        queue.py       what people ask for: submit, known, request_stop, resume
     Stories      stories.py     what runs said: tail, fold, engine; which stages' arrays are there: stages_stored, pin
     Workers      workers.py     who trains, and on what: lock_device, tell_worker, workers, at_work, devices
@@ -51,6 +52,7 @@ from labcore.runs import losses
 from labcore.runs.claims import Claim
 from labcore.runs.errors import Busy, StoreError, UnknownRun
 from labcore.runs.files import digest_of, is_held, is_left_over, take_lock, write_atomically
+from labcore.runs.gallery import Gallery
 from labcore.runs.queue import Queue
 from labcore.runs.records import Loss, Process, RunRecord, made_anew
 from labcore.runs.results import RunResult
@@ -66,7 +68,7 @@ _DAY = 86400.0  # seconds
 MOST_LOST = 3
 
 
-class Store(Queue, Stories, Workers, Preferences):
+class Store(Gallery, Queue, Stories, Workers, Preferences):
     """The folder of runs, with all its parts; and here what needs several of them at once."""
 
     def waiting(self, device: str) -> Iterator[RunRecord]:

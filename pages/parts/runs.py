@@ -9,6 +9,7 @@ from typing import NamedTuple, ParamSpec
 import streamlit as st
 
 from labcore.configs.base import ConfigError
+from labcore.configs.recordings import RECORDINGS
 from labcore.configs.run import RunConfig
 from labcore.configs.units import count_of
 from labcore.runs.errors import UnknownRun
@@ -28,6 +29,7 @@ _FACES = {
     "stopped": ("stopped", "lab-stopped"),
     "failed": ("failed", "lab-failed"),
     "complete": ("done", "lab-done"),
+    "recorded": ("recorded", "lab-waiting"),
 }
 
 Parameters = ParamSpec("Parameters")
@@ -78,9 +80,22 @@ def standing(store: Store, record: RunRecord) -> str:
     """The state as a person sees it: the record's, or `stopping`, or `lost`."""
     if record.lost:
         return "lost"
+    if record.recorded:
+        return "recorded"
     if record.state == "running" and store.stop_requested(record.run):
         return "stopping"
     return record.state
+
+
+def recorded(store: Store, run: str) -> None:
+    """Of a recorded run say where it comes from, and lead to Launch with exactly that run; nothing for any other."""
+    facts = store.recorded(run)
+    if facts is None:
+        return
+    with st.container(horizontal=True, vertical_alignment="center", key=f"recorded-{run}"):
+        sentence = f"A run {facts.words}; it ships with the lab."
+        st.caption(markup.literal(sentence), width="content", help=f"`{facts.command}` repeats it.")
+        st.page_link("pages/launch.py", label="Do it yourself", icon=":material/play_arrow:", query_params={"run": run})
 
 
 def forecast_of(store: Store, fold: Fold) -> Forecast:
@@ -143,8 +158,9 @@ def from_url(store: Store) -> RunRecord | None:
         found = store.record(asked)
         st.session_state["run-here"] = found.run
         return found
-    except UnknownRun:
-        sentence = f"There is no run {asked[:60]} here. It may have been deleted."
+    except UnknownRun as error:
+        is_recorded = asked in RECORDINGS
+        sentence = str(error) if is_recorded else f"There is no run {asked[:60]} here. It may have been deleted."
         st.warning(markup.literal(sentence), icon=":material/search_off:")
     except ConfigError as error:
         st.warning(f"This run cannot be read: {markup.literal(error)}", icon=":material/error:")
@@ -225,8 +241,12 @@ def offered(store: Store, asked: Collection[str]) -> dict[str, str]:
 
 
 def _begun(store: Store, asked: Collection[str]) -> list[RunRecord]:
-    """Runs that have something to show, and those that are asked for, the newest first."""
-    return [record for record in store.records() if record.state != "queued" or record.run in asked]
+    """Runs that have something to show, the newest first, and those that are asked for, recorded ones included."""
+    begun = [record for record in store.records() if record.state != "queued" or record.run in asked]
+    for run in RECORDINGS.keys() & set(asked):
+        with contextlib.suppress(UnknownRun):
+            begun.append(store.record(run))
+    return begun
 
 
 def short(store: Store, run: str) -> str:

@@ -203,6 +203,9 @@ def maps_missing(store: Store, record: RunRecord, fold: Fold) -> None:
 
 def feature_maps_missing(store: Store, record: RunRecord) -> None:
     """Say of a run of before that no feature maps were kept, and offer both ways to have them."""
+    if record.recorded:
+        st.caption("A recorded run keeps no feature maps. Do it yourself to see them here.")
+        return
     words = "This run's maps were drawn by a version of the lab that kept no feature maps."
     can_draw = not record.active and len(store.config(record.run).tasks) in store.stages_stored(record.run)
     if can_draw:

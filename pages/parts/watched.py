@@ -65,10 +65,11 @@ def head(one: Watched, title: str) -> None:
         elif one.state == "failed" and one.fold.ended and one.fold.ended.diverged:
             if st.button("Change it", type="primary", icon=":material/edit:", width=BUTTON, key=f"change-{one.run}"):
                 st.switch_page("pages/launch.py", query_params={"run": one.run})
-        elif one.state != "complete":
+        elif one.state not in ("complete", "recorded"):
             icon = ":material/play_arrow:"
             st.button("Resume", type="primary", icon=icon, key=f"resume-{one.run}", on_click=_resume, **press)
     _explain(one)
+    runs.recorded(lab.store(), one.run)
     runs.say_damage(lab.store(), one.run, one.fold)
     for warning in one.fold.warnings:
         st.warning(markup.literal(warning.text), icon=":material/warning:")
@@ -129,7 +130,7 @@ def _explain(one: Watched) -> None:
                 st.caption("Stopped. Nothing is lost: Resume goes on from where it was.")
             case "failed":
                 st.error(markup.literal(one.record.error or "It failed without saying why; see the worker's log."))
-            case "complete":
+            case "complete" | "recorded":
                 st.markdown(figures.summary(one.fold))
 
 
@@ -223,7 +224,9 @@ def _device_line(one: Watched) -> str:
     """Which device trains it or did, and why that one; while it waits, who will take it."""
     store, record, found = lab.store(), one.record, one.fold.started
     if found and record.state != "queued" and not record.lost:
-        why = "on another machine" if record.imported else lab.why_device(record.device, found.device)
+        why = (
+            "on another machine" if record.imported or record.recorded else lab.why_device(record.device, found.device)
+        )
         verb = "Trains" if record.active else "Trained"
         return f"{verb} on {found.device_name} ({found.device}, {count_of(found.threads, 'thread')}): {why}."
     if not record.active:

@@ -100,6 +100,7 @@ def drawn(name: str) -> Fold:
 
 if record.recorded:
     runs.recorded(store, run)
+    st.caption("It keeps what its maps say of whole layers; do it yourself to see single weights, too.")
 else:
     stages.maps_missing(store, record, runs.follow(store, run))
 followed = [name for name in (run, beside) if name]

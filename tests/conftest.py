@@ -1,6 +1,7 @@
 import dataclasses
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,9 @@ import numpy as np
 import pytest
 
 from labcore.configs.reading import parse
+from labcore.configs.recordings import RECORDINGS, Recording
 from labcore.configs.run import RunConfig
+from labcore.runs import gallery
 from labcore.runs.store import Store
 from labcore.tasks import pictures
 from labcore.tasks.source import Source
@@ -146,6 +149,30 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def store(home: Path) -> Store:
     return Store()
+
+
+@pytest.fixture
+def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A gallery of its own, with recordings of two tiny runs and the store in which they were trained."""
+    listed = dict(RECORDINGS)
+    RECORDINGS.clear()
+    for method in ("ewc", "fine_tuning"):
+        data = tiny(method).model_dump(mode="json")
+        RECORDINGS[f"gallery-{method[:4]}"] = Recording("quick", method, data)
+
+    def make(path: Path) -> None:
+        from labcore.cli.main import main
+
+        monkeypatch.setattr(gallery, "FOLDER", path)
+        assert main(["gallery"]) == 0
+
+    try:
+        shutil.copytree(kept.folder("gallery", make), tmp_path / "gallery")
+        monkeypatch.setattr(gallery, "FOLDER", tmp_path / "gallery")
+        yield tmp_path / "gallery"
+    finally:
+        RECORDINGS.clear()
+        RECORDINGS.update(listed)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

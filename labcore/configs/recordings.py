@@ -4,6 +4,7 @@ This is the one list. `make gallery` trains what stands here, and a recorded run
 stands here today.
 """
 
+import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -50,7 +51,7 @@ class Recording:
     @property
     def command(self) -> str:
         """The line that repeats it."""
-        own = (f" --set {shlex.quote(f'{name}={value}')}" for name, value in self.settings.items())
+        own = (f" --set {shlex.quote(f'{name}={json.dumps(value)}')}" for name, value in self.settings.items())
         return f"python -m labcore run --preset {self.preset} --method {self.method}{''.join(own)}"
 
 

@@ -126,7 +126,7 @@ class Gallery(Records):
             wrong.append(f"{many} of an earlier version of the lab {be} hidden; `make gallery` trains {them} anew.")
         there = sorted(path.name for path in FOLDER.glob("*.zip"))
         wrong += [
-            f"{name} in the gallery is no recording that this lab lists; it is left alone."
+            f"The file {name} is not listed by this lab, and is left alone."
             for name in there
             if name.removesuffix(".zip") not in RECORDINGS
         ]
@@ -134,7 +134,7 @@ class Gallery(Records):
 
 
 _lock = threading.Lock()
-_known: dict[str, _Opened] = {}
+_known: dict[Path, _Opened] = {}
 
 
 def opened(run: str) -> _Opened:
@@ -149,9 +149,9 @@ def opened(run: str) -> _Opened:
         raise Missing(f"The recorded run {run} is not there; `make gallery` trains it.") from None
     stamp = status.st_mtime_ns, status.st_size
     with _lock:
-        known = _known.get(run)
+        known = _known.get(path)
         if known is None or known.stamp != stamp or not (known.folder / "config.json").is_file():
-            known = _known[run] = _unpacked(run, recording, path, stamp)
+            known = _known[path] = _unpacked(run, recording, path, stamp)
     if known.facts.key != recording.key:
         raise _stale(run)
     return known

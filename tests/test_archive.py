@@ -440,11 +440,11 @@ def test_too_many_files_are_refused_by_the_directory_alone(
 def test_too_many_events_are_counted_and_none_is_read(
     exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archive, "MOST_EVENTS", 100)
+    monkeypatch.setattr(unpacking, "MOST_EVENTS", 100)
     members = members_of(exported)
     line = members["events.jsonl"].splitlines(keepends=True)[-1]
     read = []
-    monkeypatch.setattr(archive, "from_line", lambda line: read.append(line))
+    monkeypatch.setattr(unpacking, "from_line", lambda line: read.append(line))
     refused(
         zipped(tmp_path / "long.zip", (members | {"events.jsonl": 101 * line}).items()),
         tmp_path,
@@ -464,7 +464,7 @@ def test_a_text_that_is_too_long_is_not_read(
 
 
 def test_attempts_are_bounded(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archive, "MOST_ATTEMPTS", 3)
+    monkeypatch.setattr(unpacking, "MOST_ATTEMPTS", 3)
 
     def again(events: list[dict[str, object]]) -> None:
         events[:0] = events[:1] * 3

@@ -12,7 +12,6 @@ Laws:
 """
 
 import atexit
-import functools
 import re
 import shutil
 import tempfile
@@ -160,7 +159,7 @@ def opened(run: str) -> _Opened:
 def _unpacked(run: str, recording: Recording, path: Path, stamp: tuple[int, int]) -> _Opened:
     """Check a file of the gallery as an import is checked, and lay its run out in a folder of this process."""
     try:
-        here = Path(tempfile.mkdtemp(dir=_room()))
+        here = Path(tempfile.mkdtemp(prefix="reuse-lab-gallery-"))
     except OSError as error:
         raise UnknownRun(f"The recorded run {run} cannot be unpacked ({error.strerror or error}).") from None
     try:
@@ -181,6 +180,7 @@ def _unpacked(run: str, recording: Recording, path: Path, stamp: tuple[int, int]
             f"The recorded run {run} cannot be shown: {path.name} is damaged, or is not of this lab; `make gallery` "
             "trains it anew."
         ) from error
+    atexit.register(shutil.rmtree, here, ignore_errors=True)
     changes = {"imported": False, "recorded": True, "submitted": record.started or 0.0}
     return _Opened(stamp, here, record.model_copy(update=changes), facts)
 
@@ -192,11 +192,3 @@ _NO_RECORDING = (ConfigError, ZipError, ValueError, KeyError, OSError, EOFError,
 
 def _stale(run: str) -> Stale:
     return Stale(f"The recorded run {run} is of an earlier version of the lab; `make gallery` trains it anew.")
-
-
-@functools.cache
-def _room() -> str:
-    """A folder for what this process unpacks, which goes with it."""
-    folder = tempfile.mkdtemp(prefix="reuse-lab-gallery-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder

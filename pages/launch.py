@@ -19,7 +19,7 @@ from labcore.studies.estimates import Speed
 from labcore.tasks import catalogue
 from labcore.tasks.source import TaskError
 from labcore.training import worker
-from pages.parts import config_form, lab, live_plot, markup, method_cards, pictures, stages
+from pages.parts import config_form, lab, live_plot, markup, method_cards, pictures, runs, stages
 
 MOST_ABREAST = 5  # jobs in a row
 MOST_TOLD = 3  # jobs on the button
@@ -247,6 +247,7 @@ with head, st.container(gap="xsmall", key="line-head"):
             PRESETS[st.session_state["preset"]].description if as_it_was else "A network learns several jobs in turn."
         )
         st.write(f"{first} Meanwhile you see what it still knows of the old jobs. Change anything below first.")
+        runs.to_recorded()
 with action:
     label, icon = start_label(configs), ":material/play_arrow:"
     pressed = st.button(label, type="primary", icon=icon, width="stretch", disabled=not configs, wrap=True, key="start")

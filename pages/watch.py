@@ -17,6 +17,7 @@ record = runs.from_url(store)
 if record is None:
     sentence = "A run is a network learning one job after another. Start one, and it is drawn here as it happens."
     pictures.nothing_yet("Nothing to watch yet", sentence)
+    runs.to_recorded()
     st.stop()
 run = record.run
 if note := st.session_state.pop("note", None):

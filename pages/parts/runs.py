@@ -12,6 +12,7 @@ from labcore.configs.base import ConfigError
 from labcore.configs.recordings import RECORDINGS
 from labcore.configs.run import RunConfig
 from labcore.configs.units import count_of
+from labcore.runs import gallery
 from labcore.runs.errors import UnknownRun
 from labcore.runs.records import Names, RunRecord
 from labcore.runs.results import Fold
@@ -34,6 +35,7 @@ _FACES = {
 
 Parameters = ParamSpec("Parameters")
 
+SEEN_FIRST = ("gallery-story-fine-tuning", "gallery-story-ewc")  # one that forgets, and one that keeps
 MOST_FOLLOWED = 8
 MOST_LAID_OVER = 4
 MOST_OFFERED = 20
@@ -96,6 +98,14 @@ def recorded(store: Store, run: str) -> None:
         sentence = f"A run {facts.words}; it ships with the lab."
         st.caption(markup.literal(sentence), width="content", help=f"`{facts.command}` repeats it.")
         st.page_link("pages/launch.py", label="Do it yourself", icon=":material/play_arrow:", query_params={"run": run})
+
+
+def to_recorded() -> None:
+    """The way to two recorded runs, face to face: what there is to see, before anything is trained here."""
+    if all((gallery.FOLDER / f"{run}.zip").is_file() for run in SEEN_FIRST):
+        run, other = SEEN_FIRST
+        label, address = "See a recorded run first", {"run": run, "with": other}
+        st.page_link("pages/watch.py", label=label, icon=":material/movie:", query_params=address)
 
 
 def forecast_of(store: Store, fold: Fold) -> Forecast:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from labcore.runs.store import Store
+from pages.parts import runs
 from tests.conftest import tiny
 from tests.test_pages.conftest import app, listed, text, trained
 
@@ -24,3 +25,13 @@ def test_a_recorded_run_is_opened_by_its_address_and_by_nothing_else(shipped: Pa
 
     (shipped / "gallery-ewc.zip").write_bytes(b"cut short")
     assert "is damaged" in text(app("watch", run="gallery-ewc"))
+
+
+def test_whoever_has_trained_nothing_is_led_to_two_recorded_runs(store: Store) -> None:
+    run, other = runs.SEEN_FIRST
+    for page in (None, "watch"):
+        (link,) = [link.proto for link in app(page).get("page_link") if link.proto.label == "See a recorded run first"]
+        assert link.query_string == f"run={run}&with={other}"
+    test = app("watch", run=run, **{"with": other})
+    assert [head.value for head in test.subheader] == ["Fine-tuning", "Elastic weights (EWC)"]
+    assert text(test).count(">recorded<") == 2 and not store.records()

@@ -145,7 +145,7 @@ def narrowed(store: Store, records: Sequence[RunRecord]) -> tuple[list[RunRecord
     )
     named = sorted({called.method for _, called, _ in found})
     method = methods.selectbox("Method", named, index=None, placeholder="all", key="method")
-    text = words.text_input("Jobs or network contain", key="contains", placeholder="fashion").strip().lower()
+    text = words.text_input("Jobs or network contain", key="contains", placeholder="digits").strip().lower()
     st.query_params["state"] = kept
     alike = [
         record

@@ -35,3 +35,8 @@ def test_whoever_has_trained_nothing_is_led_to_two_recorded_runs(store: Store) -
     test = app("watch", run=run, **{"with": other})
     assert [head.value for head in test.subheader] == ["Fine-tuning", "Elastic weights (EWC)"]
     assert text(test).count(">recorded<") == 2 and not store.records()
+
+
+def test_inside_says_of_a_recorded_run_what_of_a_layer_was_not_kept(store: Store) -> None:
+    assert "Single weights were not kept" in text(app("inside", run="gallery-story-packnet"))
+    assert "Only the whole layer" in text(app("inside", run="gallery-story-ewc"))

@@ -1,5 +1,7 @@
 """Which weights a job depends on: by Fisher information in every run, and by whatever a method measures itself."""
 
+import numpy as np
+
 from labcore.drawings.inside import magnitudes
 from labcore.drawings.inside.kind import MapKind, Words
 from labcore.drawings.inside.layer import Panel, Pictures, Shown
@@ -26,7 +28,12 @@ def magnitude_kind(name: str, place: int, words: Words, array: str, images: str 
         def picture(seen: View) -> Picture | str:
             scale = magnitudes.layer_scale([each.seen for each in shown.runs], shown.layer, shown.task, array)
             found = magnitudes.picture(seen, seen.layers[shown.place], scale, shown.task, array)
-            return found or f"No {words.quantity} was measured here."
+            if found:
+                return found
+            known = np.isfinite(magnitudes.by_task(seen, array)[shown.task - 1, shown.place])
+            if known:  # as in a recorded run
+                return f"Only the whole layer's {words.quantity} was kept, not that of single weights."
+            return f"No {words.quantity} was measured here."
 
         title = f"Filter by input: {shown.first.titles[shown.task - 1]}"
         return [Pictures(title, picture)], [spring_chart(shown, array, words.quantity)]

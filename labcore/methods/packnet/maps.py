@@ -51,10 +51,14 @@ def owner_picture(seen: View, layer: Layer) -> Picture | None:
 
 def _layer(shown: Shown) -> tuple[Panel, Panel]:
     def picture(seen: View) -> Picture | str:
-        if seen.recent("owners") is None:
+        counts = seen.recent("owners")
+        if counts is None:
             return "No job owns weights here: this run is not PackNet's."
-        fixed = "This layer is never pruned: it is fixed after the first job."
-        return owner_picture(seen, seen.layers[shown.place]) or fixed
+        if drawn := owner_picture(seen, seen.layers[shown.place]):
+            return drawn
+        if counts[shown.place, 0] < 0:
+            return "This layer is never pruned: it is fixed after the first job."
+        return "Single weights were not kept, only how many each job owns."
 
     return [Pictures("Weight by weight", picture)], [_owned(shown.first, shown.place)]
 

@@ -105,8 +105,12 @@ def _layer(shown: Shown) -> tuple[Panel, Panel]:
     name = first.titles[task - 1]
 
     def picture(seen: View) -> Picture | str:
-        none = "No mask here: this layer is used as it is, or the network itself learnt this job."
-        return mask_picture(seen, seen.layers[place], task) or none
+        if drawn := mask_picture(seen, seen.layers[place], task):
+            return drawn
+        density = seen.recent("density")
+        if density is not None and task <= len(density) and np.isfinite(density[task - 1, place]):
+            return "Single weights were not kept, only how many of them are on."
+        return "No mask here: this layer is used as it is, or the network itself learnt this job."
 
     scores = ChartPiece(
         "scores",

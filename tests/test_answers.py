@@ -410,3 +410,40 @@ def test_a_run_that_goes_on_from_before_there_were_answers_tells_of_later_jobs(t
     assert folded.damaged == 0
     assert folded.answers_missing == (1,)
     assert answers.of_job(folded, 2) is not None
+
+
+class Killed(BaseException):
+    """As by a signal: nothing catches it."""
+
+
+def test_a_run_killed_while_it_tells_a_stored_stage_anew_has_the_answers_of_one_that_was_not(store: Store) -> None:
+    worker.run_claim(store.claim_run(store.submit(tiny("fine_tuning")).run), "cpu", maps="none")
+    run = store.submit(tiny("ewc")).run  # its first stage is that of fine-tuning
+    told: list[Event] = []
+
+    def tell(event: Event) -> None:
+        told.append(event)
+        if sum(isinstance(one, Answered) for one in told) == 2:
+            raise Killed
+
+    claim = store.claim_run(run)
+    with pytest.raises(Killed):
+        worker.run_claim(claim, "cpu", maps="none", tell=tell)
+    claim.release()
+    assert not any(isinstance(event, StageEnded) for event in told), "half of the stage was told"
+    claim = store.claim("cpu") or pytest.fail("it does not wait")
+    assert worker.run_claim(claim, "cpu", maps="none").state == "complete"
+    never = store.submit(tiny("ewc"), use_cache=False).run
+    worker.run_claim(store.claim_run(never), "cpu", maps="none")
+    mine, theirs = (store.fold(name) for name in (run, never))
+    assert mine.damaged == 0 and mine.stages[0].ended is not None and mine.stages[0].ended.reused
+    for job in (1, 2):
+        one, other = (answers.of_job(found, job) for found in (mine, theirs))
+        assert one is not None and other is not None and len(one.looks) > 2
+        assert [said(look) for look in one.looks] == [said(look) for look in other.looks]
+        assert (one.learnt, one.now) == (other.learnt, other.now)
+        assert answers.predicted(mine, job, 2) == answers.predicted(theirs, job, 2)
+
+
+def said(look: Answered) -> tuple[int, int, str, str]:
+    return look.stage, look.images_seen, look.probabilities, look.classes

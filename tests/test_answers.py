@@ -440,10 +440,10 @@ def test_a_run_killed_while_it_tells_a_stored_stage_anew_has_the_answers_of_one_
     for job in (1, 2):
         one, other = (answers.of_job(found, job) for found in (mine, theirs))
         assert one is not None and other is not None and len(one.looks) > 2
-        assert [said(look) for look in one.looks] == [said(look) for look in other.looks]
+        assert [told_of(look) for look in one.looks] == [told_of(look) for look in other.looks]
         assert (one.learnt, one.now) == (other.learnt, other.now)
         assert answers.predicted(mine, job, 2) == answers.predicted(theirs, job, 2)
 
 
-def said(look: Answered) -> tuple[int, int, str, str]:
+def told_of(look: Answered) -> tuple[int, int, str, str]:
     return look.stage, look.images_seen, look.probabilities, look.classes

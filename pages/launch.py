@@ -153,11 +153,12 @@ def cost_ahead(configs: Sequence[RunConfig]) -> None:
     goes_on = " · goes on from where it stopped" if begun else ""
 
     def say(speeds: set[Speed | None]) -> None:
-        if None in speeds:
+        own = [speed for config in to_train if (speed := estimates.known(store, device, config)) is not None]
+        if len(own) < len(to_train):
             busy = any(one.run for one in store.workers() if one.device == device)
             st.caption("Estimate: when the worker is free" if busy else "Measuring the speed here …")
             return
-        found = estimates.together(to_train, lab.reader().speeds(to_train, device), store.settings().maps)
+        found = estimates.together(to_train, own, store.settings().maps)
         st.caption(f"≈ {units.seconds(found.seconds)}, {units.size(found.memory)}, {lab.estimated(speeds)}{goes_on}")
 
     lab.with_speeds(to_train, say)
@@ -178,15 +179,6 @@ def precision_ahead(config: RunConfig) -> None:
     words, action = st.columns([5, 1], vertical_alignment="center")
     words.warning(markup.literal(sentence), icon=":material/info:")
     action.button("Use float32", width="stretch", on_click=config_form.take_precision, args=("float32",))
-
-
-def fits(data: dict[str, Any]) -> bool:
-    """Whether the draft by itself can be trained."""
-    try:
-        parse(data)
-    except ConfigError:
-        return False
-    return True
 
 
 def called(name: str) -> str:
@@ -230,10 +222,13 @@ data = config_form.draft(lab.store())
 beside = st.session_state.get("beside")
 drafts = [data, *([config_form.with_method(data, beside)] if beside else [])]
 configs, problem = [], None
-try:
-    configs = [parse(draft) for draft in drafts]
-except ConfigError as error:
-    problem = f"{ABOUT[beside].title} cannot learn this beside it: {error}" if beside and fits(data) else str(error)
+for draft in drafts:
+    try:
+        configs.append(parse(draft))
+    except ConfigError as error:
+        problem = f"{ABOUT[beside].title} cannot learn this beside it: {error}" if beside and configs else str(error)
+        configs = []
+        break
 config = configs[0] if configs else None
 as_it_was = config_form.untouched(data)
 

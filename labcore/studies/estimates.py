@@ -8,7 +8,7 @@ import contextlib
 import functools
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -192,19 +192,16 @@ def forget_wish(store: Store, device: str, backbone: str, image_size: int) -> No
 
 def estimate(config: RunConfig, speed: Speed, maps: Detail = "all") -> Estimate:
     """Seconds and bytes for the whole run: every stage, every measurement, and the maps that are to be recorded."""
-    milliseconds = sum(part.milliseconds for stage in parts(config, speed, maps) for part in stage)
-    return Estimate(milliseconds / 1000, _memory(config, speed, _counts(config), maps))
+    return together([config], [speed], maps)
 
 
-def together(configs: Sequence[RunConfig], speeds: Iterable[Speed | None], maps: Detail = "all") -> Estimate:
+def together(configs: Sequence[RunConfig], speeds: Sequence[Speed], maps: Detail = "all") -> Estimate:
     """The same for runs that train at once: what they learn alike is trained once, and all are in memory.
 
-    Of each run the speed of its network at its size is given; one whose speed is not known is not counted.
+    Of each run the speed of its network at its size is given.
     """
     seconds, memory = 0.0, 0.0
     for number, (config, speed) in enumerate(zip(configs, speeds, strict=True)):
-        if speed is None:
-            continue
         shared = max((shared_stages(config, before) for before in configs[:number]), default=0)
         own = parts(config, speed, maps)[shared:]
         seconds += sum(part.milliseconds for stage in own for part in stage) / 1000

@@ -284,6 +284,21 @@ def test_one_start_queues_two_methods_which_watch_shows_beside_each_other(store:
     assert (test.query_params["run"], test.query_params["with"]) == (older.run, newer.run)
 
 
+def test_two_methods_are_estimated_together_at_one_speed_and_at_two(store: Store) -> None:
+    measured = {"step_ms": 1.0, "image_ms": 1.0, "head_step_ms": 0.1, "forward_ms": 0.2, "single_ms": 1.0}
+    about = {"activation_bytes": 1000, "features": 64, "weights": 93_472, "others": 0.0}
+    lite0 = {"device": "cpu", "backbone": "efficientnet_lite0", "engine": ENGINE_VERSION}
+    store.tell_devices({"cpu": "A processor"})
+    test = app(method="ewc", beside="fine_tuning")
+    assert "Measuring the speed here" in text(test)
+    speed = estimates.Speed(image_size=64, **lite0, **about, **measured)
+    estimates.keep(store, speed)
+    assert "≈" in text(test.run()) and not test.exception
+    pair = [presets.preset("story", method) for method in ("ewc", "fine_tuning")]
+    alone = [estimates.estimate(config, speed).seconds for config in pair]
+    assert max(alone) < estimates.together(pair, [speed, speed]).seconds < sum(alone), "the first job is trained once"
+
+
 def test_what_was_changed_by_hand_is_changed_for_the_second_method_too(store: Store) -> None:
     test = app(method="ewc", beside="packnet")
     test.session_state["draft"]["backbone"]["image_size"] = 96

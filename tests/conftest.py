@@ -202,6 +202,10 @@ def in_fresh_process(code: str, *arguments: str) -> str:
     return done.stdout
 
 
+class Killed(BaseException):
+    """As by a signal: nothing catches it."""
+
+
 def tiny(method: str = "fine_tuning", /, **changes: Any) -> RunConfig:
     """A run of a second: a small network, two tasks, few images. `changes` as `backbone__norm="shared"`."""
     data: dict[str, Any] = {

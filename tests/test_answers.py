@@ -33,7 +33,7 @@ from labcore.runs.store import Store
 from labcore.tasks import catalogue
 from labcore.training import loop, worker
 from tests import stories
-from tests.conftest import tiny
+from tests.conftest import Killed, tiny
 
 
 def job(classes: int, validation: int = 30, test: int = 6) -> TaskFacts:
@@ -410,10 +410,6 @@ def test_a_run_that_goes_on_from_before_there_were_answers_tells_of_later_jobs(t
     assert folded.damaged == 0
     assert folded.answers_missing == (1,)
     assert answers.of_job(folded, 2) is not None
-
-
-class Killed(BaseException):
-    """As by a signal: nothing catches it."""
 
 
 def test_a_run_killed_while_it_tells_a_stored_stage_anew_has_the_answers_of_one_that_was_not(store: Store) -> None:

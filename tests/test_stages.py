@@ -34,7 +34,7 @@ from labcore.studies.forecast import forecast
 from labcore.training import loop, stored_stages, worker
 from labcore.training.learner import Learner
 from tests import kept
-from tests.conftest import tiny
+from tests.conftest import Killed, tiny
 from tests.test_method_contract import KINDS, TIMES, said_of_pictures
 from tests.test_worker import held_worker, longer, start_worker
 from tests.waiting import ended, growth, until, work
@@ -548,10 +548,6 @@ def test_a_flipped_bit_is_not_taken_and_not_left_to_the_run_it_came_from(store: 
     assert reused(store, after) == [False, False]
     assert weights(store, before) == [False]
     assert store.result(before).average_accuracy is not None
-
-
-class Killed(BaseException):
-    """The process is no more."""
 
 
 @pytest.mark.parametrize("call", ["os.link", "os.rename", "write_atomically", "os.utime"])

@@ -17,7 +17,7 @@ from labcore.runs.moments import Book
 from labcore.runs.stage_cache import StageCache
 from labcore.runs.store import Store
 from labcore.training import maps_again
-from tests.conftest import tiny
+from tests.conftest import Killed, tiny
 from tests.kept import trained
 
 
@@ -134,10 +134,6 @@ def assert_same(one: dict[tuple[int, str], np.ndarray], other: dict[tuple[int, s
     assert one.keys() == other.keys()
     for name, value in one.items():
         np.testing.assert_array_equal(value, other[name], err_msg=str(name))
-
-
-class Killed(BaseException):
-    pass
 
 
 @pytest.mark.parametrize("method", ["packnet", "piggyback"])

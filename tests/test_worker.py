@@ -22,7 +22,7 @@ from labcore.runs.store import Store
 from labcore.studies import estimates
 from labcore.training import ahead, worker
 from tests import stories
-from tests.conftest import tiny
+from tests.conftest import Killed, tiny
 from tests.waiting import ended, growth, until, work
 
 ROOT = Path(__file__).parent.parent
@@ -108,10 +108,6 @@ def test_killed_in_the_middle_it_goes_on_by_itself_and_ends_bit_for_bit_the_same
     assert store.result(run).accuracy_matrix == store.result(whole).accuracy_matrix
     assert store.fold(run).accuracy == store.fold(whole).accuracy
     assert store.fold(run).losses == store.fold(whole).losses
-
-
-class Killed(BaseException):
-    """As by a signal: nothing catches it."""
 
 
 @pytest.mark.parametrize("method", ["ewc", pytest.param("packnet", marks=pytest.mark.heavy)])
